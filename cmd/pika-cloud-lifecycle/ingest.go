@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+// The limits of what ingest leaves on a tmpfs.
+const (
+	// maxEvents is some 400,000 events; two logs of it fit the /run of any guest.
+	maxEvents = 64 << 20
+	// maxRejected shows what went wrong many times over.
+	maxRejected = 8 << 20
+)
+
+// ingestFlags are the flags of ingest.
+type ingestFlags struct {
+	*flag.FlagSet
+	dir         *string
+	fd, ack     int
+	transitions string
+	journal     string
+	required    bool
+	onResult    bool
+	grace       time.Duration
+	timeout     time.Duration
+	maxLine     int
+	maxEvents   int64
+	maxRejected int64
+}
+
+func (w *world) newIngestFlags() *ingestFlags {
+	f := &ingestFlags{FlagSet: flag.NewFlagSet("ingest", flag.ContinueOnError)}
+	f.dir = w.stateDir(f.FlagSet)
+	f.IntVar(&f.fd, "fd", 0, "")
+	f.IntVar(&f.ack, "ack-fd", -1, "")
+	f.StringVar(&f.transitions, "transitions", ingest.Warn.String(), "")
+	f.StringVar(&f.journal, "journal", "never", "")
+	f.BoolVar(&f.required, "require-result", false, "")
+	f.BoolVar(&f.onResult, "exit-on-result", false, "")
+	f.DurationVar(&f.grace, "grace", ingest.DefaultGrace, "")
+	f.DurationVar(&f.timeout, "write-timeout", ingest.DefaultWriteTimeout, "")
+	f.IntVar(&f.maxLine, "max-line", ingest.DefaultMaxLine, "")
+	f.Int64Var(&f.maxEvents, "max-events", maxEvents, "")
+	f.Int64Var(&f.maxRejected, "max-rejected", maxRejected, "")
+	return f
+}
+
+// check checks the values that the flag package cannot.
+func (f *ingestFlags) check() error {
+	switch {
+	case f.journal != "never":
+		return badUsage("ingest: --journal is %q; this version has no journal mirror, expected never", f.journal)
+	case f.grace < 0 || f.timeout < 0:
+		return badUsage("ingest: --grace and --write-timeout take a duration that is not negative, such as 5s")
+	case f.maxLine < 1 || f.maxLine > maxMaxLine:
+		return badUsage("ingest: --max-line is %d; expected 1 to %d bytes", f.maxLine, maxMaxLine)
+	case f.maxEvents < 0 || f.maxRejected < 0:
+		return badUsage("ingest: --max-events and --max-rejected take a number of bytes that is not negative")
+	case *f.dir == "":
+		return badUsage("ingest: --state-dir is empty")
+	}
+	if err := checkDescriptor("--fd", f.fd, unix.O_WRONLY, "reading"); err != nil {
+		return err
+	}
+	if !given(f.FlagSet, "ack-fd") {
+		return nil
+	}
+	return checkDescriptor("--ack-fd", f.ack, unix.O_RDONLY, "writing")
+}
+
+// maxMaxLine keeps the memory of a stream, which grows with its longest line,
+// from being set beyond what any guest has.
+const maxMaxLine = 256 << 20
+
+// checkDescriptor checks that fd is open and that its access mode is not the
+// wrong one. It must be called before anything is opened that could take a
+// number that the caller forgot to redirect.
+func checkDescriptor(name string, fd int, wrong int, use string) error {
+	mode, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if fd < 0 || err != nil {
+		return badUsage("ingest: %s %d is not an open descriptor; redirect it where ingest is started", name, fd)
+	}
+	if mode&unix.O_ACCMODE == wrong {
+		return badUsage("ingest: %s %d is not open for %s", name, fd, use)
+	}
+	return nil
+}
+
+// ingest reads a stream of directives.
+func (w *world) ingest(args []string) error {
+	f := w.newIngestFlags()
+	if err := w.parse(f.FlagSet, ingestUsage, args); err != nil {
+		return err
+	}
+	policy, ok := ingest.ParsePolicy(f.transitions)
+	if !ok {
+		return badUsage("ingest: --transitions is %q; expected warn, enforce or off", f.transitions)
+	}
+	if err := f.check(); err != nil {
+		return err
+	}
+	dir := writer.In(*f.dir)
+	dir.Events.MaxBytes, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
+	stop, err := stopOnSignal(f.fd)
+	if err != nil {
+		return err
+	}
+	s := ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say,
+		In: f.fd, Ack: max(f.ack, 0), Stop: stop, Transitions: policy, MaxLine: f.maxLine,
+		RequireResult: f.required, EndOnResult: f.onResult, WriteTimeout: f.timeout, Grace: f.grace}
+	return w.conclude(s.Run())
+}
+
+// conclude says how the stream went and returns what the exit code is for.
+func (w *world) conclude(sum ingest.Summary, err error) error {
+	if sum.Refused > 0 {
+		w.say(fmt.Sprintf("%d of %d lines refused", sum.Refused, sum.Lines))
+	}
+	switch {
+	case sum.Dropped > 0:
+		return errors.Join(err, fmt.Errorf("%d events and refused lines were lost", sum.Dropped))
+	case sum.Degraded:
+		return errors.Join(err, errors.New("the artifacts could not be written in time"))
+	case err != nil:
+		return err
+	case sum.Refused > 0:
+		return errRefused
+	}
+	return nil
+}
+
+// stopOnSignal returns a descriptor from which a byte can be read for each
+// signal that asks the stream to end.
+func stopOnSignal(in int) (int, error) {
+	r, stop, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	signal.Ignore(syscall.SIGPIPE) // a reader of acks or stderr may go
+	signals := make(chan os.Signal, 8)
+	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT} {
+		if !signal.Ignored(s) { // as nohup(1) and a shell's & ask for
+			signal.Notify(signals, s)
+		}
+	}
+	go func() {
+		spare := isPipe(in)
+		for s := range signals {
+			if s == syscall.SIGINT && spare {
+				spare = false
+				continue
+			}
+			stop.Write([]byte{0})
+		}
+	}()
+	return int(r.Fd()), nil
+}
+
+// isPipe reports whether fd is a pipe. Then Ctrl-C, which reaches the whole
+// foreground group, is meant for the program that writes to it: what that says
+// while it ends is to be read.
+func isPipe(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
+}

@@ -1,0 +1,44 @@
+// Command pika-cloud-lifecycle writes the files in which a guest tells its
+// host how it is doing: status.json, events.jsonl and result.json.
+//
+// It either reads a stream of directives (ingest), or writes one file and ends
+// (status, event, result). The man page in docs is its reference.
+package main
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/bootid"
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+)
+
+func main() {
+	w := world{
+		stdout: os.Stdout,
+		stderr: &console{fd: 2},
+		getenv: os.Getenv,
+		clock:  clock,
+		bootID: bootID,
+	}
+	os.Exit(w.main(os.Args[1:]))
+}
+
+// clock reads the wall clock and CLOCK_BOOTTIME.
+func clock() ingest.Moment {
+	now := ingest.Moment{Time: time.Now()}
+	var up unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) == nil {
+		now.Uptime = time.Duration(up.Nano())
+	}
+	return now
+}
+
+// bootID returns the boot ID, or "" where the kernel does not tell it: an
+// artifact without one is read as not of this boot, which is true enough.
+func bootID() string {
+	id, _ := bootid.Read()
+	return id
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+)
+
+// A world is what surrounds the program.
+type world struct {
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+	clock  func() ingest.Moment
+	bootID func() string
+}
+
+// The exit codes, which the man page lists.
+const (
+	exitOK      = 0
+	exitFailed  = 1 // something could not be written
+	exitUsage   = 2
+	exitRefused = 3 // lines were refused
+)
+
+// A usageError is a mistake in the command line.
+type usageError struct{ why string }
+
+func (e *usageError) Error() string { return e.why }
+
+func badUsage(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// errRefused says that lines were refused, each of which has been said.
+var errRefused = errors.New("lines were refused")
+
+// main runs the program and returns its exit code.
+func (w *world) main(args []string) int {
+	err := w.run(args)
+	var usage *usageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.Is(err, errRefused):
+		return exitRefused
+	case errors.As(err, &usage):
+		w.say(err.Error())
+		return exitUsage
+	}
+	w.say(err.Error())
+	return exitFailed
+}
+
+// commands are the subcommands, in the order of the usage text.
+var commands = []string{"ingest", "status", "event", "result"}
+
+func (w *world) run(args []string) error {
+	if len(args) == 0 {
+		return badUsage("expected a command: %s; see --help", strings.Join(commands, ", "))
+	}
+	switch name, args := args[0], args[1:]; name {
+	case "ingest":
+		return w.ingest(args)
+	case "status":
+		return w.status(args)
+	case "event":
+		return w.event(args)
+	case "result":
+		return w.result(args)
+	case "help", "-h", "-help", "--help":
+		io.WriteString(w.stdout, usage)
+		return nil
+	case "-version", "--version":
+		io.WriteString(w.stdout, version())
+		return nil
+	default:
+		return badUsage("%q is no command; expected one of %s%s", name,
+			strings.Join(commands, ", "), didYouMean(name, commands))
+	}
+}
+
+// say writes one line to stderr.
+func (w *world) say(line string) {
+	fmt.Fprintf(w.stderr, "pika-cloud-lifecycle: %s\n", printable(line))
+}
+
+// parse parses the flags of a subcommand. A command line that asks for help
+// gets text and flag.ErrHelp.
+func (w *world) parse(flags *flag.FlagSet, text string, args []string) error {
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		io.WriteString(w.stdout, text)
+		return err
+	case err != nil:
+		return badUsage("%s: %v%s", flags.Name(), err, choices(flags, err))
+	case flags.NArg() > 0:
+		return badUsage("%s: unexpected argument %q; every value stands behind its flag, and one with spaces in quotes",
+			flags.Name(), flags.Arg(0))
+	}
+	return nil
+}
+
+// choices names the flags there are, where err says that one is not.
+func choices(flags *flag.FlagSet, err error) string {
+	unknown, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !ok {
+		return ""
+	}
+	var names []string
+	flags.VisitAll(func(f *flag.Flag) { names = append(names, "--"+f.Name) })
+	return "; expected one of " + strings.Join(names, ", ") + didYouMean("--"+unknown, names)
+}
+
+func didYouMean(word string, choices []string) string {
+	if near := ingest.Nearest(word, choices); near != "" {
+		return fmt.Sprintf("; did you mean %s?", near)
+	}
+	return ""
+}
+
+// require checks that the flags named were given.
+func require(flags *flag.FlagSet, names ...string) error {
+	var missing []string
+	for _, name := range names {
+		if !given(flags, name) {
+			missing = append(missing, "--"+name)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return badUsage("%s: %s missing; see %s --help", flags.Name(), strings.Join(missing, ", "), flags.Name())
+}
+
+func given(flags *flag.FlagSet, name string) (found bool) {
+	flags.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
+}
+
+// stateDir declares --state-dir.
+func (w *world) stateDir(flags *flag.FlagSet) *string {
+	dir := w.getenv("PIKA_LIFECYCLE_DIR")
+	if dir == "" {
+		dir = "/run/pika-cloud"
+	}
+	return flags.String("state-dir", dir, "")
+}
+
+// parseWord parses the value of a flag that takes a state or an outcome.
+func parseWord[T ~string](flags *flag.FlagSet, name, value string, all []T) (T, error) {
+	if i := slices.Index(all, T(value)); i >= 0 {
+		return all[i], nil
+	}
+	var names []string
+	for _, word := range all {
+		names = append(names, string(word))
+	}
+	return "", badUsage("%s: --%s is %q; expected one of %s%s", flags.Name(), name, value,
+		strings.Join(names, ", "), didYouMean(value, names))
+}

@@ -1,0 +1,14 @@
+module github.com/sledtools/pika-cloud-lifecycle
+
+go 1.25.0
+
+require (
+	github.com/google/renameio/v2 v2.0.2
+	github.com/tidwall/gjson v1.20.1
+	golang.org/x/sys v0.47.0
+)
+
+require (
+	github.com/tidwall/match v1.1.1 // indirect
+	github.com/tidwall/pretty v1.2.0 // indirect
+)

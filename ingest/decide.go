@@ -1,0 +1,116 @@
+package ingest
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+)
+
+// decide makes d part of the next commit, or refuses it.
+func (r *run) decide(d *directive, number uint64) *refusal {
+	if refused := r.check(d, number); refused != nil {
+		return refused
+	}
+	when := r.now
+	if !d.time.IsZero() {
+		when = Moment{Time: d.time} // what the other clock showed then is not known
+	}
+	r.apply(d, when)
+	return nil
+}
+
+// check holds d against what the stream has said so far.
+func (r *run) check(d *directive, number uint64) *refusal {
+	need, _ := d.verb.keys()
+	at := d.at[need]
+	if r.verdict && d.verb != addEvent && d.state != writer.Stopped && d.state != writer.Destroyed {
+		return refuse(at, "this stream has given its verdict; expected only stopped, destroyed and plain events after it")
+	}
+	if d.verb != transition || r.state == "" || r.Transitions == Off || Follows(r.state, d.state) {
+		return nil
+	}
+	if r.Transitions == Enforce {
+		return refuse(at, "%s may not follow %s", d.state, r.state)
+	}
+	if r.warned++; r.warned <= maxSaid {
+		r.say("line %d: %s after %s is not on a guest's way; taken all the same", number, d.state, r.state)
+	}
+	return nil
+}
+
+// apply adds to the commit what d writes.
+func (r *run) apply(d *directive, when Moment) {
+	p, event := &r.pending, -1
+	if d.verb == transition || d.verb == addEvent {
+		if event = p.addEvent(r, d, when); event < 0 {
+			r.drop()
+		}
+	}
+	if d.verb == setResult || d.verb == transition && d.outcome != "" {
+		r.verdict = true
+		p.setResult(r, d, when, event)
+	}
+	if d.verb == transition && startsRun(d.state) {
+		p.startsRun = true
+	}
+	if d.verb == transition || d.verb == setStatus {
+		r.state = d.state
+		p.setStatus(r, d, when, event)
+	}
+}
+
+// The verdict that a stream supplies.
+var (
+	suppliedMessage = strictjson.AppendText(nil, "lifecycle stream ended without a result")
+	suppliedDetails = strictjson.Value(`{"reason":"stream_ended"}`)
+)
+
+// supply gives the verdict of a run that ended without one, unless the guest
+// was stopped or destroyed: that is an end of its own.
+func (r *run) supply() {
+	if r.verdict || r.state == writer.Stopped || r.state == writer.Destroyed || r.resultStands() {
+		return
+	}
+	r.Supplied = true
+	r.pending.startsRun = true // a result that stands is another run's
+	r.say("the stream ended without a result; giving the verdict failed")
+	r.apply(&directive{verb: transition, state: writer.Failed, outcome: writer.OutcomeFailed,
+		message: suppliedMessage, details: suppliedDetails}, r.now)
+}
+
+// resultStands reports whether the result on disk is the verdict of this run.
+// It is another run's if it was written in another boot, or if the status is
+// of a later event and tells of a guest that runs: then a crash came between
+// the status of a new run and setting the old verdict aside.
+func (r *run) resultStands() bool {
+	if r.pending.startsRun {
+		return false
+	}
+	result, err := r.Dir.Result.Read()
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			r.say("%v; taken for no result", err)
+		}
+		return false
+	}
+	if result.BootID != "" && r.BootID != "" && result.BootID != r.BootID {
+		return false
+	}
+	status, err := r.Dir.Status.Read()
+	if err != nil || result.Seq == 0 || status.Seq <= result.Seq {
+		return true
+	}
+	return !runs(status.State)
+}
+
+// runs reports whether a guest in the state s runs: all but the verdicts and
+// the ends.
+func runs(s writer.State) bool {
+	switch s {
+	case writer.Completed, writer.Failed, writer.Stopped, writer.Destroyed:
+		return false
+	}
+	return true
+}

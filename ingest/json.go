@@ -1,0 +1,121 @@
+package ingest
+
+import (
+	"errors"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+)
+
+// decodeJSON decodes the object that starts at the offset at. Keys are exact;
+// null is the same as an absent key; nothing may follow the object.
+func (dec *decoder) decodeJSON(text []byte, at int) *refusal {
+	at = strictjson.SkipSpace(text, at+1)
+	for at < len(text) && text[at] != '}' {
+		next, r := dec.member(text, at)
+		if r != nil {
+			return r
+		}
+		at = strictjson.SkipSpace(text, next)
+		if at < len(text) && text[at] == ',' {
+			at = strictjson.SkipSpace(text, at+1)
+			if at < len(text) && text[at] == '}' {
+				return refuse(at, "expected another key behind the comma")
+			}
+		} else if at < len(text) && text[at] != '}' {
+			return refuse(at, "expected , or } behind a value")
+		}
+	}
+	if at >= len(text) {
+		return refuse(len(text), "the line ends inside the object; expected }")
+	}
+	if at = strictjson.SkipSpace(text, at+1); at < len(text) {
+		return refuse(at, "expected nothing behind the object; print one object a line")
+	}
+	return nil
+}
+
+// member decodes one key and its value, and returns the offset behind it.
+func (dec *decoder) member(text []byte, at int) (next int, r *refusal) {
+	nameAt := at
+	name, at, r := dec.name(text, at)
+	if r != nil {
+		return 0, r
+	}
+	k, ok := parseKey(name)
+	if !ok {
+		return 0, refuse(nameAt, "unknown key %s; expected %s", show(name), expected(name, keyNames[:]))
+	}
+	if r := dec.d.see(k, name, nameAt, at); r != nil {
+		return 0, r
+	}
+	return dec.value(k, text, at)
+}
+
+// name decodes a key and its colon, and returns the offset of the value.
+func (dec *decoder) name(text []byte, at int) (name []byte, next int, r *refusal) {
+	if text[at] != '"' {
+		return nil, 0, refuse(at, "expected a key in double quotes")
+	}
+	out, next, err := dec.json.Append(dec.scratch[:0], text, at)
+	if err != nil {
+		return nil, 0, refuseJSON(err)
+	}
+	dec.scratch = out
+	next = strictjson.SkipSpace(text, next)
+	if next == len(text) || text[next] != ':' {
+		return nil, 0, refuse(next, "expected : behind a key")
+	}
+	next = strictjson.SkipSpace(text, next+1)
+	if next == len(text) {
+		return nil, 0, refuse(next, "expected a value behind :")
+	}
+	return out[1 : len(out)-1], next, nil
+}
+
+// value decodes the value of k.
+func (dec *decoder) value(k key, text []byte, at int) (next int, r *refusal) {
+	buf := &dec.scratch
+	switch k {
+	case messageKey:
+		buf = &dec.message
+	case detailsKey:
+		buf = &dec.details
+	}
+	value, next, err := dec.json.Append((*buf)[:0], text, at)
+	if err != nil {
+		return 0, refuseJSON(err)
+	}
+	*buf = value
+	if string(value) == "null" {
+		dec.d.has[k] = false
+		return next, nil
+	}
+	return next, dec.d.setJSON(k, value)
+}
+
+// setJSON sets k to a value that is not null.
+func (d *directive) setJSON(k key, value strictjson.Value) *refusal {
+	isString := value[0] == '"'
+	switch {
+	case k == detailsKey:
+		d.details = value
+	case k == exitCodeKey && !isString:
+		return d.set(k, value)
+	case k == exitCodeKey:
+		return refuse(d.at[k], "exit_code is a string; expected an integer without quotes")
+	case !isString:
+		return refuse(d.at[k], "%s is %s; expected a string", keyNames[k], show(value))
+	case k == messageKey:
+		d.message = value
+	default:
+		return d.set(k, value[1:len(value)-1])
+	}
+	return nil
+}
+
+// refuseJSON turns an error of strictjson into a refusal of the line.
+func refuseJSON(err error) *refusal {
+	var e *strictjson.Error
+	errors.As(err, &e) // every error of the package is one
+	return &refusal{e.Offset, e.Why}
+}

@@ -1,0 +1,137 @@
+package ingest
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+)
+
+// maxNames is how many DETAILS.name words a line may have: they are compared
+// with each other, and whoever has more of them has JSON at hand.
+const maxNames = 256
+
+// detailsPrefix begins the words that are members of details.
+const detailsPrefix = "DETAILS."
+
+// decodeWords decodes a KEY=value line.
+func (dec *decoder) decodeWords(text []byte) *refusal {
+	dec.words.line, dec.words.pos, dec.words.buf = text, 0, dec.words.buf[:0]
+	dec.details, dec.names = dec.details[:0], dec.names[:0]
+	for {
+		w, ok, r := dec.words.next()
+		if r == nil && ok {
+			r = dec.word(&w)
+		}
+		if r != nil {
+			return r
+		}
+		if !ok {
+			break
+		}
+	}
+	if len(dec.names) > 0 {
+		dec.details = append(dec.details, '}')
+		dec.d.details = dec.details
+	}
+	return nil
+}
+
+// word takes one word of a line.
+func (dec *decoder) word(w *word) *refusal {
+	if len(w.name) > len(detailsPrefix) && strings.EqualFold(string(w.name[:len(detailsPrefix)]), detailsPrefix) {
+		return dec.detail(w, w.name[len(detailsPrefix):])
+	}
+	dec.scratch = appendLower(dec.scratch[:0], w.name)
+	k, ok := parseKey(dec.scratch)
+	if !ok {
+		return refuse(w.at, "unknown key %s; expected %s or DETAILS.name", show(w.name),
+			strings.ToUpper(expected(dec.scratch, keyNames[:])))
+	}
+	if r := dec.d.see(k, w.name, w.at, w.valueAt); r != nil {
+		return r
+	}
+	switch {
+	case k == detailsKey:
+		return dec.wholeDetails(w)
+	case w.json:
+		return refuse(w.at, "%s takes =, not :=, which is for DETAILS.name", show(w.name))
+	case k == messageKey:
+		dec.message = strictjson.AppendText(dec.message[:0], w.value)
+		dec.d.message = dec.message
+		return nil
+	}
+	return dec.d.set(k, w.value)
+}
+
+// wholeDetails takes DETAILS=json.
+func (dec *decoder) wholeDetails(w *word) *refusal {
+	if len(dec.names) > 0 {
+		return refuse(w.at, "DETAILS stands beside DETAILS.name; give one or the other")
+	}
+	if r := dec.appendJSON(w); r != nil {
+		return r
+	}
+	if string(dec.details) != "null" {
+		dec.d.details = dec.details
+	}
+	return nil
+}
+
+// detail takes DETAILS.name=text or DETAILS.name:=json.
+func (dec *decoder) detail(w *word, name []byte) *refusal {
+	if dec.d.seen[detailsKey] {
+		return refuse(w.at, "DETAILS.name stands beside DETAILS; give one or the other")
+	}
+	if len(dec.names) == maxNames {
+		return refuse(w.at, "more than %d DETAILS.name words; print JSON for more", maxNames)
+	}
+	if len(dec.names) == 0 {
+		dec.details = append(dec.details[:0], '{')
+	} else {
+		dec.details = append(dec.details, ',')
+	}
+	start := len(dec.details)
+	dec.details = strictjson.AppendText(dec.details, name)
+	if dec.named(dec.details[start:]) {
+		return refuse(w.at, "%s stands twice; give each key once", show(w.name))
+	}
+	dec.names = append(dec.names, [2]int{start, len(dec.details)})
+	dec.details = append(dec.details, ':')
+	if w.json {
+		return dec.appendJSON(w)
+	}
+	dec.details = strictjson.AppendText(dec.details, w.value)
+	return nil
+}
+
+// named reports whether there is a member of this quoted name.
+func (dec *decoder) named(name []byte) bool {
+	for _, n := range dec.names {
+		if bytes.Equal(dec.details[n[0]:n[1]], name) {
+			return true
+		}
+	}
+	return false
+}
+
+// appendJSON appends the JSON value of w to the details.
+func (dec *decoder) appendJSON(w *word) *refusal {
+	out, err := dec.json.Normalise(dec.details, w.value)
+	if err != nil {
+		return refuse(w.valueAt, "the value of %s is not JSON: %v", show(w.name), err)
+	}
+	dec.details = out
+	return nil
+}
+
+// appendLower appends name with its ASCII letters in lower case.
+func appendLower(dst, name []byte) []byte {
+	for _, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}

@@ -1,0 +1,115 @@
+package ingest
+
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+// readSize is how much is read at once: what the largest pipe holds that an
+// unprivileged process may ask for (pipe(7), pipe-max-size), so that a busy
+// writer is met with few large commits instead of many small ones.
+const readSize = 1 << 20
+
+// A line is one line of the input, its end taken off.
+type line struct {
+	text   []byte // the first writer.MaxRaw bytes only if long; valid until the next read
+	number uint64 // counted from 1
+	offset uint64 // of the first byte in the input
+	length uint64 // in bytes
+	cut    bool   // the input ended before the newline
+	long   bool   // longer than the limit
+}
+
+// lines cuts what is read from a descriptor into lines. Its memory is bounded
+// by max + readSize, whatever arrives.
+type lines struct {
+	fd  int
+	max int // longest line, in bytes
+
+	buf     []byte
+	start   int    // of the line that is being read
+	scanned int    // no newline between start and here
+	end     int    // of what was read
+	offset  uint64 // of buf[start] in the input
+	number  uint64 // of the last line returned
+	skipped line   // a line over max, of which the start is gone
+}
+
+// read reads once, blocking until there is something. It returns 0 and no
+// error at the end of the input; an error is an errno.
+func (l *lines) read() (int, error) {
+	if l.buf == nil {
+		l.buf = make([]byte, l.max+readSize)
+	}
+	copy(l.buf, l.buf[l.start:l.end])
+	l.scanned, l.end, l.start = l.scanned-l.start, l.end-l.start, 0
+	for {
+		n, err := unix.Read(l.fd, l.buf[l.end:min(len(l.buf), l.end+readSize)])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		l.end += n
+		return n, nil
+	}
+}
+
+// next returns the next whole line of what was read.
+func (l *lines) next() (line, bool) {
+	i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n')
+	if i < 0 {
+		l.scanned = l.end
+		if l.end-l.start > l.max {
+			l.skip()
+		}
+		return line{}, false
+	}
+	return l.take(l.scanned+i, 1), true
+}
+
+// rest returns what stands behind the last newline when the input has ended.
+func (l *lines) rest() (line, bool) {
+	if l.start == l.end && !l.skipped.long {
+		return line{}, false
+	}
+	ln := l.take(l.end, 0)
+	ln.cut = true
+	return ln, true
+}
+
+// take ends the current line at stop, newline bytes before the next one.
+func (l *lines) take(stop, newline int) line {
+	text := l.buf[l.start:stop]
+	ln := line{text: text, offset: l.offset, length: uint64(len(text))}
+	if l.skipped.long {
+		ln, l.skipped = l.skipped, line{}
+		ln.length += uint64(len(text))
+	} else if ln.long = len(text) > l.max; ln.long {
+		ln.text = text[:min(len(text), writer.MaxRaw)]
+	} else if newline > 0 && len(text) > 0 && text[len(text)-1] == '\r' {
+		ln.text = text[:len(text)-1]
+	}
+	l.number++
+	ln.number = l.number
+	l.offset += uint64(len(text) + newline)
+	l.start = stop + newline
+	l.scanned = l.start
+	return ln
+}
+
+// skip drops what was read of a line that is too long, all but its start.
+func (l *lines) skip() {
+	if !l.skipped.long {
+		head := bytes.Clone(l.buf[l.start : l.start+min(l.end-l.start, writer.MaxRaw)])
+		l.skipped = line{text: head, offset: l.offset, long: true}
+	}
+	n := l.end - l.start
+	l.skipped.length += uint64(n)
+	l.offset += uint64(n)
+	l.start, l.scanned, l.end = 0, 0, 0
+}

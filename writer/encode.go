@@ -1,0 +1,156 @@
+package writer
+
+import (
+	"encoding/base64"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+)
+
+// appendTime appends t as RFC 3339 in UTC with milliseconds, quoted. It is
+// written out by hand because time.AppendFormat parses its layout anew for
+// each of a million lines.
+func appendTime(dst []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	dst = append(dst, '"')
+	dst = appendDigits(dst, year, 4)
+	dst = appendDigits(append(dst, '-'), int(month), 2)
+	dst = appendDigits(append(dst, '-'), day, 2)
+	dst = appendDigits(append(dst, 'T'), hour, 2)
+	dst = appendDigits(append(dst, ':'), minute, 2)
+	dst = appendDigits(append(dst, ':'), second, 2)
+	dst = appendDigits(append(dst, '.'), t.Nanosecond()/1e6, 3)
+	return append(dst, 'Z', '"')
+}
+
+// appendDigits appends the last width decimal digits of n.
+func appendDigits(dst []byte, n, width int) []byte {
+	for range width {
+		dst = append(dst, '0')
+	}
+	for i := len(dst) - 1; width > 0; i, width, n = i-1, width-1, n/10 {
+		dst[i] = byte('0' + n%10)
+	}
+	return dst
+}
+
+// appendEvent appends e as one line, cut before its seq: the seq is known only
+// under the lock, and stands last so that it can be added then.
+func appendEvent(dst []byte, e *Event) []byte {
+	dst = append(dst, `{"schema_version":1,"kind":"`...)
+	dst = append(dst, e.Kind...)
+	dst = append(dst, `","timestamp":`...)
+	dst = appendTime(dst, e.Time)
+	dst = append(dst, `,"message":`...)
+	dst = append(dst, e.Message...)
+	if e.BootID != "" {
+		dst = append(dst, `,"boot_id":`...)
+		dst = strictjson.AppendText(dst, e.BootID)
+	}
+	if len(e.Details) > 0 {
+		dst = append(dst, `,"details":`...)
+		dst = append(dst, e.Details...)
+	}
+	if ms := e.Uptime.Milliseconds(); ms > 0 {
+		dst = append(dst, `,"uptime_ms":`...)
+		dst = strconv.AppendInt(dst, ms, 10)
+	}
+	return dst
+}
+
+// appendSeq ends a line that appendEvent began.
+func appendSeq(dst []byte, seq uint64) []byte {
+	dst = append(dst, `,"seq":`...)
+	dst = strconv.AppendUint(dst, seq, 10)
+	return append(dst, '}', '\n')
+}
+
+// Append appends the text of status.json.
+func (s *Status) Append(dst []byte) []byte {
+	dst = append(dst, "{\n  \"schema_version\": 1,\n  \"state\": \""...)
+	dst = append(dst, s.State...)
+	dst = append(dst, "\",\n  \"updated_at\": "...)
+	dst = appendTime(dst, s.Time)
+	dst = appendMember(dst, "message", s.Message)
+	dst = appendText(dst, "boot_id", s.BootID)
+	dst = appendMember(dst, "details", s.Details)
+	dst = appendCount(dst, "seq", s.Seq)
+	dst = appendCount(dst, "rejected", s.Rejected)
+	return append(dst, "\n}\n"...)
+}
+
+// Append appends the text of result.json.
+func (r *Result) Append(dst []byte) []byte {
+	dst = append(dst, "{\n  \"schema_version\": 1,\n  \"status\": \""...)
+	dst = append(dst, r.Outcome...)
+	dst = append(dst, '"')
+	if r.ExitCode != nil {
+		dst = append(dst, ",\n  \"exit_code\": "...)
+		dst = strconv.AppendInt(dst, int64(*r.ExitCode), 10)
+	}
+	dst = append(dst, ",\n  \"finished_at\": "...)
+	dst = appendTime(dst, r.Time)
+	dst = appendMember(dst, "message", r.Message)
+	dst = appendMember(dst, "details", r.Details)
+	dst = appendText(dst, "boot_id", r.BootID)
+	dst = appendCount(dst, "seq", r.Seq)
+	return append(dst, "\n}\n"...)
+}
+
+// appendMember appends a line of a status or result; nothing if value is empty.
+func appendMember(dst []byte, name string, value strictjson.Value) []byte {
+	if len(value) == 0 {
+		return dst
+	}
+	dst = append(dst, ",\n  \""...)
+	dst = append(dst, name...)
+	dst = append(dst, `": `...)
+	return append(dst, value...)
+}
+
+func appendText(dst []byte, name, text string) []byte {
+	if text == "" {
+		return dst
+	}
+	return appendMember(dst, name, strictjson.AppendText(nil, text))
+}
+
+func appendCount(dst []byte, name string, n uint64) []byte {
+	if n == 0 {
+		return dst
+	}
+	return appendMember(dst, name, strconv.AppendUint(nil, n, 10))
+}
+
+// Append appends r as one line of rejected.jsonl. The raw line is text where
+// it is valid UTF-8, so that it can be read as it stands, else base64, so that
+// no byte of it is lost.
+func (r *Reject) Append(dst []byte) []byte {
+	raw := r.Raw[:min(len(r.Raw), MaxRaw)]
+	dst = append(dst, `{"schema_version":1,"line":`...)
+	dst = strconv.AppendUint(dst, r.Line, 10)
+	dst = append(dst, `,"offset":`...)
+	dst = strconv.AppendUint(dst, r.Offset, 10)
+	dst = append(dst, `,"timestamp":`...)
+	dst = appendTime(dst, r.Time)
+	dst = append(dst, `,"error":`...)
+	dst = strictjson.AppendText(dst, r.Error)
+	if utf8.Valid(raw) {
+		dst = append(dst, `,"raw":`...)
+		dst = strictjson.AppendText(dst, raw)
+	} else {
+		dst = append(dst, `,"raw_base64":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, raw)
+		dst = append(dst, '"')
+	}
+	if r.Length > uint64(len(raw)) {
+		dst = append(dst, `,"length":`...)
+		dst = strconv.AppendUint(dst, r.Length, 10)
+		dst = append(dst, `,"truncated":true`...)
+	}
+	return append(dst, '}', '\n')
+}

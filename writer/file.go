@@ -1,0 +1,282 @@
+package writer
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// retry calls f again for as long as a signal interrupts it (signal(7)).
+func retry(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// retryInt is retry for calls that also return a number.
+func retryInt(f func() (int, error)) (int, error) {
+	for {
+		if n, err := f(); err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+// An identity tells one file from another that took its name.
+type identity struct{ dev, ino uint64 }
+
+func identify(st *unix.Stat_t) identity { return identity{uint64(st.Dev), st.Ino} }
+
+// A place is a name in a directory, the directory held open. The zero place
+// is closed. Not for concurrent use.
+type place struct {
+	path string
+	name string
+	root *os.Root
+	dir  *os.File
+	id   identity
+}
+
+// open opens the directory of path, making it if it is missing. A directory
+// that is already open is kept unless another one has taken its path since: a
+// writer must not go on in one that was removed or moved away.
+func (p *place) open(path string) error {
+	dir := filepath.Dir(path)
+	if p.dir != nil {
+		var st unix.Stat_t
+		if p.path == path && unix.Stat(dir, &st) == nil && identify(&st) == p.id {
+			return nil
+		}
+		p.close()
+	}
+	err := p.openDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = makeDirs(dir); err == nil {
+			err = p.openDir(dir)
+		}
+	}
+	p.path, p.name = path, filepath.Base(path)
+	return err
+}
+
+// openDir opens dir. Everything else is opened relative to it.
+func (p *place) openDir(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	f, err := root.Open(".")
+	if err != nil {
+		root.Close()
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		root.Close()
+		f.Close()
+		return &fs.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	p.root, p.dir, p.id = root, f, identify(&st)
+	return nil
+}
+
+func (p *place) close() {
+	if p.dir != nil {
+		p.dir.Close()
+		p.root.Close()
+	}
+	*p = place{}
+}
+
+func (p *place) fd() int { return int(p.dir.Fd()) }
+
+// sibling returns the path of a file beside p, for errors.
+func (p *place) sibling(name string) string { return filepath.Join(filepath.Dir(p.path), name) }
+
+// sync makes the directory's names durable.
+func (p *place) sync() error {
+	err := retry(func() error { return unix.Fsync(p.fd()) })
+	return pathError("fsync", filepath.Dir(p.path), err)
+}
+
+// stat looks at what bears name now, following no link.
+func (p *place) stat(name string) (st unix.Stat_t, err error) {
+	err = retry(func() error { return unix.Fstatat(p.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	return st, pathError("stat", p.sibling(name), err)
+}
+
+// rename gives the file old another name in the same directory.
+func (p *place) rename(old, name string) error {
+	err := retry(func() error { return unix.Renameat(p.fd(), old, p.fd(), name) })
+	return pathError("rename", p.sibling(old), err)
+}
+
+// openFile opens name for reading and, unless flags say O_RDONLY, writing. It
+// follows no symbolic link, does not block on a FIFO, takes no terminal, and
+// refuses whatever is not a regular file; what is to be written must have no
+// second link, which could be a file outside.
+func (p *place) openFile(name string, flags int, mode uint32) (*file, error) {
+	flags |= unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+	path := p.sibling(name)
+	fd, err := retryInt(func() (int, error) { return unix.Openat(p.fd(), name, flags, mode) })
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: openCause(err)}
+	}
+	f := &file{fd: fd, path: path}
+	st, err := f.stat()
+	if err == nil {
+		err = plain(&st, flags&unix.O_ACCMODE != unix.O_RDONLY)
+	}
+	if err != nil {
+		f.close()
+		return nil, &fs.PathError{Op: "open", Path: path, Err: cause(err)}
+	}
+	f.id = identify(&st)
+	if mode != 0 && st.Mode&0o777 != mode {
+		// Whatever the umask. Where it fails the file is another user's,
+		// who opened it to us: its mode is that user's to choose.
+		_ = unix.Fchmod(fd, mode)
+	}
+	return f, nil
+}
+
+// errPlanted is what a file is refused for that somebody put in our way.
+var (
+	errNotRegular = errors.New("not a regular file: remove it, and see who may write to the directory")
+	errLinked     = errors.New("the file has a second link: remove it, and see who may write to the directory")
+	errSymlink    = errors.New("a symbolic link stands there: remove it, and see who may write to the directory")
+)
+
+// openCause explains the errno that O_NOFOLLOW gives for a link (open(2)).
+func openCause(err error) error {
+	if err == unix.ELOOP {
+		return errSymlink
+	}
+	return err
+}
+
+// plain checks that st is a regular file and, if it is to be written, that it
+// has no other name.
+func plain(st *unix.Stat_t, write bool) error {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return errNotRegular
+	}
+	if write && st.Nlink > 1 {
+		return errLinked
+	}
+	return nil
+}
+
+// A file is an open regular file. Errors carry its path.
+type file struct {
+	fd   int
+	path string
+	id   identity
+}
+
+func (f *file) close() {
+	if f != nil && f.fd >= 0 {
+		unix.Close(f.fd)
+		f.fd = -1
+	}
+}
+
+func (f *file) stat() (st unix.Stat_t, err error) {
+	err = retry(func() error { return unix.Fstat(f.fd, &st) })
+	return st, pathError("stat", f.path, err)
+}
+
+// write writes text with one call; less than all of it is an error.
+func (f *file) write(text []byte) error {
+	n, err := retryInt(func() (int, error) { return unix.Write(f.fd, text) })
+	if err == nil && n < len(text) {
+		err = io.ErrShortWrite
+	}
+	return pathError("write", f.path, err)
+}
+
+func (f *file) writeAt(text []byte, at int64) error {
+	n, err := retryInt(func() (int, error) { return unix.Pwrite(f.fd, text, at) })
+	if err == nil && n < len(text) {
+		err = io.ErrShortWrite
+	}
+	return pathError("write", f.path, err)
+}
+
+// readAt fills text from the file at the offset at; a file that ends before
+// is an error.
+func (f *file) readAt(text []byte, at int64) error {
+	for len(text) > 0 {
+		n, err := retryInt(func() (int, error) { return unix.Pread(f.fd, text, at) })
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return pathError("read", f.path, err)
+		}
+		text, at = text[n:], at+int64(n)
+	}
+	return nil
+}
+
+func (f *file) truncate(size int64) error {
+	err := retry(func() error { return unix.Ftruncate(f.fd, size) })
+	return pathError("truncate", f.path, err)
+}
+
+// sync makes the content durable. After an error the descriptor is of no use:
+// the kernel reports a lost page once and then forgets it (fsync(2), ERRORS).
+func (f *file) sync() error {
+	err := retry(func() error { return unix.Fdatasync(f.fd) })
+	return pathError("fdatasync", f.path, err)
+}
+
+// makeDirs makes dir and its missing parents, each durable in its parent.
+func makeDirs(dir string) error {
+	parent := filepath.Dir(dir)
+	err := os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrNotExist) && parent != dir {
+		if err := makeDirs(parent); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o755)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // made meanwhile; what is no directory fails when opened
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(parent)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+func pathError(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: path, Err: err}
+}
+
+// cause returns what a path error wraps, to be wrapped with another path.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	var l *os.LinkError
+	if errors.As(err, &l) {
+		return l.Err
+	}
+	return err
+}

@@ -1,0 +1,280 @@
+package writer
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// chunk is how much of a file is read at once when a line's start is looked
+// for: many lines, and a buffer that no guest notices.
+const chunk = 64 << 10
+
+// maxLine is the longest line that is parsed back. Longer ones were not
+// written by us (see maxWhole).
+const maxLine = 16 << 20
+
+// maxTorn is how large the file of torn tails may grow before it is begun
+// anew, so that a writer that crashes for ever does not fill a tmpfs.
+const maxTorn = 8 << 20
+
+// A jsonl is an append-only file of one JSON object a line. Appends are whole
+// or not at all: a tail without newline is repaired before anything follows
+// it, and a write that fails is cut back. Its users hold a lock around every
+// call.
+type jsonl struct {
+	place
+	whole func(line []byte) bool // tells a line that lacks only its newline
+	file  *file
+	end   int64 // where the next line goes
+	loose *loose
+}
+
+// A loose append failed and could not be cut back: some, all or none of its
+// text may be in the file.
+type loose struct {
+	id   identity
+	at   int64
+	text []byte
+}
+
+// ready opens the file at path, or keeps it if it is open and still bears its
+// name, and repairs its tail. When it returns nil, end is the file's size and
+// the byte before it, if there is one, is a newline. It reports whether the
+// file is another or has other lines than this jsonl left there.
+func (j *jsonl) ready(path string) (changed bool, err error) {
+	dir := j.id
+	if err := j.open(path); err != nil {
+		return true, err
+	}
+	st, err := j.stat(j.name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return true, err
+	}
+	if j.file == nil || j.id != dir || err != nil || identify(&st) != j.file.id || plain(&st, true) != nil {
+		if st, err = j.reopen(); err != nil {
+			return true, err
+		}
+	} else if st.Size == j.end && j.loose == nil {
+		return false, nil
+	}
+	return true, j.repair(st.Size)
+}
+
+// reopen opens the file anew.
+func (j *jsonl) reopen() (st unix.Stat_t, err error) {
+	j.forget()
+	j.file, err = j.openFile(j.name, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT, artifactMode)
+	if err != nil {
+		return st, err
+	}
+	return j.file.stat()
+}
+
+// forget closes the file, to be opened anew by the next use.
+func (j *jsonl) forget() {
+	j.file.close()
+	j.file = nil
+}
+
+// repair makes the file of the given size end in a whole line. A tail that
+// lacks only its newline, as whole tells, gets it; any other is moved aside.
+// The tail is durable there before it is cut off here, so a crash between
+// the two keeps it twice and loses nothing.
+func (j *jsonl) repair(size int64) error {
+	start, err := lineStart(j.file, size)
+	if err != nil {
+		return err
+	}
+	j.end = start
+	if start == size {
+		return nil
+	}
+	if size-start <= maxLine {
+		tail := make([]byte, size-start)
+		if err := j.file.readAt(tail, start); err != nil {
+			return err
+		}
+		if j.whole(tail) {
+			j.end = size
+			return j.append([]byte{'\n'})
+		}
+	}
+	if err := j.setAside(start, size); err != nil {
+		return err
+	}
+	if err := j.file.truncate(start); err != nil {
+		return err
+	}
+	return j.file.sync()
+}
+
+// setAside appends the bytes from start to size, and a newline, to the file of
+// torn tails.
+func (j *jsonl) setAside(start, size int64) error {
+	torn, err := j.openFile(j.name+".torn", unix.O_RDWR|unix.O_APPEND|unix.O_CREAT, artifactMode)
+	if err != nil {
+		return err
+	}
+	defer torn.close()
+	if st, err := torn.stat(); err != nil {
+		return err
+	} else if st.Size > maxTorn {
+		if err := torn.truncate(0); err != nil {
+			return err
+		}
+	}
+	if err := copyRange(torn, j.file, start, size); err != nil {
+		return err
+	}
+	if err := torn.sync(); err != nil {
+		return err
+	}
+	return j.sync()
+}
+
+// copyRange appends the bytes of src from start to end, and a newline, to dst.
+func copyRange(dst, src *file, start, end int64) error {
+	buf := make([]byte, 0, chunk+1)
+	for start < end {
+		buf = buf[:min(chunk, end-start)]
+		if err := src.readAt(buf, start); err != nil {
+			return err
+		}
+		if start += int64(len(buf)); start == end {
+			buf = append(buf, '\n')
+		}
+		if err := dst.write(buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// append writes text, whole lines, and makes it durable:
+//
+//	[fsync(dir)] write fdatasync
+//
+// The directory is synced while the file is empty: a file that has lines has
+// a durable name. A write that fails, or that is not known to be durable, is
+// cut back, so that the caller may try the same again.
+func (j *jsonl) append(text []byte) error {
+	if j.end == 0 {
+		if err := j.sync(); err != nil {
+			return err
+		}
+	}
+	err := j.file.write(text)
+	if err == nil {
+		err = j.file.sync()
+	}
+	if err != nil {
+		j.loose = &loose{j.file.id, j.end, bytes.Clone(text)}
+		_ = j.cutBack() // tried again by settle
+		return err
+	}
+	j.end += int64(len(text))
+	return nil
+}
+
+// cutBack undoes the loose append. It uses a new descriptor, for the kernel
+// reports a lost page once and forgets it: a retry on the old one could
+// succeed without the page.
+func (j *jsonl) cutBack() error {
+	j.forget()
+	f, err := j.openFile(j.name, unix.O_RDWR|unix.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if f.id == j.loose.id {
+		if err := f.truncate(j.loose.at); err != nil {
+			return err
+		}
+		if err := f.sync(); err != nil {
+			return err
+		}
+	}
+	j.loose = nil
+	return nil
+}
+
+// settle finds out what became of a loose append, and ends it: it is cut back
+// if it is the file's last, and kept if another writer has followed it. It
+// returns how many lines were kept. To be called before ready.
+func (j *jsonl) settle(path string) (kept int, err error) {
+	if j.loose == nil {
+		return 0, nil
+	}
+	if err := j.open(path); err != nil {
+		return 0, err
+	}
+	st, err := j.stat(j.name)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return 0, err
+	case err != nil || identify(&st) != j.loose.id || st.Size < j.loose.at:
+		j.loose = nil // gone, and the lines with it
+		return 0, nil
+	case st.Size <= j.loose.at+int64(len(j.loose.text)):
+		return 0, j.cutBack()
+	}
+	return j.keep()
+}
+
+// keep makes a loose append durable that another writer has followed. The
+// same bytes are written once more over themselves, for after a failed sync
+// the kernel may hold them for clean.
+func (j *jsonl) keep() (kept int, err error) {
+	f, err := j.openFile(j.name, unix.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.close()
+	there := make([]byte, len(j.loose.text))
+	if err := f.readAt(there, j.loose.at); err != nil {
+		return 0, err
+	}
+	if bytes.Equal(there, j.loose.text) {
+		if err := f.writeAt(there, j.loose.at); err != nil {
+			return 0, err
+		}
+		if err := f.sync(); err != nil {
+			return 0, err
+		}
+		kept = bytes.Count(there, []byte{'\n'})
+	}
+	j.loose = nil
+	return kept, nil
+}
+
+var errNoLines = errors.New("no line")
+
+// lineBefore returns the bounds of the whole line that ends at end, its newline
+// not counted. It returns errNoLines at the start of the file.
+func lineBefore(f *file, end int64) (start, stop int64, err error) {
+	if end == 0 {
+		return 0, 0, errNoLines
+	}
+	start, err = lineStart(f, end-1)
+	return start, end - 1, err
+}
+
+// lineStart returns where the line that the byte at end would belong to
+// starts: behind the last newline before end, or at 0.
+func lineStart(f *file, end int64) (int64, error) {
+	buf := make([]byte, min(chunk, end))
+	for end > 0 {
+		buf = buf[:min(int64(len(buf)), end)]
+		if err := f.readAt(buf, end-int64(len(buf))); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(buf, '\n'); i >= 0 {
+			return end - int64(len(buf)-i-1), nil
+		}
+		end -= int64(len(buf))
+	}
+	return 0, nil
+}
