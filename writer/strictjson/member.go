@@ -1,0 +1,73 @@
+package strictjson
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+)
+
+// A member is where one "name":value stands in dst.
+type member struct {
+	place int // where the name came first, for the order
+	name  int // its opening quote
+	value int // the byte after its colon
+	end   int // the byte after its value
+}
+
+// fewMembers is up to how many members are compared each with each: at most 120
+// short comparisons, mostly of lengths, are cheaper than a sort. Beyond that the
+// square would be a hostile sender's lever.
+const fewMembers = 16
+
+// settle makes the names of the object at dst[start:], which ends dst, unique.
+// Until then values that were replaced stay in dst: taking each out as it is
+// found would move the rest of the object every time, which is quadratic.
+func settle(dst []byte, start int, members []member) []byte {
+	if len(members) <= fewMembers && allDiffer(dst, members) {
+		return dst
+	}
+	kept := merge(dst, members)
+	if len(kept) == len(members) {
+		return dst
+	}
+	end := len(dst)
+	for _, m := range kept {
+		dst = append(append(dst, ','), dst[m.name:m.end]...)
+	}
+	dst[end] = '{'
+	dst = append(dst, '}')
+	return dst[:start+copy(dst[start:], dst[end:])]
+}
+
+func allDiffer(dst []byte, members []member) bool {
+	for i, m := range members {
+		for _, earlier := range members[:i] {
+			if bytes.Equal(dst[m.name:m.value], dst[earlier.name:earlier.value]) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// merge leaves of members with the same name one, with the place of the first
+// and the text of the last (their names are the same text). It sorts instead of
+// hashing: no table to grow or to seed against chosen collisions, and what
+// nested objects need is one stack.
+func merge(dst []byte, members []member) []member {
+	slices.SortFunc(members, func(a, b member) int {
+		return cmp.Or(bytes.Compare(dst[a.name:a.value], dst[b.name:b.value]), a.place-b.place)
+	})
+	kept := members[:1]
+	for _, m := range members[1:] {
+		last := &kept[len(kept)-1]
+		if bytes.Equal(dst[m.name:m.value], dst[last.name:last.value]) {
+			m.place = last.place
+			*last = m
+		} else {
+			kept = append(kept, m)
+		}
+	}
+	slices.SortFunc(kept, func(a, b member) int { return a.place - b.place })
+	return kept
+}

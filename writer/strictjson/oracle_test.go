@@ -1,0 +1,168 @@
+package strictjson
+
+import (
+	"bytes"
+	"encoding/base64"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The readers that others wrote. Each is one process that is given every
+// accepted text, a line each: the original and its normal form, in base64. It
+// prints a line for each pair of which the normal form does not load, or means
+// something else than the original where that loads too.
+
+// In Python the original means what it means after its lone surrogates are
+// U+FFFD. Floats are compared by their text.
+const pythonReader = `
+import base64, json, math, sys
+def no(name): raise ValueError(name)
+def clean(text): return ''.join('\ufffd' if '\ud800' <= c <= '\udfff' else c for c in text)
+def tidy(value):
+    if isinstance(value, str): return clean(value)
+    if isinstance(value, list): return [tidy(v) for v in value]
+    return value
+def members(pairs): return {clean(k): tidy(v) for k, v in pairs}
+def load(text): return json.loads(text, parse_constant=no, parse_float=lambda f: ['float', f], object_pairs_hook=members)
+def finite(text): return float(text) if math.isfinite(float(text)) else no(text)
+compared = 0
+for n, line in enumerate(sys.stdin):
+    text, normal = (base64.b64decode(part) for part in line.split())
+    try:
+        got = load(normal.decode())
+        json.loads(normal, parse_constant=no, parse_float=finite)
+    except Exception as e:
+        print(n, 'does not load:', e); continue
+    try: want = tidy(load(text.decode()))
+    except UnicodeDecodeError: continue
+    except Exception as e:
+        print(n, 'the original does not load:', e); continue
+    compared += 1
+    if repr(want) != repr(got): print(n, 'differs:', want, got)
+print('compared', compared)
+`
+
+// Cleaned names may fall together, and then the order decides that JavaScript
+// does not keep: such an original is not compared.
+const nodeReader = `
+const { isDeepStrictEqual } = require('util')
+const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+function clean(value) {
+  if (typeof value === 'string') return value.toWellFormed()
+  if (Array.isArray(value)) return value.map(clean)
+  if (value === null || typeof value !== 'object') return value
+  const names = Object.keys(value), clear = Object.fromEntries(names.map(k => [k.toWellFormed(), clean(value[k])]))
+  if (Object.keys(clear).length !== names.length) throw new RangeError('names fall together')
+  return clear
+}
+function finite(key, value) {
+  if (typeof value === 'number' && !isFinite(value)) throw new Error('infinite')
+  return value
+}
+let compared = 0
+require('fs').readFileSync(0, 'latin1').trimEnd().split('\n').forEach((line, n) => {
+  const [text, normal] = line.split(' ').map(part => Buffer.from(part, 'base64'))
+  let got, want
+  try { got = JSON.parse(strict.decode(normal), finite) } catch (e) { return console.log(n, 'does not load:', e.message) }
+  try { want = strict.decode(text) } catch { return }
+  try { want = clean(JSON.parse(want)) } catch (e) {
+    if (!(e instanceof RangeError)) console.log(n, 'the original does not load:', e.message)
+    return
+  }
+  compared++
+  if (!isDeepStrictEqual(want, got)) console.log(n, 'differs')
+})
+console.log('compared', compared)
+`
+
+func oracle(t *testing.T, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+		return exec.Command(path, args...)
+	case os.Getenv("CI") != "":
+		t.Fatalf("%s is missing: in CI every reader must be asked", name)
+	default:
+		t.Skipf("%s is missing: it was not asked", name)
+	}
+	return nil
+}
+
+func TestReadersLoad(t *testing.T) {
+	texts, normals := acceptedCorpus(t)
+	var pairs bytes.Buffer
+	for i, text := range texts {
+		pairs.WriteString(base64.StdEncoding.EncodeToString(text) + " " + base64.StdEncoding.EncodeToString(normals[i]) + "\n")
+	}
+	for _, args := range [][]string{{"python3", "-c", pythonReader}, {"node", "-e", nodeReader}} {
+		t.Run(args[0], func(t *testing.T) {
+			cmd := oracle(t, args[0], args[1:]...)
+			cmd.Stdin = bytes.NewReader(pairs.Bytes())
+			checkReader(t, cmd, texts)
+		})
+	}
+	t.Run("jq", func(t *testing.T) { checkJQ(t, normals) })
+}
+
+func acceptedCorpus(t *testing.T) (texts, normals [][]byte) {
+	var n Normaliser
+	for _, text := range append(corpus(20000), hostileSmall()...) {
+		if normal, err := n.Normalise(nil, []byte(text)); err == nil {
+			texts, normals = append(texts, []byte(text)), append(normals, normal)
+		}
+	}
+	t.Logf("%d texts", len(texts))
+	return texts, normals
+}
+
+// hostileSmall is in one order every time: readers name a text by its line.
+func hostileSmall() (texts []string) {
+	all := hostileTexts(mebibyte / 32)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		texts = append(texts, all[name])
+	}
+	return texts
+}
+
+func checkReader(t *testing.T, cmd *exec.Cmd, texts [][]byte) {
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, stderr.Bytes())
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	t.Log(lines[len(lines)-1])
+	for _, line := range lines[:min(len(lines)-1, 10)] {
+		t.Errorf("%.500s", line)
+	}
+	if len(lines) == 1 && len(lines[0]) < len("compared 1000") {
+		t.Errorf("%s of %d: hardly any", lines[0], len(texts))
+	}
+}
+
+// jq has doubles and an order of its own, so it is asked whether it loads them.
+func checkJQ(t *testing.T, normals [][]byte) {
+	cmd := oracle(t, "jq", "-c", "type")
+	cmd.Stdin = bytes.NewReader(append(bytes.Join(normals, []byte("\n")), '\n'))
+	out, err := cmd.CombinedOutput()
+	if lines := bytes.Count(out, []byte("\n")); err != nil || lines != len(normals) {
+		t.Fatalf("%v: loaded %d of %d: %.300s", err, lines, len(normals), out[max(0, len(out)-300):])
+	}
+	for i, kind := range strings.Fields(string(out)) {
+		if !strings.HasPrefix(kinds[normals[i][0]], kind[1:2]) {
+			t.Fatalf("%.100q is a %s to jq", normals[i], kind)
+		}
+	}
+}
+
+// kinds has the first letter of the name of the type of what starts so.
+var kinds = map[byte]string{
+	'"': "s", '{': "o", '[': "a", 't': "b", 'f': "b", 'n': "n", '-': "n", '0': "n", '1': "n", '2': "n",
+	'3': "n", '4': "n", '5': "n", '6': "n", '7': "n", '8': "n", '9': "n",
+}

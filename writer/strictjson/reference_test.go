@@ -1,0 +1,184 @@
+package strictjson
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// reference is the normal form of a text that encoding/json calls valid, made
+// from encoding/json's tokens, and what stands against taking it.
+type reference struct {
+	tokens *json.Decoder
+	depth  int
+	far    bool // a number that some reader has no double for
+	edge   bool // a number that may be refused or taken: see inRange
+	deep   bool
+}
+
+func makeReference(t testing.TB, text []byte) (normal string, r *reference) {
+	r = &reference{tokens: json.NewDecoder(bytes.NewReader(text))}
+	r.tokens.UseNumber()
+	return r.value(t, r.token(t)), r
+}
+
+func (r *reference) token(t testing.TB) json.Token {
+	token, err := r.tokens.Token()
+	if err != nil {
+		t.Fatalf("tokens of a valid text: %v", err)
+	}
+	return token
+}
+
+func (r *reference) value(t testing.TB, token json.Token) string {
+	switch token := token.(type) {
+	case json.Delim:
+		if r.depth++; r.depth > 64 {
+			r.deep = true
+		}
+		defer func() { r.depth-- }()
+		if token == '[' {
+			return r.array(t)
+		}
+		return r.object(t)
+	case string:
+		return quoted(token)
+	case json.Number:
+		return r.number(string(token))
+	case nil:
+		return "null"
+	}
+	return fmt.Sprint(token)
+}
+
+func (r *reference) array(t testing.TB) string {
+	var elements []string
+	for r.tokens.More() {
+		elements = append(elements, r.value(t, r.token(t)))
+	}
+	r.token(t)
+	return "[" + strings.Join(elements, ",") + "]"
+}
+
+func (r *reference) object(t testing.TB) string {
+	var names, members []string
+	place := map[string]int{}
+	for r.tokens.More() {
+		name := quoted(r.token(t).(string))
+		member := name + ":" + r.value(t, r.token(t))
+		if at, repeated := place[name]; repeated {
+			members[at] = member
+			continue
+		}
+		place[name] = len(names)
+		names, members = append(names, name), append(members, member)
+	}
+	r.token(t)
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+func (r *reference) number(literal string) string {
+	f, err := strconv.ParseFloat(literal, 64)
+	if err != nil || serdeRefuses([]byte(literal)) != "" {
+		r.far = true
+	}
+	r.edge = r.edge || math.Abs(f) >= 1.7976931348623155e308
+	if len(literal) > longestPowered && strings.ContainsAny(literal, "eE") {
+		r.edge = true
+	}
+	return literal
+}
+
+// quoted is a JSON string, written the slow and plain way.
+func quoted(text string) string {
+	var b strings.Builder
+	for _, c := range text {
+		if at := strings.IndexRune("\"\\\b\f\n\r\t", c); at >= 0 {
+			b.WriteString(`\` + `"\bfnrt`[at:at+1])
+		} else if c < 0x20 {
+			fmt.Fprintf(&b, `\u%04x`, c)
+		} else {
+			b.WriteRune(c)
+		}
+	}
+	return `"` + b.String() + `"`
+}
+
+// check holds a text against everything that is promised for all texts, and
+// returns its normal form if it has one.
+func check(t testing.TB, text []byte) (normal []byte, ok bool) {
+	t.Helper()
+	var n Normaliser
+	before := slices.Clone(text)
+	normal, err := n.Normalise([]byte("kept"), text)
+	if !bytes.Equal(before, text) {
+		t.Fatalf("the input was changed from %q to %q", before, text)
+	}
+	if !bytes.HasPrefix(normal, []byte("kept")) {
+		t.Fatalf("%.200q: what dst held became %.200q", text, normal)
+	}
+	if normal = normal[len("kept"):]; err != nil {
+		checkRefusal(t, text, normal, err)
+		return nil, false
+	}
+	if !json.Valid(text) {
+		t.Fatalf("took %.200q, which encoding/json calls invalid", text)
+	}
+	want, r := makeReference(t, text)
+	if r.deep || r.far {
+		t.Fatalf("took %.200q; too deep: %v, out of range: %v", text, r.deep, r.far)
+	}
+	if string(normal) != want {
+		t.Fatalf("%.200q:\n got %.400s\nwant %.400s", text, normal, want)
+	}
+	checkNormal(t, normal)
+	return normal, true
+}
+
+func checkRefusal(t testing.TB, text, appended []byte, err error) {
+	t.Helper()
+	if e, ok := err.(*Error); !ok || e.Offset < 0 || e.Offset > len(text) || e.Why == "" {
+		t.Fatalf("%.200q: error %#v", text, err)
+	}
+	if len(appended) > 0 {
+		t.Fatalf("%.200q: refused, but %q was appended", text, appended)
+	}
+	if !json.Valid(text) {
+		return
+	}
+	if _, r := makeReference(t, text); !r.deep && !r.far && !r.edge {
+		t.Fatalf("refused %.200q: %v", text, err)
+	}
+}
+
+// checkNormal holds a text in normal form against the readers in this process.
+func checkNormal(t testing.TB, normal []byte) {
+	t.Helper()
+	var loaded any
+	if err := json.Unmarshal(normal, &loaded); err != nil {
+		t.Fatalf("%.200q does not load in encoding/json: %v", normal, err)
+	}
+	if why := serdeRefuses(slices.Concat([]byte(`{"details":`), normal, []byte(`}`))); why != "" {
+		t.Fatalf("%.200q does not load in serde_json: %s", normal, why)
+	}
+	again, err := new(Normaliser).Normalise(nil, normal)
+	if err != nil || !bytes.Equal(again, normal) {
+		t.Fatalf("%.200q is not its own normal form, but %.200q (%v)", normal, again, err)
+	}
+	if text, ok := loaded.(string); ok {
+		if got, ok := Value(normal).Text(); !ok || got != text {
+			t.Fatalf("text of %.200q: %.200q, %v", normal, got, ok)
+		}
+	} else if got, ok := Value(normal).Text(); ok {
+		t.Fatalf("text of %.200q: %.200q", normal, got)
+	}
+}
+
+func nested(depth int) string {
+	return strings.Repeat("[", depth) + strings.Repeat("]", depth)
+}

@@ -1,0 +1,130 @@
+// Package strictjson takes any JSON text and writes it so that it loads in the
+// strictest reader.
+//
+// JSON readers agree on the grammar (RFC 8259) and on little else. serde_json
+// and Go refuse a number outside the range of a double, where Python and
+// JavaScript make it infinite; serde_json refuses a lone surrogate, where Go
+// replaces it and Python keeps it; a repeated member name is an error for one
+// reader and the first, or the last, of them for another. Such a text means
+// something else to everyone who opens it, or takes the whole file with it. So
+// nothing is passed through: a value is either refused, with the offset and what
+// was expected there, or appended in a normal form that all of them load alike.
+//
+//   - Outside strings there is no white space.
+//   - Strings hold valid UTF-8, as raw as RFC 8259 section 7 allows: the quote,
+//     the backslash and what is below U+0020 are escaped, nothing else is.
+//     Every byte of the input that is not valid UTF-8, and every lone
+//     surrogate, is U+FFFD. A raw control character is not JSON and is refused.
+//   - Numbers keep their digits as written, however many, inside the range of
+//     an IEEE 754 double. One that underflows is taken.
+//   - A repeated member name keeps its first place and its last value, as in
+//     JavaScript and Python. Names are compared in normal form, so a and \u0061
+//     are one name.
+//   - Arrays and objects nest at most MaxDepth deep.
+//
+// What is in normal form already comes out the same.
+//
+// Time is O(n log n) in the length of the text at worst and memory is linear,
+// whatever the text: it may be hostile. A large object costs 32 bytes a member
+// of scratch besides its text.
+package strictjson
+
+import "strconv"
+
+// MaxDepth is how deep arrays and objects may nest; [] is one deep. Readers set
+// limits of their own, and the lowest of those in use here is serde_json's,
+// which gives up at 128 levels, the artifact around the value included. Half of
+// that leaves room for whoever wraps an artifact once more.
+const MaxDepth = 64
+
+// A Value is one JSON value in normal form: what Normaliser.Append,
+// Normaliser.Normalise, AppendString or AppendText have appended, and nothing
+// from anywhere else.
+type Value []byte
+
+// Text returns the text of a string, and false for a value that is none.
+func (v Value) Text() (text string, ok bool) {
+	if len(v) < 2 || v[0] != '"' {
+		return "", false
+	}
+	var plain []byte
+	from, at := 1, plainEnd(v, 1)
+	for ; at < len(v) && v[at] != '"'; at = plainEnd(v, at) {
+		if v[at] != '\\' {
+			at++
+			continue
+		}
+		plain = append(plain, v[from:at]...)
+		var err error
+		if plain, at, err = appendUnescaped(plain, v, at); err != nil {
+			return "", false
+		}
+		from = at
+	}
+	if at != len(v)-1 {
+		return "", false
+	}
+	return string(append(plain, v[from:at]...)), true
+}
+
+// An Error says where a text stops being acceptable. Every error of this
+// package is an *Error.
+type Error struct {
+	Offset int    // of the first byte that does not fit, counted from the start of src
+	Why    string // what was expected there
+}
+
+func (e *Error) Error() string {
+	return "offset " + strconv.Itoa(e.Offset) + ": " + e.Why
+}
+
+// refuse returns the interface and not *Error, so that no caller can hold a nil
+// *Error in an error that is not nil.
+func refuse(at int, why string) error { return &Error{Offset: at, Why: why} }
+
+// A Normaliser appends values in normal form. The zero value is ready; it owns
+// the scratch that objects need, so that with a warm one nothing is allocated,
+// and is for one goroutine at a time.
+type Normaliser struct {
+	// Depth is how deep the arrays and objects of a value may nest; 0 is
+	// MaxDepth. It is less for a value that goes inside others, and more only
+	// for a text that has a value of MaxDepth inside.
+	Depth int
+
+	members []member // of the objects that are open, the innermost last
+}
+
+// Append appends the value that starts at src[at], which is its first byte and
+// not white space, and returns the extended dst and the offset after the value.
+// What follows the value is the caller's to judge: of 01 the 0 is taken. The
+// depth of nesting is counted from this value. On an error out holds what dst
+// held. dst and src must not overlap.
+func (n *Normaliser) Append(dst, src []byte, at int) (out []byte, next int, err error) {
+	n.members = n.members[:0]
+	out, next, err = n.value(dst, src, at, 0)
+	if err != nil {
+		return dst, at, err
+	}
+	return out, next, nil
+}
+
+// Normalise is Append for a whole text: one value, and white space around it.
+func (n *Normaliser) Normalise(dst, src []byte) ([]byte, error) {
+	out, next, err := n.Append(dst, src, SkipSpace(src, 0))
+	if err != nil {
+		return dst, err
+	}
+	if next = SkipSpace(src, next); next < len(src) {
+		return dst, refuse(next, "expected nothing after the value")
+	}
+	return out, nil
+}
+
+// SkipSpace returns the offset of the first byte at or after at that is not
+// white space. JSON knows four (RFC 8259 section 2); a byte order mark is none.
+func SkipSpace(src []byte, at int) int {
+	for at < len(src) && (src[at] == ' ' || src[at] == '\n' || src[at] == '\r' || src[at] == '\t') {
+		at++
+	}
+	return at
+}
