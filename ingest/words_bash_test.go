@@ -1,0 +1,320 @@
+package ingest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// missing fails the test in CI, and skips it, said aloud, elsewhere.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is missing", what)
+	}
+	t.Skipf("%s is missing", what)
+}
+
+// utf8Locale names a UTF-8 locale of this machine.
+func utf8Locale(t *testing.T) string {
+	t.Helper()
+	list, _ := exec.Command("locale", "-a").Output()
+	for _, name := range []string{"C.UTF-8", "C.utf8", "en_US.UTF-8", "en_US.utf8"} {
+		for have := range strings.Lines(string(list)) {
+			if strings.TrimSpace(have) == name {
+				return name
+			}
+		}
+	}
+	missing(t, "a UTF-8 locale (locale -a)")
+	return ""
+}
+
+// runBash runs a script in a locale, and requires that bash says nothing on stderr.
+func runBash(t *testing.T, locale, script string, stdin []byte) []byte {
+	t.Helper()
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		missing(t, "bash")
+	}
+	path := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(path, []byte(script), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.Command(bash, "--norc", "--noprofile", path)
+	cmd.Env = []string{"LC_ALL=" + locale, "PATH=" + os.Getenv("PATH")}
+	cmd.Stdin = bytes.NewReader(stdin)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil || stderr.Len() > 0 {
+		t.Fatalf("bash: %v\n%s", err, stderr.Bytes())
+	}
+	return out
+}
+
+// forEachLocale runs a test in both kinds of locale, with the same seed.
+func forEachLocale(t *testing.T, test func(t *testing.T, locale string, rnd *rand.Rand)) {
+	for _, locale := range []string{"C", utf8Locale(t)} {
+		t.Run(locale, func(t *testing.T) {
+			const seed = 20260325
+			t.Logf("seed %d", seed)
+			test(t, locale, rand.New(rand.NewPCG(seed, seed)))
+		})
+	}
+}
+
+// The alphabets of values. What is not in one is drawn from all bytes or runes.
+var alphabets = []string{
+	"",
+	`'"\$` + "`" + `ab `,
+	"\x01\x02\x07\x08\t\n\v\f\r\x1b\x1f\x7f a\\'",
+	"\u0080\u0085\u009b\u00a0\u00ad\u200b\u2028\ufeff\ufffd\ue000\U000e0001a'\\", // C1 and what is not printable
+	"\xc2\xc3\xe2\x80\x82\xac\xed\xa0\xf0\x9f\x98\xff\xfea'\\",                   // parts of UTF-8, and never UTF-8
+	";|&<>()#$`!~*?[]{}=:%,^+- \tab",
+	"0123456789abcdefxuUc\\'\x01\xc3",
+	"\n",
+}
+
+// randomValue makes a value without NUL, which bash cannot hold.
+func randomValue(rnd *rand.Rand) string {
+	n := rnd.IntN(24)
+	if rnd.IntN(200) == 0 {
+		n = rnd.IntN(20000)
+	}
+	alphabet := []byte(alphabets[rnd.IntN(len(alphabets))])
+	runes := rnd.IntN(2) == 0
+	var b []byte
+	for len(b) < n {
+		switch {
+		case len(alphabet) > 0 && runes:
+			b = append(b, string([]rune(string(alphabet))[rnd.IntN(len([]rune(string(alphabet))))])...)
+		case len(alphabet) > 0:
+			b = append(b, alphabet[rnd.IntN(len(alphabet))])
+		case runes:
+			b = fmt.Appendf(b, "%c", 1+rnd.IntN(0x10ffff))
+		default:
+			b = append(b, byte(1+rnd.IntN(255)))
+		}
+	}
+	return string(b)
+}
+
+// everyByte is each byte alone, doubled, and between others.
+func everyByte() (values []string) {
+	values = append(values, "")
+	for c := 1; c < 256; c++ {
+		b := string([]byte{byte(c)})
+		values = append(values, b, b+b, "a"+b+"1", " "+b, b+" ", "é"+b+"é")
+	}
+	return values
+}
+
+// TestBashQuotingComesBack is the promise to callers: both ways in which bash
+// quotes a value give one line and come back as the bytes that went in, whatever
+// they are and whatever the locale is.
+func TestBashQuotingComesBack(t *testing.T) {
+	// The values are taken in under LC_ALL=C: bash's read in UTF-8 takes a NUL
+	// into a character that is cut off before it, and so joins two values.
+	const script = `
+locale=$LC_ALL LC_ALL=C
+mapfile -d '' -t values
+LC_ALL=$locale
+for m in "${values[@]}"; do
+	printf 'STATE=failed MESSAGE=%q\n' "$m"
+	printf '%s\n' "STATE=failed MESSAGE=${m@Q}"
+	printf 'MESSAGE=%q DETAILS.m=%s STATE=failed\n' "$m" "${m@Q}"
+done
+`
+	forEachLocale(t, func(t *testing.T, locale string, rnd *rand.Rand) {
+		values := everyByte()
+		for range 10000 {
+			values = append(values, randomValue(rnd))
+		}
+		stdin := strings.Join(values, "\x00") + "\x00"
+		lines := strings.Split(string(runBash(t, locale, script, []byte(stdin))), "\n")
+		if len(lines) != 3*len(values)+1 || lines[len(lines)-1] != "" {
+			t.Fatalf("%d lines for %d values, expected three for each", len(lines)-1, len(values))
+		}
+		for i, value := range values {
+			checkLine(t, lines[3*i], "STATE=failed", "MESSAGE="+value)
+			checkLine(t, lines[3*i+1], "STATE=failed", "MESSAGE="+value)
+			checkLine(t, lines[3*i+2], "MESSAGE="+value, "DETAILS.m="+value, "STATE=failed")
+		}
+	})
+}
+
+// checkLine checks that a line reads as just these names and values.
+func checkLine(t *testing.T, line string, want ...string) {
+	t.Helper()
+	all, r := readWords(line)
+	if r != nil {
+		t.Fatalf("%q: %v", line, r)
+	}
+	var got []string
+	for _, wd := range all {
+		got = append(got, string(wd.name)+"="+string(wd.value))
+	}
+	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+		t.Fatalf("%q:\n%q, expected\n%q", line, got, want)
+	}
+}
+
+// TestBashReadsTheSame gives bash words in which it has nothing to expand, and
+// requires that it unquotes them as the reader does.
+func TestBashReadsTheSame(t *testing.T) {
+	forEachLocale(t, func(t *testing.T, locale string, rnd *rand.Rand) {
+		var quoted []string
+		var script strings.Builder
+		for range 20000 {
+			q := randomWord(rnd, locale != "C")
+			quoted = append(quoted, q)
+			fmt.Fprintf(&script, "v=%s; printf '%%s\\0' \"$v\"\n", q)
+		}
+		values := strings.Split(string(runBash(t, locale, script.String(), nil)), "\x00")
+		if len(values) != len(quoted)+1 {
+			t.Fatalf("%d values for %d words", len(values)-1, len(quoted))
+		}
+		for i, q := range quoted {
+			if got := readValue(t, q); got != values[i] {
+				t.Fatalf("%q: %q, but bash reads %q", q, got, values[i])
+			}
+		}
+	})
+}
+
+// randomWord makes a shell word out of all forms of the grammar. Wide allows
+// escapes for what is not ASCII, which bash leaves as text in the C locale.
+func randomWord(rnd *rand.Rand, wide bool) string {
+	var b strings.Builder
+	for range rnd.IntN(6) {
+		switch rnd.IntN(5) {
+		case 0:
+			b.WriteString(bytesBut(rnd, "\n \t'\"\\$`;|&<>()~"))
+		case 1:
+			b.WriteString("'" + bytesBut(rnd, "\n'") + "'")
+		case 2:
+			b.WriteString(`\` + oneBut(rnd, "\n"))
+		case 3:
+			b.WriteString(randomDouble(rnd))
+		case 4:
+			b.WriteString(randomANSI(rnd, wide))
+		}
+	}
+	return b.String()
+}
+
+// marks are the bytes that bash uses as marks in its own strings. After a
+// backslash inside quotes bash 5.2 makes two of them, or none, so there the
+// oracle cannot be asked.
+const marks = "\x01\x7f"
+
+func randomDouble(rnd *rand.Rand) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for range rnd.IntN(5) {
+		b.WriteString(bytesBut(rnd, "\n\"\\$`"))
+		b.WriteString(`\` + oneBut(rnd, "\n"+marks))
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func randomANSI(rnd *rand.Rand, wide bool) string {
+	var b strings.Builder
+	b.WriteString("$'")
+	for range rnd.IntN(5) {
+		b.WriteString(bytesBut(rnd, "\n'\\"))
+		if rnd.IntN(2) == 0 {
+			b.WriteString(longEscape(rnd, wide))
+		} else {
+			b.WriteString(shortEscape(rnd, wide) + string("gz}. \""[rnd.IntN(6)]))
+		}
+	}
+	if rnd.IntN(2) == 0 {
+		b.WriteString(shortEscape(rnd, wide))
+	}
+	b.WriteByte('\'')
+	return b.String()
+}
+
+// longEscape makes an escape to which nothing that comes after it can add.
+// Like shortEscape it never gives NUL.
+func longEscape(rnd *rand.Rand, wide bool) string {
+	switch rnd.IntN(8) {
+	case 0:
+		return fmt.Sprintf(`\%03o`, 1+rnd.IntN(255)+rnd.IntN(2)<<8)
+	case 1:
+		return fmt.Sprintf(`\x%02X`, 1+rnd.IntN(255))
+	case 2:
+		return shortBraced(rnd) + "}"
+	case 3:
+		return fmt.Sprintf(`\u%04x`, codePoint(rnd, wide, 0xd7ff))
+	case 4:
+		return fmt.Sprintf(`\U%08X`, codePoint(rnd, wide, 0x10ffff))
+	case 5:
+		return `\c` + oneBut(rnd, "\n\\' @`\x80\xa0\xc0\xe0"+marks)
+	case 6:
+		return []string{`\c\\`, `\c\a`, `\c\'`}[rnd.IntN(3)]
+	}
+	return `\` + oneBut(rnd, "\n01234567xuUc"+marks)
+}
+
+// shortEscape makes an escape with fewer digits than it may have.
+func shortEscape(rnd *rand.Rand, wide bool) string {
+	switch rnd.IntN(6) {
+	case 0:
+		return fmt.Sprintf(`\%o`, 1+rnd.IntN(63))
+	case 1:
+		return fmt.Sprintf(`\x%X`, 1+rnd.IntN(15))
+	case 2:
+		return shortBraced(rnd)
+	case 3:
+		return fmt.Sprintf(`\u%X`, codePoint(rnd, wide, 0xfff))
+	case 4:
+		return fmt.Sprintf(`\U%x`, codePoint(rnd, wide, 0x10ffff))
+	}
+	return []string{`\x`, `\u`, `\U`}[rnd.IntN(3)]
+}
+
+// shortBraced makes \x{…} without the brace that ends it.
+func shortBraced(rnd *rand.Rand) string {
+	return fmt.Sprintf(`\x{%x`, rnd.Uint64()>>rnd.IntN(64)<<8|uint64(1+rnd.IntN(255)))
+}
+
+// codePoint draws a number that \u and \U may name: no surrogate, and only
+// ASCII if not wide.
+func codePoint(rnd *rand.Rand, wide bool, max int) int {
+	if !wide {
+		max = 0x7f
+	}
+	c := 1 + rnd.IntN(max)
+	if 0xd800 <= c && c <= 0xdfff {
+		return 0xd7ff
+	}
+	return c
+}
+
+// bytesBut makes a few bytes of a random value, without those in not.
+func bytesBut(rnd *rand.Rand, not string) string {
+	var b []byte
+	for _, c := range []byte(randomValue(rnd)) {
+		if strings.IndexByte(not, c) < 0 {
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+func oneBut(rnd *rand.Rand, not string) string {
+	for {
+		if c := string([]byte{byte(1 + rnd.IntN(255))}); !strings.Contains(not, c) {
+			return c
+		}
+	}
+}
