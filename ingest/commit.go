@@ -39,7 +39,7 @@ func (p *pending) full() bool {
 // addEvent adds the event of d and returns its number in the commit, or -1 if
 // the stream is degraded and there is no room.
 func (p *pending) addEvent(r *run, d *directive, when Moment) int {
-	if r.Degraded && p.full() {
+	if r.Degraded && p.events.Size() >= maxPending {
 		return -1
 	}
 	p.events.Add(&writer.Event{Kind: d.state, Time: when.Time, Message: d.message,
@@ -49,7 +49,7 @@ func (p *pending) addEvent(r *run, d *directive, when Moment) int {
 
 // addReject adds a refused line, or returns false if there is no room.
 func (p *pending) addReject(reject *writer.Reject, degraded bool) bool {
-	if degraded && p.full() {
+	if degraded && len(p.rejects) >= maxPending {
 		return false
 	}
 	p.rejects = reject.Append(p.rejects)
@@ -61,7 +61,7 @@ func (p *pending) addReject(reject *writer.Reject, degraded bool) bool {
 // next line takes the place of d's.
 func (p *pending) setStatus(r *run, d *directive, when Moment, event int) {
 	s := &p.status
-	*s = writer.Status{State: d.state, Time: when.Time, BootID: r.BootID,
+	*s = writer.Status{State: d.state, Time: when.Time, BootID: r.BootID, Rejected: r.Refused,
 		Message: append(s.Message[:0], d.message...), Details: append(s.Details[:0], d.details...)}
 	p.hasStatus, p.statusEvent = true, event
 }
@@ -101,6 +101,7 @@ func (r *run) commit() {
 			r.degrade()
 		} else {
 			r.poll(-1, wait)
+			r.ack() // one that is owed: else poll returns at once from here on
 		}
 	}
 }
@@ -137,6 +138,7 @@ func (r *run) overdue() bool {
 
 func (r *run) degrade() {
 	r.Degraded = true
+	r.Dir.Events.Wait = time.Millisecond // the wait goes on beside the reading
 	r.say("gave up waiting for the disk: reading on, keeping the last state and the verdict, "+
 		"dropping events beyond %d bytes", maxPending)
 }
@@ -161,14 +163,16 @@ func (r *run) attempt() error {
 	if p.empty() {
 		return nil
 	}
+	steps := [...]func(*run) error{(*run).writeEvents, (*run).writeRejects,
+		(*run).keepResult, (*run).writeResult, (*run).writeStatus, (*run).setResultAside}
+	todo := steps[:]
 	unlock, first := r.Dir.Events.Lock()
 	if first == nil {
 		defer unlock()
+	} else {
+		todo = steps[2:] // the logs are nobody's without the lock
 	}
-	for _, step := range [...]func(*run) error{
-		(*run).writeEvents, (*run).writeRejects, (*run).keepResult,
-		(*run).writeResult, (*run).writeStatus, (*run).setResultAside,
-	} {
+	for _, step := range todo {
 		if first != nil && !r.Degraded {
 			return first
 		}
@@ -243,7 +247,6 @@ func (r *run) writeStatus() error {
 	if !p.hasStatus {
 		return nil
 	}
-	p.status.Rejected = r.Refused
 	if err := r.Dir.Status.Replace(&p.status); err != nil {
 		return err
 	}
@@ -252,9 +255,10 @@ func (r *run) writeStatus() error {
 }
 
 // setResultAside retires the verdict of the run before. It comes after the
-// status, so that a reader that sees completed always finds the result.
+// status, and in a degraded stream waits for it, so that a reader that sees
+// completed always finds the result.
 func (r *run) setResultAside() error {
-	if !r.pending.startsRun {
+	if !r.pending.startsRun || r.pending.hasStatus {
 		return nil
 	}
 	if err := r.Dir.Result.SetAside(); err != nil {

@@ -96,7 +96,7 @@ type decoder struct {
 // decode understands one line that is neither blank nor a comment. cut says
 // that the input ended before the line's newline.
 func (dec *decoder) decode(text []byte, cut bool) (*directive, *refusal) {
-	dec.d = directive{}
+	dec.d, dec.json.Depth = directive{}, strictjson.MaxDepth
 	at := skipBlanks(text)
 	var r *refusal
 	switch {
@@ -186,10 +186,21 @@ func (d *directive) setExitCode(text []byte) *refusal {
 // have four digits in UTC too.
 func (d *directive) setTime(text []byte) *refusal {
 	err := d.time.UnmarshalText(text)
-	if year := d.time.UTC().Year(); err != nil || year < 0 || year > 9999 || d.time.IsZero() {
+	if year := d.time.UTC().Year(); err != nil || !isRFC3339(text) || year < 0 || year > 9999 || d.time.IsZero() {
 		return refuse(d.at[timestampKey], "timestamp is %s; expected RFC 3339, such as 2026-03-25T20:00:00.123Z", show(text))
 	}
 	return nil
+}
+
+// isRFC3339 reports whether text is in the form, where time.Time has already
+// taken it: that also takes an hour of one digit, a comma before the fraction,
+// and a zone of 24 hours or 60 minutes.
+func isRFC3339(text []byte) bool {
+	if text[13] != ':' || bytes.IndexByte(text, ',') >= 0 {
+		return false
+	}
+	hour, minute := text[len(text)-5:len(text)-3], text[len(text)-2:]
+	return text[len(text)-1] == 'Z' || string(hour) < "24" && string(minute) < "60"
 }
 
 // complete checks the keys against each other. at is where the line starts.
@@ -302,9 +313,14 @@ func show(text []byte) string {
 
 // expected names the choices, and the nearest one to text if one is near.
 func expected(text []byte, choices []string) string {
-	s := strings.Join(choices, ", ")
+	return strings.Join(choices, ", ") + didYouMean(text, choices, strings.ToLower)
+}
+
+// didYouMean names the choice nearest to text, in the case given, if one is
+// near.
+func didYouMean(text []byte, choices []string, letters func(string) string) string {
 	if word := Nearest(string(text), choices); word != "" {
-		s += fmt.Sprintf("; did you mean %s?", word)
+		return fmt.Sprintf("; did you mean %s?", letters(word))
 	}
-	return s
+	return ""
 }

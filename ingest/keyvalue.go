@@ -45,8 +45,8 @@ func (dec *decoder) word(w *word) *refusal {
 	dec.scratch = appendLower(dec.scratch[:0], w.name)
 	k, ok := parseKey(dec.scratch)
 	if !ok {
-		return refuse(w.at, "unknown key %s; expected %s or DETAILS.name", show(w.name),
-			strings.ToUpper(expected(dec.scratch, keyNames[:])))
+		return refuse(w.at, "unknown key %s; expected %s or DETAILS.name%s", show(w.name),
+			strings.ToUpper(strings.Join(keyNames[:], ", ")), didYouMean(dec.scratch, keyNames[:], strings.ToUpper))
 	}
 	if r := dec.d.see(k, w.name, w.at, w.valueAt); r != nil {
 		return r
@@ -99,6 +99,7 @@ func (dec *decoder) detail(w *word, name []byte) *refusal {
 	dec.names = append(dec.names, [2]int{start, len(dec.details)})
 	dec.details = append(dec.details, ':')
 	if w.json {
+		dec.json.Depth = strictjson.MaxDepth - 1 // inside the object
 		return dec.appendJSON(w)
 	}
 	dec.details = strictjson.AppendText(dec.details, w.value)

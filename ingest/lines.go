@@ -15,10 +15,10 @@ const readSize = 1 << 20
 
 // A line is one line of the input, its end taken off.
 type line struct {
-	text   []byte // the first writer.MaxRaw bytes only if long; valid until the next read
+	text   []byte // its start only if long, writer.MaxRaw bytes at most; valid until the next read
 	number uint64 // counted from 1
 	offset uint64 // of the first byte in the input
-	length uint64 // in bytes
+	length uint64 // in bytes, its end not counted
 	cut    bool   // the input ended before the newline
 	long   bool   // longer than the limit
 }
@@ -29,7 +29,7 @@ type lines struct {
 	fd  int
 	max int // longest line, in bytes
 
-	buf     []byte
+	buf     []byte // has room for a line, a CR and one read
 	start   int    // of the line that is being read
 	scanned int    // no newline between start and here
 	end     int    // of what was read
@@ -42,7 +42,7 @@ type lines struct {
 // error at the end of the input; an error is an errno.
 func (l *lines) read() (int, error) {
 	if l.buf == nil {
-		l.buf = make([]byte, l.max+readSize)
+		l.buf = make([]byte, l.max+1+readSize)
 	}
 	copy(l.buf, l.buf[l.start:l.end])
 	l.scanned, l.end, l.start = l.scanned-l.start, l.end-l.start, 0
@@ -64,7 +64,7 @@ func (l *lines) next() (line, bool) {
 	i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n')
 	if i < 0 {
 		l.scanned = l.end
-		if l.end-l.start > l.max {
+		if l.end-l.start > l.max+1 { // of which one may be the CR of its end
 			l.skip()
 		}
 		return line{}, false
@@ -85,31 +85,37 @@ func (l *lines) rest() (line, bool) {
 // take ends the current line at stop, newline bytes before the next one.
 func (l *lines) take(stop, newline int) line {
 	text := l.buf[l.start:stop]
+	if newline > 0 && len(text) > 0 && text[len(text)-1] == '\r' {
+		text = text[:len(text)-1]
+	}
 	ln := line{text: text, offset: l.offset, length: uint64(len(text))}
 	if l.skipped.long {
 		ln, l.skipped = l.skipped, line{}
 		ln.length += uint64(len(text))
 	} else if ln.long = len(text) > l.max; ln.long {
-		ln.text = text[:min(len(text), writer.MaxRaw)]
-	} else if newline > 0 && len(text) > 0 && text[len(text)-1] == '\r' {
-		ln.text = text[:len(text)-1]
+		ln.text = text[:l.head()]
 	}
 	l.number++
 	ln.number = l.number
-	l.offset += uint64(len(text) + newline)
+	l.offset += uint64(stop + newline - l.start)
 	l.start = stop + newline
 	l.scanned = l.start
 	return ln
 }
 
-// skip drops what was read of a line that is too long, all but its start.
+// head is how much is kept of a line that is too long: however it arrived, the
+// same.
+func (l *lines) head() int { return min(l.max, writer.MaxRaw) }
+
+// skip drops what was read of a line that is too long, all but its start and
+// its last byte, which may be the CR of its end.
 func (l *lines) skip() {
 	if !l.skipped.long {
-		head := bytes.Clone(l.buf[l.start : l.start+min(l.end-l.start, writer.MaxRaw)])
-		l.skipped = line{text: head, offset: l.offset, long: true}
+		l.skipped = line{text: bytes.Clone(l.buf[l.start : l.start+l.head()]), offset: l.offset, long: true}
 	}
-	n := l.end - l.start
+	n := l.end - l.start - 1
 	l.skipped.length += uint64(n)
 	l.offset += uint64(n)
-	l.start, l.scanned, l.end = 0, 0, 0
+	l.buf[0] = l.buf[l.end-1]
+	l.start, l.scanned, l.end = 0, 1, 1
 }

@@ -125,6 +125,7 @@ func (r *run) begin() {
 func (r *run) readAll() error {
 	for {
 		if !r.await() {
+			r.takeLines(true)
 			r.commit()
 			return nil
 		}
@@ -160,7 +161,10 @@ func (r *run) takeLines(ended bool) {
 			r.commit()
 		}
 	}
-	if ln, ok := r.input.rest(); ended && ok {
+	if !ended {
+		return
+	}
+	if ln, ok := r.input.rest(); ok {
 		r.take(&ln)
 	}
 }

@@ -2,10 +2,12 @@ package writer
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io/fs"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -28,6 +30,9 @@ type EventLog struct {
 	// MaxBytes is the size beyond which the log is moved to Path + ".1" and
 	// begun anew; 0 means never.
 	MaxBytes int64
+
+	// Wait is how long Lock waits; DefaultWait if 0.
+	Wait time.Duration
 
 	lines  jsonl
 	seq    seqLock
@@ -58,8 +63,11 @@ func (b *Batch) Add(e *Event) {
 // Len returns the number of events.
 func (b *Batch) Len() int { return len(b.ends) }
 
-// Size returns the bytes that the events take, their seqs not counted.
-func (b *Batch) Size() int { return len(b.text) }
+// Size returns the bytes that the events take at the most.
+func (b *Batch) Size() int { return len(b.text) + len(b.ends)*maxSeqText }
+
+// maxSeqText is what appendSeq adds at the most.
+const maxSeqText = len(`,"seq":18446744073709551615}`) + 1
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() { *b = Batch{text: b.text[:0], ends: b.ends[:0]} }
@@ -91,15 +99,15 @@ func (b *Batch) number(dst []byte, skip int, seq uint64) []byte {
 // permission to read, so a lock that anybody may open anybody may hold.
 const seqMode = 0o600
 
-// Lock takes the log's lock, waiting for it for up to five seconds, after
-// which it returns a *LockError. The caller calls unlock when it is done with
+// Lock takes the log's lock. If it is not free within Wait, it returns a
+// *LockError; the next call takes the wait up where this one left it. The caller calls unlock when it is done with
 // all that is to be committed together.
 func (l *EventLog) Lock() (unlock func(), err error) {
 	path := l.SeqPath
 	if path == "" {
 		path = l.Path + ".seq"
 	}
-	if err := l.seq.lock(path); err != nil {
+	if err := l.seq.lock(path, cmp.Or(l.Wait, DefaultWait)); err != nil {
 		return nil, err
 	}
 	l.locked = true
@@ -197,7 +205,8 @@ func (l *EventLog) lastSeq() (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if seq, err = lastSeq(old, st.Size); err != errNoLines {
+		// As if its last line had an end, which only a hand can have taken.
+		if seq, err = lastSeq(old, st.Size+1); err != errNoLines {
 			return seq, err
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -264,38 +273,41 @@ func (l *EventLog) seqText() ([]byte, error) {
 }
 
 // writeSeq makes seq durable in the seq file. The file is written in place and
-// never cut first, so that at no moment it names a number lower than one in
-// use, and what is longer than the new text is first overwritten with newlines,
-// which every reader of a number skips.
+// never cut first: at no moment, and however short a write is cut, does it name
+// a number lower than one in use. A number of as many digits that is no higher
+// can be overwritten as it stands; any other is raised first.
 func (l *EventLog) writeSeq(seq uint64) error {
 	st, err := l.seq.file.stat()
 	if err != nil {
 		return err
 	}
+	old, err := l.seqText()
+	if err != nil {
+		return err
+	}
 	var buf [maxSeqFile]byte
 	text := append(strconv.AppendUint(buf[:0], seq, 10), '\n')
-	n := int64(len(text))
-	if grown := n - st.Size; grown > 0 && st.Size > 1 {
-		// 9 becomes 90 before it becomes 10: cut short anywhere, the write
-		// below then leaves no number lower than the old one.
-		tail := append(bytes.Repeat([]byte{'0'}, int(grown)), '\n')
-		if err := l.seq.file.writeAt(tail, st.Size-1); err != nil {
+	if st.Size > 0 && (st.Size != int64(len(text)) || bytes.Compare(old, text) > 0) {
+		if err := l.raiseSeq(old, len(text)); err != nil {
 			return err
 		}
-	}
-	if st.Size > n {
-		pad := bytes.Repeat([]byte{'\n'}, int(min(st.Size, maxSeqFile)-n))
-		text = append(text, pad...)
 	}
 	if err := l.seq.file.writeAt(text, 0); err != nil {
 		return err
 	}
-	if st.Size > n {
-		if err := l.seq.file.truncate(n); err != nil {
-			return err
-		}
-	}
 	return l.syncSeq(st.Size == 0)
+}
+
+// raiseSeq makes every digit of the seq file a nine, adds nines or cuts off
+// digits until it has as many as a text of size bytes, and so leaves a number
+// that the text makes lower byte by byte, down to its own.
+func (l *EventLog) raiseSeq(old []byte, size int) error {
+	digits := len(old) - len(bytes.TrimLeft(old, "0123456789"))
+	nines := append(bytes.Repeat([]byte{'9'}, max(digits, size-1)), '\n')
+	if err := l.seq.file.writeAt(nines, 0); err != nil {
+		return err
+	}
+	return l.seq.file.truncate(int64(size - 1))
 }
 
 // syncSeq makes the seq file durable, and its name where it is new.
@@ -315,49 +327,68 @@ func (l *EventLog) syncSeq(made bool) error {
 // is never made part of the history by mistake. A pair of escaped surrogates,
 // which we never write, is not looked into.
 func isEvent(line []byte) bool {
-	if _, ok := parse(line); !ok || !utf8.Valid(line) || bytes.Contains(bytes.ToLower(line), []byte(`\ud`)) {
+	normal, ok := parse(line)
+	if !ok || !utf8.Valid(line) || bytes.Contains(bytes.ToLower(line), []byte(`\ud`)) {
 		return false
 	}
+	event := gjson.ParseBytes(line)
+	if members(event) != members(normal) {
+		return false // a repeated name, which the normal form has once
+	}
 	var e eventFields
-	gjson.ParseBytes(line).ForEach(e.check)
-	return e.sound()
+	event.ForEach(e.check)
+	return e.required == 5 && e.bad == 0
 }
 
-// eventFields counts an event's fields, for a repeated one is as bad as a
-// missing one.
-type eventFields struct{ version, kind, time, message, seq, optional, bad int }
-
-func (e *eventFields) sound() bool {
-	return e.version == 1 && e.kind == 1 && e.time == 1 && e.message == 1 && e.seq == 1 &&
-		e.optional <= 1 && e.bad == 0
+// members counts the members and elements of v, at every depth.
+func members(v gjson.Result) (n int) {
+	if v.IsObject() || v.IsArray() {
+		v.ForEach(func(_, member gjson.Result) bool {
+			n += 1 + members(member)
+			return true
+		})
+	}
+	return n
 }
+
+// eventFields counts the fields that an event must have, and those of any
+// that cannot be read.
+type eventFields struct{ required, bad int }
 
 func (e *eventFields) check(key, value gjson.Result) bool {
 	ok := true
+	e.required++
 	switch key.String() {
 	case "schema_version":
-		e.version++
 		ok = value.Raw == strconv.Itoa(SchemaVersion)
 	case "kind":
-		e.kind++
 		_, ok = ParseState(value.Str)
 	case "timestamp":
-		e.time++
-		_, err := time.Parse(time.RFC3339, value.Str)
-		ok = err == nil
+		ok = isTime(value.Str)
 	case "message":
-		e.message++
-		ok = value.Type == gjson.String
-	case "boot_id":
-		e.optional++
 		ok = value.Type == gjson.String
 	case "seq":
-		e.seq++
 		_, err := strconv.ParseUint(value.Raw, 10, 64)
 		ok = err == nil
+	case "uptime_ms":
+		e.required--
+		_, err := strconv.ParseUint(value.Raw, 10, 64)
+		ok = err == nil
+	case "boot_id":
+		e.required--
+		ok = value.Type == gjson.String
+	default:
+		e.required--
 	}
 	if !ok {
 		e.bad++
 	}
 	return true
+}
+
+// isTime reports whether text is RFC 3339. time.Parse also takes an hour of one
+// digit and a comma (go.dev/issue/54580).
+func isTime(text string) bool {
+	_, err := time.Parse(time.RFC3339, text)
+	return err == nil && text[13] == ':' && !strings.Contains(text, ",")
 }

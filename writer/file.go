@@ -74,7 +74,7 @@ func (p *place) openDir(dir string) error {
 	f, err := root.Open(".")
 	if err != nil {
 		root.Close()
-		return err
+		return &fs.PathError{Op: "open", Path: dir, Err: cause(err)}
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -192,11 +192,14 @@ func (f *file) stat() (st unix.Stat_t, err error) {
 	return st, pathError("stat", f.path, err)
 }
 
-// write writes text with one call; less than all of it is an error.
+// write writes text with one call; less than all of it is an error. What the
+// error is, such as a full disk, only a call for the rest tells (write(2)).
 func (f *file) write(text []byte) error {
 	n, err := retryInt(func() (int, error) { return unix.Write(f.fd, text) })
 	if err == nil && n < len(text) {
-		err = io.ErrShortWrite
+		if _, err = unix.Write(f.fd, text[n:]); err == nil {
+			err = io.ErrShortWrite
+		}
 	}
 	return pathError("write", f.path, err)
 }

@@ -202,8 +202,8 @@ func (j *jsonl) cutBack() error {
 }
 
 // settle finds out what became of a loose append, and ends it: it is cut back
-// if it is the file's last, and kept if another writer has followed it. It
-// returns how many lines were kept. To be called before ready.
+// if it is the file's last, and its whole lines are kept if another writer has
+// followed it. It returns how many were kept. To be called before ready.
 func (j *jsonl) settle(path string) (kept int, err error) {
 	if j.loose == nil {
 		return 0, nil
@@ -218,36 +218,43 @@ func (j *jsonl) settle(path string) (kept int, err error) {
 	case err != nil || identify(&st) != j.loose.id || st.Size < j.loose.at:
 		j.loose = nil // gone, and the lines with it
 		return 0, nil
-	case st.Size <= j.loose.at+int64(len(j.loose.text)):
-		return 0, j.cutBack()
 	}
-	return j.keep()
-}
-
-// keep makes a loose append durable that another writer has followed. The
-// same bytes are written once more over themselves, for after a failed sync
-// the kernel may hold them for clean.
-func (j *jsonl) keep() (kept int, err error) {
+	after := st.Size - j.loose.at
 	f, err := j.openFile(j.name, unix.O_RDWR, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer f.close()
-	there := make([]byte, len(j.loose.text))
+	there := make([]byte, min(after, int64(len(j.loose.text))))
 	if err := f.readAt(there, j.loose.at); err != nil {
 		return 0, err
 	}
-	if bytes.Equal(there, j.loose.text) {
-		if err := f.writeAt(there, j.loose.at); err != nil {
+	if after == int64(len(there)) && bytes.HasPrefix(j.loose.text, there) {
+		return 0, j.cutBack()
+	}
+	return j.keep(f, there)
+}
+
+// keep makes those lines of a loose append durable that stand whole in the
+// file, behind which another writer has set aside a torn rest or appended. The
+// same bytes are written once more over themselves, for after a failed sync
+// the kernel may hold them for clean.
+func (j *jsonl) keep(f *file, there []byte) (kept int, err error) {
+	same := 0
+	for same < len(there) && there[same] == j.loose.text[same] {
+		same++
+	}
+	lines := there[:bytes.LastIndexByte(there[:same], '\n')+1]
+	if len(lines) > 0 {
+		if err := f.writeAt(lines, j.loose.at); err != nil {
 			return 0, err
 		}
 		if err := f.sync(); err != nil {
 			return 0, err
 		}
-		kept = bytes.Count(there, []byte{'\n'})
 	}
 	j.loose = nil
-	return kept, nil
+	return bytes.Count(lines, []byte{'\n'}), nil
 }
 
 var errNoLines = errors.New("no line")

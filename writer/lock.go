@@ -10,19 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockWait is how long a lock is waited for: far longer than any commit holds
-// it, far shorter than anybody at a boot console waits.
-const lockWait = 5 * time.Second
+// DefaultWait is how long a lock is waited for: far longer than any commit
+// holds it, far shorter than anybody at a boot console waits.
+const DefaultWait = 5 * time.Second
 
 // maxAbandoned is how many waits for locks on replaced files may be left
 // behind: each is a thread of ours, and who owns the directory could ask for
-// one every lockWait.
+// one every DefaultWait.
 const maxAbandoned = 8
 
 // A LockError says that the lock of the events log could not be had in time.
 type LockError struct {
 	Path   string // of the seq file, which bears the lock
 	Holder string // who holds it, as far as /proc tells; may be empty
+	Waited time.Duration
 }
 
 func (e *LockError) Error() string {
@@ -30,7 +31,7 @@ func (e *LockError) Error() string {
 	if holder == "" {
 		holder = "another process"
 	}
-	return fmt.Sprintf("lock %s: still held by %s after %v", e.Path, holder, lockWait)
+	return fmt.Sprintf("lock %s: still held by %s after %v", e.Path, holder, e.Waited.Round(time.Millisecond))
 }
 
 // A seqLock is the flock(2) on the seq file, shared with every other writer of
@@ -50,21 +51,27 @@ type seqLock struct {
 
 // lock takes the lock of the seq file at path, which it makes if it is
 // missing. A lock on a file that was unlinked or replaced meanwhile excludes
-// nobody, so the name is looked at again once the lock is held.
-func (l *seqLock) lock(path string) error {
-	for {
+// nobody, so the name is looked at again once the lock is held. The wait is
+// that of all tries together: who may replace the file could do it for ever.
+func (l *seqLock) lock(path string, wait time.Duration) error {
+	for start := time.Now(); ; {
 		if err := l.openSeq(path); err != nil {
 			return err
 		}
-		if err := l.acquire(); err != nil {
+		if err := l.acquire(wait - time.Since(start)); err != nil {
 			return err
 		}
 		if l.stands() {
 			return nil
 		}
 		l.drop()
+		if time.Since(start) > wait {
+			return pathError("lock", path, errSwapped)
+		}
 	}
 }
+
+var errSwapped = errors.New("the file was replaced again and again: see who may write to the directory")
 
 func (l *seqLock) unlock() {
 	_ = unix.Flock(l.file.fd, unix.LOCK_UN)
@@ -113,25 +120,25 @@ func (l *seqLock) drop() {
 }
 
 // acquire waits for the lock on the open seq file.
-func (l *seqLock) acquire() error {
+func (l *seqLock) acquire(wait time.Duration) error {
 	if l.waiting == nil {
 		err := retry(func() error { return unix.Flock(l.file.fd, unix.LOCK_EX|unix.LOCK_NB) })
 		if err != unix.EWOULDBLOCK {
 			return pathError("lock", l.path, err)
 		}
 		if len(l.abandoned) == maxAbandoned {
-			return l.held()
+			return l.held(0)
 		}
 		l.wait()
 	}
-	timer := time.NewTimer(lockWait)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case err := <-l.waiting:
 		l.waiting = nil
 		return pathError("lock", l.path, err)
 	case <-timer.C:
-		return l.held()
+		return l.held(wait)
 	}
 }
 
@@ -144,8 +151,8 @@ func (l *seqLock) wait() {
 	}()
 }
 
-func (l *seqLock) held() error {
-	return &LockError{Path: l.path, Holder: lockHolder(l.file.id)}
+func (l *seqLock) held(wait time.Duration) error {
+	return &LockError{Path: l.path, Holder: lockHolder(l.file.id), Waited: wait}
 }
 
 // lockHolder names the process that holds the flock on the file id, as

@@ -101,6 +101,9 @@ func (w *wholeFile) replace(path string) error {
 		w.swept = true
 	}
 	err := w.writeTemporary()
+	for tries := 1; tries < maxSwept && isSwept(err); tries++ {
+		err = w.writeTemporary()
+	}
 	if err == nil {
 		err = w.sync()
 	}
@@ -109,6 +112,16 @@ func (w *wholeFile) replace(path string) error {
 		return &fs.PathError{Op: "replace", Path: path, Err: cause(err)}
 	}
 	return nil
+}
+
+// maxSwept is how often a temporary is made anew that another writer swept: by
+// chance it is hardly ever more than once, and a file is not fought for.
+const maxSwept = 10
+
+// isSwept reports whether err is what becomes of a temporary that another
+// writer took for a dead one, in the moment before it was locked.
+func isSwept(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EWOULDBLOCK)
 }
 
 // writeTemporary writes a temporary and renames it. The lock on it is held by
@@ -160,10 +173,12 @@ func readNames(w *wholeFile) ([]string, error) {
 }
 
 // isTemporary reports whether name is what renameio calls a temporary for
-// this file: a dot, its name, and up to 19 digits.
+// this file: a dot, its name, and a random number below 2^63. One number in
+// 90,000 has fewer than 15 digits; its temporary is left, for a name with few
+// digits, such as .status.json1, may be somebody else's.
 func (w *wholeFile) isTemporary(name string) bool {
 	digits, ok := strings.CutPrefix(name, "."+w.name)
-	return ok && digits != "" && len(digits) <= 19 && strings.Trim(digits, "0123456789") == ""
+	return ok && 15 <= len(digits) && len(digits) <= 19 && strings.Trim(digits, "0123456789") == ""
 }
 
 // removeStale removes the temporary called name unless its writer lives.

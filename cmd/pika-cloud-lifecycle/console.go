@@ -42,7 +42,7 @@ func printable(line string) string {
 	var b strings.Builder
 	for i, r := range line {
 		switch {
-		case r == utf8.RuneError && line[i] != 0xef:
+		case r == utf8.RuneError && !strings.HasPrefix(line[i:], "\ufffd"):
 			fmt.Fprintf(&b, `\x%02x`, line[i])
 		case r < 0x20 || 0x7f <= r && r < 0xa0 ||
 			0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069:

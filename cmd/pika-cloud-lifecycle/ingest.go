@@ -76,6 +76,9 @@ func (f *ingestFlags) check() error {
 	if !given(f.FlagSet, "ack-fd") {
 		return nil
 	}
+	if f.ack == 0 || f.ack == f.fd {
+		return badUsage("ingest: --ack-fd is %d, which is for input; expected a descriptor of its own", f.ack)
+	}
 	return checkDescriptor("--ack-fd", f.ack, unix.O_RDONLY, "writing")
 }
 
@@ -118,7 +121,7 @@ func (w *world) ingest(args []string) error {
 	}
 	s := ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say,
 		In: f.fd, Ack: max(f.ack, 0), Stop: stop, Transitions: policy, MaxLine: f.maxLine,
-		RequireResult: f.required, EndOnResult: f.onResult, WriteTimeout: f.timeout, Grace: f.grace}
+		RequireResult: f.required, EndOnResult: f.onResult, WriteTimeout: max(f.timeout, 1), Grace: max(f.grace, 1)} // for 0 means the default there
 	return w.conclude(s.Run())
 }
 
@@ -143,9 +146,9 @@ func (w *world) conclude(sum ingest.Summary, err error) error {
 // stopOnSignal returns a descriptor from which a byte can be read for each
 // signal that asks the stream to end.
 func stopOnSignal(in int) (int, error) {
-	r, stop, err := os.Pipe()
-	if err != nil {
-		return 0, err
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return 0, os.NewSyscallError("pipe", err)
 	}
 	signal.Ignore(syscall.SIGPIPE) // a reader of acks or stderr may go
 	signals := make(chan os.Signal, 8)
@@ -161,10 +164,10 @@ func stopOnSignal(in int) (int, error) {
 				spare = false
 				continue
 			}
-			stop.Write([]byte{0})
+			unix.Write(pipe[1], []byte{0})
 		}
 	}()
-	return int(r.Fd()), nil
+	return pipe[0], nil
 }
 
 // isPipe reports whether fd is a pipe. Then Ctrl-C, which reaches the whole

@@ -42,8 +42,11 @@ func (o *oneshot) parse(text string, args []string, artifact string, required ..
 	if !given(o.flags, o.pathFlag) {
 		o.path = filepath.Join(*o.dir, artifact)
 	}
-	if o.path == "" {
+	switch {
+	case o.path == "":
 		return badUsage("%s: --%s is empty", o.flags.Name(), o.pathFlag)
+	case *o.dir == "":
+		return badUsage("%s: --state-dir is empty", o.flags.Name())
 	}
 	return nil
 }
@@ -126,11 +129,11 @@ func (w *world) result(args []string) error {
 	if err != nil {
 		return err
 	}
-	exitCode, err := o.exitCode(*code, outcome)
+	details, err := o.detailsValue()
 	if err != nil {
 		return err
 	}
-	details, err := o.detailsValue()
+	exitCode, err := o.exitCode(*code, outcome)
 	if err != nil {
 		return err
 	}

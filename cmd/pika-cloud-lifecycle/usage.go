@@ -66,7 +66,8 @@ Exit status: 0 written and durable; 1 not written; 2 wrong usage.
 
 Examples:
   pika-cloud-lifecycle status --state ready --message 'listening on 8080'
-  pika-cloud-lifecycle status --state starting --message up --details-json '{"n":1}'
+  pika-cloud-lifecycle status --state starting --message up \
+    --details-json '{"n":1}'
 `
 
 const eventUsage = `Usage: pika-cloud-lifecycle event --kind STATE --message TEXT [FLAGS]
@@ -85,7 +86,8 @@ Exit status: 0 written and durable; 1 not written; 2 wrong usage.
 
 Examples:
   pika-cloud-lifecycle event --kind booted --message 'guest booted'
-  pika-cloud-lifecycle event --kind ready --message up --details-json '{"port":8080}'
+  pika-cloud-lifecycle event --kind ready --message up \
+    --details-json '{"port":8080}'
 `
 
 const resultUsage = `Usage: pika-cloud-lifecycle result --status OUTCOME --message TEXT [FLAGS]
@@ -103,5 +105,6 @@ Exit status: 0 written and durable; 1 not written; 2 wrong usage.
 
 Examples:
   pika-cloud-lifecycle result --status completed --message 'tests passed'
-  pika-cloud-lifecycle result --status failed --exit-code 7 --message 'tests failed'
+  pika-cloud-lifecycle result --status failed --exit-code 7 \
+    --message 'tests failed'
 `
