@@ -27,3 +27,16 @@ func In(path string) *Dir {
 	d.Status.Path = filepath.Join(path, StatusName)
 	return d
 }
+
+// Close closes all that the artifacts hold open, a lock that is held or waited
+// for with it. It is not needed before the process ends; a use after it opens
+// anew.
+func (d *Dir) Close() {
+	d.Events.lines.forget()
+	d.Events.seq.drop()
+	d.Rejects.lines.forget()
+	for _, p := range []*place{&d.Events.lines.place, &d.Events.seq.place, &d.Rejects.lines.place,
+		&d.Result.whole.place, &d.Result.prev.place, &d.Status.whole.place} {
+		p.close()
+	}
+}

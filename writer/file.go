@@ -41,6 +41,8 @@ type place struct {
 	root *os.Root
 	dir  *os.File
 	id   identity
+
+	stale bool // dir is of no use after a failed sync
 }
 
 // open opens the directory of path, making it if it is missing. A directory
@@ -50,7 +52,7 @@ func (p *place) open(path string) error {
 	dir := filepath.Dir(path)
 	if p.dir != nil {
 		var st unix.Stat_t
-		if p.path == path && unix.Stat(dir, &st) == nil && identify(&st) == p.id {
+		if p.path == path && !p.stale && unix.Stat(dir, &st) == nil && identify(&st) == p.id {
 			return nil
 		}
 		p.close()
@@ -99,9 +101,11 @@ func (p *place) fd() int { return int(p.dir.Fd()) }
 // sibling returns the path of a file beside p, for errors.
 func (p *place) sibling(name string) string { return filepath.Join(filepath.Dir(p.path), name) }
 
-// sync makes the directory's names durable.
+// sync makes the directory's names durable. After an error the descriptor is
+// of no use, as with a file's.
 func (p *place) sync() error {
 	err := retry(func() error { return unix.Fsync(p.fd()) })
+	p.stale = err != nil
 	return pathError("fsync", filepath.Dir(p.path), err)
 }
 
@@ -256,7 +260,15 @@ func makeDirs(dir string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Open(parent)
+	if err := syncDir(parent); err != nil {
+		_ = os.Remove(dir) // else the next try finds it, and does not sync its name
+		return err
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,11 @@ func (j *jsonl) ready(path string) (changed bool, err error) {
 	} else if st.Size == j.end && j.loose == nil {
 		return false, nil
 	}
-	return true, j.repair(st.Size)
+	if err := j.repair(st.Size); err != nil {
+		j.forget() // a sync may have failed on the descriptor
+		return true, err
+	}
+	return true, nil
 }
 
 // reopen opens the file anew.

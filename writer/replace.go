@@ -38,6 +38,7 @@ type ResultFile struct {
 // does.
 func (f *ResultFile) Replace(r *Result) error {
 	f.whole.text = r.Append(f.whole.text[:0])
+	f.whole.keeps = true
 	return f.whole.replace(f.Path)
 }
 
@@ -48,13 +49,10 @@ func (f *ResultFile) SetAside() error {
 		return err
 	}
 	err := p.rename(p.name, p.name+prevSuffix)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return p.sync()
+	return p.sync() // of what an earlier try may have moved, too
 }
 
 // Keep copies the standing verdict, if there is one, to Path + ".prev", so
@@ -83,6 +81,7 @@ type wholeFile struct {
 	place
 	text  []byte // what to write; kept for its capacity
 	swept bool
+	keeps bool // NAME.prev is written too, but seldom: its temporaries are swept here
 }
 
 // replace puts w.text at path with these system calls, as renameio makes them
@@ -178,6 +177,9 @@ func readNames(w *wholeFile) ([]string, error) {
 // digits, such as .status.json1, may be somebody else's.
 func (w *wholeFile) isTemporary(name string) bool {
 	digits, ok := strings.CutPrefix(name, "."+w.name)
+	if w.keeps {
+		digits = strings.TrimPrefix(digits, prevSuffix)
+	}
 	return ok && 15 <= len(digits) && len(digits) <= 19 && strings.Trim(digits, "0123456789") == ""
 }
 

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func TestAnAcknowledgedLineIsInTheFiles(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	states := []string{"requested", "provisioning", "booted", "starting", "ready", "failed"}
+	for i, state := range states {
+		p.write("STATE=" + state)
+		if line, seq, rejected := p.ack(); line != i+1 || seq != i+1 || rejected != 0 {
+			t.Fatalf("acknowledgement %d %d %d of line %d", line, seq, rejected, i+1)
+		}
+		p.seqs(i + 1)
+		p.holds("status.json", fmt.Sprintf(`"state": %q`, state))
+		p.holds("status.json", fmt.Sprintf(`"seq": %d`, i+1))
+	}
+	p.holds("result.json", `"status": "failed"`)
+	p.in.Close()
+	p.exits(exitOK)
+	if more := p.moreAcks(); more != "" {
+		t.Errorf("acknowledged again: %q", more)
+	}
+}
+
+func TestARefusedLineIsSettledOnceItIsKept(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	p.write("bad")
+	if line, seq, rejected := p.ack(); line != 1 || seq != 0 || rejected != 1 {
+		t.Errorf("acknowledgement %d %d %d", line, seq, rejected)
+	}
+	p.holds("rejected.jsonl", `"raw":"bad"`)
+	p.write("", "# nothing", "STATE=ready")
+	if seq, rejected := p.ackUpTo(4); seq != 1 || rejected != 1 {
+		t.Errorf("acknowledgement %d %d", seq, rejected)
+	}
+	p.in.Close()
+	p.exits(exitRefused)
+}
+
+func TestTheSeqOfAnAcknowledgementIsTheLogs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	log := `{"schema_version":1,"kind":"booted","timestamp":"2026-03-25T20:00:00Z","message":"m","seq":41}` + "\n"
+	if err := os.WriteFile(dir+"/events.jsonl", []byte(log), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := startIn(t, dir, nil)
+	p.write("STATE=starting", "STATE=ready")
+	if seq, _ := p.ackUpTo(2); seq != 43 {
+		t.Errorf("acknowledged seq %d, want 43", seq)
+	}
+	p.in.Close()
+	p.exits(exitOK)
+}
+
+func TestAcknowledgementsAreCumulativeAndReachTheEnd(t *testing.T) {
+	t.Parallel()
+	const n = 20000
+	p := start(t)
+	go func() {
+		w := bufio.NewWriter(p.in)
+		for i := range n {
+			fmt.Fprintf(w, "KIND=ready MESSAGE=%d\n", i)
+		}
+		w.Flush()
+		p.in.Close()
+	}()
+	last := 0
+	for last < n {
+		line, seq, _ := p.ack()
+		if line <= last || seq != line {
+			t.Fatalf("acknowledged line %d, seq %d after line %d", line, seq, last)
+		}
+		last = line
+	}
+	p.exits(exitOK)
+	p.seqs(n)
+}
+
+func TestASlowReaderOfAcknowledgementsBlocksNothingAndMissesNothing(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	fill(t, w)
+	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{w} }, "--grace", "1h", "--require-result")
+	w.Close()
+	p.write("STATE=booted", "bad 1", "STATE=ready", "bad 2", "STATE=ready", "bad 3")
+	p.in.Close()
+	p.await("status.json", `"state": "failed"`) // the last commit: what is left is the acknowledgement
+	acks := bufio.NewReader(r)
+	var got []string
+	for {
+		line, err := acks.ReadString('\n')
+		got = append(got, strings.TrimLeft(line, "\x00"))
+		if err != nil {
+			break
+		}
+	}
+	p.exits(exitRefused)
+	if last := got[max(0, len(got)-2)]; last != "6 4 3\n" {
+		t.Errorf("the last acknowledgements are %q", got)
+	}
+	p.seqs(4)
+}
+
+func TestAStuckReaderOfAcknowledgementsDelaysTheEndByTheGraceOnly(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	fill(t, w)
+	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{w} }, "--grace", "50ms")
+	w.Close()
+	p.write("STATE=booted", "STATE=failed")
+	p.in.Close()
+	p.exits(exitOK)
+	p.seqs(2)
+}

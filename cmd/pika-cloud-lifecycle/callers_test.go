@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// recordedRuns is how many runs were recorded, so that none gets lost.
+const recordedRuns = 6
+
+// A callerRun is the calls that a real guest program made, one process each.
+type callerRun struct {
+	Name  string
+	Calls [][]string
+}
+
+// A moment is what the calls of one moment said: a directive.
+type moment struct {
+	State    string          `json:"state"`
+	Message  string          `json:"message"`
+	ExitCode json.Number     `json:"exit_code,omitempty"`
+	Details  json.RawMessage `json:"details,omitempty"`
+}
+
+func TestRecordedCallersReplayedAsDirectivesLeaveTheSameArtifacts(t *testing.T) {
+	runs := readGolden[callerRun](t, "callers.jsonl")
+	if len(runs) != recordedRuns {
+		t.Fatalf("%d recorded runs, want %d", len(runs), recordedRuns)
+	}
+	for _, run := range runs {
+		t.Run(run.Name, func(t *testing.T) {
+			want := run.replayCalls(t)
+			moments := run.moments(t)
+			t.Run("json", func(t *testing.T) { compareRun(t, moments, want, jsonLines(t, moments)) })
+			t.Run("words", func(t *testing.T) { compareRun(t, moments, want, wordLines(t, moments)) })
+		})
+	}
+}
+
+// replayCalls makes the recorded calls and returns the artifacts they leave.
+func (run *callerRun) replayCalls(t *testing.T) map[string]string {
+	dir := t.TempDir()
+	for _, call := range run.Calls {
+		argv := slices.Clone(call)
+		for i, arg := range argv {
+			argv[i] = strings.Replace(arg, "/run/pika-cloud", dir, 1)
+		}
+		if code, said := runHere(argv); code != exitOK {
+			t.Fatalf("%q exits %d: %s", argv, code, said)
+		}
+	}
+	return readTree(t, dir)
+}
+
+// moments makes a directive of the status, event and result of each moment.
+func (run *callerRun) moments(t *testing.T) (moments []moment) {
+	for _, call := range run.Calls {
+		flags := make(map[string]string)
+		for i := 1; i < len(call); i += 2 {
+			flags[call[i]] = call[i+1]
+		}
+		switch call[0] {
+		case "status":
+			m := moment{State: flags["--state"], Message: flags["--message"]}
+			if text, ok := flags["--details-json"]; ok {
+				m.Details = json.RawMessage(text)
+			}
+			moments = append(moments, m)
+		case "event":
+			if last := moments[len(moments)-1]; flags["--kind"] != last.State || flags["--message"] != last.Message {
+				t.Fatalf("%q is not of the moment before", call)
+			}
+		case "result":
+			last := &moments[len(moments)-1]
+			if flags["--status"] != last.State || flags["--message"] != last.Message {
+				t.Fatalf("%q is not of the moment before", call)
+			}
+			last.ExitCode = json.Number(flags["--exit-code"])
+		}
+	}
+	return moments
+}
+
+func jsonLines(t *testing.T, moments []moment) string {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	for _, m := range moments {
+		if err := enc.Encode(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+// wordLines prints the moments as a bash script would, with printf %q.
+func wordLines(t *testing.T, moments []moment) string {
+	need(t, "bash")
+	const print = `printf 'STATE=%q MESSAGE=%q' "$1" "$2"; [ -z "$3" ] || printf ' EXIT_CODE=%q' "$3"; [ -z "$4" ] || printf ' DETAILS=%q' "$4"; echo`
+	var b strings.Builder
+	for _, m := range moments {
+		line, err := exec.Command("bash", "-c", print, "-", m.State, m.Message, string(m.ExitCode), string(m.Details)).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Write(line)
+	}
+	return b.String()
+}
+
+// compareRun feeds directives to the program and compares what they leave with
+// what the recorded calls left.
+func compareRun(t *testing.T, moments []moment, want map[string]string, directives string) {
+	dir := t.TempDir()
+	cmd := testCommand("ingest", "--state-dir", dir)
+	cmd.Stdin = strings.NewReader(directives)
+	if said, err := cmd.CombinedOutput(); err != nil || len(said) > 0 {
+		t.Fatalf("%v: %s\n%s", err, said, directives)
+	}
+	got := readTree(t, dir)
+	if len(got) != len(want) {
+		t.Errorf("got %d files, want %d", len(got), len(want))
+	}
+	for name, text := range want {
+		if name == "result.json" {
+			text = withDetails(t, text, moments[len(moments)-1].Details)
+		}
+		compareArtifact(t, filepath.Base(name), got[name], text)
+	}
+	checkSeqs(t, got, len(moments))
+}
+
+// withDetails adds details to a result that has none: the recorded runner gave
+// them to the status and the event only, a transition gives them to all three.
+func withDetails(t *testing.T, result string, details json.RawMessage) string {
+	if details == nil || strings.Contains(result, `"details"`) {
+		return result
+	}
+	before, after, ok := strings.Cut(result, ",\n  \"boot_id\"")
+	if !ok {
+		t.Fatalf("no boot_id in %s", result)
+	}
+	return before + ",\n  \"details\": " + string(details) + ",\n  \"boot_id\"" + after
+}
+
+// checkSeqs demands that status, result and the last event are one commit's.
+func checkSeqs(t *testing.T, files map[string]string, n int) {
+	var last struct{ Seq int }
+	lines := linesOf(files["events.jsonl"])
+	for _, text := range []string{lines[len(lines)-1], files["status.json"], files["result.json"]} {
+		if text == "" {
+			continue // a run that was cut off has no result
+		}
+		if err := json.Unmarshal([]byte(text), &last); err != nil || last.Seq != n {
+			t.Errorf("seq %d, want %d in %s (%v)", last.Seq, n, text, err)
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// testCommand returns a command that runs the program as a process of its own.
+func testCommand(args ...string) *exec.Cmd {
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "TEST_TIME="+testTime, "TEST_BOOT_ID="+testBoot, "GORACE="+noRaceSleep)
+	return cmd
+}
+
+// hung is when a test that waits for a process gives up, to say what was heard
+// until then: far longer than any of them takes.
+const hung = 90 * time.Second
+
+// A process is an ingest that runs, with its ends of the pipes.
+type process struct {
+	*testing.T
+	cmd    *exec.Cmd
+	dir    string // the state directory
+	in     *os.File
+	ends   []*os.File // our ends of the other pipes
+	acks   *bufio.Reader
+	stderr *bufio.Reader
+	said   []string // the lines of stderr that were read
+	ended  chan struct{}
+	err    error // of the process, once ended
+}
+
+// start runs ingest on a pipe, with acknowledgements on descriptor 3.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	return startIn(t, t.TempDir(), nil, args...)
+}
+
+// startIn is start with a state directory and changes to the command.
+func startIn(t *testing.T, dir string, change func(*exec.Cmd), args ...string) *process {
+	t.Helper()
+	p := &process{T: t, dir: dir, ended: make(chan struct{})}
+	p.cmd = testCommand(append([]string{"ingest", "--state-dir", dir, "--ack-fd", "3"}, args...)...)
+	stdin, in := p.pipe()
+	acks, ackEnd := p.pipe()
+	stderr, stderrEnd := p.pipe()
+	p.cmd.Stdin, p.cmd.ExtraFiles, p.cmd.Stderr = stdin, []*os.File{ackEnd}, stderrEnd
+	if change != nil {
+		change(p.cmd)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdin.Close()
+	ackEnd.Close()
+	stderrEnd.Close()
+	p.in, p.ends = in, []*os.File{acks, stderr}
+	p.acks, p.stderr = bufio.NewReader(acks), bufio.NewReader(stderr)
+	for _, f := range p.ends {
+		if err := f.SetReadDeadline(time.Now().Add(hung)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.ended
+	})
+	return p
+}
+
+func (p *process) pipe() (r, w *os.File) {
+	p.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		p.Fatal(err)
+	}
+	p.Cleanup(func() { r.Close(); w.Close() })
+	return r, w
+}
+
+// write prints lines to the process.
+func (p *process) write(lines ...string) {
+	p.Helper()
+	if _, err := io.WriteString(p.in, strings.Join(lines, "\n")+"\n"); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// ack waits for the next acknowledgement.
+func (p *process) ack() (line, seq, rejected int) {
+	p.Helper()
+	text, err := p.acks.ReadString('\n')
+	if err != nil {
+		p.Fatalf("no acknowledgement: %q, %v; said %q", text, err, p.said)
+	}
+	if n, err := fmt.Sscanf(text, "%d %d %d\n", &line, &seq, &rejected); n != 3 || err != nil {
+		p.Fatalf("acknowledgement %q: %v", text, err)
+	}
+	return line, seq, rejected
+}
+
+// ackUpTo waits until the line is settled.
+func (p *process) ackUpTo(line int) (seq, rejected int) {
+	p.Helper()
+	for got := 0; got < line; {
+		got, seq, rejected = p.ack()
+	}
+	return seq, rejected
+}
+
+// moreAcks returns the acknowledgements up to the end of the stream.
+func (p *process) moreAcks() string {
+	p.Helper()
+	text, err := io.ReadAll(p.acks)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return string(text)
+}
+
+// hear waits until the process has said a line with these words.
+func (p *process) hear(words string) string {
+	p.Helper()
+	for {
+		line, err := p.stderr.ReadString('\n')
+		p.said = append(p.said, line)
+		if strings.Contains(line, words) {
+			return line
+		}
+		if err != nil {
+			p.Fatalf("%q was not said, but %q: %v", words, p.said, err)
+		}
+	}
+}
+
+func (p *process) signal(s os.Signal) {
+	p.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// exits waits for the end and demands the exit code. It returns all that was
+// said.
+func (p *process) exits(code int) string {
+	p.Helper()
+	rest, err := io.ReadAll(p.stderr)
+	if err != nil {
+		p.Fatal(err)
+	}
+	<-p.ended
+	said := strings.Join(p.said, "") + string(rest)
+	var exit *exec.ExitError
+	if p.err != nil && !errors.As(p.err, &exit) {
+		p.Fatal(p.err)
+	}
+	state := p.cmd.ProcessState
+	if state.ExitCode() != code {
+		p.Fatalf("%v, want exit code %d; said:\n%s", state, code, said)
+	}
+	return said
+}
+
+// file returns the content of an artifact; "" if it is missing.
+func (p *process) file(name string) string {
+	p.Helper()
+	text, err := os.ReadFile(filepath.Join(p.dir, name))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		p.Fatal(err)
+	}
+	return string(text)
+}
+
+// holds demands that an artifact has a text in it.
+func (p *process) holds(name, text string) {
+	p.Helper()
+	if content := p.file(name); !strings.Contains(content, text) {
+		p.Errorf("%s has no %s:\n%s", name, text, content)
+	}
+}
+
+// await waits until an artifact has a text in it, which nothing tells but the
+// artifact.
+func (p *process) await(name, text string) {
+	p.Helper()
+	for until := time.Now().Add(hung); !strings.Contains(p.file(name), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			p.Fatalf("%s has no %s", name, text)
+		}
+	}
+}
+
+// absent demands that an artifact is missing.
+func (p *process) absent(name string) {
+	p.Helper()
+	if _, err := os.Lstat(filepath.Join(p.dir, name)); !errors.Is(err, os.ErrNotExist) {
+		p.Errorf("%s is there: %v", name, err)
+	}
+}
+
+// seqs demands that the log has events 1 to n, each once and in order.
+func (p *process) seqs(n int) {
+	p.Helper()
+	for i, line := range linesOf(p.file("events.jsonl")) {
+		_, text, ok := strings.Cut(line, `"seq":`)
+		if seq, err := strconv.Atoi(strings.TrimSuffix(text, "}")); !ok || err != nil || seq != i+1 {
+			p.Fatalf("event %d is %s", i+1, line)
+		}
+		if i+1 > n {
+			p.Fatalf("more than %d events", n)
+		}
+	}
+	if got := len(linesOf(p.file("events.jsonl"))); got != n {
+		p.Fatalf("%d events, want %d", got, n)
+	}
+}
+
+// closeReaders closes our ends of all that the process writes to.
+func (p *process) closeReaders(t *testing.T) {
+	for _, f := range p.ends {
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// fill fills a pipe that nobody reads.
+func fill(t *testing.T, pipe *os.File) {
+	t.Helper()
+	fd := int(pipe.Fd())
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	page := make([]byte, os.Getpagesize())
+	for {
+		if _, err := unix.Write(fd, page); err == syscall.EAGAIN {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.SetNonblock(fd, false); err != nil {
+		t.Fatal(err)
+	}
+}

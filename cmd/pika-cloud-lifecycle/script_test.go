@@ -1,0 +1,177 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+)
+
+// The program as the tests run it: at a fixed time, in a fixed boot.
+const (
+	program  = "pika-cloud-lifecycle"
+	testTime = "2026-03-25T20:00:00.123Z"
+	testBoot = "11111111-2222-4333-8444-555555555555"
+)
+
+// noRaceSleep has the race detector not wait a second at each process's end.
+const noRaceSleep = "atexit_sleep_ms=0"
+
+var update = flag.Bool("u", false, "rewrite what scripts compare with")
+
+// TestMain puts the program into PATH: this test binary under its name.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){program: testProgram})
+}
+
+// testProgram is main but for the clock and the boot ID, which come from the
+// environment: the program itself has no way to be told them.
+func testProgram() {
+	w := world{
+		stdout: os.Stdout,
+		stderr: &console{fd: 2},
+		getenv: os.Getenv,
+		clock:  testClock,
+		bootID: func() string { return os.Getenv("TEST_BOOT_ID") },
+	}
+	os.Exit(w.main(os.Args[1:]))
+}
+
+func testClock() ingest.Moment { return testMoment(os.Getenv("TEST_TIME")) }
+
+func testMoment(text string) ingest.Moment {
+	now, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		panic(err)
+	}
+	return ingest.Moment{Time: now, Uptime: 4200 * time.Millisecond}
+}
+
+func TestScripts(t *testing.T) {
+	need(t, "bash")
+	testscript.Run(t, testscript.Params{
+		Dir:                 "../../testdata/script", // none there is an error
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TEST_TIME", testTime)
+			env.Setenv("TEST_BOOT_ID", testBoot)
+			env.Setenv("GORACE", noRaceSleep)
+			env.Setenv("PIKA_LIFECYCLE_DIR", filepath.Join(env.WorkDir, "run"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "holds": holds, "mode": mode, "values": values,
+		},
+	})
+}
+
+// exits N PROGRAM ARG... runs a program that must exit with N.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits N program [args...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	code := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if code != want {
+		ts.Fatalf("exit code %d, want %d", code, want)
+	}
+}
+
+// holds DIR NAME... demands that these files, and no others, are in DIR.
+// Hidden ones count: a temporary that was left is one.
+func holds(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: holds dir [names...]")
+	}
+	names, err := namesIn(ts.MkAbs(args[0]))
+	ts.Check(err)
+	want := slices.Sorted(slices.Values(args[1:]))
+	if !slices.Equal(names, want) {
+		ts.Fatalf("%s holds %q, want %q", args[0], names, want)
+	}
+}
+
+func namesIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
+// mode OCTAL FILE... demands the permissions of files.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: mode octal files...")
+	}
+	want, err := strconv.ParseUint(args[0], 8, 32)
+	ts.Check(err)
+	for _, name := range args[1:] {
+		info, err := os.Lstat(ts.MkAbs(name))
+		ts.Check(err)
+		if got := info.Mode().Perm(); got != fs.FileMode(want) {
+			ts.Fatalf("%s has mode %04o, want %04o", name, got, want)
+		}
+	}
+}
+
+// values KEY,KEY... FILE... writes an array of these values for each line of
+// the files, null for one that is missing.
+func values(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: values key,key... files...")
+	}
+	for _, name := range args[1:] {
+		for _, line := range linesOf(ts.ReadFile(name)) {
+			var fields map[string]json.RawMessage
+			ts.Check(json.Unmarshal([]byte(line), &fields))
+			var row []json.RawMessage
+			for _, key := range strings.Split(args[0], ",") {
+				row = append(row, fields[key])
+			}
+			text, err := json.Marshal(row)
+			ts.Check(err)
+			fmt.Fprintln(ts.Stdout(), string(text))
+		}
+	}
+}
+
+// linesOf cuts text into its lines.
+func linesOf(text string) []string {
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
+// need skips a test for which a tool is missing, and fails it in CI.
+func need(t *testing.T, tool string) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err == nil {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is not installed", tool)
+	}
+	t.Skipf("%s is not installed", tool)
+}

@@ -1,0 +1,429 @@
+// Package docs_test holds the docs against the program: commands and examples
+// are run, refusals and flags are compared, links are followed.
+package docs_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const program = "pika-cloud-lifecycle"
+
+// binDir holds the built program.
+var binDir string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+// run builds the program once for all tests.
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "docs")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir, "../cmd/"+program)
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	binDir = dir
+	return m.Run()
+}
+
+// need returns the path of a tool that a test cannot do without.
+func need(t *testing.T, tool string) string {
+	t.Helper()
+	path, err := exec.LookPath(tool)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") != "":
+		t.Fatalf("%s is missing", tool)
+	default:
+		t.Skipf("%s is missing", tool)
+	}
+	return path
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A command is run with the program on its PATH.
+type command struct {
+	dir   string // where; a new directory if empty
+	state string // the state directory; a new one if empty
+	input string
+}
+
+// run runs argv, which must end in time. It returns an exit code of its own
+// for what did not exit.
+func (c command) run(t *testing.T, argv ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	if cmd.Dir = c.dir; c.dir == "" {
+		cmd.Dir = t.TempDir()
+	}
+	if c.state == "" {
+		c.state = t.TempDir()
+	}
+	cmd.Env = append(os.Environ(), "PIKA_LIFECYCLE_DIR="+c.state,
+		"PATH="+binDir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(c.input), &out, &errs
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// fenced returns the code blocks of a page whose info string is one of langs.
+func fenced(t *testing.T, page string, langs ...string) (blocks []string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$").FindAllStringSubmatch(readFile(t, page), -1) {
+		if slices.Contains(langs, m[1]) {
+			blocks = append(blocks, m[2])
+		}
+	}
+	return blocks
+}
+
+// An artifact is what the tests look at in any of the files.
+type artifact struct {
+	State, Kind, Status, Message string
+	ExitCode                     *int `json:"exit_code"`
+	Details                      map[string]any
+	Seq                          int
+}
+
+// read reads a file of one artifact, or one a line.
+func read(t *testing.T, state, name string) (all []artifact) {
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(readFile(t, filepath.Join(state, name))))
+	for d.More() {
+		var a artifact
+		if err := d.Decode(&a); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// readOne reads a file of one artifact.
+func readOne(t *testing.T, state, name string) artifact {
+	t.Helper()
+	all := read(t, state, name)
+	if len(all) != 1 {
+		t.Fatalf("%s holds %d artifacts; expected 1", name, len(all))
+	}
+	return all[0]
+}
+
+func kinds(events []artifact) (all []string) {
+	for _, e := range events {
+		all = append(all, e.Kind)
+	}
+	return all
+}
+
+// copyTree copies what the README's commands need: the Go source, what it
+// embeds, and the recorded streams.
+func copyTree(t *testing.T) string {
+	t.Helper()
+	to := t.TempDir()
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel("..", path)
+		wanted := slices.Contains([]string{".go", ".mod", ".sum", ".json", ".jsonl"}, filepath.Ext(path))
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && entry.Name() == ".git":
+			return fs.SkipDir
+		case entry.IsDir() || !wanted:
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(to, filepath.Dir(rel)), 0o755); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), text, 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func TestTheReadmesCommandsDoWhatItSays(t *testing.T) {
+	bash := need(t, "bash")
+	blocks := fenced(t, "../README.md", "sh")
+	if len(blocks) != 4 {
+		t.Fatalf("the README has %d blocks of sh; expected 4", len(blocks))
+	}
+	tree := copyTree(t)
+
+	demo := filepath.Join(t.TempDir(), "demo")
+	main := strings.ReplaceAll(blocks[0], "/tmp/pika-demo", demo)
+	if main == blocks[0] || strings.Count(main, "\n") != 1 {
+		t.Fatalf("expected one line that writes to /tmp/pika-demo: %s", main)
+	}
+	stdout, stderr, code := command{dir: tree}.run(t, bash, "-c", main)
+	for _, want := range []string{"/events.jsonl <==", "/result.json <==", "/status.json <==",
+		`"state": "completed"`, `"status": "completed"`, `"kind":"ready"`} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("the main job does not show %s; exit %d\n%s%s", want, code, stdout, stderr)
+		}
+	}
+
+	// This very run is what the second command is, and the third would compile
+	// Go's own library anew: .ci/run runs both.
+	ci := strings.ReplaceAll(readFile(t, "../.ci/run"), ` -o "$built/"`, "")
+	for _, block := range blocks[1:3] {
+		if !strings.Contains(ci, "\n"+block) {
+			t.Errorf(".ci/run does not run %q", block)
+		}
+	}
+
+	state := t.TempDir()
+	if _, stderr, code := (command{state: state}).run(t, bash, "-ec", blocks[3]); code != 0 {
+		t.Errorf("%s: exit %d\n%s", blocks[3], code, stderr)
+	}
+	if s := readOne(t, state, "status.json"); s.State != "ready" || s.Message != "listening on 8080" {
+		t.Errorf("status %+v", s)
+	}
+	if e := readOne(t, state, "events.jsonl"); e.Kind != "ready" || e.Details["port"] != 8080.0 {
+		t.Errorf("event %+v", e)
+	}
+	if r := readOne(t, state, "result.json"); r.Status != "failed" || r.ExitCode == nil || *r.ExitCode != 7 {
+		t.Errorf("result %+v", r)
+	}
+}
+
+func TestTheReadmesBashTellsOfItsFailedChild(t *testing.T) {
+	bash := need(t, "bash")
+	state := t.TempDir()
+	stdout, stderr, code := command{state: state}.run(t, bash, "-c", oneBlock(t, "../README.md", "bash"))
+	if code != 0 || stdout != "working\n" || stderr != "" {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	events, result, status := read(t, state, "events.jsonl"), readOne(t, state, "result.json"), readOne(t, state, "status.json")
+	if got := kinds(events); !slices.Equal(got, []string{"booted", "starting", "failed"}) {
+		t.Fatalf("events %v", got)
+	}
+	if e := events[1]; e.Message != "it's about to start" || e.Details["attempt"] != 1.0 {
+		t.Errorf("event %+v", e)
+	}
+	if result.Status != "failed" || *result.ExitCode != 7 || result.Message != "exited with 7" || result.Seq != 3 {
+		t.Errorf("result %+v", result)
+	}
+	if status.State != "failed" || status.Seq != 3 {
+		t.Errorf("status %+v", status)
+	}
+}
+
+func TestTheReadmesBashOutlivesIngest(t *testing.T) {
+	bash := need(t, "bash")
+	script := oneBlock(t, "../README.md", "bash")
+	gone := strings.Replace(script, "exec "+program+" ingest --require-result", "exit 7", 1)
+	gone = strings.Replace(gone, "\ntell ", "\nwhile printf '\\n' >&3; do :; done 2>/dev/null # until it is gone\ntell ", 1)
+	if strings.Count(gone, "\n") != strings.Count(script, "\n")+1 || strings.Contains(gone, program) {
+		t.Fatal("the script does not start ingest as expected")
+	}
+	if stdout, stderr, code := (command{}).run(t, bash, "-c", gone); code != 7 || stdout != "working\n" || stderr != "" {
+		t.Errorf("exit %d; expected 7, ingest's\n%s%s", code, stdout, stderr)
+	}
+}
+
+func oneBlock(t *testing.T, page, lang string) string {
+	t.Helper()
+	blocks := fenced(t, page, lang)
+	if len(blocks) != 1 {
+		t.Fatalf("%s has %d blocks of %s; expected 1", page, len(blocks), lang)
+	}
+	return blocks[0]
+}
+
+func TestTheReadmesPythonTellsOfItsJob(t *testing.T) {
+	python := need(t, "python3")
+	script := oneBlock(t, "../README.md", "python")
+	failing := strings.ReplaceAll(script, `["true"]`, `["sh", "-c", "exit 7"]`)
+	if failing == script {
+		t.Fatal("the script does not run true")
+	}
+	for _, c := range []struct {
+		script, status, message string
+		code                    int
+	}{
+		{script, "completed", "the job passed", 0},
+		{failing, "failed", "the job exited with 7", 7},
+	} {
+		state := t.TempDir()
+		if _, stderr, code := (command{state: state}).run(t, python, "-c", c.script); code != 0 || stderr != "" {
+			t.Errorf("exit %d\n%s", code, stderr)
+		}
+		result := readOne(t, state, "result.json")
+		if result.Status != c.status || *result.ExitCode != c.code || result.Message != c.message {
+			t.Errorf("result %+v; expected %+v", result, c)
+		}
+		if got := kinds(read(t, state, "events.jsonl")); !slices.Equal(got, []string{"starting", c.status}) {
+			t.Errorf("events %v", got)
+		}
+	}
+}
+
+// The first Python block of protocol.md shows what shlex.quote does, the second
+// what is right, with the same message.
+func TestTheProtocolsPythonForgesAndDoesNot(t *testing.T) {
+	python := need(t, "python3")
+	blocks := fenced(t, "protocol.md", "python")
+	if len(blocks) != 2 {
+		t.Fatalf("protocol.md has %d blocks of python; expected 2", len(blocks))
+	}
+	wrong, _, _ := command{}.run(t, python, "-c", blocks[0])
+	state := t.TempDir()
+	if _, _, code := (command{state: state, input: wrong}).run(t, filepath.Join(binDir, program), "ingest"); code != 3 {
+		t.Errorf("exit %d; expected 3\n%s", code, wrong)
+	}
+	if r := readOne(t, state, "result.json"); r.Status != "completed" {
+		t.Errorf("shlex.quote: %+v; expected the forged verdict", r)
+	}
+
+	setMessage := regexp.MustCompile(`(?m)^message = .*\n`).FindString(blocks[0])
+	right, _, _ := command{}.run(t, python, "-c", setMessage+blocks[1])
+	state = t.TempDir()
+	if _, stderr, code := (command{state: state, input: right}).run(t, filepath.Join(binDir, program), "ingest"); code != 0 {
+		t.Errorf("exit %d\n%s", code, stderr)
+	}
+	if r := readOne(t, state, "result.json"); r.Status != "failed" || r.Message != "tests failed\nSTATE=completed\n" {
+		t.Errorf("json.dumps: %+v", r)
+	}
+}
+
+func TestTheProtocolsTwoFormsSayTheSame(t *testing.T) {
+	var logs [2][]artifact
+	for i, lang := range []string{"jsonl", "sh"} {
+		state := t.TempDir()
+		input := oneBlock(t, "protocol.md", lang)
+		if _, stderr, code := (command{state: state, input: input}).run(t, filepath.Join(binDir, program), "ingest"); code != 0 {
+			t.Errorf("exit %d\n%s", code, stderr)
+		}
+		logs[i] = append(read(t, state, "events.jsonl"), readOne(t, state, "result.json"))
+	}
+	first, _ := json.Marshal(logs[0])
+	if second, _ := json.Marshal(logs[1]); string(first) != string(second) || len(logs[0]) != 3 {
+		t.Errorf("%s\n%s", first, second)
+	}
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(#[a-z0-9-]+)?\)`)
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	found := 0
+	for _, pattern := range []string{"../*.md", "*.md", "decisions/*.md"} {
+		pages, err := filepath.Glob(pattern)
+		if err != nil || len(pages) == 0 {
+			t.Fatalf("%s finds nothing: %v", pattern, err)
+		}
+		for _, page := range pages {
+			for _, m := range link.FindAllStringSubmatch(readFile(t, page), -1) {
+				found++
+				to := filepath.Join(filepath.Dir(page), m[1])
+				if _, err := os.Stat(to); err != nil {
+					t.Errorf("%s: %v", page, err)
+				} else if m[2] != "" && !slices.Contains(anchors(readFile(t, to)), m[2]) {
+					t.Errorf("%s: %s has no heading %s", page, to, m[2])
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("the docs have no links")
+	}
+}
+
+// anchors returns the anchors that a page's headings have on GitHub.
+func anchors(page string) (all []string) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		text := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		all = append(all, "#"+strings.ReplaceAll(text, " ", "-"))
+	}
+	return all
+}
+
+func TestEveryDependencyHasADecision(t *testing.T) {
+	pages, err := filepath.Glob("decisions/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no decisions: %v", err)
+	}
+	var all strings.Builder
+	for i, page := range pages {
+		text := readFile(t, page)
+		all.WriteString(text)
+		if number := filepath.Base(page)[:4]; number != fmt.Sprintf("%04d", i+1) || !strings.HasPrefix(text, fmt.Sprintf("# %d. ", i+1)) {
+			t.Errorf("%s: expected number %d, in its name and its title", page, i+1)
+		}
+		for _, part := range []string{"\n**Context.** ", "\n**Decision.** ", "\n**Cost.** "} {
+			if strings.Count(text, part) != 1 {
+				t.Errorf("%s: expected one %s", page, strings.TrimSpace(part))
+			}
+		}
+		if lines := strings.Count(text, "\n"); lines > 40 {
+			t.Errorf("%s has %d lines; expected a page", page, lines)
+		}
+	}
+	imported := regexp.MustCompile(`"((?:github\.com|golang\.org)/[^"]+)"`)
+	for _, path := range imports(t, imported) {
+		if !strings.Contains(all.String(), path) {
+			t.Errorf("no decision names %s", path)
+		}
+	}
+}
+
+// imports returns the packages of other modules that the source imports.
+func imports(t *testing.T, pattern *regexp.Regexp) (all []string) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range tree.Imports {
+			if m := pattern.FindStringSubmatch(spec.Path.Value); m != nil && !strings.HasPrefix(m[1], "github.com/sledtools/") {
+				all = append(all, m[1])
+			}
+		}
+		return nil
+	})
+	if err != nil || len(all) == 0 {
+		t.Fatalf("no imports: %v", err)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

@@ -1,0 +1,301 @@
+package examples_test
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A boot is agent-boot.sh under way, with testdata/service.sh.
+type boot struct {
+	*guest
+	service, child process
+	ignored        uint64 // signals that the service was started with ignored
+}
+
+// bootAgent starts the boot script and waits until its service is up.
+func bootAgent(t *testing.T, env ...string) *boot {
+	t.Helper()
+	b := &boot{guest: newGuest(t, env...)}
+	b.run("testdata/service.sh")
+	return b
+}
+
+func (b *boot) run(args ...string) {
+	b.t.Helper()
+	need(b.t, "bash")
+	b.start("./agent-boot.sh", args...)
+	b.meetIngest()
+	words := b.news.line()
+	b.service, b.child = b.process(words[0]), b.process(words[1])
+	b.ignored = parseMask(b.t, words[2])
+}
+
+func parseMask(t *testing.T, text string) uint64 {
+	t.Helper()
+	mask, err := strconv.ParseUint(text, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mask
+}
+
+// The lines that the boot script prints until it is ready.
+const linesToReady = 4
+
+// makeReady lets the probe succeed, and waits until the host can know.
+func (b *boot) makeReady() {
+	b.t.Helper()
+	b.touch("healthy")
+	b.settled(linesToReady)
+}
+
+// Details of the boot script's transitions.
+func unprobed(more ...string) map[string]any {
+	return agentDetails(false, more...)
+}
+
+func probed(more ...string) map[string]any {
+	details := agentDetails(true, more...)
+	details["probe"] = "openclaw_gateway_health"
+	return details
+}
+
+func agentDetails(satisfied bool, more ...string) map[string]any {
+	details := map[string]any{"agent_kind": "openclaw", "backend_mode": "native",
+		"service_kind": "openclaw_gateway", "service_probe_satisfied": satisfied}
+	for i := 0; i+1 < len(more); i += 2 {
+		details[more[i]] = more[i+1]
+	}
+	return details
+}
+
+// supplied is the verdict that ingest gives for a caller that gave none.
+var supplied = account{State: "failed", Message: "lifecycle stream ended without a result",
+	Details: map[string]any{"reason": "stream_ended"}}
+
+func TestBootScriptTellsWhatTheRecordedOneDid(t *testing.T) {
+	for _, run := range recorded(t, "managed_agent_service_exits_", 2) {
+		t.Run(run.Name, func(t *testing.T) {
+			t.Parallel()
+			code := int(run.Name[len(run.Name)-1] - '0')
+			want := run.story(t)
+			if code != 0 { // the recorded script fell silent
+				failed := account{State: "failed", Message: "openclaw_gateway_exited", Details: probed()}
+				want.Events, want.Status = append(want.Events, failed), failed
+				failed.ExitCode = float64(code)
+				want.Result = &failed
+			}
+			other := t.TempDir()
+			b := &boot{guest: newGuest(t, "PIKA_LIFECYCLE_DIR="+other)}
+			b.run("--state-dir", b.dir, "testdata/service.sh")
+			b.makeReady()
+			b.order(code)
+			b.wantExit(code)
+			b.wantStory(want)
+			if names, err := os.ReadDir(other); err != nil || len(names) > 0 {
+				t.Errorf("--state-dir does not win over PIKA_LIFECYCLE_DIR: %v, %v", names, err)
+			}
+		})
+	}
+}
+
+func TestServiceIsStartedWithTheSignalsOfItsCaller(t *testing.T) {
+	t.Parallel()
+	b := bootAgent(t)
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "SigIgn:")
+	own := parseMask(t, strings.Fields(rest)[0])
+	for _, s := range []syscall.Signal{syscall.SIGPIPE, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		if bit := uint64(1) << (s - 1); b.ignored&bit != own&bit {
+			t.Errorf("the service is started with SIG%v ignored: %t, want %t", s, b.ignored&bit != 0, own&bit != 0)
+		}
+	}
+	b.order(0)
+	b.wantExit(1)
+}
+
+func TestStreamEndsThoughTheServiceLeavesAChildBehind(t *testing.T) {
+	t.Parallel()
+	b := bootAgent(t)
+	b.makeReady()
+	b.order(0)
+	b.wantExit(0)
+	b.ingest.wantEnded()
+	b.child.wantAlive()
+	b.wantEnd(account{State: "completed", Message: "openclaw_gateway_exited", ExitCode: 0.0, Details: probed()})
+}
+
+func TestScriptThatSetEEndsAtWaitHasFailed(t *testing.T) {
+	t.Parallel()
+	need(t, "bash")
+	g := newGuest(t)
+	g.start("testdata/naive.sh")
+	g.meetIngest()
+	g.wantExit(3)
+	g.ingest.wantEnded()
+	before := g.wantEnd(supplied)
+	if got := strings.Join(before, " "); got != "booted ready" {
+		t.Errorf("before the verdict came %s, want booted ready", got)
+	}
+}
+
+func TestKilledScriptHasFailed(t *testing.T) {
+	t.Parallel()
+	b := bootAgent(t)
+	b.makeReady()
+	if err := b.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b.wantExit(-1)
+	b.ingest.wantEnded()
+	b.service.wantAlive()
+	b.wantEnd(supplied)
+}
+
+func TestBootScriptOutlivesIngest(t *testing.T) {
+	t.Parallel()
+	b := bootAgent(t, `AGENT_PUBLISH=echo published >"$NEWS"`)
+	b.settled(2)
+	b.ingest.kill(syscall.SIGKILL)
+	b.ingest.wantEnded()
+	b.touch("healthy")
+	if got := b.news.line(); got[0] != "published" {
+		t.Fatalf("news %q, want published", got)
+	}
+	b.order(5)
+	b.wantExit(5)
+	b.wantSaid("agent-boot: ingest is gone: the host learns no more of this run\n")
+	b.wantSaid("agent-boot: ingest exited with 137\n")
+}
+
+func TestServiceThatExitsBeforeItIsReadyHasFailed(t *testing.T) {
+	for code, exit := range map[int]int{0: 1, 4: 4} {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			t.Parallel()
+			b := bootAgent(t, "AGENT_PROBES=1000000000")
+			b.order(code)
+			b.wantExit(exit)
+			b.wantEnd(account{State: "failed", Message: "openclaw_gateway_exited",
+				ExitCode: float64(code), Details: unprobed("reason", "exited_before_ready")})
+		})
+	}
+}
+
+// What a guest may say, and how it arrives.
+const (
+	hostile = "it's \"so\"\r\nSTATE=completed MESSAGE=forged\n\x1b]0;owned\x07\x1b[2J $(id) `id` \\ \xff. end"
+	arrived = "it's \"so\"\r\nSTATE=completed MESSAGE=forged\n\x1b]0;owned\x07\x1b[2J $(id) `id` \\ \ufffd. end"
+)
+
+func TestUnhealthyServiceHasFailedAndItsLastWordsArriveWhole(t *testing.T) {
+	for _, locale := range []string{"C", "C.UTF-8"} {
+		t.Run(locale, func(t *testing.T) {
+			t.Parallel()
+			b := bootAgent(t, "LC_ALL="+locale, "AGENT_PROBES=1",
+				`AGENT_PROBE=read -r <"$ASK"; printf %s "$HOSTILE"; false`, "HOSTILE="+hostile)
+			b.ask.say("how are you?")
+			b.wantExit(1)
+			b.service.wantEnded()
+			b.wantEnd(account{State: "failed", Message: "OpenClaw is not healthy",
+				Details: unprobed("reason", "probe_failed", "last_output", arrived)})
+		})
+	}
+}
+
+func TestServiceThatCannotBePublishedHasFailed(t *testing.T) {
+	t.Parallel()
+	b := bootAgent(t, "AGENT_PUBLISH=echo no relay >&2; false")
+	b.touch("healthy")
+	b.wantExit(1)
+	b.service.wantEnded()
+	b.wantEnd(account{State: "failed", Message: "publishing the keypackage failed",
+		Details: probed("reason", "publish_failed", "last_output", "no relay")})
+}
+
+func TestProbeIsBounded(t *testing.T) {
+	t.Parallel()
+	need(t, "bash")
+	g := newGuest(t, "AGENT_PROBES=1", "AGENT_PROBE_SECONDS=0.1", "AGENT_PROBE=sleep infinity")
+	g.start("./agent-boot.sh", "testdata/service.sh")
+	g.wantExit(1)
+	g.wantEnd(account{State: "failed", Message: "OpenClaw is not healthy",
+		Details: unprobed("reason", "probe_failed", "last_output", "")})
+}
+
+func TestSignalStopsTheService(t *testing.T) {
+	stopped := account{State: "stopped", Message: "managed OpenClaw guest stopped", Details: probed()}
+	failed := func(code float64) account {
+		return account{State: "failed", Message: "openclaw_gateway_exited", ExitCode: code,
+			Details: probed("reason", "stop_failed")}
+	}
+	for _, c := range []struct {
+		name, onTerm string
+		exit         int
+		want         account
+	}{
+		{"that knows no SIGTERM", "", 0, stopped},
+		{"that ends well", "0", 0, stopped},
+		{"that ends badly", "5", 5, failed(5)},
+		{"that does not listen", "never", 137, failed(137)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := bootAgent(t, "ON_TERM="+c.onTerm, stopTime(c.onTerm))
+			b.makeReady()
+			b.cmd.Process.Signal(syscall.SIGTERM)
+			b.wantExit(c.exit)
+			b.service.wantEnded()
+			b.wantEnd(c.want)
+		})
+	}
+}
+
+// stopTime leaves a service that will not stop no time, and others plenty.
+func stopTime(onTerm string) string {
+	if onTerm == "never" {
+		return "AGENT_STOP_SECONDS=0"
+	}
+	return "AGENT_STOP_SECONDS=600"
+}
+
+func TestSignalToTheWholeGroupStopsTheService(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			b := bootAgent(t, "ON_TERM=0", stopTime("0"))
+			b.wantPatientIngest(600e9)
+			b.settled(2)
+			if err := syscall.Kill(-b.cmd.Process.Pid, s); err != nil {
+				t.Fatal(err)
+			}
+			b.wantExit(0)
+			b.wantEnd(account{State: "stopped", Message: "managed OpenClaw guest stopped", Details: unprobed()})
+		})
+	}
+}
+
+func TestBootScriptRefusesWrongUsage(t *testing.T) {
+	for name, args := range map[string][]string{
+		"no service": {}, "unknown flag": {"--stat-dir", "x", "true"}, "no probe": {"true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			need(t, "bash")
+			g := newGuest(t)
+			if name == "no probe" {
+				g.env = append(g.env, "AGENT_PROBE=")
+			}
+			g.start("./agent-boot.sh", args...)
+			g.wantExit(2)
+			g.wantSaid("usage:")
+			if _, err := os.Stat(g.dir); err == nil {
+				t.Error("something was written")
+			}
+		})
+	}
+}

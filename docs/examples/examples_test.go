@@ -1,0 +1,533 @@
+// Package examples_test runs the example callers, with real bash, real Python
+// and the real program.
+package examples_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long a test waits for what must happen: far longer than the
+// busiest machine takes, for only a defect uses it up.
+const patience = time.Minute
+
+// program is the path of the program, built once for all tests.
+var program string
+
+func TestMain(m *testing.M) {
+	// A shell's & and nohup(1) start what they run with a signal ignored, and
+	// so it stays for all that the tests run, unless it is caught here.
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+	dir, err := os.MkdirTemp("", "examples")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(dir, "pika-cloud-lifecycle")
+	build := exec.Command("go", "build", "-o", program, "../../cmd/pika-cloud-lifecycle")
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	code := 1
+	if err := build.Run(); err == nil {
+		code = m.Run()
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// missing fails the test in CI, and skips it, said aloud, elsewhere.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is missing", what)
+	}
+	t.Skipf("%s is missing", what)
+}
+
+func need(t *testing.T, tool string) string {
+	t.Helper()
+	path, err := exec.LookPath(tool)
+	if err != nil {
+		missing(t, tool)
+	}
+	return path
+}
+
+// A pipe is a FIFO that the test holds open in both directions, so that nobody
+// who opens it has to wait for another.
+type pipe struct {
+	t    *testing.T
+	path string
+	file *os.File
+	in   *bufio.Reader
+}
+
+func newPipe(t *testing.T, path string) *pipe {
+	t.Helper()
+	if err := unix.Mkfifo(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	// The umask must not keep an unprivileged job out.
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return &pipe{t, path, file, bufio.NewReader(file)}
+}
+
+func (p *pipe) say(line string) {
+	p.t.Helper()
+	if _, err := p.file.WriteString(line + "\n"); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// line waits for a line and returns its words.
+func (p *pipe) line() []string {
+	p.t.Helper()
+	if err := p.file.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		p.t.Fatal(err)
+	}
+	line, err := p.in.ReadString('\n')
+	if err != nil {
+		p.t.Fatalf("%s: %v, after %q", filepath.Base(p.path), err, line)
+	}
+	return strings.Fields(line)
+}
+
+// A guest is an example under way.
+type guest struct {
+	t    *testing.T
+	temp string
+	dir  string // of the artifacts
+	env  []string
+
+	news, orders, left *pipe // see testdata/service.sh
+	ask                *pipe // of a probe
+	ingestNews         *pipe // see testdata/ingest.sh
+	ingest             process
+	ingestArgs         []string
+
+	user   int      // that the example runs as; root by default
+	groups []uint32 // of root, beside its own; needs root
+	stdout *os.File // of the example; a file by default
+
+	cmd     *exec.Cmd
+	release context.CancelFunc
+}
+
+// newGuest prepares a guest whose environment also has the variables given.
+func newGuest(t *testing.T, env ...string) *guest {
+	t.Helper()
+	temp := t.TempDir()
+	g := &guest{t: t, temp: temp, dir: filepath.Join(temp, "state")}
+	g.news = newPipe(t, filepath.Join(temp, "news"))
+	g.orders = newPipe(t, filepath.Join(temp, "orders"))
+	g.left = newPipe(t, filepath.Join(temp, "left"))
+	g.ask = newPipe(t, filepath.Join(temp, "ask"))
+	g.ingestNews = newPipe(t, filepath.Join(temp, "ingest-news"))
+	g.install("pika-cloud-lifecycle", "testdata/ingest.sh")
+	g.env = append(os.Environ(), "PATH="+g.path("bin")+":"+os.Getenv("PATH"),
+		"PIKA_LIFECYCLE_DIR="+g.dir, "INGEST="+program, "INGEST_NEWS="+g.ingestNews.path,
+		"NEWS="+g.news.path, "ORDERS="+g.orders.path, "LEFT="+g.left.path, "ASK="+g.ask.path,
+		"AGENT_PROBE=test -e '"+g.path("healthy")+"'", "AGENT_PAUSE=0.01")
+	g.env = append(g.env, env...)
+	return g
+}
+
+func (g *guest) path(name string) string { return filepath.Join(g.temp, name) }
+
+// install puts a copy of file on the guest's PATH, as name.
+func (g *guest) install(name, file string) {
+	g.t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := os.MkdirAll(g.path("bin"), 0o755); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(g.path("bin"), name), text, 0o755); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// start starts a command in a process group of its own. What it says goes to
+// files: a pipe would be held open by what it leaves behind.
+func (g *guest) start(name string, args ...string) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	g.release = cancel
+	g.cmd = exec.CommandContext(ctx, name, args...)
+	g.cmd.Env = g.env
+	if g.stdout == nil {
+		g.stdout = g.create("stdout")
+	}
+	g.cmd.Stdout, g.cmd.Stderr = g.stdout, g.create("stderr")
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if g.user != os.Geteuid() {
+		become(g.cmd.SysProcAttr, g.user)
+	}
+	if g.groups != nil {
+		g.cmd.SysProcAttr.Credential = &syscall.Credential{Groups: g.groups}
+	}
+	if err := g.cmd.Start(); err != nil {
+		if g.user != os.Geteuid() {
+			missing(g.t, "a user namespace ("+err.Error()+")")
+		}
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { syscall.Kill(-g.cmd.Process.Pid, syscall.SIGKILL) })
+}
+
+// become has a process started in a user namespace of its own, where it is
+// another user with the files of this one.
+func become(attr *syscall.SysProcAttr, user int) {
+	attr.Cloneflags = syscall.CLONE_NEWUSER
+	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: os.Geteuid(), Size: 1}}
+	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: os.Getegid(), Size: 1}}
+}
+
+func (g *guest) create(name string) *os.File {
+	g.t.Helper()
+	file, err := os.Create(g.path(name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { file.Close() })
+	return file
+}
+
+// meetIngest waits until ingest is up.
+func (g *guest) meetIngest() {
+	g.t.Helper()
+	words := g.ingestNews.line()
+	g.ingest, g.ingestArgs = g.process(words[0]), words[1:]
+}
+
+// settled waits until ingest has acknowledged a number of lines.
+func (g *guest) settled(lines int) {
+	g.t.Helper()
+	for {
+		if n, err := strconv.Atoi(g.ingestNews.line()[0]); err != nil {
+			g.t.Fatal(err)
+		} else if n >= lines {
+			return
+		}
+	}
+}
+
+// order has the service, or the job, exit with a code.
+func (g *guest) order(code int) {
+	g.t.Helper()
+	g.orders.say(strconv.Itoa(code))
+}
+
+func (g *guest) touch(name string) {
+	g.t.Helper()
+	if err := os.WriteFile(g.path(name), nil, 0o644); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// wantExit waits for the example and demands its exit code.
+func (g *guest) wantExit(code int) {
+	g.t.Helper()
+	err := g.cmd.Wait()
+	g.release()
+	if got := g.cmd.ProcessState.ExitCode(); got != code {
+		g.t.Fatalf("exit code %d, want %d (%v); stderr:\n%s", got, code, err, g.text("stderr"))
+	}
+}
+
+func (g *guest) text(name string) string {
+	g.t.Helper()
+	text, err := os.ReadFile(g.path(name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// wantSaid demands that stderr has a text exactly once.
+func (g *guest) wantSaid(text string) {
+	g.t.Helper()
+	if said := g.text("stderr"); strings.Count(said, text) != 1 {
+		g.t.Errorf("want %q once on stderr:\n%s", text, said)
+	}
+}
+
+// A process is a handle of one that is not a child of the test.
+type process struct {
+	t  *testing.T
+	id int
+	fd int
+}
+
+func (g *guest) process(pid string) process {
+	g.t.Helper()
+	id, err := strconv.Atoi(pid)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	fd, err := unix.PidfdOpen(id, 0)
+	if err != nil {
+		g.t.Fatalf("process %d: %v", id, err)
+	}
+	g.t.Cleanup(func() { unix.Close(fd) })
+	return process{g.t, id, fd}
+}
+
+func (p process) kill(s syscall.Signal) {
+	p.t.Helper()
+	if err := unix.PidfdSendSignal(p.fd, s, nil, 0); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// ended reports whether the process ends within the time given. A zombie has.
+func (p process) ended(within time.Duration) bool {
+	p.t.Helper()
+	for until := time.Now().Add(within); ; {
+		fds := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(max(0, time.Until(until)).Milliseconds()))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return n > 0
+	}
+}
+
+func (p process) wantEnded() {
+	p.t.Helper()
+	if !p.ended(patience) {
+		p.t.Fatalf("process %d does not end", p.id)
+	}
+}
+
+func (p process) wantAlive() {
+	p.t.Helper()
+	if p.ended(0) {
+		p.t.Fatalf("process %d has ended: the test shows nothing", p.id)
+	}
+}
+
+// An account is what an artifact tells, without what differs from run to run.
+type account struct {
+	State    string // kind of an event, outcome of a result
+	Message  string
+	ExitCode any
+	Details  any
+}
+
+// A story is what all artifacts tell.
+type story struct {
+	Events []account
+	Status account
+	Result *account
+}
+
+// wantStory demands what the artifacts in the guest's directory tell.
+func (g *guest) wantStory(want story) {
+	g.t.Helper()
+	if got := readStory(g.t, g.dir); !reflect.DeepEqual(got, want) {
+		g.t.Errorf("the artifacts tell\n%s\nwant\n%s\nstderr:\n%s", pretty(got), pretty(want), g.text("stderr"))
+	}
+}
+
+// wantEnd demands what the last event, the status and the result tell, and
+// returns what the events before are.
+func (g *guest) wantEnd(want account) (before []string) {
+	g.t.Helper()
+	got := readStory(g.t, g.dir)
+	last := len(got.Events) - 1
+	verdict := got.Result
+	if want.State == "stopped" { // which is no verdict
+		if verdict != nil {
+			g.t.Errorf("a result of a guest that was stopped: %s", pretty(verdict))
+		}
+		verdict = &got.Status
+	}
+	if verdict == nil {
+		g.t.Fatalf("no result; the artifacts tell\n%s", pretty(got))
+	}
+	event := want
+	event.ExitCode = nil // only a result has one
+	for _, pair := range [][2]account{{got.Events[last], event}, {got.Status, event}, {*verdict, want}} {
+		if !reflect.DeepEqual(pair[0], pair[1]) {
+			g.t.Errorf("the artifacts tell\n%s\nwant\n%s", pretty(pair[0]), pretty(pair[1]))
+		}
+	}
+	for _, e := range got.Events[:last] {
+		before = append(before, e.State)
+	}
+	return before
+}
+
+func pretty(v any) string {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// An object is a JSON object of an artifact.
+type object map[string]any
+
+func (o object) account(state string) account {
+	a := account{ExitCode: o["exit_code"], Details: o["details"]}
+	a.State, _ = o[state].(string)
+	a.Message, _ = o["message"].(string)
+	return a
+}
+
+// readStory reads the artifacts of a directory.
+func readStory(t *testing.T, dir string) (s story) {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(dir, "events.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(log) {
+		s.Events = append(s.Events, decode(t, line).account("kind"))
+	}
+	status, err := os.ReadFile(filepath.Join(dir, "status.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Status = decode(t, status).account("state")
+	result, err := os.ReadFile(filepath.Join(dir, "result.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	a := decode(t, result).account("status")
+	s.Result = &a
+	return s
+}
+
+func decode(t *testing.T, text []byte) (o object) {
+	t.Helper()
+	if err := json.Unmarshal(text, &o); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return o
+}
+
+// recordedRuns is how many runs were recorded, so that none gets lost.
+const recordedRuns = 6
+
+// A recordedRun is the calls of the one-shot command in a run of a program
+// that the examples take the place of.
+type recordedRun struct {
+	Name  string
+	Calls [][]string
+}
+
+// recorded returns the recorded runs whose name has the prefix.
+func recorded(t *testing.T, prefix string, count int) (runs []recordedRun) {
+	t.Helper()
+	text, err := os.ReadFile("../../testdata/golden/callers.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := 0
+	for line := range bytes.Lines(text) {
+		var run recordedRun
+		if err := json.Unmarshal(line, &run); err != nil {
+			t.Fatal(err)
+		}
+		all++
+		if strings.HasPrefix(run.Name, prefix) {
+			runs = append(runs, run)
+		}
+	}
+	if all != recordedRuns || len(runs) != count {
+		t.Fatalf("%d recorded runs, %d of them %s…; want %d and %d", all, len(runs), prefix, recordedRuns, count)
+	}
+	return runs
+}
+
+// story returns what the artifacts of a recorded run told. A result without
+// details has now those of its transition.
+func (r recordedRun) story(t *testing.T) (s story) {
+	t.Helper()
+	for _, call := range r.Calls {
+		flags := object{}
+		for i := 1; i+1 < len(call); i += 2 {
+			flags[strings.ReplaceAll(call[i][2:], "-", "_")] = call[i+1]
+		}
+		flags.parse(t, "details_json", "details")
+		flags.parse(t, "exit_code", "exit_code")
+		switch call[0] {
+		case "event":
+			s.Events = append(s.Events, flags.account("kind"))
+		case "status":
+			s.Status = flags.account("state")
+		case "result":
+			a := flags.account("status")
+			if a.Details == nil {
+				a.Details = s.Status.Details
+			}
+			s.Result = &a
+		}
+	}
+	return s
+}
+
+// parse replaces the text of a flag with the JSON value that it is.
+func (o object) parse(t *testing.T, flag, key string) {
+	t.Helper()
+	text, ok := o[flag].(string)
+	if !ok {
+		return
+	}
+	var value any
+	if err := json.Unmarshal([]byte(text), &value); err != nil {
+		t.Fatal(err)
+	}
+	o[key] = value
+}
+
+// wantPatientIngest demands that ingest, told to end together with its caller,
+// reads on for longer than the caller may take to stop what it runs.
+func (g *guest) wantPatientIngest(stop time.Duration) {
+	g.t.Helper()
+	for i, arg := range g.ingestArgs {
+		if arg != "--grace" {
+			continue
+		}
+		if grace, err := time.ParseDuration(g.ingestArgs[i+1]); err != nil || grace <= stop {
+			g.t.Errorf("ingest has a grace of %v (%v), want more than %v", grace, err, stop)
+		}
+		return
+	}
+	g.t.Errorf("ingest is started without --grace: %q", g.ingestArgs)
+}

@@ -1,0 +1,384 @@
+package examples_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// python returns the interpreter itself, not what may stand before it on PATH.
+var python = sync.OnceValues(func() (string, error) {
+	path, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
+	return strings.TrimSpace(string(path)), err
+})
+
+func needPython(t *testing.T) string {
+	t.Helper()
+	path, err := python()
+	if err != nil {
+		missing(t, "python3")
+	}
+	return path
+}
+
+// rootJob is a request for a command that runs as root.
+func rootJob(command string) map[string]any {
+	return map[string]any{"schema_version": 2, "command": command, "timeout_secs": 600, "run_as_root": true}
+}
+
+// runJob starts the job runner with a request, as JSON if it is no string.
+func (g *guest) runJob(request any, flags ...string) {
+	g.t.Helper()
+	text, ok := request.(string)
+	if !ok {
+		encoded, err := json.Marshal(request)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		text = string(encoded)
+	}
+	if err := os.WriteFile(g.path("request.json"), []byte(text), 0o644); err != nil {
+		g.t.Fatal(err)
+	}
+	g.start(needPython(g.t), append(append([]string{"ci-job.py"}, flags...), g.path("request.json"))...)
+}
+
+// obey is a job that says that it is up, and exits as ordered.
+const obey = `echo up >"$NEWS"; read -r code <>"$ORDERS"; exit "$code"`
+
+func jobExited(code int) account {
+	return account{State: "failed", Message: fmt.Sprintf("test command exited with %d", code),
+		ExitCode: float64(code), Details: map[string]any{"exit_code": float64(code)}}
+}
+
+func (g *guest) guestLog() string {
+	g.t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, "logs", "guest.log"))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestJobRunnerTellsWhatTheRecordedOneDid(t *testing.T) {
+	for _, run := range recorded(t, "ci_job_", 4) {
+		t.Run(run.Name, func(t *testing.T) {
+			t.Parallel()
+			want := run.story(t)
+			request := rootJob("")
+			if details, ok := want.Events[1].Details.(map[string]any); ok {
+				request["command"], request["run_as_root"] = details["command"], details["run_as_root"]
+			} else {
+				request["schema_version"] = 9
+			}
+			other := t.TempDir()
+			g := newGuest(t, "PIKA_LIFECYCLE_DIR="+other)
+			g.runJob(request, "--state-dir", g.dir)
+			g.wantExit(int(want.Result.ExitCode.(float64)))
+			g.wantStory(want)
+			if names, err := os.ReadDir(other); err != nil || len(names) > 0 {
+				t.Errorf("--state-dir does not win over PIKA_LIFECYCLE_DIR: %v, %v", names, err)
+			}
+		})
+	}
+}
+
+func TestJobOutputGoesToTheLogAndToStdout(t *testing.T) {
+	t.Parallel()
+	const said = "one \xff\n\x1b[2Jtwo\nthree"
+	g := newGuest(t, "SAID="+said)
+	g.runJob(rootJob(`printf %s "$SAID" | (read -r line; echo "$line"; cat >&2)`))
+	g.wantExit(0)
+	for name, got := range map[string]string{"guest.log": g.guestLog(), "stdout": g.text("stdout")} {
+		if got != said {
+			t.Errorf("%s has %q, want %q", name, got, said)
+		}
+	}
+}
+
+func TestJobEndedByASignalHasItsExitCode(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t)
+	g.runJob(rootJob(`kill -KILL $$`))
+	g.wantExit(137)
+	g.wantEnd(jobExited(137))
+}
+
+func TestJobThatTakesTooLongHasFailed(t *testing.T) {
+	for name, trap := range map[string]string{"and listens": "", "and does not listen": `trap "" TERM;`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t)
+			request := rootJob(trap + `cat "$LEFT" & echo "up $!" >"$NEWS"; wait`)
+			request["timeout_secs"] = 2
+			g.runJob(request, "--kill-after", "0.1")
+			child := g.process(g.news.line()[1])
+			g.wantExit(124)
+			child.wantEnded()
+			g.wantEnd(account{State: "failed", Message: "test command timed out after 2 seconds", ExitCode: 124.0,
+				Details: map[string]any{"exit_code": 124.0, "reason": "timeout"}})
+		})
+	}
+}
+
+func TestWhatAJobLeavesInItsGroupIsKilled(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t)
+	g.runJob(rootJob(`cat "$LEFT" & echo "$!" >"$NEWS"; read -r code <>"$ORDERS"; exit "$code"`))
+	left := g.process(g.news.line()[0])
+	g.order(0)
+	g.wantExit(0)
+	left.wantEnded()
+}
+
+func TestTerminatedJobHasFailed(t *testing.T) {
+	for code, onTerm := range map[int]string{143: "", 6: `trap "exit 6" TERM;`} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t)
+			g.runJob(rootJob(onTerm+obey), "--kill-after", "600")
+			g.meetIngest()
+			g.wantPatientIngest(600e9)
+			g.settled(2)
+			g.news.line()
+			// As systemd does to a unit; the job has a group of its own.
+			if err := syscall.Kill(-g.cmd.Process.Pid, syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			g.wantExit(code)
+			g.wantEnd(account{State: "failed", Message: "test command was terminated", ExitCode: float64(code),
+				Details: map[string]any{"exit_code": float64(code), "reason": "terminated"}})
+		})
+	}
+}
+
+func TestJobOutlivesIngest(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t)
+	g.runJob(rootJob(obey))
+	g.meetIngest()
+	g.settled(2)
+	g.news.line()
+	g.ingest.kill(syscall.SIGKILL)
+	g.ingest.wantEnded()
+	g.order(5)
+	g.wantExit(5)
+	g.wantSaid("ci-job: ingest is gone: the host learns no more of this run ([Errno 32] Broken pipe)\n")
+	g.wantSaid("ci-job: ingest exited with -9\n")
+}
+
+func TestJobRunsThoughIngestCannotBeStarted(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t)
+	g.install("pika-cloud-lifecycle", "../../go.mod") // which is no program
+	g.runJob(rootJob("exit 5"))
+	g.wantExit(5)
+	g.wantSaid("ci-job: ingest is gone: ")
+}
+
+func TestKilledJobRunnerHasFailed(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t)
+	g.runJob(rootJob(`echo "$$" >"$NEWS"; read -r code <>"$ORDERS"`))
+	g.meetIngest()
+	job := g.process(g.news.line()[0])
+	g.settled(2)
+	if err := g.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	g.wantExit(-1)
+	g.ingest.wantEnded()
+	job.wantAlive()
+	g.wantEnd(supplied)
+	g.order(0)
+	job.wantEnded()
+}
+
+func TestStreamEndsThoughTheJobLeavesASessionBehind(t *testing.T) {
+	t.Parallel()
+	need(t, "setsid")
+	g := newGuest(t)
+	g.runJob(rootJob(`setsid bash -c 'echo $$ >"$NEWS"; exec cat "$LEFT"' & read -r code <>"$ORDERS"; echo bye; exit "$code"`))
+	left := g.process(g.news.line()[0])
+	g.order(0)
+	g.wantExit(0)
+	left.wantAlive()
+	g.wantEnd(account{State: "completed", Message: "test passed", ExitCode: 0.0, Details: map[string]any{"exit_code": 0.0}})
+	if got := g.guestLog(); got != "bye\n" {
+		t.Errorf("guest.log has %q, want bye", got)
+	}
+	left.kill(syscall.SIGKILL)
+}
+
+func TestJobDoesNotDependOnItsReaders(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.stdout = w
+	g.runJob(rootJob(`echo up >"$NEWS"; read -r code <>"$ORDERS"; echo one; echo two; exit 7`))
+	g.news.line()
+	w.Close()
+	r.Close()
+	g.order(0)
+	g.wantExit(7)
+	g.wantEnd(jobExited(7))
+	g.wantSaid("no longer copied to descriptor 1")
+	if got := g.guestLog(); got != "one\ntwo\n" {
+		t.Errorf("guest.log has %q, want one, two", got)
+	}
+}
+
+func TestGuestLogIsNeverWrittenThroughALink(t *testing.T) {
+	for name, link := range map[string]func(old, new string) error{"symbolic": os.Symlink, "hard": os.Link} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t)
+			g.touch("precious")
+			if err := os.MkdirAll(filepath.Join(g.dir, "logs"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := link(g.path("precious"), filepath.Join(g.dir, "logs", "guest.log")); err != nil {
+				t.Fatal(err)
+			}
+			g.runJob(rootJob("echo one"))
+			g.wantExit(0)
+			if got := g.text("precious"); got != "" {
+				t.Errorf("%q was written through the link", got)
+			}
+			if got := g.guestLog(); got != "one\n" {
+				t.Errorf("guest.log has %q, want one", got)
+			}
+		})
+	}
+}
+
+func TestJobRunsAsTheUserGiven(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		missing(t, "root")
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		missing(t, "the user nobody")
+	}
+	ids, err := exec.Command("sh", "-c", "id -u nobody; id -g nobody; id -G nobody").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGuest(t)
+	g.groups = []uint32{4} // which the job must not keep
+	request := rootJob(`id -u; id -g; id -G; echo "$HOME $USER $LOGNAME"`)
+	request["run_as_root"] = false
+	g.runJob(request, "--user", "nobody")
+	g.wantExit(0)
+	if got, want := g.guestLog(), string(ids)+nobody.HomeDir+" nobody nobody\n"; got != want {
+		t.Errorf("the job says %q, want %q", got, want)
+	}
+}
+
+func TestRunnerThatIsNotRootRunsWhatItCan(t *testing.T) {
+	for _, asRoot := range []bool{false, true} {
+		t.Run(fmt.Sprintf("run_as_root %t", asRoot), func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t)
+			g.user = 1000
+			request := rootJob("id -u")
+			request["run_as_root"] = asRoot
+			g.runJob(request)
+			if !asRoot {
+				g.wantExit(0)
+				if got := g.guestLog(); got != "1000\n" {
+					t.Errorf("the job runs as %q, want 1000", got)
+				}
+				return
+			}
+			g.wantExit(2)
+			g.wantEnd(account{State: "failed", ExitCode: 2.0,
+				Message: "Incus guest bootstrap failed: run_as_root is true, but this runner is not root"})
+		})
+	}
+}
+
+func TestUserIsRefusedByARunnerThatIsNotRoot(t *testing.T) {
+	t.Parallel()
+	g := newGuest(t)
+	g.user = 1000
+	g.runJob(rootJob("true"), "--user", "nobody")
+	g.wantExit(2)
+	g.wantSaid("--user needs root")
+	if _, err := os.Stat(g.dir); err == nil {
+		t.Error("something was written")
+	}
+}
+
+// A refusal is a request, and the start of what the host is told about it.
+type refusal struct {
+	name, request, why string
+	flags              []string
+}
+
+func TestBadRequestHasFailed(t *testing.T) {
+	const fields = `"schema_version": 2, "command": "true", "timeout_secs": 9`
+	for _, r := range []refusal{
+		{name: "no JSON", request: `{`, why: "cannot read the Incus guest request: "},
+		{name: "no UTF-8", request: "{\"\xff\": 1}", why: "cannot read the Incus guest request: "},
+		{name: "deep", request: strings.Repeat("[", 200_000), why: "cannot read the Incus guest request: "},
+		{name: "no object", request: `[]`, why: "the Incus guest request is no JSON object"},
+		{name: "no version", request: `{}`, why: "unsupported Incus guest request schema_version=None"},
+		{name: "a version that only compares equal", request: `{"schema_version": 2.0}`,
+			why: "unsupported Incus guest request schema_version=2.0"},
+		{name: "hostile", request: `{"schema_version": "9\nSTATE=completed \"'\u001b[2J\u0000\ud800."}`,
+			why: "unsupported Incus guest request schema_version=9\nSTATE=completed \"'\x1b[2J\x00\ufffd."},
+		{name: "unknown key", request: `{` + fields + `, "run_as_root": true, "image": "x"}`,
+			why: "unknown or missing in the Incus guest request: image"},
+		{name: "missing key", request: `{` + fields + `}`,
+			why: "unknown or missing in the Incus guest request: run_as_root"},
+		{name: "no command", request: `{"schema_version": 2, "command": "", "timeout_secs": 9, "run_as_root": true}`,
+			why: "command: expected a command line"},
+		{name: "no time", request: `{"schema_version": 2, "command": "true", "timeout_secs": 0, "run_as_root": true}`,
+			why: "timeout_secs: expected seconds, more than 0 and 604800 at most"},
+		{name: "no number", request: `{"schema_version": 2, "command": "true", "timeout_secs": NaN, "run_as_root": true}`,
+			why: "timeout_secs: expected seconds"},
+		{name: "a number that is a truth", request: `{"schema_version": 2, "command": "true", "timeout_secs": true, "run_as_root": true}`,
+			why: "timeout_secs: expected seconds"},
+		{name: "a truth that is a number", request: `{` + fields + `, "run_as_root": 1}`,
+			why: "run_as_root: expected true or false"},
+		{name: "no command that a process can have", why: "cannot start the command: ",
+			request: `{"schema_version": 2, "command": "a\u0000b", "timeout_secs": 9, "run_as_root": true}`},
+		{name: "no user", request: `{` + fields + `, "run_as_root": false}`,
+			why: "run_as_root is false, but this runner is root and was given no --user"},
+		{name: "root as user", request: `{` + fields + `, "run_as_root": false}`, flags: []string{"--user", "root"},
+			why: "run_as_root is false, but root is root"},
+		{name: "unknown user", request: `{` + fields + `, "run_as_root": false}`, flags: []string{"--user", "no one"},
+			why: "there is no user no one"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			r.check(t)
+		})
+	}
+}
+
+func (r refusal) check(t *testing.T) {
+	g := newGuest(t)
+	g.runJob(r.request, r.flags...)
+	g.wantExit(2)
+	got := readStory(t, g.dir).Status.Message
+	if want := "Incus guest bootstrap failed: " + r.why; !strings.HasPrefix(got, want) {
+		t.Errorf("the host is told %q, want %q", got, want)
+	}
+	g.wantEnd(account{State: "failed", Message: got, ExitCode: 2.0})
+	if said := g.text("stderr"); strings.ContainsAny(said, "\x1b\x00") || strings.Count(said, "\n") != 1 {
+		t.Errorf("stderr has %q, want one line that no terminal obeys", said)
+	}
+}

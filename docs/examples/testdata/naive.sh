@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# naive.sh has the defect of the boot script that was once in use: its service
+# fails, set -e ends it at wait, and it never comes to say so.
+set -euo pipefail
+
+exec 3> >(exec pika-cloud-lifecycle ingest --require-result)
+echo 'STATE=booted MESSAGE="managed OpenClaw guest booted"' >&3
+bash -c 'exit 3' 3>&- &
+echo 'STATE=ready MESSAGE="managed OpenClaw guest ready"' >&3
+wait $!
+echo 'STATE=completed MESSAGE=openclaw_gateway_exited EXIT_CODE=0' >&3

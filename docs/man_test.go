@@ -1,0 +1,160 @@
+package docs_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const manPage = program + ".1"
+
+func TestTheManPageIsClean(t *testing.T) {
+	lint := exec.Command(need(t, "mandoc"), "-Tlint", manPage)
+	// On stderr it speaks of the machine's own pages.
+	if findings, err := lint.Output(); err != nil || len(findings) > 0 {
+		t.Errorf("%v\n%s", err, findings)
+	}
+}
+
+// manSection returns the text below a heading of the man page, up to the next
+// one of its kind or a higher one.
+func manSection(t *testing.T, macro, name string) string {
+	t.Helper()
+	_, text, ok := strings.Cut(readFile(t, manPage), "\n."+macro+" "+name+"\n")
+	if !ok {
+		t.Fatalf("the man page has no %s", name)
+	}
+	end := regexp.MustCompile(`(?m)^\.S[hs] `)
+	if macro == "Sh" {
+		end = regexp.MustCompile(`(?m)^\.Sh `)
+	}
+	if at := end.FindStringIndex(text); at != nil {
+		text = text[:at[0]]
+	}
+	return text
+}
+
+// submatches returns the first group of every match, sorted, each once.
+func submatches(pattern, text string) (all []string) {
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		all = append(all, m[1])
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// flagsOf returns the flags that a command takes, which it names where it is
+// given another.
+func flagsOf(t *testing.T, name string) []string {
+	t.Helper()
+	_, stderr, code := command{}.run(t, filepath.Join(binDir, program), name, "--no-such-flag")
+	_, list, ok := strings.Cut(stderr, "expected one of ")
+	if code != 2 || !ok {
+		t.Fatalf("%s --no-such-flag: exit %d\n%s", name, code, stderr)
+	}
+	return submatches(`--([a-z-]+)`, list)
+}
+
+func TestTheManPageAndTheHelpNameEveryFlagAndNoOther(t *testing.T) {
+	synopsis := strings.Split(manSection(t, "Sh", "SYNOPSIS"), ".Nm\n")
+	for _, name := range []string{"ingest", "status", "event", "result"} {
+		want := flagsOf(t, name)
+		if len(want) < 5 {
+			t.Fatalf("%s takes %v only", name, want)
+		}
+		i := slices.IndexFunc(synopsis, func(s string) bool { return strings.HasPrefix(s, ".Cm "+name+"\n") })
+		if i < 0 {
+			t.Fatalf("the synopsis has no %s", name)
+		}
+		help, _, _ := command{}.run(t, filepath.Join(binDir, program), name, "--help")
+		for what, got := range map[string][]string{
+			"synopsis":    submatches(`(?m)^\.(?:Op )?Fl -([a-z-]+)`, synopsis[i]),
+			"description": submatches(`(?m)^\.It Fl -([a-z-]+)`, manSection(t, "Ss", name)),
+			"--help":      submatches(`(?m)^  --([a-z-]+)`, help),
+		} {
+			if !slices.Equal(got, want) {
+				t.Errorf("%s of %s names %v; the command takes %v", what, name, got, want)
+			}
+		}
+	}
+}
+
+// Flags in running text, and in the docs, must be some command's.
+func TestNoPageNamesAFlagThatIsNot(t *testing.T) {
+	known := []string{"help", "version"}
+	for _, name := range []string{"ingest", "status", "event", "result"} {
+		known = append(known, flagsOf(t, name)...)
+	}
+	for _, page := range []string{manPage, "format.md", "protocol.md", "../README.md"} {
+		text := readFile(t, page)
+		for _, flag := range submatches(`(?:\bFl -|[^-\w]--)([a-z][a-z-]*[a-z])`, text) {
+			if !slices.Contains(known, flag) && flag != "name" { // Fl -name Ar value
+				t.Errorf("%s: no command takes --%s", page, flag)
+			}
+		}
+	}
+}
+
+// exitCodes reads the codes from the source of the command.
+func exitCodes(t *testing.T) (codes []string) {
+	t.Helper()
+	tree, err := parser.ParseFile(token.NewFileSet(), "../cmd/"+program+"/world.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(tree, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "exit") {
+			codes = append(codes, spec.Values[0].(*ast.BasicLit).Value)
+		}
+		return true
+	})
+	if len(codes) == 0 {
+		t.Fatal("no exit codes found in the source")
+	}
+	slices.Sort(codes)
+	return codes
+}
+
+func TestEveryExitCodeStandsInTheDocs(t *testing.T) {
+	want := exitCodes(t)
+	row := `(?m)^\| (\d) \| `
+	for what, got := range map[string][]string{
+		"man page":    submatches(`(?m)^\.It (\d)$`, manSection(t, "Sh", "EXIT STATUS")),
+		"README":      submatches(row, readFile(t, "../README.md")),
+		"protocol.md": submatches(row, readFile(t, "protocol.md")),
+	} {
+		if !slices.Equal(got, want) {
+			t.Errorf("the %s lists the exit codes %v; the program has %v", what, got, want)
+		}
+	}
+}
+
+func TestTheManPageHasItsSections(t *testing.T) {
+	got := regexp.MustCompile(`(?m)^\.Sh (.*)$`).FindAllStringSubmatch(readFile(t, manPage), -1)
+	var names []string
+	for _, m := range got {
+		names = append(names, m[1])
+	}
+	for _, want := range []string{"NAME", "SYNOPSIS", "DESCRIPTION", "ENVIRONMENT", "FILES", "EXIT STATUS", "EXAMPLES", "SEE ALSO"} {
+		if !slices.Contains(names, want) {
+			t.Errorf("the man page has no %s", want)
+		}
+	}
+}
+
+func TestTheManPageNamesEveryVariableOfTheEnvironment(t *testing.T) {
+	source := readFile(t, "../cmd/"+program+"/world.go")
+	want := submatches(`getenv\("([A-Z_]+)"\)`, source)
+	if len(want) == 0 {
+		t.Fatal("the source asks for no variable")
+	}
+	if got := submatches(`(?m)^\.It Ev (\S+)`, manSection(t, "Sh", "ENVIRONMENT")); !slices.Equal(got, want) {
+		t.Errorf("the man page names %v; the program asks for %v", got, want)
+	}
+}

@@ -1,0 +1,170 @@
+package ingest
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// withAcks gives the stream a pipe for its acknowledgements.
+func (g *guest) withAcks() pipe {
+	p := newPipe(g.t)
+	g.Ack = int(p.w.Fd())
+	return p
+}
+
+// fill leaves no room in a pipe, and returns what takes it out again.
+func fill(t *testing.T, p pipe) (drain func()) {
+	t.Helper()
+	_, err := unix.FcntlInt(p.w.Fd(), unix.F_SETPIPE_SZ, 4096)
+	must(t, err)
+	text := make([]byte, 4096)
+	_, err = p.w.Write(text)
+	must(t, err)
+	return func() {
+		_, err := io.ReadFull(p.r, text)
+		must(t, err)
+	}
+}
+
+func TestAcksAreCumulative(t *testing.T) {
+	g := newGuest(t)
+	acks := g.withAcks()
+	w := g.open()
+	for _, c := range []struct {
+		print               string
+		line, seq, rejected uint64
+	}{
+		{"STATE=booted\n", 1, 1, 0},
+		{"\n# x\n", 3, 1, 0},
+		{"bad\n", 4, 1, 1},
+		{"KIND=ready\nKIND=ready\nbad\nKIND=ready\n", 8, 4, 2},
+		{strings.Repeat("x", DefaultMaxLine+1) + "\n", 9, 4, 3},
+		{"STATUS=failed\n", 10, 4, 3},
+	} {
+		w.print(c.print)
+		if seq, rejected := awaitAck(t, acks.r, c.line); seq != c.seq || rejected != c.rejected {
+			t.Errorf("%q: seq %d, rejected %d", clip(c.print), seq, rejected)
+		}
+	}
+	w.close()
+	acks.w.Close()
+	if rest, err := io.ReadAll(acks.r); len(rest) > 0 || err != nil {
+		t.Errorf("%q is acknowledged besides, %v", rest, err)
+	}
+}
+
+// An acknowledged line is durable by then: not only in the log.
+func TestAcknowledgedIsWritten(t *testing.T) {
+	g := newGuest(t)
+	acks := g.withAcks()
+	w := g.open()
+	w.print("STATE=failed EXIT_CODE=3\nbad\n")
+	awaitAck(t, acks.r, 2)
+	for _, name := range []string{"events.jsonl", "rejected.jsonl", "result.json", "status.json"} {
+		if g.read(name) == "" {
+			t.Errorf("no %s", name)
+		}
+	}
+	w.close()
+}
+
+func TestSlowReaderGetsTheLastAck(t *testing.T) {
+	g := newGuest(t)
+	g.Grace = time.Hour
+	acks := g.withAcks()
+	drain := fill(t, acks)
+	w := g.open()
+	w.print("KIND=ready\nKIND=ready\n")
+	w.print("bad\n")
+	must(t, w.in.Close())
+	for !g.isWritten("rejected.jsonl") {
+		time.Sleep(time.Millisecond)
+	}
+	drain() // the last acknowledgement has found no room by now
+	if seq, rejected := awaitAck(t, acks.r, 3); seq != 2 || rejected != 1 {
+		t.Errorf("seq %d, rejected %d", seq, rejected)
+	}
+	w.wait()
+}
+
+// An acknowledgement that found no room is sent when there is some: no more
+// input is needed for it.
+func TestOwedAckIsSentWhenThereIsRoom(t *testing.T) {
+	g := newGuest(t)
+	acks, in := g.withAcks(), newPipe(t)
+	drain := fill(t, acks)
+	g.In = int(in.r.Fd())
+	r := &run{Stream: &g.Stream, settled: 5, acked: 4}
+	r.ack()
+	if !r.owesAck() {
+		t.Fatal("there was room")
+	}
+	came := make(chan bool)
+	go func() { came <- r.await() }()
+	drain()
+	awaitAck(t, acks.r, 5)
+	in.w.Close()
+	if !<-came {
+		t.Error("the end of the input is not noticed")
+	}
+}
+
+func TestNoReaderOfAcksHoldsTheEnd(t *testing.T) {
+	g := newGuest(t)
+	g.Grace = time.Millisecond
+	fill(t, g.withAcks())
+	g.feed("KIND=ready\n")
+
+	g = newGuest(t)
+	g.Grace = time.Hour
+	fill(t, g.withAcks())
+	w := g.open()
+	w.print("KIND=ready\n")
+	must(t, w.in.Close())
+	w.tell()
+	w.tell()
+	w.wait()
+}
+
+func TestReaderOfAcksMayGo(t *testing.T) {
+	g := newGuest(t)
+	acks := g.withAcks()
+	acks.r.Close()
+	g.talk = make(chan string, 100)
+	w := g.open()
+	w.print("KIND=ready\n")
+	w.until("acknowledgements end: writing to descriptor")
+	w.print("KIND=ready\nSTATE=failed\n")
+	w.close()
+	if n := strings.Count(g.read("events.jsonl"), "\n"); n != 3 {
+		t.Errorf("%d events", n)
+	}
+	if n := len(g.said); n != 1 {
+		t.Errorf("said:\n%s", g.heard())
+	}
+}
+
+// An acknowledgement that is owed is sent while the disk fails too: poll(2)
+// would tell of the room for it at once, again and again.
+func TestOwedAckIsSentWhileTheDiskFails(t *testing.T) {
+	g := newGuest(t)
+	g.WriteTimeout = time.Hour
+	acks := g.withAcks()
+	free := g.plant("rejected.jsonl")
+	r := &run{Stream: &g.Stream, settled: 5, acked: 4, lastSeq: 3}
+	r.pending.rejects = []byte("{}\n")
+	done := make(chan bool)
+	go func() {
+		r.commit()
+		close(done)
+	}()
+	if seq, _ := awaitAck(t, acks.r, 5); seq != 3 {
+		t.Errorf("seq %d", seq)
+	}
+	free()
+	<-done
+}

@@ -1,0 +1,102 @@
+package ingest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+const (
+	smallJSON  = `{"state":"ready","message":"guest agent is ready","details":{"step":"boot","elapsed_ms":1234.5,"host":"worker-17.example"}}`
+	smallWords = `STATE=ready MESSAGE='guest agent is ready' DETAILS.step=boot DETAILS.elapsed_ms:=1234.5 DETAILS.host=worker-17.example`
+)
+
+func largeJSON() string {
+	var b strings.Builder
+	b.WriteString(`{"kind":"ready","details":{"log":[`)
+	for i := range 1000 {
+		fmt.Fprintf(&b, `{"at":%d,"text":"line %d of a \"log\"\n"},`, i, i)
+	}
+	return b.String() + `0]}}`
+}
+
+func largeWords() string {
+	var b strings.Builder
+	b.WriteString("KIND=ready")
+	for i := range 200 {
+		fmt.Fprintf(&b, ` DETAILS.name_%d=$'line %d of a \'log\'\n and what else there is to be said of it'`, i, i)
+	}
+	return b.String()
+}
+
+// newRun is a stream in the middle of its run.
+func newRun(t testing.TB) *run {
+	g := newGuest(t)
+	return &run{Stream: &g.Stream, now: testMoment, input: lines{max: DefaultMaxLine}}
+}
+
+// The common case allocates nothing from the line to the batch: a flood costs
+// no garbage.
+func TestDirectivesDoNotAllocate(t *testing.T) {
+	for _, text := range []string{
+		smallJSON, smallWords, `STATE=ready`, `{"state":"ready"}`, `# a comment`, ``,
+		`KIND=failed MESSAGE=$'it\'s \xff'`, `{"kind":"failed","message":"\ud800é\n"}`,
+		`TYPE=status STATE=ready MESSAGE="a b" DETAILS='{"b": [1, 2], "b": null}'`,
+		`{"type":"event","kind":"ready","timestamp":"2026-03-25T20:00:00.5Z"}`,
+	} {
+		r := newRun(t)
+		ln := line{text: []byte(text), number: 2}
+		if n := testing.AllocsPerRun(100, func() {
+			r.take(&ln)
+			r.pending.events.Reset()
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", text, n)
+		}
+		if r.Refused > 0 {
+			t.Errorf("%s is refused", text)
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for _, c := range []struct{ name, text string }{
+		{"JSON/small", smallJSON}, {"JSON/large", largeJSON()},
+		{"KeyValue/small", smallWords}, {"KeyValue/large", largeWords()},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var dec decoder
+			text := []byte(c.text)
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, refused := dec.decode(text, false); refused != nil {
+					b.Fatal(refused)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkStream is a hundred thousand directives through a pipe to the
+// artifacts, on a file system in memory as a guest's /run is.
+func BenchmarkStream(b *testing.B) {
+	const directives = 100_000
+	text := strings.Repeat(smallJSON+"\n"+smallWords+"\n", directives/2)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		g := newGuest(b)
+		w := g.open()
+		w.print(text)
+		if sum := w.close(); sum.Lines != directives || sum.Refused != 0 {
+			b.Fatalf("%+v", sum)
+		}
+		b.StopTimer()
+		if n := strings.Count(g.read(writer.EventsName), "\n"); n != directives {
+			b.Fatalf("%d events", n)
+		}
+		b.StartTimer()
+	}
+}

@@ -1,0 +1,209 @@
+package ingest
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write the expected artifacts of the golden streams anew")
+
+const goldenStreams = "../testdata/streams/golden-*"
+
+// A golden stream is a folder with the file input, a folder before with the
+// artifacts that stand there when the stream begins, if any do, and a folder
+// after with all that are there when it has ended. The input ends in a newline
+// or it is the point of it that it does not.
+type golden struct {
+	t             *testing.T
+	path, input   string
+	before, after map[string]string
+}
+
+func TestGoldenStreams(t *testing.T) {
+	paths, err := filepath.Glob(goldenStreams)
+	must(t, err)
+	if len(paths) == 0 {
+		t.Fatalf("no %s", goldenStreams)
+	}
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
+			gold := readGolden(t, path)
+			gold.checkWhole()
+			gold.checkChunks()
+			gold.checkCRLF()
+			gold.checkNonblocking()
+			gold.checkCommits()
+		})
+	}
+}
+
+// The same story is told in both syntaxes.
+func TestGoldenSyntaxesAgree(t *testing.T) {
+	asJSON, asWords := readGolden(t, "../testdata/streams/golden-way-json"), readGolden(t, "../testdata/streams/golden-way-keyvalue")
+	checkSame(t, "KEY=value", asWords.after, asJSON.after)
+	if len(asJSON.after) == 0 || asJSON.input == asWords.input {
+		t.Error("nothing was compared")
+	}
+}
+
+func readGolden(t *testing.T, path string) *golden {
+	input, err := os.ReadFile(filepath.Join(path, "input"))
+	must(t, err)
+	return &golden{t: t, path: path, input: string(input),
+		before: readFiles(t, filepath.Join(path, "before")), after: readFiles(t, filepath.Join(path, "after"))}
+}
+
+func readFiles(t *testing.T, path string) map[string]string {
+	files := map[string]string{}
+	names, err := filepath.Glob(filepath.Join(path, "*"))
+	must(t, err)
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		must(t, err)
+		files[filepath.Base(name)] = string(text)
+	}
+	return files
+}
+
+// guest is the guest of the stream as it begins. Where the name of the folder
+// asks for it, its lines are short or a verdict is required.
+func (gold *golden) guest() *guest {
+	g := newGuest(gold.t)
+	for name, text := range gold.before {
+		g.write(name, text)
+	}
+	g.RequireResult = strings.Contains(gold.path, "-required")
+	if strings.Contains(gold.path, "-enforced") {
+		g.Transitions = Enforce
+	}
+	if strings.Contains(gold.path, "-short") {
+		g.MaxLine = 100
+	}
+	return g
+}
+
+func (gold *golden) checkWhole() {
+	gold.t.Helper()
+	g := gold.guest()
+	g.feed(gold.input)
+	if *update {
+		gold.update(g.artifacts())
+	}
+	gold.check("whole", g)
+}
+
+func (gold *golden) update(files map[string]string) {
+	after := filepath.Join(gold.path, "after")
+	must(gold.t, os.RemoveAll(after))
+	must(gold.t, os.MkdirAll(after, 0o755))
+	for name, text := range files {
+		must(gold.t, os.WriteFile(filepath.Join(after, name), []byte(text), 0o644))
+	}
+	gold.after = files
+}
+
+func (gold *golden) check(how string, g *guest) {
+	gold.t.Helper()
+	checkSame(gold.t, how, g.artifacts(), gold.after)
+}
+
+// checkChunks feeds the stream byte by byte, and in two halves that part at
+// every byte.
+func (gold *golden) checkChunks() {
+	g := gold.guest()
+	g.feedChunks(strings.Split(gold.input, "")...)
+	gold.check("byte by byte", g)
+	step := 1 + len(gold.input)/150 // every byte of the short ones
+	for at := 1; at < len(gold.input) && !gold.t.Failed(); at += step {
+		g := gold.guest()
+		g.feedChunks(gold.input[:at], gold.input[at:])
+		gold.check(fmt.Sprintf("parted at byte %d", at), g)
+	}
+}
+
+// checkCRLF feeds the stream with the line ends of Windows. Only the offsets of
+// refused lines differ then: each line before is longer by one.
+func (gold *golden) checkCRLF() {
+	input := strings.ReplaceAll(gold.input, "\n", "\r\n")
+	want := maps.Clone(gold.after)
+	if rejected, ok := want["rejected.jsonl"]; ok {
+		want["rejected.jsonl"] = shiftOffsets(gold.t, rejected)
+	}
+	for _, chunks := range [][]string{{input}, strings.Split(input, ""), strings.SplitAfter(input, "\r")} {
+		g := gold.guest()
+		g.feedChunks(chunks...)
+		checkSame(gold.t, fmt.Sprintf("CRLF in %d chunks", len(chunks)), g.artifacts(), want)
+	}
+}
+
+var placeOfReject = regexp.MustCompile(`"line":(\d+),"offset":(\d+)`)
+
+func shiftOffsets(t *testing.T, rejected string) string {
+	return placeOfReject.ReplaceAllStringFunc(rejected, func(place string) string {
+		var line, offset int
+		_, err := fmt.Sscanf(place, `"line":%d,"offset":%d`, &line, &offset)
+		must(t, err)
+		return `"line":` + strconv.Itoa(line) + `,"offset":` + strconv.Itoa(offset+line-1)
+	})
+}
+
+// checkNonblocking feeds the stream through a pipe on which somebody has set
+// O_NONBLOCK, in pieces that fill it.
+func (gold *golden) checkNonblocking() {
+	g := gold.guest()
+	w := g.open()
+	w.print(gold.input)
+	w.close()
+	gold.check("through a pipe", g)
+
+	g = gold.guest()
+	p := newPipe(gold.t)
+	must(gold.t, unix.SetNonblock(int(p.r.Fd()), true))
+	go func() {
+		defer p.w.Close()
+		for piece := range slices.Chunk([]byte(gold.input), 7) {
+			p.w.Write(piece)
+		}
+	}()
+	g.from(int(p.r.Fd()))
+	gold.check("through a pipe that does not block", g)
+}
+
+// checkCommits feeds the stream line by line, each committed and acknowledged
+// before the next is printed.
+func (gold *golden) checkCommits() {
+	g := gold.guest()
+	acks := newPipe(gold.t)
+	g.Ack = int(acks.w.Fd())
+	w := g.open()
+	lines := strings.SplitAfter(gold.input, "\n")
+	for i, line := range lines[:len(lines)-1] {
+		w.print(line)
+		awaitAck(gold.t, acks.r, uint64(i+1))
+	}
+	w.print(lines[len(lines)-1])
+	w.close()
+	gold.check("line by line", g)
+}
+
+// awaitAck reads acknowledgements up to that of a line, and returns it.
+func awaitAck(t testing.TB, r io.Reader, number uint64) (seq, rejected uint64) {
+	t.Helper()
+	for line := uint64(0); line < number; {
+		_, err := fmt.Fscanf(r, "%d %d %d\n", &line, &seq, &rejected)
+		must(t, err)
+	}
+	return seq, rejected
+}

@@ -1,0 +1,227 @@
+package ingest
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+// packets returns a descriptor of which each read gets one of the chunks, and
+// then the end. The caller closes it.
+func packets(t testing.TB, chunks []string) int {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	go func() {
+		defer unix.Close(pair[1])
+		for _, c := range chunks {
+			if c != "" { // an empty packet would be the end
+				unix.Write(pair[1], []byte(c))
+			}
+		}
+	}()
+	return pair[0]
+}
+
+// cut cuts chunks into lines and says in one what each is.
+func cut(t *testing.T, max int, chunks ...string) string {
+	t.Helper()
+	l := lines{fd: packets(t, chunks), max: max}
+	defer unix.Close(l.fd)
+	var b strings.Builder
+	describe := func(ln line) {
+		fmt.Fprintf(&b, "%d@%d+%d %s", ln.number, ln.offset, ln.length, ln.text)
+		if ln.long {
+			b.WriteString(" long")
+		}
+		if ln.cut {
+			b.WriteString(" cut")
+		}
+		b.WriteString("|")
+	}
+	for {
+		n, err := l.read()
+		must(t, err)
+		for ln, ok := l.next(); ok; ln, ok = l.next() {
+			describe(ln)
+		}
+		if n == 0 {
+			if ln, ok := l.rest(); ok {
+				describe(ln)
+			}
+			return b.String()
+		}
+	}
+}
+
+func TestLinesDoNotDependOnChunks(t *testing.T) {
+	for _, c := range []struct{ input, want string }{
+		{"", ""},
+		{"\n", "1@0+0 |"},
+		{"\r\n", "1@0+0 |"},
+		{"\r\r\n", "1@0+1 \r|"},
+		{"\r", "1@0+1 \r cut|"},
+		{"a\nb", "1@0+1 a|2@2+1 b cut|"},
+		{"a\r\nb\r", "1@0+1 a|2@3+2 b\r cut|"},
+		{"a\rb\n", "1@0+3 a\rb|"},
+		{"1234567\n", "1@0+7 1234567|"},
+		{"12345678\nx\n", "1@0+8 12345678|2@9+1 x|"},
+		{"12345678\r\nx\n", "1@0+8 12345678|2@10+1 x|"},
+		{"12345678\r", "1@0+9 12345678 long cut|"},
+		{"12345678\rx\n", "1@0+10 12345678 long|"},
+		{"123456789\nx\n", "1@0+9 12345678 long|2@10+1 x|"},
+		{"123456789\r\nx\n", "1@0+9 12345678 long|2@11+1 x|"},
+		{"12345678\r\r\nx\n", "1@0+9 12345678 long|2@11+1 x|"},
+		{"123456789abcdefghijklmnopqrstuvwxyz\r\nx\ny\n", "1@0+35 12345678 long|2@37+1 x|3@39+1 y|"},
+		{"x\n123456789abcdefghijklmnopqrstuvwxyz", "1@0+1 x|2@2+35 12345678 long cut|"},
+		{"123456789ab\n\n123456789abcd\n#\n", "1@0+11 12345678 long|2@12+0 |3@13+13 12345678 long|4@27+1 #|"},
+	} {
+		check(t, fmt.Sprintf("%q, whole,", c.input), cut(t, 8, c.input), c.want)
+		check(t, fmt.Sprintf("%q, byte by byte,", c.input), cut(t, 8, strings.Split(c.input, "")...), c.want)
+		for at := range len(c.input) {
+			check(t, fmt.Sprintf("%q, parted at %d,", c.input, at), cut(t, 8, c.input[:at], c.input[at:]), c.want)
+		}
+	}
+}
+
+func TestLongLinesKeepTheirFirstBytes(t *testing.T) {
+	text := strings.Repeat("0123456789abcdef", 2*writer.MaxRaw/16)
+	want := fmt.Sprintf("1@0+%d %s long|2@%d+1 x|", len(text), text[:writer.MaxRaw], len(text)+1)
+	input := text + "\nx\n"
+	for _, size := range []int{len(input), 1000, writer.MaxRaw, 7000} {
+		var chunks []string
+		for rest := input; rest != ""; rest = rest[min(size, len(rest)):] {
+			chunks = append(chunks, rest[:min(size, len(rest))])
+		}
+		check(t, fmt.Sprintf("in chunks of %d", size), cut(t, 6000, chunks...), want)
+	}
+}
+
+// The lengths about the limit, with whatever stands before them in the buffer.
+func TestLinesAtTheLimit(t *testing.T) {
+	const start = `STATE=ready MESSAGE=`
+	for _, before := range []int{0, 1, readSize/2 + 7, readSize - 1} {
+		for extra := -1; extra <= 2; extra++ {
+			g := newGuest(t)
+			line := start + strings.Repeat("x", DefaultMaxLine-len(start)+extra)
+			sum := g.feed("#" + strings.Repeat("-", before) + "\n" + line + "\nSTATE=failed\n")
+			if want := extra > 0; (sum.Refused > 0) != want || sum.Lines != 3 {
+				t.Errorf("a line of %d bytes behind %d: refused %d of %d lines", len(line), before, sum.Refused, sum.Lines)
+			}
+			if !strings.Contains(g.read("status.json"), `"state": "failed"`) {
+				t.Error("the line behind it is not taken")
+			}
+		}
+	}
+}
+
+// An input of which the lines' ends fall on, before and behind those of the
+// reads.
+func TestLinesAcrossReads(t *testing.T) {
+	for _, size := range []int{readSize - 1, readSize, readSize + 1, 2*readSize - 1, 2 * readSize, 2*readSize + 1} {
+		first := "KIND=ready MESSAGE=" + strings.Repeat("x", size%DefaultMaxLine/2)
+		pad := "#" + strings.Repeat("-", size-len(first)-4)
+		if len(pad) > DefaultMaxLine {
+			pad = strings.Repeat("#\n", len(pad)/2) + "##"[:len(pad)%2]
+		}
+		g := newGuest(t)
+		sum := g.feed(first + "\n" + pad + "\n\nKIND=failed\nKIND=oops\n")
+		wantOffset := fmt.Sprintf(`"offset":%d,`, len(first)+1+len(pad)+1+1+len("KIND=failed\n"))
+		if sum.Refused != 1 || strings.Count(g.read("events.jsonl"), "\n") != 2 {
+			t.Errorf("%d bytes: %+v", size, sum)
+		}
+		if reject := g.read("rejected.jsonl"); !strings.Contains(reject, wantOffset) {
+			t.Errorf("%d bytes: %s; expected %s", size, reject, wantOffset)
+		}
+	}
+}
+
+// Byte by byte, no byte is looked at twice, and none is moved but once.
+func TestLineIsReadInLinearTime(t *testing.T) {
+	const size = 8 << 10
+	text := "x\n" + strings.Repeat("y", size)
+	l := lines{fd: packets(t, strings.Split(text, "")), max: size}
+	defer unix.Close(l.fd)
+	scanned, moved := 0, 0
+	for n := 1; n > 0; {
+		if l.start > 0 {
+			moved += l.end - l.start
+		}
+		var err error
+		n, err = l.read()
+		must(t, err)
+		for ok := true; ok; {
+			from := l.scanned
+			_, ok = l.next()
+			scanned += l.scanned - from
+		}
+	}
+	if l.end-l.start != size || scanned != len(text) || moved > 1 {
+		t.Errorf("of %d bytes %d are looked at and %d moved; %d are left", len(text), scanned, moved, l.end-l.start)
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	const size = 100 << 20
+	g := newGuest(t)
+	w := g.open()
+	chunk := strings.Repeat("x", 1<<20)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range size / len(chunk) {
+		w.print(chunk)
+	}
+	w.print("\nSTATE=ready\n")
+	sum := w.close()
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
+		t.Errorf("a line of %d bytes took %d bytes of memory", size, used)
+	}
+	if sum.Lines != 2 || sum.Refused != 1 || !strings.Contains(g.read("status.json"), `"state": "ready"`) {
+		t.Errorf("%+v\n%s", sum, g.read("status.json"))
+	}
+	check(t, "what is said", g.heard(), "line 1, column 1048577: the line has 104857600 bytes; expected 1048576 at most")
+	if reject := g.read("rejected.jsonl"); !strings.Contains(reject, `"raw":"`+chunk[:writer.MaxRaw]+`","length":104857600,"truncated":true}`) {
+		t.Error(clip(reject))
+	}
+}
+
+func TestLineOfOneByteIsTheLeastLimit(t *testing.T) {
+	g := newGuest(t)
+	g.MaxLine = 1
+	sum := g.feed("#\n\n##\nx\n")
+	if sum.Lines != 4 || sum.Refused != 2 {
+		t.Errorf("%+v", sum)
+	}
+}
+
+func TestMarkIsTakenOffTheStartOnly(t *testing.T) {
+	g := newGuest(t)
+	g.feed("\xef\xbb\xbfSTATE=redy\n\xef\xbb\xbf{}\n")
+	if heard := g.heard(); !strings.HasPrefix(heard, "line 1, column 10: state is") || !strings.Contains(heard, "line 2, column 1: expected KEY=value") {
+		t.Error(heard)
+	}
+	for _, text := range []string{"\xef\xbb\xbf", "\xef\xbb\xbf\n", "\xef\xbb\xbf#\n"} {
+		if sum := newGuest(t).feed(text); sum.Refused != 0 || sum.Lines != 1 {
+			t.Errorf("%q: %+v", text, sum)
+		}
+	}
+	g = newGuest(t)
+	g.feed("\xef\xbb\xbf{\"state\":\"ready\"}\n")
+	if !strings.Contains(g.read("status.json"), `"state": "ready"`) {
+		t.Error(g.heard())
+	}
+}
+
+func TestSplitMarkIsTakenOff(t *testing.T) {
+	g := newGuest(t)
+	sum := g.feedChunks("\xef", "\xbb", "\xbf", "STATE=ready\n")
+	if sum.Refused != 0 {
+		t.Error(g.heard())
+	}
+}

@@ -1,0 +1,141 @@
+package ingest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+// follows is who may follow whom, as the contract has it: the way is requested,
+// provisioning, booted, starting, ready, completed, where steps may be skipped
+// and said again; ready may fall back to starting; on the way one may fail, be
+// unreachable, stop and be destroyed at any time; from unreachable all is
+// possible; behind a verdict come stopped, destroyed and the start of a run;
+// behind stopped the same; behind destroyed only requested. A guest may be said
+// to be stopped or destroyed again, as nothing new is said by that.
+const follows = `
+              requested provisioning booted starting ready completed failed unreachable stopped destroyed
+requested         x          x         x       x       x       x       x        x          x        x
+provisioning      -          x         x       x       x       x       x        x          x        x
+booted            -          -         x       x       x       x       x        x          x        x
+starting          -          -         -       x       x       x       x        x          x        x
+ready             -          -         -       x       x       x       x        x          x        x
+completed         x          x         x       x       -       -       -        -          x        x
+failed            x          x         x       x       -       -       -        -          x        x
+unreachable       x          x         x       x       x       x       x        x          x        x
+stopped           x          x         x       x       -       -       -        -          x        x
+destroyed         x          -         -       -       -       -       -        -          -        x
+`
+
+func forEachPair(t *testing.T, test func(last, next writer.State, allowed bool)) {
+	rows := strings.Split(strings.TrimSpace(follows), "\n")
+	columns := strings.Fields(rows[0])
+	pairs := 0
+	for _, row := range rows[1:] {
+		fields := strings.Fields(row)
+		for i, mark := range fields[1:] {
+			test(writer.State(fields[0]), writer.State(columns[i]), mark == "x")
+			pairs++
+		}
+	}
+	if pairs != 100 {
+		t.Errorf("the table has %d pairs", pairs)
+	}
+}
+
+func TestFollows(t *testing.T) {
+	forEachPair(t, func(last, next writer.State, allowed bool) {
+		if Follows(last, next) != allowed {
+			t.Errorf("%s may follow %s: %v", next, last, !allowed)
+		}
+	})
+}
+
+func TestPolicy(t *testing.T) {
+	forEachPair(t, func(last, next writer.State, allowed bool) {
+		for _, policy := range []Policy{Warn, Enforce, Off} {
+			g := newGuest(t)
+			g.Transitions = policy
+			g.feed(fmt.Sprintf("TYPE=status STATE=%s\nSTATE=%s\n", last, next))
+			said := ""
+			switch {
+			case allowed || policy == Off:
+			case policy == Warn:
+				said = fmt.Sprintf("line 2: %s after %s is not on a guest's way; taken all the same", next, last)
+			default:
+				said = fmt.Sprintf("line 2, column 7: %s may not follow %s", next, last)
+			}
+			state := next
+			if !allowed && policy == Enforce {
+				state = last
+			}
+			what := fmt.Sprintf("%s after %s under %v", next, last, policy)
+			check(t, what, g.heard(), said)
+			if status := g.read("status.json"); !strings.Contains(status, fmt.Sprintf(`"state": %q`, state)) {
+				t.Errorf("%s: %s", what, status)
+			}
+		}
+	})
+}
+
+// Only transitions are held against the table, but a status is where the guest
+// stands from then on; an event is not.
+func TestPolicyIsForTransitions(t *testing.T) {
+	g := newGuest(t)
+	g.Transitions = Enforce
+	sum := g.feed("STATE=ready\nTYPE=status STATE=requested\nKIND=destroyed\nSTATE=requested\n")
+	if sum.Refused != 0 {
+		t.Error(g.heard())
+	}
+}
+
+func TestFirstStateIsComparedWithTheStatusOfThisBoot(t *testing.T) {
+	status := func(boot string) string {
+		return `{"schema_version": 1, "state": "ready", "updated_at": "2026-03-24T00:00:00.000Z", "message": "m"` + boot + "}\n"
+	}
+	for _, c := range []struct {
+		what, status, boot string
+		refused            uint64
+	}{
+		{"this boot", status(`, "boot_id": "` + testBoot + `"`), testBoot, 1},
+		{"another boot", status(`, "boot_id": "other"`), testBoot, 0},
+		{"a status without boot", status(""), testBoot, 0},
+		{"no boot known", status(""), "", 0},
+		{"no boot known but the status's", status(`, "boot_id": "` + testBoot + `"`), "", 0},
+		{"no status", "", testBoot, 0},
+		{"a status of garbage", "{", testBoot, 0},
+		{"a status that is another's", strings.Replace(status(`, "boot_id": "`+testBoot+`"`), "ready", "rebooting", 1), testBoot, 0},
+	} {
+		g := newGuest(t)
+		g.Transitions, g.BootID = Enforce, c.boot
+		if c.status != "" {
+			g.write("status.json", c.status)
+		}
+		if sum := g.feed("STATE=booted\n"); sum.Refused != c.refused {
+			t.Errorf("%s: %d refused", c.what, sum.Refused)
+		}
+	}
+}
+
+func TestSurprisesAreSaidAHundredTimes(t *testing.T) {
+	g := newGuest(t)
+	g.feed(strings.Repeat("STATE=ready\nSTATE=booted\n", 150))
+	if n := len(g.said); n != maxSaid {
+		t.Errorf("%d lines are said", n)
+	}
+}
+
+func TestPolicyWords(t *testing.T) {
+	for _, word := range []string{"warn", "enforce", "off"} {
+		if p, ok := ParsePolicy(word); !ok || p.String() != word {
+			t.Errorf("%s: %v %v", word, p, ok)
+		}
+	}
+	for _, word := range []string{"", "Warn", "on", "enforced"} {
+		if _, ok := ParsePolicy(word); ok {
+			t.Errorf("%q is a policy", word)
+		}
+	}
+}

@@ -1,0 +1,387 @@
+package ingest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+// standing is a result that stands when a stream begins, and the status beside
+// it.
+func standing(state string, statusSeq int, boot string) map[string]string {
+	return map[string]string{
+		"result.json": fmt.Sprintf(`{"schema_version": 1, "status": "failed", "finished_at": "2026-03-24T00:00:00.000Z", "message": "old"%s, "seq": 7}`, boot),
+		"status.json": fmt.Sprintf(`{"schema_version": 1, "state": %q, "updated_at": "2026-03-24T00:00:00.000Z", "message": "old"%s, "seq": %d}`, state, boot, statusSeq),
+	}
+}
+
+const thisBoot, otherBoot = `, "boot_id": "` + testBoot + `"`, `, "boot_id": "other"`
+
+func TestRequiredResult(t *testing.T) {
+	garbage := map[string]string{"result.json": "garbage"}
+	for _, c := range []struct {
+		what     string
+		before   map[string]string
+		input    string
+		supplied bool
+	}{
+		{"nothing", nil, "", true},
+		{"nothing that counts", nil, "# x\n\n", true},
+		{"a run", nil, "STATE=starting\nSTATE=ready\n", true},
+		{"completed", nil, "STATE=completed\n", false},
+		{"failed", nil, "STATE=failed EXIT_CODE=3\n", false},
+		{"a result alone", nil, "STATE=ready\nSTATUS=failed\n", false},
+		{"an event alone", nil, "KIND=failed\n", true},
+		{"a status alone", nil, "TYPE=status STATE=failed\n", true},
+		{"a verdict that is refused", nil, "STATE=completed EXIT_CODE=3\n", true},
+		{"a verdict that is cut", nil, "STATE=ready\nSTATE=failed", true},
+		{"a verdict in JSON without newline", nil, `{"state":"failed"}`, false},
+		{"stopped", nil, "STATE=ready\nSTATE=stopped\n", false},
+		{"destroyed", nil, "STATE=destroyed\n", false},
+		{"a status that is stopped", nil, "TYPE=status STATE=stopped\n", false},
+		{"an event of stopping", nil, "STATE=ready\nKIND=stopped\n", true},
+		{"unreachable", nil, "STATE=unreachable\n", true},
+		{"stopped, and started again", nil, "STATE=stopped\nSTATE=booted\n", true},
+
+		{"a verdict of this boot", standing("failed", 7, thisBoot), "", false},
+		{"a verdict of this boot, and events", standing("failed", 7, thisBoot), "KIND=ready\n", false},
+		{"a verdict of this boot, then stopped", standing("stopped", 8, thisBoot), "", false},
+		{"a verdict of another boot", standing("failed", 7, otherBoot), "", true},
+		{"a verdict of no boot", standing("failed", 7, ""), "", false},
+		{"a verdict of this boot, and a new run", standing("failed", 7, thisBoot), "STATE=booted\n", true},
+		{"a crash before the verdict was set aside", standing("starting", 8, thisBoot), "", true},
+		{"a verdict without its status, after a crash", standing("ready", 6, thisBoot), "", false},
+		{"a verdict that was told of again", standing("failed", 8, thisBoot), "", false},
+		{"a verdict that is garbage", garbage, "", true},
+		{"stopped in this boot", map[string]string{"status.json": standing("stopped", 8, thisBoot)["status.json"]}, "", false},
+		{"stopped in another boot", map[string]string{"status.json": standing("stopped", 8, otherBoot)["status.json"]}, "", true},
+	} {
+		t.Run(strings.ReplaceAll(c.what, " ", "_"), func(t *testing.T) {
+			g := newGuest(t)
+			g.RequireResult = true
+			for name, text := range c.before {
+				g.write(name, text)
+			}
+			if sum := g.feed(c.input); sum.Supplied != c.supplied {
+				t.Fatalf("supplied: %v; said:\n%s", sum.Supplied, g.heard())
+			}
+			g.checkSupplied(c.supplied, c.before["result.json"])
+		})
+	}
+}
+
+func (g *guest) checkSupplied(supplied bool, before string) {
+	g.t.Helper()
+	result, status := g.read("result.json"), g.read("status.json")
+	const message, details = `"message": "lifecycle stream ended without a result"`, `"details": {"reason":"stream_ended"}`
+	if !supplied {
+		if strings.Contains(result+status, "stream_ended") {
+			g.t.Errorf("a verdict is supplied:\n%s%s", result, status)
+		}
+		return
+	}
+	for _, text := range []string{result, status} {
+		if !strings.Contains(text, message) || !strings.Contains(text, details) || strings.Contains(text, "exit_code") {
+			g.t.Error(text)
+		}
+	}
+	if !strings.Contains(result, `"status": "failed"`) || !strings.Contains(status, `"state": "failed"`) {
+		g.t.Error(result + status)
+	}
+	check(g.t, "the verdict that stood", g.read("result.json.prev"), before)
+	if !strings.Contains(g.heard(), "the stream ended without a result; giving the verdict failed") {
+		g.t.Error(g.heard())
+	}
+}
+
+func TestResultIsNotSuppliedUnasked(t *testing.T) {
+	g := newGuest(t)
+	if sum := g.feed("STATE=ready\n"); sum.Supplied || g.read("result.json") != "" {
+		t.Errorf("%+v", sum)
+	}
+}
+
+func TestRunStartsSetTheVerdictAside(t *testing.T) {
+	for _, s := range writer.States() {
+		for verb, line := range map[string]string{"transition": "STATE=", "status": "TYPE=status STATE=", "event": "KIND="} {
+			g := newGuest(t)
+			old := standing("failed", 7, otherBoot)["result.json"]
+			g.write("result.json", old)
+			g.feed(line + string(s) + "\n")
+			starts := verb == "transition" && strings.Contains("requested provisioning booted starting", string(s))
+			verdict := verb == "transition" && (s == writer.Completed || s == writer.Failed)
+			what := verb + " " + string(s) + ": the result "
+			switch {
+			case starts:
+				check(t, what, g.read("result.json"), "")
+				check(t, what+"before", g.read("result.json.prev"), old)
+			case verdict:
+				if g.read("result.json") == old {
+					t.Errorf("%s is the old one", what)
+				}
+			default:
+				check(t, what, g.read("result.json"), old)
+				check(t, what+"before", g.read("result.json.prev"), "")
+			}
+		}
+	}
+}
+
+// A run that starts and ends within one commit keeps the verdict before it, as
+// one that takes its time does.
+func TestShortRunKeepsTheVerdictBefore(t *testing.T) {
+	for name, chunks := range map[string][]string{
+		"at once":    {"STATE=starting\nSTATE=completed\n"},
+		"bit by bit": {"STATE=starting\n", "KIND=ready\n", "STATE=completed\n"},
+	} {
+		g := newGuest(t)
+		old := standing("failed", 7, thisBoot)["result.json"]
+		g.write("result.json", old)
+		g.feedChunks(chunks...)
+		check(t, name+": the result before", g.read("result.json.prev"), old)
+		if !strings.Contains(g.read("result.json"), `"status": "completed"`) {
+			t.Errorf("%s: %s", name, g.read("result.json"))
+		}
+	}
+}
+
+func TestVerdictIsGivenOnce(t *testing.T) {
+	for _, verdict := range []string{"STATE=completed", "STATE=failed", "STATUS=completed", "STATUS=failed"} {
+		for _, s := range writer.States() {
+			end := s == writer.Stopped || s == writer.Destroyed
+			checkAfter(t, verdict, "STATE="+string(s), end)
+			checkAfter(t, verdict, "TYPE=status STATE="+string(s), end)
+			checkAfter(t, verdict, "KIND="+string(s), true)
+		}
+		checkAfter(t, verdict, "STATUS=completed", false)
+		checkAfter(t, verdict, "STATUS=failed", false)
+	}
+}
+
+func checkAfter(t *testing.T, verdict, line string, taken bool) {
+	t.Helper()
+	g := newGuest(t)
+	g.Transitions = Off // it is not what forbids this
+	if sum := g.feed(verdict + "\n" + line + "\n"); (sum.Refused == 0) != taken {
+		t.Errorf("%s after %s: %s", line, verdict, g.heard())
+	}
+	if result := g.read("result.json"); !strings.Contains(result, verdict[strings.IndexByte(verdict, '=')+1:]) {
+		t.Errorf("%s after %s: %s", line, verdict, result)
+	}
+}
+
+// Seq in status and result is that of the event which tells the same, however
+// many others are in the commit; there is none where no event was written.
+func TestSeqsBelongTogether(t *testing.T) {
+	for _, c := range []struct {
+		input          string
+		status, result string
+	}{
+		{"STATE=booted\nSTATE=starting\nSTATE=ready\n", `"seq": 3`, ""},
+		{"STATE=booted\nKIND=ready\nKIND=ready\n", `"seq": 1`, ""},
+		{"KIND=ready\nSTATE=booted\nKIND=ready\nSTATE=failed\nKIND=ready\n", `"seq": 4`, `"seq": 4`},
+		{"KIND=ready\nSTATE=failed\nKIND=ready\nSTATE=stopped\nKIND=ready\n", `"seq": 4`, `"seq": 2`},
+		{"STATE=booted\nTYPE=status STATE=ready\n", "", ""},
+		{"TYPE=status STATE=ready\nSTATE=booted\n", `"seq": 1`, ""},
+		{"STATE=booted\nSTATUS=failed\n", `"seq": 1`, ""},
+		{"STATE=booted\nnonsense\nSTATE=ready\n", `"seq": 2`, ""},
+	} {
+		lines := strings.SplitAfter(c.input, "\n")
+		for _, chunks := range [][]string{{c.input}, lines} {
+			g := newGuest(t)
+			g.feedChunks(chunks...)
+			for name, want := range map[string]string{"status.json": c.status, "result.json": c.result} {
+				if text := g.read(name); !strings.Contains(text, want) || want == "" && strings.Contains(text, `"seq"`) {
+					t.Errorf("%q: %s is %s", c.input, name, text)
+				}
+			}
+		}
+	}
+}
+
+func TestSeqsOfOthersAreNotTaken(t *testing.T) {
+	g := newGuest(t)
+	g.feed("KIND=ready\n")
+	g.feed("KIND=ready\nTYPE=status STATE=ready\nSTATUS=failed\nKIND=ready\n")
+	if text := g.read("status.json") + g.read("result.json"); strings.Contains(text, `"seq"`) {
+		t.Error(text)
+	}
+}
+
+// What a commit writes is of its line, not of the lines read since.
+func TestLaterLinesDoNotWriteOverTheVerdict(t *testing.T) {
+	for _, last := range []string{
+		"KIND=ready MESSAGE=ANOTHER DETAILS.b=22", `{"kind":"ready","message":"ANOTHER","details":{"b":"22"}}`} {
+		for _, verdict := range []string{
+			"STATE=failed MESSAGE=verdict DETAILS.a=11", `{"state":"failed","message":"verdict","details":{"a":"11"}}`} {
+			g := newGuest(t)
+			g.feed(verdict + "\n" + last + "\n")
+			g.checkModel()
+			for _, name := range []string{"result.json", "status.json"} {
+				if text := g.read(name); !strings.Contains(text, `"verdict"`) || !strings.Contains(text, `{"a":"11"}`) {
+					t.Errorf("%s is %s", name, text)
+				}
+			}
+		}
+	}
+}
+
+// A run that has started has set the verdict aside once: what another program
+// writes from then on is this run's.
+func TestVerdictOfAnotherProgramStands(t *testing.T) {
+	g := newGuest(t)
+	g.RequireResult = true
+	acks := g.withAcks()
+	w := g.open()
+	w.print("STATE=starting\n")
+	awaitAck(t, acks.r, 1)
+	result := standing("ready", 7, thisBoot)["result.json"]
+	g.write("result.json", result)
+	w.print("KIND=ready\n")
+	if sum := w.close(); sum.Supplied {
+		t.Error("a verdict is supplied")
+	}
+	check(t, "the result", g.read("result.json"), result)
+}
+
+// The count in a status is of the lines refused before it.
+func TestStatusCountsRefusedLines(t *testing.T) {
+	for input, want := range map[string]string{
+		"STATE=ready\nbad\n":                     "",
+		"bad\nSTATE=ready\n":                     `"rejected": 1`,
+		"bad\nSTATE=ready\nbad\nKIND=ready\n":    `"rejected": 1`,
+		"bad\n{}\n\nSTATE=ready\nbad\n":          `"rejected": 2`,
+		"bad\nSTATE=ready\nbad\nSTATE=stopped\n": `"rejected": 2`,
+	} {
+		for _, chunks := range [][]string{{input}, strings.SplitAfter(input, "\n")} {
+			g := newGuest(t)
+			g.feedChunks(chunks...)
+			if text := g.read("status.json"); !strings.Contains(text, want) || want == "" && strings.Contains(text, "rejected") {
+				t.Errorf("%q: %s", input, text)
+			}
+		}
+	}
+}
+
+func TestStreamEndsOnItsVerdict(t *testing.T) {
+	g := newGuest(t)
+	g.EndOnResult = true
+	w := g.open()
+	w.print("STATE=starting\n")
+	w.print("STATE=failed EXIT_CODE=2\n")
+	w.wait() // though the pipe is open
+	if !strings.Contains(g.read("result.json"), `"exit_code": 2`) {
+		t.Error(g.read("result.json"))
+	}
+}
+
+func TestStoppedStreamReadsOnForItsGrace(t *testing.T) {
+	g := newGuest(t)
+	g.talk = make(chan string, 100)
+	w := g.open()
+	w.tell()
+	w.print("STATE=failed\n{\"state\":\"stopped\"}") // the grace is long enough for EOF
+	w.close()
+	if !strings.Contains(g.read("status.json"), `"state": "stopped"`) {
+		t.Error(g.read("status.json"))
+	}
+}
+
+func TestSecondStopEndsTheGrace(t *testing.T) {
+	g := newGuest(t)
+	g.Grace = 1 << 60
+	acks := newPipe(t)
+	g.Ack = int(acks.w.Fd())
+	w := g.open()
+	w.print("STATE=ready\nSTATE=fai")
+	awaitAck(t, acks.r, 1)
+	w.tell()
+	w.tell()
+	sum := w.wait()
+	if sum.Lines != 2 || sum.Refused != 1 {
+		t.Errorf("what was read of a line is forgotten: %+v", sum)
+	}
+}
+
+func TestGraceEnds(t *testing.T) {
+	g := newGuest(t)
+	g.Grace = 20 * time.Millisecond
+	w := g.open()
+	w.tell()
+	w.wait() // though the pipe is open
+}
+
+func TestUnreadableInputIsAnError(t *testing.T) {
+	g := newGuest(t)
+	g.RequireResult = true
+	dir, err := os.Open(g.path)
+	must(t, err)
+	defer dir.Close()
+	s := g.Stream
+	s.In = int(dir.Fd())
+	sum, err := s.Run()
+	if err == nil || err.Error() != "read input: is a directory" {
+		t.Errorf("error %v", err)
+	}
+	if !sum.Supplied {
+		t.Error("no verdict is given")
+	}
+}
+
+// A directory that is closed holds no descriptor, and may be used again.
+func TestClosedDirHoldsNothing(t *testing.T) {
+	g := newGuest(t)
+	for range 2 {
+		g.feed("STATE=starting\nbad\nSTATE=failed\n") // which closes the directory
+		if n := g.descriptors(); n != 0 {
+			t.Errorf("%d descriptors are open", n)
+		}
+	}
+	g.checkSeqs(4)
+	_, err := g.Dir.Status.Read()
+	must(t, err)
+	if g.descriptors() == 0 {
+		t.Error("open descriptors are not seen")
+	}
+	g.Dir.Close()
+}
+
+// descriptors counts what is open in the state directory.
+func (g *guest) descriptors() (open int) {
+	links, err := filepath.Glob("/proc/self/fd/*")
+	must(g.t, err)
+	for _, link := range links {
+		if path, err := os.Readlink(link); err == nil && strings.HasPrefix(path, g.path) {
+			open++
+		}
+	}
+	return open
+}
+
+func TestRefusedLinesAreSaidAHundredTimes(t *testing.T) {
+	g := newGuest(t)
+	g.feed(strings.Repeat("bad\n", 150))
+	if len(g.said) != maxSaid+1 || g.said[maxSaid] != "more lines are refused; they are kept in "+g.file("rejected.jsonl")+" and counted" {
+		t.Errorf("%d lines are said, the last is %s", len(g.said), g.said[len(g.said)-1])
+	}
+	if n := strings.Count(g.read("rejected.jsonl"), "\n"); n != 150 {
+		t.Errorf("%d lines are kept", n)
+	}
+}
+
+func TestClockOfADirective(t *testing.T) {
+	g := newGuest(t)
+	g.feed("KIND=ready\nKIND=ready TIMESTAMP=2020-01-01T00:00:00Z\n")
+	first, second, _ := strings.Cut(g.read("events.jsonl"), "\n")
+	if !strings.Contains(first, `"uptime_ms":12345`) || !strings.Contains(first, "20:00:00.123Z") {
+		t.Error(first)
+	}
+	if strings.Contains(second, "uptime_ms") || !strings.Contains(second, `"2020-01-01T00:00:00.000Z"`) {
+		t.Errorf("an uptime of another time: %s", second)
+	}
+}

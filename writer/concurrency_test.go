@@ -1,0 +1,275 @@
+package writer
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// How many of each kind write at once beside an ingest.
+const (
+	singleCommits = 2000
+	oneShots      = 50
+	pythonWriters = 50
+	protocolGo    = 5 // that speak Python's protocol in Go, each several events
+	protocolLines = 4
+)
+
+// findPython asks Python where it is: a shim in PATH can take a second to start.
+var findPython = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
+	return strings.TrimSpace(string(out)), err
+})
+
+// pythonCommand returns a run of the stand-in for the Python command.
+func pythonCommand(t *testing.T, ctx context.Context, args ...string) *exec.Cmd {
+	t.Helper()
+	needTool(t, "python3")
+	python, err := findPython()
+	check(t, err)
+	return exec.CommandContext(ctx, python, append([]string{"../testdata/python_writer.py"}, args...)...)
+}
+
+// childPython is a writer of the Python command's lock protocol: it trusts the
+// seq file alone.
+func childPython(args []string) error {
+	path := args[0]
+	for _, message := range args[1:] {
+		if err := pythonEvent(path, message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pythonEvent(path, message string) error {
+	seqFile, err := os.OpenFile(path+".seq", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer seqFile.Close()
+	if err := retry(func() error { return unix.Flock(int(seqFile.Fd()), unix.LOCK_EX) }); err != nil {
+		return err
+	}
+	text, err := io.ReadAll(seqFile)
+	if err != nil {
+		return err
+	}
+	seq, err := pythonInt(string(text))
+	if err != nil {
+		return fmt.Errorf("the seq file says %q: %w", text, err)
+	}
+	line := testLine(seq+1, message)
+	_, err = seqFile.WriteAt(fmt.Appendf(nil, "%d\n", seq+1), 0)
+	log, err2 := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	_, err = log.WriteString(line)
+	return errors.Join(err, log.Close())
+}
+
+// A fleet is processes that all start at one moment.
+type fleet struct {
+	begin   chan struct{}
+	running sync.WaitGroup
+	want    map[string]bool // the messages they write
+}
+
+// add adds n processes of a kind, made by argv with the messages they write.
+// The function that it returns gives the longest time one of them took.
+func (f *fleet) add(t *testing.T, n int, argv func(i int) (*exec.Cmd, []string)) (slowest func() time.Duration) {
+	t.Helper()
+	took := make([]time.Duration, n)
+	for i := range n {
+		cmd, messages := argv(i)
+		for _, m := range messages {
+			f.want[m] = true
+		}
+		f.running.Go(func() {
+			<-f.begin
+			start := time.Now()
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v: %v\n%s", cmd.Args, err, out)
+			}
+			took[i] = time.Since(start)
+		})
+	}
+	return func() time.Duration { return slices.Max(took) }
+}
+
+// TestManyWritersShareOneLog: one-shots and writers of the Python command's
+// protocol, all at once beside an ingest that commits one by one. Seq runs from
+// 1 without gap or repeat, every event is there once, and nobody starves.
+func TestManyWritersShareOneLog(t *testing.T) {
+	t.Parallel()
+	dir := fastDir(t)
+	log := filepath.Join(dir, EventsName)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	f := fleet{begin: make(chan struct{}), want: map[string]bool{}}
+	slowestShot := f.add(t, oneShots, func(i int) (*exec.Cmd, []string) {
+		m := fmt.Sprint("one-shot ", i)
+		return exec.CommandContext(ctx, program(t), "event", "--events-path", log, "--kind", "ready", "--message", m), []string{m}
+	})
+	slowestPython := f.add(t, pythonWriters, func(i int) (*exec.Cmd, []string) {
+		m := fmt.Sprint("python ", i)
+		return pythonCommand(t, ctx, "event", log, m), []string{m}
+	})
+	slowestGo := f.add(t, protocolGo, func(i int) (*exec.Cmd, []string) {
+		var messages []string
+		for k := range protocolLines {
+			messages = append(messages, fmt.Sprint("protocol ", i, " ", k))
+		}
+		cmd := exec.CommandContext(ctx, os.Args[0], append([]string{log}, messages...)...)
+		cmd.Env = append(os.Environ(), childRole+"=python")
+		return cmd, messages
+	})
+	for i := range singleCommits {
+		f.want[fmt.Sprint("ingest ", i)] = true
+	}
+	start := time.Now()
+	acks := ingestOneByOne(t, ctx, dir, func() { close(f.begin) })
+	ingested := time.Since(start)
+	f.running.Wait()
+	t.Logf("%d acknowledged commits in %v; all %d events in %v; the slowest one-shot took %v, Python writer %v, writer of %d events %v",
+		acks, ingested, len(f.want), time.Since(start), slowestShot(), slowestPython(), protocolLines, slowestGo())
+	if acks != singleCommits {
+		t.Errorf("%d commits, expected %d", acks, singleCommits)
+	}
+	wantEvents(t, log, f.want)
+	if s, err := statusIn(dir).Read(); err != nil || s.State != Ready {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// wantEvents checks that a log holds each message once, numbered from 1.
+func wantEvents(t *testing.T, log string, want map[string]bool) {
+	t.Helper()
+	records := mustLoad(t, log) // contiguous
+	if len(records) != len(want) || records[0].seq != 1 {
+		t.Errorf("%d events from %d on, expected %d from 1 on", len(records), records[0].seq, len(want))
+	}
+	for _, r := range records {
+		if !want[r.message] {
+			t.Errorf("%q is there twice, or was never written", r.message)
+		}
+		delete(want, r.message)
+	}
+	if got := get(t, log+".seq"); strings.TrimSpace(got) != strconv.Itoa(len(records)) {
+		t.Errorf("the seq file says %q", got)
+	}
+}
+
+// ingestOneByOne prints directives to an ingest, each when the one before was
+// acknowledged, so that each is a commit. It calls begun after the first, and
+// returns how many acknowledgements came.
+func ingestOneByOne(t *testing.T, ctx context.Context, dir string, begun func()) (acks int) {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, program(t), "ingest", "--state-dir", dir, "--ack-fd", "3")
+	in, err := cmd.StdinPipe()
+	check(t, err)
+	r, w, err := os.Pipe()
+	check(t, err)
+	defer r.Close()
+	cmd.ExtraFiles, cmd.Stderr = []*os.File{w}, os.Stderr
+	check(t, cmd.Start())
+	w.Close()
+	answers := bufio.NewReader(r)
+	for i := range singleCommits {
+		line, err := json.Marshal(map[string]any{"state": "ready", "message": fmt.Sprint("ingest ", i)})
+		check(t, err)
+		_, err = in.Write(append(line, '\n'))
+		check(t, err)
+		answer, err := answers.ReadString('\n')
+		check(t, err)
+		if !strings.HasPrefix(answer, fmt.Sprint(i+1, " ")) {
+			t.Fatalf("acknowledged %q after line %d", answer, i+1)
+		}
+		if acks++; i == 0 {
+			begun()
+		}
+	}
+	check(t, in.Close())
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("ingest: %v", err)
+	}
+	return acks
+}
+
+// TestWritersShareOneLogWhileItTears: between the appends of several EventLogs
+// somebody leaves half lines, as writers that die do. Nothing whole is lost.
+func TestWritersShareOneLogWhileItTears(t *testing.T) {
+	dir := fastDir(t)
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() {
+			l := logIn(dir)
+			for n := range 100 {
+				unlock, err := l.Lock()
+				if err == nil {
+					err = l.Append(batchOf(fmt.Sprint(w, " ", n)))
+				}
+				if err == nil && n%3 == 0 {
+					err = l.lines.file.write([]byte(`{"schema_version":1,`)) // and dies
+				}
+				if unlock != nil {
+					unlock()
+				}
+				if err != nil {
+					t.Errorf("writer %d: %v", w, err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	want := map[string]bool{"last": true}
+	for i := range 400 {
+		want[fmt.Sprint(i%4, " ", i/4)] = true
+	}
+	appendTo(t, logIn(dir), "last")
+	wantEvents(t, filepath.Join(dir, EventsName), want)
+	torn := get(t, filepath.Join(dir, EventsName+".torn"))
+	if torn != strings.Repeat(`{"schema_version":1,`+"\n", 4*34) {
+		t.Errorf("%d lines were set aside", strings.Count(torn, "\n"))
+	}
+}
+
+// TestPythonWriterReplaces: the other artifacts of the Python command's
+// protocol are replaced and read beside ours.
+func TestPythonWriterReplaces(t *testing.T) {
+	d := In(fastDir(t))
+	python := func(args ...string) {
+		t.Helper()
+		if out, err := pythonCommand(t, t.Context(), args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	check(t, d.Status.Replace(numbered(1)))
+	python("status", d.Status.Path, "failed", "m")
+	python("result", d.Result.Path, "failed", "7", "m")
+	s, err := d.Status.Read()
+	check(t, err)
+	r, err := d.Result.Read()
+	check(t, err)
+	if s.State != Failed || s.BootID == "" || r.Outcome != OutcomeFailed {
+		t.Errorf("%+v, %+v", s, r)
+	}
+	check(t, d.Status.Replace(numbered(2)))
+	check(t, readNumbered(d.Status.Path))
+}

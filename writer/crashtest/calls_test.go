@@ -1,0 +1,212 @@
+//go:build linux && amd64
+
+package crashtest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A call is one system call of the traced program: one that touches the
+// watched directory, or one of the marks that the power-loss model needs.
+type call struct {
+	n    int    // counted from 1 over all threads; 0 for a mark
+	name string // as in the kernel's table, or "ack"
+	fd   int    // the descriptor that it is about; -1 if it is about a name
+
+	object string // path below the watched directory; temporaries are alike
+	target string // the second path of a rename or link
+	path   string // object in full, as it stands on disk
+	other  string // target in full
+
+	creates bool   // it makes a name that was not there
+	ino     uint64 // of the object, before the call
+	length  uint64 // of a write
+
+	took   bool // it had its effect
+	failed bool // the program was told that it had none
+	again  bool // it was interrupted, and the program makes it again
+}
+
+// String says what the call is, the same in every run.
+func (c *call) String() string {
+	text := c.name + " " + c.object
+	if c.target != "" {
+		text += " " + c.target
+	}
+	if c.creates {
+		text += " (new)"
+	}
+	return text
+}
+
+// An operand is where the arguments of a system call name an object: by
+// descriptor, by path, or by a path relative to a descriptor.
+type operand struct{ fd, path int }
+
+// A signature is a system call that may touch files.
+type signature struct {
+	name     string
+	operands []operand
+}
+
+func byFD(name string) signature   { return signature{name, []operand{{0, -1}}} }
+func byPath(name string) signature { return signature{name, []operand{{-1, 0}}} }
+func byAt(name string) signature   { return signature{name, []operand{{0, 1}}} }
+func byAts(name string) signature  { return signature{name, []operand{{0, 1}, {2, 3}}} }
+
+// signatures are all system calls by which a Go program can read or change a
+// file or a directory. What is not here is not counted: epoll_ctl, for one,
+// which os.File tries on every descriptor.
+func signatures() map[uint64]signature {
+	return map[uint64]signature{
+		unix.SYS_READ: byFD("read"), unix.SYS_WRITE: byFD("write"),
+		unix.SYS_PREAD64: byFD("pread64"), unix.SYS_PWRITE64: byFD("pwrite64"),
+		unix.SYS_READV: byFD("readv"), unix.SYS_WRITEV: byFD("writev"),
+		unix.SYS_CLOSE: byFD("close"), unix.SYS_FSTAT: byFD("fstat"), unix.SYS_LSEEK: byFD("lseek"),
+		unix.SYS_DUP: byFD("dup"), unix.SYS_DUP2: byFD("dup2"), unix.SYS_DUP3: byFD("dup3"),
+		unix.SYS_FCNTL: byFD("fcntl"), unix.SYS_FLOCK: byFD("flock"),
+		unix.SYS_FSYNC: byFD("fsync"), unix.SYS_FDATASYNC: byFD("fdatasync"),
+		unix.SYS_FTRUNCATE: byFD("ftruncate"), unix.SYS_FALLOCATE: byFD("fallocate"),
+		unix.SYS_FCHMOD: byFD("fchmod"), unix.SYS_FCHOWN: byFD("fchown"),
+		unix.SYS_GETDENTS64: byFD("getdents64"), unix.SYS_SYNCFS: byFD("syncfs"),
+
+		unix.SYS_OPEN: byPath("open"), unix.SYS_CREAT: byPath("creat"),
+		unix.SYS_STAT: byPath("stat"), unix.SYS_LSTAT: byPath("lstat"),
+		unix.SYS_ACCESS: byPath("access"), unix.SYS_TRUNCATE: byPath("truncate"),
+		unix.SYS_MKDIR: byPath("mkdir"), unix.SYS_RMDIR: byPath("rmdir"),
+		unix.SYS_UNLINK: byPath("unlink"), unix.SYS_CHMOD: byPath("chmod"),
+		unix.SYS_CHOWN: byPath("chown"), unix.SYS_READLINK: byPath("readlink"),
+		unix.SYS_RENAME:  {"rename", []operand{{-1, 0}, {-1, 1}}},
+		unix.SYS_LINK:    {"link", []operand{{-1, 0}, {-1, 1}}},
+		unix.SYS_SYMLINK: {"symlink", []operand{{-1, 1}}},
+
+		unix.SYS_OPENAT: byAt("openat"), unix.SYS_OPENAT2: byAt("openat2"),
+		unix.SYS_NEWFSTATAT: byAt("newfstatat"), unix.SYS_STATX: byAt("statx"),
+		unix.SYS_MKDIRAT: byAt("mkdirat"), unix.SYS_UNLINKAT: byAt("unlinkat"),
+		unix.SYS_READLINKAT: byAt("readlinkat"), unix.SYS_FACCESSAT: byAt("faccessat"),
+		unix.SYS_FACCESSAT2: byAt("faccessat2"), unix.SYS_FCHMODAT: byAt("fchmodat"),
+		unix.SYS_FCHOWNAT: byAt("fchownat"), unix.SYS_UTIMENSAT: byAt("utimensat"),
+		unix.SYS_RENAMEAT: byAts("renameat"), unix.SYS_RENAMEAT2: byAts("renameat2"),
+		unix.SYS_LINKAT:    byAts("linkat"),
+		unix.SYS_SYMLINKAT: {"symlinkat", []operand{{1, 2}}},
+	}
+}
+
+// temporary is the name of a temporary of ours; its number is random.
+var temporary = regexp.MustCompile(`(^|/)(\.(?:status|result)\.json(?:\.prev)?)[0-9]+( \(deleted\))?$`)
+
+// decode tells what a system call is about, at its entry. It returns nil for
+// one that does not touch the watched directory.
+func (tr *tracer) decode(tid int, nr uint64, args [6]uint64) *call {
+	sig, ok := tr.signatures[nr]
+	if !ok {
+		return nil
+	}
+	c := &call{name: sig.name, fd: -1}
+	if sig.name == "write" && int(args[0]) == ackFD {
+		return &call{name: "ack", fd: ackFD}
+	}
+	if sig.name == "flock" && args[1] == unix.LOCK_UN {
+		c.name = "unlock"
+	}
+	for i, o := range sig.operands {
+		path := tr.resolve(tid, o, args)
+		if i == 0 {
+			c.path = path
+		} else {
+			c.other = path
+		}
+	}
+	if !tr.watches(c.path) && !tr.watches(c.other) {
+		return nil
+	}
+	if sig.operands[0].path < 0 {
+		c.fd = int(int32(args[0]))
+	}
+	c.object, c.target = tr.below(c.path), tr.below(c.other)
+	c.length = args[2]
+	c.look(tid, args)
+	return c
+}
+
+// look notes what the power-loss model must know from before the call.
+func (c *call) look(tid int, args [6]uint64) {
+	var st unix.Stat_t
+	path := c.path
+	if c.fd >= 0 {
+		path = fmt.Sprintf("/proc/%d/fd/%d", tid, c.fd)
+		if unix.Stat(path, &st) == nil {
+			c.ino = st.Ino
+		}
+		return
+	}
+	if unix.Lstat(path, &st) == nil {
+		c.ino = st.Ino
+		return
+	}
+	c.creates = c.name == "mkdirat" || c.name == "openat" && args[2]&unix.O_CREAT != 0
+}
+
+// resolve returns the path that an operand names.
+func (tr *tracer) resolve(tid int, o operand, args [6]uint64) string {
+	base := ""
+	switch {
+	case o.fd < 0 || int32(args[o.fd]) == unix.AT_FDCWD:
+		base, _ = os.Readlink(fmt.Sprintf("/proc/%d/cwd", tid))
+	default:
+		base, _ = os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(args[o.fd])))
+	}
+	if o.path < 0 {
+		return base
+	}
+	name := readString(tid, args[o.path])
+	if filepath.IsAbs(name) {
+		return filepath.Clean(name)
+	}
+	return filepath.Join(base, name)
+}
+
+func (tr *tracer) watches(path string) bool {
+	return path == tr.watch || strings.HasPrefix(path, tr.watch+"/")
+}
+
+// below returns path as it is called in a trace.
+func (tr *tracer) below(path string) string {
+	if path == "" {
+		return ""
+	}
+	rel, err := filepath.Rel(tr.watch, path)
+	if err != nil {
+		return path
+	}
+	return temporary.ReplaceAllString(rel, "$1$2*$3")
+}
+
+// readString reads a C string from the memory of a thread. It reads to the end
+// of a page at a time, because the next one may not be mapped.
+func readString(tid int, addr uint64) string {
+	const page = 4096
+	var text []byte
+	for len(text) < 4*page {
+		buf := make([]byte, page-addr%page)
+		local := []unix.Iovec{{Base: &buf[0], Len: uint64(len(buf))}}
+		remote := []unix.RemoteIovec{{Base: uintptr(addr), Len: len(buf)}}
+		n, err := unix.ProcessVMReadv(tid, local, remote, 0)
+		if err != nil || n <= 0 {
+			break
+		}
+		if i := bytes.IndexByte(buf[:n], 0); i >= 0 {
+			return string(append(text, buf[:i]...))
+		}
+		text = append(text, buf[:n]...)
+		addr += uint64(n)
+	}
+	return string(text)
+}

@@ -1,0 +1,369 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// setLimit sets a soft resource limit and returns what undoes it.
+func setLimit(t *testing.T, resource int, value uint64) (undo func()) {
+	t.Helper()
+	var old unix.Rlimit
+	check(t, unix.Getrlimit(resource, &old))
+	check(t, unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: old.Max}))
+	return func() { check(t, unix.Setrlimit(resource, &old)) }
+}
+
+// wantCause checks that err names a path in dir and wraps one of the causes.
+func wantCause(t *testing.T, err error, dir string, causes ...error) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("%v, expected an error that names a path in %s", err, dir)
+	}
+	for _, cause := range causes {
+		if errors.Is(err, cause) {
+			return
+		}
+	}
+	t.Errorf("%v, expected %v", err, causes)
+}
+
+// TestFileSizeLimitHarmsNothing puts the limit of a file's size at each byte of
+// what is appended: the first makes the write fail, the others make it short.
+// After each the log is as it was, and the next try is as if none had been.
+func TestFileSizeLimitHarmsNothing(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	dir := fastDir(t)
+	l := logIn(dir)
+	want := testLines(1, 2)
+	appendTo(t, l, "event 1", "event 2")
+	for i := range len(testLines(100, 101)) {
+		seq := uint64(3 + 2*i)
+		b := batchOf(fmt.Sprint("event ", seq), fmt.Sprint("event ", seq+1))
+		added := testLines(seq, seq+1)
+		undo := setLimit(t, unix.RLIMIT_FSIZE, uint64(len(want)+i%len(added)))
+		for range 2 {
+			wantCause(t, tryAppend(l, b), l.Path, unix.EFBIG, io.ErrShortWrite)
+			if got := get(t, l.Path); got != want {
+				t.Fatalf("limit at byte %d: the log:\n%s", i, got)
+			}
+		}
+		undo()
+		check(t, tryAppend(l, b))
+		if want += added; get(t, l.Path) != want || b.Seq(0) != seq || b.Seq(1) != seq+1 {
+			t.Fatalf("limit at byte %d: seqs %v:\n%s", i, seqs(b), get(t, l.Path))
+		}
+	}
+	if got := get(t, l.Path+".torn"); got != "" {
+		t.Errorf("%q was set aside", got)
+	}
+}
+
+// TestFileSizeLimitKeepsWholeFiles does the same to what is replaced.
+func TestFileSizeLimitKeepsWholeFiles(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	dir := fastDir(t)
+	d := In(dir)
+	old := Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("old")}
+	check(t, d.Result.Replace(&old))
+	next := Result{Outcome: OutcomeCompleted, Time: testTime, Message: quoted("next")}
+	for size := range len(next.Append(nil)) {
+		undo := setLimit(t, unix.RLIMIT_FSIZE, uint64(size))
+		wantCause(t, d.Result.Replace(&next), d.Result.Path, unix.EFBIG)
+		undo()
+		if got := get(t, d.Result.Path); got != string(old.Append(nil)) {
+			t.Fatalf("limit %d: %q", size, got)
+		}
+	}
+	wantNames(t, dir, "result.json") // no temporary is left
+	check(t, d.Result.Replace(&next))
+	if got := get(t, d.Result.Path); got != string(next.Append(nil)) {
+		t.Errorf("%q", got)
+	}
+}
+
+// wantNames checks what stands in dir.
+func wantNames(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	check(t, err)
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("in %s stand %q, expected %q", dir, got, want)
+	}
+}
+
+// TestFullTmpfsHarmsNothing fills a small tmpfs with events and a file, until
+// nothing can be written, several times.
+func TestFullTmpfsHarmsNothing(t *testing.T) {
+	needRoot(t)
+	needTool(t, "unshare")
+	if !alone(t, "unshare", "--mount", "--propagation", "private") {
+		return
+	}
+	dir := fastDir(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24k,mode=0755"); err != nil {
+		missing(t, "the right to mount: "+err.Error())
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	d := In(dir)
+	status := Status{State: Ready, Time: testTime, Message: quoted("old")}
+	check(t, d.Status.Replace(&status))
+	ballast := filepath.Join(dir, "ballast")
+	put(t, ballast, strings.Repeat("x", 4096))
+	want := fillLog(t, &d.Events)
+	status.Message = quoted(strings.Repeat("next", 1000))
+	wantCause(t, d.Status.Replace(&status), d.Status.Path, unix.ENOSPC)
+	if got := get(t, d.Status.Path); !strings.Contains(got, `"old"`) {
+		t.Errorf("%q", got)
+	}
+	check(t, os.Remove(ballast))
+	appendTo(t, &d.Events, fmt.Sprint("event ", want+1))
+	if got := get(t, d.Events.Path); got != testLines(1, want+1) {
+		t.Errorf("the log:\n%s", got)
+	}
+	wantNames(t, dir, EventsName, EventsName+".seq", StatusName)
+}
+
+// fillLog appends until the file system is full and returns the last seq. The
+// log grows by three events and then by one, so that writes are cut short.
+func fillLog(t *testing.T, l *EventLog) (last uint64) {
+	t.Helper()
+	for n := uint64(3); n > 0; {
+		b := new(Batch)
+		for i := range n {
+			b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", last+1+i))})
+		}
+		if err := tryAppend(l, b); err == nil {
+			last += n
+			continue
+		} else {
+			wantCause(t, err, l.Path, unix.ENOSPC, io.ErrShortWrite)
+		}
+		if got := get(t, l.Path); got != testLines(1, last) {
+			t.Fatalf("the log:\n%s", got)
+		}
+		n--
+	}
+	if last < 50 {
+		t.Fatalf("full after %d events", last)
+	}
+	return last
+}
+
+// TestFullTmpfsKeepsATornTail: while there is no room to set it aside, it stays
+// where it is.
+func TestFullTmpfsKeepsATornTail(t *testing.T) {
+	needRoot(t)
+	needTool(t, "unshare")
+	if !alone(t, "unshare", "--mount", "--propagation", "private") {
+		return
+	}
+	dir := fastDir(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24k,mode=0755"); err != nil {
+		missing(t, "the right to mount: "+err.Error())
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	l := logIn(dir)
+	tail := strings.Repeat("torn", 1000)
+	put(t, l.Path, testLines(1, 2)+tail)
+	put(t, l.Path+".seq", "2\n")
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 64<<10), 0o644); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("%v", err)
+	}
+	for range 3 {
+		wantCause(t, tryAppend(l, batchOf("event 3")), l.Path, unix.ENOSPC, io.ErrShortWrite)
+		if got := get(t, l.Path); got != testLines(1, 2)+tail {
+			t.Fatalf("the log:\n%.1000s", got)
+		}
+	}
+	check(t, os.Remove(ballast))
+	appendTo(t, l, "event 3")
+	if got := get(t, l.Path); got != testLines(1, 3) {
+		t.Errorf("the log:\n%s", got)
+	}
+	if got := get(t, l.Path+".torn"); !strings.HasSuffix(got, tail+"\n") {
+		t.Errorf("%d bytes were set aside", len(got))
+	}
+}
+
+// TestUnwritableDirectoryHarmsNothing: another user may not write there, and
+// then may.
+func TestUnwritableDirectoryHarmsNothing(t *testing.T) {
+	needRoot(t)
+	if !alone(t) {
+		return
+	}
+	dir := filepath.Join(fastDir(t), "state")
+	check(t, os.Mkdir(dir, 0o755))
+	asNobody(t, func() {
+		d := In(dir)
+		d.Rejects.MaxBytes = 1 << 10
+		wantCause(t, tryAppend(&d.Events, batchOf("m")), d.Events.Path+".seq", unix.EACCES)
+		wantCause(t, d.Rejects.Append([]byte("{}\n")), d.Rejects.Path, unix.EACCES)
+		wantCause(t, d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("m")}), d.Status.Path, unix.EACCES)
+		wantCause(t, d.Result.Replace(&Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m")}), d.Result.Path, unix.EACCES)
+		below := In(filepath.Join(dir, "a", "b"))
+		wantCause(t, tryAppend(&below.Events, batchOf("m")), dir, unix.EACCES)
+	})
+	wantNames(t, dir)
+}
+
+// TestUnwritableArtifactsHarmNothing: the files are root's, and 0644, as
+// another user finds them; a file of another user's can be replaced where the
+// directory allows it, but not written.
+func TestUnwritableArtifactsHarmNothing(t *testing.T) {
+	needRoot(t)
+	if !alone(t) {
+		return
+	}
+	dir := fastDir(t)
+	d := In(dir)
+	appendTo(t, &d.Events, "event 1")
+	check(t, d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("old")}))
+	check(t, os.Chmod(dir, 0o777))
+	asNobody(t, func() {
+		d := In(dir)
+		wantCause(t, tryAppend(&d.Events, batchOf("m")), d.Events.Path+".seq", unix.EACCES)
+		check(t, d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("next")}))
+	})
+	check(t, os.Chmod(d.Events.Path+".seq", 0o666))
+	asNobody(t, func() {
+		d := In(dir)
+		wantCause(t, tryAppend(&d.Events, batchOf("m")), d.Events.Path, unix.EACCES)
+	})
+	if seq := appendTo(t, &d.Events, "event 2"); seq != 2 || get(t, d.Events.Path) != testLines(1, 2) {
+		t.Errorf("seq %d:\n%s", seq, get(t, d.Events.Path))
+	}
+}
+
+// asNobody calls f with the rights of a user that owns nothing. The process
+// must be one of its own.
+func asNobody(t *testing.T, f func()) {
+	t.Helper()
+	check(t, syscall.Setgroups(nil))
+	check(t, syscall.Setresgid(65534, 65534, 0))
+	check(t, syscall.Setresuid(65534, 65534, 0))
+	defer func() {
+		check(t, syscall.Setresuid(0, 0, 0))
+		check(t, syscall.Setresgid(0, 0, 0))
+	}()
+	f()
+}
+
+// TestTooManyOpenFilesHarmsNothing lets each descriptor that is needed be the
+// one too many, for a writer that has nothing open, and for one that was at work
+// and finds a torn tail.
+func TestTooManyOpenFilesHarmsNothing(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	for _, torn := range []bool{false, true} {
+		dir := fastDir(t)
+		failed := 0
+		for allowed := uint64(0); tryWithDescriptors(t, dir, allowed, torn); allowed++ {
+			failed++
+		}
+		if failed < 2 || torn != (get(t, filepath.Join(dir, EventsName+".torn")) != "") {
+			t.Errorf("torn %t: %d tries failed", torn, failed)
+		}
+	}
+}
+
+// tryWithDescriptors writes an event and a status with so many more descriptors
+// allowed, and once more without a limit if that fails, which it reports.
+func tryWithDescriptors(t *testing.T, dir string, allowed uint64, torn bool) (failed bool) {
+	t.Helper()
+	d := In(dir)
+	defer d.Close()
+	last := uint64(len(mustLoad(t, d.Events.Path)))
+	if torn {
+		last++
+		appendTo(t, &d.Events, fmt.Sprint("event ", last))
+		check(t, d.Status.Replace(numbered(int(last))))
+		tear(t, d.Events.Path)
+	}
+	text, status := get(t, d.Events.Path), get(t, d.Status.Path)
+	b := batchOf(fmt.Sprint("event ", last+1))
+	undo := setLimit(t, unix.RLIMIT_NOFILE, freeDescriptor(t)+allowed)
+	appendErr := tryAppend(&d.Events, b)
+	statusErr := d.Status.Replace(numbered(int(last + 1)))
+	undo()
+	if appendErr != nil {
+		wantCause(t, appendErr, dir, unix.EMFILE)
+		if got := get(t, d.Events.Path); got != text {
+			t.Errorf("%d descriptors: the log:\n%s", allowed, got)
+		}
+		check(t, tryAppend(&d.Events, b))
+	}
+	if statusErr != nil {
+		wantCause(t, statusErr, dir, unix.EMFILE)
+		if got := get(t, d.Status.Path); got != status {
+			t.Errorf("%d descriptors: %s", allowed, got)
+		}
+		check(t, d.Status.Replace(numbered(int(last+1))))
+	}
+	if b.Seq(0) != last+1 || get(t, d.Events.Path) != testLines(1, last+1) {
+		t.Errorf("%d descriptors: seq %d:\n%s", allowed, b.Seq(0), get(t, d.Events.Path))
+	}
+	check(t, readNumbered(d.Status.Path))
+	return appendErr != nil || statusErr != nil
+}
+
+// tear leaves half a line at the end of the log.
+func tear(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	check(t, err)
+	_, err = f.WriteString("torn")
+	check(t, errors.Join(err, f.Close()))
+}
+
+// freeDescriptor returns the lowest that is free, when all that the garbage
+// collector could close is closed.
+func freeDescriptor(t *testing.T) uint64 {
+	t.Helper()
+	runtime.GC()
+	fd, err := unix.Open("/", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	check(t, err)
+	check(t, unix.Close(fd))
+	return uint64(fd)
+}
+
+// TestErrorsNameWhatWasDoneToWhichFile: a person can see what was done to which file.
+func TestErrorsNameWhatWasDoneToWhichFile(t *testing.T) {
+	dir := filepath.Join(fastDir(t), "file")
+	put(t, dir, "")
+	d := In(dir)
+	for _, err := range []error{
+		tryAppend(&d.Events, batchOf("m")),
+		d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("m")}),
+		d.Result.Keep(), d.Result.SetAside(),
+	} {
+		var p *fs.PathError
+		if !errors.As(err, &p) || p.Op == "" || p.Path != dir || !strings.Contains(err.Error(), "not a directory") {
+			t.Errorf("%#v", err)
+		}
+	}
+}

@@ -1,0 +1,226 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// shortWait is how long these tests let a writer wait in vain. How long it
+// really waits is of no matter to them.
+const shortWait = 20 * time.Millisecond
+
+// TestLockErrorNamesTheHolder: who holds the lock is what an operator must know.
+func TestLockErrorNamesTheHolder(t *testing.T) {
+	l := logIn(fastDir(t))
+	l.Wait = shortWait
+	holder := child("hold", l.Path+".seq")
+	stop := startChild(t, holder)
+	_, err := l.Lock()
+	var held *LockError
+	if !errors.As(err, &held) || held.Path != l.Path+".seq" || held.Waited.Round(time.Millisecond) != shortWait {
+		t.Fatalf("%#v", err)
+	}
+	comm := strings.TrimSpace(get(t, fmt.Sprintf("/proc/%d/comm", holder.Process.Pid)))
+	want := fmt.Sprintf("lock %s.seq: still held by process %d %q after 20ms", l.Path, holder.Process.Pid, comm)
+	if err.Error() != want {
+		t.Errorf("%v, expected %s", err, want)
+	}
+	check(t, stop())
+	if seq := appendTo(t, l, "m"); seq != 1 {
+		t.Errorf("seq %d", seq)
+	}
+	unknown := LockError{Path: "p", Waited: DefaultWait}
+	if got := unknown.Error(); got != "lock p: still held by another process after 5s" {
+		t.Errorf("%s", got)
+	}
+}
+
+// TestLockIsWaitedForFiveSeconds really waits, once.
+func TestLockIsWaitedForFiveSeconds(t *testing.T) {
+	t.Parallel()
+	l := logIn(fastDir(t))
+	defer holdHere(t, l.Path+".seq")()
+	start := time.Now()
+	_, err := l.Lock()
+	var held *LockError
+	if waited := time.Since(start); !errors.As(err, &held) || waited < 5*time.Second || !strings.HasSuffix(err.Error(), " after 5s") {
+		t.Errorf("%v after %v", err, waited)
+	}
+}
+
+// lockInBackground calls Lock and returns when it waits; the channel gives what
+// it returned.
+func lockInBackground(t *testing.T, l *EventLog) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.Lock()
+		done <- err
+	}()
+	awaitWaiters(t, l.Path+".seq", 1)
+	return done
+}
+
+// TestLockFollowsTheName: a seq file that was unlinked or swapped while it was
+// waited for, or while it was held open, is no lock.
+func TestLockFollowsTheName(t *testing.T) {
+	for name, swap := range map[string]func(path string) error{
+		"unlinked": os.Remove,
+		"swapped": func(path string) error {
+			return errors.Join(os.WriteFile(path+".new", nil, 0o600), os.Rename(path+".new", path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := logIn(fastDir(t))
+			release := holdHere(t, l.Path+".seq")
+			done := lockInBackground(t, l)
+			check(t, swap(l.Path+".seq"))
+			release()
+			check(t, <-done)
+			if !lockIsHeld(t, l.Path+".seq") {
+				t.Error("the file that bears the name is not locked")
+			}
+			l.seq.unlock()
+			check(t, swap(l.Path+".seq"))
+			unlock, err := l.Lock()
+			check(t, err)
+			if !lockIsHeld(t, l.Path+".seq") {
+				t.Error("the file that bears the name is not locked the second time")
+			}
+			unlock()
+			if lockIsHeld(t, l.Path+".seq") {
+				t.Error("not unlocked")
+			}
+		})
+	}
+}
+
+// TestLockIsNotWaitedForOnAFileWithoutAName: whoever holds the seq file that
+// stood there before holds nobody up.
+func TestLockIsNotWaitedForOnAFileWithoutAName(t *testing.T) {
+	l := logIn(fastDir(t))
+	l.Wait = shortWait
+	appendTo(t, l, "m")
+	defer holdHere(t, l.Path+".seq")()
+	check(t, os.Remove(l.Path+".seq"))
+	if seq := appendTo(t, l, "m"); seq != 2 {
+		t.Errorf("seq %d", seq)
+	}
+}
+
+// lockIsHeld reports whether somebody holds the flock on a file.
+func lockIsHeld(t *testing.T, path string) bool {
+	t.Helper()
+	f, err := os.Open(path)
+	check(t, err)
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
+}
+
+// TestWaitIsTakenUpAgain: a wait that was given up keeps its place in the
+// queue, and the next try waits on, so that no thread and no place is lost.
+func TestWaitIsTakenUpAgain(t *testing.T) {
+	l := logIn(fastDir(t))
+	l.Wait = shortWait
+	release := holdHere(t, l.Path+".seq")
+	for range 5 {
+		if _, err := l.Lock(); !errors.As(err, new(*LockError)) {
+			t.Fatalf("%v", err)
+		}
+		if n := waiters(t, l.Path+".seq"); n != 1 {
+			t.Fatalf("%d wait", n)
+		}
+	}
+	other := logIn(filepath.Dir(l.Path))
+	done := make(chan error, 1)
+	go func() {
+		_, err := other.Lock()
+		done <- err
+	}()
+	awaitWaiters(t, l.Path+".seq", 2)
+	release() // the first wait gets the lock, before anybody asks for it again
+	awaitWaiters(t, l.Path+".seq", 1)
+	unlock, err := l.Lock()
+	check(t, err)
+	select {
+	case <-done:
+		t.Fatal("two hold the lock")
+	default:
+	}
+	unlock()
+	check(t, <-done)
+}
+
+// TestWaitsLeftBehindAreBounded: who may swap the seq file makes each wait be
+// left behind, but not any number of them, and all end when they can.
+func TestWaitsLeftBehindAreBounded(t *testing.T) {
+	l := logIn(fastDir(t))
+	l.Wait = shortWait
+	before := runtime.NumGoroutine()
+	var releases []func()
+	for i := range 2 * maxAbandoned {
+		if i > 0 {
+			check(t, os.Rename(l.Path+".seq", fmt.Sprint(l.Path, i)))
+		}
+		releases = append(releases, holdHere(t, l.Path+".seq"))
+		if _, err := l.Lock(); !errors.As(err, new(*LockError)) {
+			t.Fatalf("%v", err)
+		}
+	}
+	if n := runtime.NumGoroutine() - before; n > 2*maxAbandoned+1 {
+		t.Errorf("%d goroutines wait", n)
+	}
+	for _, release := range releases {
+		release()
+	}
+	within(t, time.Minute, func() {
+		for len(l.seq.abandoned) > 0 || runtime.NumGoroutine() > before+1 { // within's own
+			time.Sleep(time.Millisecond)
+		}
+	})
+	if seq := appendTo(t, l, "m"); seq != 1 {
+		t.Errorf("seq %d", seq)
+	}
+}
+
+// TestSwapsDoNotHoldALockUpForEver: somebody lets each lock be had just when it
+// has become worthless. The time limit covers all tries.
+func TestSwapsDoNotHoldALockUpForEver(t *testing.T) {
+	l := logIn(fastDir(t))
+	l.Wait = 10 * shortWait
+	path := l.Path + ".seq"
+	release := holdHere(t, path)
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.Lock()
+		done <- err
+	}()
+	for deadline := time.Now().Add(time.Minute); ; {
+		select {
+		case err := <-done:
+			release()
+			if !errors.As(err, new(*LockError)) && !errors.Is(err, errSwapped) {
+				t.Errorf("%v", err)
+			}
+			return
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("still waiting after a minute of swaps")
+		}
+		if waiters(t, path) > 0 {
+			next := holdHere(t, path+".new")
+			check(t, os.Rename(path+".new", path))
+			release()
+			release = next
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package writer
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// looseLog returns a log with two events and a batch whose append failed, and
+// could not be cut back, when only text had reached the file. That is the state
+// between two tries, which no fault that can be injected leaves for sure.
+func looseLog(t *testing.T, dir, text string) (*EventLog, *Batch) {
+	t.Helper()
+	l := logIn(dir)
+	appendTo(t, l, "event 1", "event 2")
+	b := batchOf("event 3", "event 4", "event 5")
+	l.tried = 3
+	l.lines.loose = &loose{l.lines.file.id, l.lines.end, []byte(testLines(3, 5))}
+	l.lines.forget()
+	put(t, l.Path, testLines(1, 2)+text)
+	put(t, l.Path+".seq", "5\n")
+	return l, b
+}
+
+// seqs returns those that a batch was given.
+func seqs(b *Batch) (all []uint64) {
+	for i := range b.Len() {
+		all = append(all, b.Seq(i))
+	}
+	return all
+}
+
+// TestLooseAppendIsSettled: whatever became of an append that failed, the next
+// try neither repeats nor loses an event, and takes nothing from others.
+func TestLooseAppendIsSettled(t *testing.T) {
+	ours := testLines(3, 5)
+	two := testLines(3, 4)
+	for _, c := range []struct {
+		name  string
+		there string // of the batch
+		other string // what another writer then appends; "" if none comes
+		log   string // in the end, after the first two events
+		seqs  [3]uint64
+	}{
+		{"nothing", "", "", ours, [3]uint64{3, 4, 5}},
+		{"all", ours, "", ours, [3]uint64{3, 4, 5}},
+		{"all but the newline", ours[:len(ours)-1], "", ours, [3]uint64{3, 4, 5}},
+		{"some", two + "{", "", ours, [3]uint64{3, 4, 5}},
+		{"some, whole lines", two, "", ours, [3]uint64{3, 4, 5}},
+		{"nothing, then another", "", "other",
+			testLine(3, "other") + testLine(4, "event 3") + testLine(5, "event 4") + testLine(6, "event 5"), [3]uint64{4, 5, 6}},
+		{"torn first line, then another", `{"schema`, "o",
+			testLine(3, "o") + testLine(4, "event 3") + testLine(5, "event 4") + testLine(6, "event 5"), [3]uint64{4, 5, 6}},
+		{"torn first line, then a long one", `{"schema`, strings.Repeat("long", 200),
+			testLine(3, strings.Repeat("long", 200)) + testLine(4, "event 3") + testLine(5, "event 4") + testLine(6, "event 5"), [3]uint64{4, 5, 6}},
+		{"two lines, then another", two, "other", two + testLine(5, "other") + testLine(6, "event 5"), [3]uint64{3, 4, 6}},
+		{"two lines and a torn one, then another", two + `{"sch`, "other", two + testLine(5, "other") + testLine(6, "event 5"), [3]uint64{3, 4, 6}},
+		{"all, then another", ours, "other", ours + testLine(6, "other"), [3]uint64{3, 4, 5}},
+		{"all but the newline, then another", ours[:len(ours)-1], "other", ours + testLine(6, "other"), [3]uint64{3, 4, 5}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := fastDir(t)
+			l, b := looseLog(t, dir, c.there)
+			if c.other != "" {
+				appendTo(t, logIn(dir), c.other)
+			}
+			check(t, tryAppend(l, b))
+			if got := seqs(b); [3]uint64(got) != c.seqs {
+				t.Errorf("seqs %v, expected %v", got, c.seqs)
+			}
+			if got, want := get(t, l.Path), testLines(1, 2)+c.log; got != want {
+				t.Errorf("the log:\n%sexpected\n%s", got, want)
+			}
+			if l.lines.loose != nil {
+				t.Error("not settled")
+			}
+			records := mustLoad(t, l.Path)
+			if seq := appendTo(t, l, "last"); seq != records[len(records)-1].seq+1 {
+				t.Errorf("then seq %d", seq)
+			}
+		})
+	}
+}
+
+// TestLooseAppendInAFileThatIsGone: the lines went with it, and are written
+// into the file that stands there now.
+func TestLooseAppendInAFileThatIsGone(t *testing.T) {
+	for name, take := range map[string]func(t *testing.T, path string) (before string){
+		"removed": func(t *testing.T, path string) string { check(t, os.Remove(path)); return "" },
+		"replaced": func(t *testing.T, path string) string {
+			check(t, os.Rename(path, path+".away"))
+			put(t, path, testLines(8, 9))
+			return testLines(8, 9)
+		},
+		"cut": func(t *testing.T, path string) string {
+			check(t, os.Truncate(path, int64(len(testLines(1, 1)))))
+			return testLines(1, 1)
+		},
+		"directory removed": func(t *testing.T, path string) string {
+			check(t, os.RemoveAll(filepath.Dir(path)))
+			return ""
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, b := looseLog(t, filepath.Join(fastDir(t), "state"), testLine(3, "event 3"))
+			before := take(t, l.Path)
+			records, err := load(before)
+			check(t, err)
+			first := uint64(6) // as the seq file says
+			if name == "directory removed" {
+				first = 1
+			} else if len(records) > 0 {
+				first = records[len(records)-1].seq + 1
+			}
+			check(t, tryAppend(l, b))
+			want := before + testLine(first, "event 3") + testLine(first+1, "event 4") + testLine(first+2, "event 5")
+			if got := get(t, l.Path); got != want {
+				t.Errorf("the log:\n%sexpected\n%s", got, want)
+			}
+		})
+	}
+}
+
+// TestLooseAppendWaitsForAFileThatCanBeOpened: while it cannot be settled,
+// nothing is appended, and it is not forgotten.
+func TestLooseAppendWaitsForAFileThatCanBeOpened(t *testing.T) {
+	dir := fastDir(t)
+	l, b := looseLog(t, dir, testLine(3, "event 3")+"{")
+	check(t, os.Link(l.Path, l.Path+".link"))
+	for range 2 {
+		if err := tryAppend(l, b); !errors.Is(err, errLinked) || !strings.Contains(err.Error(), l.Path) {
+			t.Fatalf("%v", err)
+		}
+	}
+	check(t, os.Remove(l.Path+".link"))
+	check(t, tryAppend(l, b))
+	if got := get(t, l.Path); got != testLines(1, 5) {
+		t.Errorf("the log:\n%s", got)
+	}
+}
+
+// TestFailedBatchMayGrow: a caller that goes on collecting while a commit fails
+// gives the same events and more.
+func TestFailedBatchMayGrow(t *testing.T) {
+	dir := fastDir(t)
+	l, b := looseLog(t, dir, testLines(3, 5))
+	appendTo(t, logIn(dir), "other")
+	b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted("event 7")})
+	check(t, tryAppend(l, b))
+	if got, want := get(t, l.Path), testLines(1, 5)+testLine(6, "other")+testLine(7, "event 7"); got != want {
+		t.Errorf("the log:\n%s", got)
+	}
+	if b.Seq(2) != 5 || b.Seq(3) != 7 {
+		t.Errorf("seqs %v", seqs(b))
+	}
+	b.Reset()
+	b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted("event 8")})
+	check(t, tryAppend(l, b))
+	if b.Len() != 1 || b.Seq(0) != 8 || mustLoad(t, l.Path)[7].message != "event 8" {
+		t.Errorf("seqs %v:\n%s", seqs(b), get(t, l.Path))
+	}
+}
+
+// TestLooseRejectIsSettled: rejects are kept once as well.
+func TestLooseRejectIsSettled(t *testing.T) {
+	for _, c := range []struct{ there, other, want string }{
+		{"{1}\n{2", "", "{0}\n{1}\n{2}\n{3}\n"},
+		{"{1}\n{2}\n", "", "{0}\n{1}\n{2}\n{3}\n"},
+		{"{1}\n{2}\n", "{x}\n", "{0}\n{1}\n{2}\n{x}\n{3}\n"},
+		{"{1}\n", "{x}\n", "{0}\n{1}\n{x}\n{2}\n{3}\n"},
+		{"", "{x}\n", "{0}\n{x}\n{1}\n{2}\n{3}\n"},
+	} {
+		d := In(fastDir(t))
+		r := &d.Rejects
+		r.MaxBytes = 1 << 10
+		check(t, r.Append([]byte("{0}\n")))
+		r.lines.loose = &loose{r.lines.file.id, r.lines.end, []byte("{1}\n{2}\n")}
+		r.lines.forget()
+		put(t, r.Path, "{0}\n"+c.there+c.other)
+		check(t, r.Append([]byte("{1}\n{2}\n{3}\n")))
+		if got := get(t, r.Path); got != c.want {
+			t.Errorf("%+v:\n%s", c, got)
+		}
+	}
+}

@@ -1,0 +1,400 @@
+package writer
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+)
+
+// childRole names what a test binary is to do instead of its tests.
+const childRole = "WRITER_TEST_ROLE"
+
+// TestMain lets the test binary be another process of a test.
+func TestMain(m *testing.M) {
+	roles := map[string]func(args []string) error{
+		"hold":    childHold,
+		"replace": childReplace,
+		"python":  childPython,
+	}
+	role, ok := roles[os.Getenv(childRole)]
+	if !ok {
+		code := m.Run()
+		os.RemoveAll(buildDir)
+		os.Exit(code)
+	}
+	if err := role(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// child returns this test binary in a role.
+func child(role string, args ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), childRole+"="+role)
+	return cmd
+}
+
+// aloneEnv marks the process that alone starts.
+const aloneEnv = "WRITER_TEST_ALONE"
+
+// alone runs the calling test once more in a process of its own, so that it may
+// change limits and users there, and returns false in this one when it is done.
+// The words of wrap, if any, are put before the command.
+func alone(t *testing.T, wrap ...string) bool {
+	t.Helper()
+	if os.Getenv(aloneEnv) == t.Name() {
+		return true
+	}
+	argv := append(wrap, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), aloneEnv+"="+t.Name())
+	out, err := cmd.CombinedOutput()
+	switch {
+	case err != nil:
+		t.Fatalf("%v\n%s", err, out)
+	case bytes.Contains(out, []byte("--- SKIP")):
+		t.Skipf("%s", out)
+	case !bytes.Contains(out, []byte("--- PASS: "+t.Name())):
+		t.Fatalf("the test did not run:\n%s", out)
+	}
+	return false
+}
+
+// missing ends a test that cannot run: a failure where everything is expected
+// to be there, else a skip.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("missing: %s", what)
+	}
+	t.Skipf("missing: %s", what)
+}
+
+// needTool ends the test if a command is not in PATH.
+func needTool(t *testing.T, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		missing(t, name)
+	}
+}
+
+// needRoot ends the test unless it is run by root.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "root")
+	}
+}
+
+// buildDir is where buildProgram built, to be removed at the end.
+var buildDir string
+
+// buildProgram builds the program, once.
+var buildProgram = sync.OnceValues(func() (path string, err error) {
+	if buildDir, err = os.MkdirTemp("", "pika-cloud-lifecycle"); err != nil {
+		return "", err
+	}
+	path = filepath.Join(buildDir, "pika-cloud-lifecycle")
+	out, err := exec.Command("go", "build", "-o", path, "../cmd/pika-cloud-lifecycle").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// program returns the path of the program.
+func program(t *testing.T) string {
+	t.Helper()
+	path, err := buildProgram()
+	check(t, err)
+	return path
+}
+
+// fastDir returns an empty directory that anybody may look into, on a tmpfs if
+// there is one: a guest has its artifacts on one, and syncs cost nothing there.
+func fastDir(t testing.TB) string {
+	t.Helper()
+	base := "/dev/shm"
+	if _, err := os.Stat(base); err != nil {
+		base = ""
+	}
+	dir, err := os.MkdirTemp(base, "writer-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	check(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func put(t testing.TB, path, text string) {
+	t.Helper()
+	check(t, os.WriteFile(path, []byte(text), 0o644))
+}
+
+// get returns the content of a file, or "" if there is none.
+func get(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// within fails the test if f does not return: something blocks that must not.
+func within(t testing.TB, limit time.Duration, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		t.Fatalf("blocked for %v", limit)
+	}
+}
+
+// testTime is when everything in these tests happens.
+var testTime = time.Date(2026, 3, 25, 20, 0, 0, 123e6, time.UTC)
+
+func quoted(text string) strictjson.Value { return strictjson.AppendText(nil, text) }
+
+// batchOf returns a batch with an event for each message.
+func batchOf(messages ...string) *Batch {
+	b := new(Batch)
+	for _, m := range messages {
+		b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(m)})
+	}
+	return b
+}
+
+// testLine is the line that an event of batchOf becomes.
+func testLine(seq uint64, message string) string {
+	return fmt.Sprintf(`{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":%s,"seq":%d}`+"\n",
+		quoted(message), seq)
+}
+
+// testLines are the lines with the seqs from first to last.
+func testLines(first, last uint64) string {
+	var b strings.Builder
+	for seq := first; seq <= last; seq++ {
+		b.WriteString(testLine(seq, fmt.Sprint("event ", seq)))
+	}
+	return b.String()
+}
+
+// logIn returns the events log of a directory.
+func logIn(dir string) *EventLog {
+	return &EventLog{Path: filepath.Join(dir, EventsName)}
+}
+
+// tryAppend appends b under the lock.
+func tryAppend(l *EventLog, b *Batch) error {
+	unlock, err := l.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return l.Append(b)
+}
+
+// appendTo appends messages and returns the first seq.
+func appendTo(t testing.TB, l *EventLog, messages ...string) uint64 {
+	t.Helper()
+	b := batchOf(messages...)
+	check(t, tryAppend(l, b))
+	return b.Seq(0)
+}
+
+// A record is what the strict reader knows of an event.
+type record struct {
+	kind    string
+	message string
+	seq     uint64
+}
+
+// load reads a log as the strictest reader does: all of it, or an error. Seqs
+// are contiguous.
+func load(text string) (records []record, err error) {
+	if text == "" {
+		return nil, nil
+	}
+	body, ok := strings.CutSuffix(text, "\n")
+	if !ok {
+		return nil, fmt.Errorf("the last line is torn")
+	}
+	for i, line := range strings.Split(body, "\n") {
+		r, err := readRecord(line)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w: %.200q", i+1, err, line)
+		}
+		if i > 0 && r.seq != records[i-1].seq+1 {
+			return nil, fmt.Errorf("line %d: seq %d after %d", i+1, r.seq, records[i-1].seq)
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+// mustLoad is load for a log that has to be sound.
+func mustLoad(t testing.TB, path string) []record {
+	t.Helper()
+	records, err := load(get(t, path))
+	if err != nil {
+		t.Fatalf("%s does not load: %v", path, err)
+	}
+	return records
+}
+
+// readRecord reads one line.
+func readRecord(line string) (r record, err error) {
+	if err := strictValue(line); err != nil {
+		return r, err
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(line), &fields); err != nil {
+		return r, err
+	}
+	if r.seq, err = strictUint(fields["seq"]); err != nil {
+		return r, fmt.Errorf("seq: %w", err)
+	}
+	if uptime, ok := fields["uptime_ms"]; ok {
+		if _, err := strictUint(uptime); err != nil {
+			return r, fmt.Errorf("uptime_ms: %w", err)
+		}
+	}
+	if string(fields["schema_version"]) != "1" {
+		return r, fmt.Errorf("schema_version is %s", fields["schema_version"])
+	}
+	return r, r.readTexts(fields)
+}
+
+// readTexts reads the fields that are strings.
+func (r *record) readTexts(fields map[string]json.RawMessage) error {
+	var stamp, boot string
+	for name, to := range map[string]*string{"kind": &r.kind, "message": &r.message, "timestamp": &stamp, "boot_id": &boot} {
+		raw, ok := fields[name]
+		if !ok && name == "boot_id" {
+			continue
+		}
+		if !bytes.HasPrefix(raw, []byte{'"'}) {
+			return fmt.Errorf("%s is no string", name)
+		}
+		if err := json.Unmarshal(raw, to); err != nil {
+			return err
+		}
+	}
+	if !strings.Contains(" requested provisioning booted unreachable stopped destroyed starting ready failed completed ", " "+r.kind+" ") {
+		return fmt.Errorf("kind is %q", r.kind)
+	}
+	if len(stamp) < 20 || stamp[10] != 'T' || strings.Contains(stamp, ",") {
+		return fmt.Errorf("timestamp is %q", stamp)
+	}
+	_, err := time.Parse("2006-01-02T15:04:05Z07:00", stamp)
+	return err
+}
+
+// strictUint reads an unsigned integer that is written as one.
+func strictUint(raw []byte) (uint64, error) { return strconv.ParseUint(string(raw), 10, 64) }
+
+// waiters returns how many processes or threads wait for a flock on the file.
+func waiters(t testing.TB, path string) (n int) {
+	t.Helper()
+	var st unix.Stat_t
+	check(t, unix.Stat(path, &st))
+	table, err := os.ReadFile("/proc/locks")
+	check(t, err)
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(table)) {
+		if strings.Contains(line, "-> FLOCK") && strings.Contains(line, " "+file+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+// awaitWaiters returns when n wait for the flock on the file.
+func awaitWaiters(t testing.TB, path string, n int) {
+	t.Helper()
+	within(t, time.Minute, func() {
+		for waiters(t, path) != n {
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
+
+// startChild starts a child and returns when it has said that it is ready. What
+// stop returns is how it ended after its standard input was closed.
+func startChild(t *testing.T, cmd *exec.Cmd) (stop func() error) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	check(t, err)
+	out, err := cmd.StdoutPipe()
+	check(t, err)
+	cmd.Stderr = os.Stderr
+	check(t, cmd.Start())
+	stop = sync.OnceValue(func() error {
+		in.Close()
+		return cmd.Wait()
+	})
+	t.Cleanup(func() { stop() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the child said %q, %v", line, err)
+	}
+	return stop
+}
+
+// childHold holds the flock on a file until its standard input ends.
+func childHold(args []string) error {
+	f, err := os.OpenFile(args[0], os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	return untilStdinEnds()
+}
+
+func untilStdinEnds() error {
+	fmt.Println("ready")
+	_, err := os.Stdin.Read(make([]byte, 1))
+	if err != nil {
+		return nil
+	}
+	return fmt.Errorf("unexpected input")
+}
+
+// holdHere holds the flock on a new or standing file by a descriptor of this
+// process, which excludes as another process does.
+func holdHere(t testing.TB, path string) (release func()) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	check(t, err)
+	check(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	return func() { f.Close() }
+}

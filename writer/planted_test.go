@@ -1,0 +1,221 @@
+package writer
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A planted is an object that somebody who owns the directory puts where an
+// artifact belongs. outside is a directory that is not theirs.
+type planted struct {
+	name string
+	make func(path, outside string) error
+	root bool // only root can make it
+}
+
+var plantedObjects = []planted{
+	{"symlink", func(path, outside string) error { return os.Symlink(filepath.Join(outside, "victim"), path) }, false},
+	{"relative symlink", func(path, outside string) error { return os.Symlink("../outside/victim", path) }, false},
+	{"dangling symlink", func(path, outside string) error { return os.Symlink(filepath.Join(outside, "new"), path) }, false},
+	{"symlink beside", func(path, outside string) error {
+		return os.Symlink(filepath.Base(path)+"x", path)
+	}, false},
+	{"hard link", func(path, outside string) error { return os.Link(filepath.Join(outside, "victim"), path) }, false},
+	{"FIFO", func(path, outside string) error { return unix.Mkfifo(path, 0o666) }, false},
+	{"directory", func(path, outside string) error { return os.Mkdir(path, 0o777) }, false},
+	{"full directory", func(path, outside string) error { return os.MkdirAll(filepath.Join(path, "a"), 0o777) }, false},
+	{"socket", func(path, outside string) error { return unix.Mknod(path, unix.S_IFSOCK|0o666, 0) }, false},
+	{"device", func(path, outside string) error {
+		return unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))) // /dev/zero never ends
+	}, true},
+}
+
+// A job uses artifacts, and says which: with an object in the place of one of
+// names, do must return an error that names it, unless replaces.
+type job struct {
+	name     string
+	names    []string
+	replaces bool // takes the object's place, where that is no directory
+	before   func(t *testing.T, d *Dir)
+	do       func(d *Dir) error
+}
+
+var jobs = []job{
+	{"append", []string{"events.jsonl", "events.jsonl.seq", "events.jsonl.1"}, false, nil, func(d *Dir) error {
+		return tryAppend(&d.Events, batchOf("m"))
+	}},
+	{"append by an open log", []string{"events.jsonl", "events.jsonl.seq"}, false, func(t *testing.T, d *Dir) {
+		appendTo(t, &d.Events, "before")
+	}, func(d *Dir) error { return tryAppend(&d.Events, batchOf("m")) }},
+	{"repair", []string{"events.jsonl.torn"}, false, func(t *testing.T, d *Dir) {
+		put(t, d.Events.Path, testLines(1, 2)+"torn")
+	}, func(d *Dir) error { return tryAppend(&d.Events, batchOf("m")) }},
+	{"rotate", []string{"events.jsonl.1"}, true, func(t *testing.T, d *Dir) {
+		put(t, d.Events.Path, testLines(1, 2))
+		d.Events.MaxBytes = 1
+	}, func(d *Dir) error { return tryAppend(&d.Events, batchOf("m")) }},
+	{"reject", []string{"rejected.jsonl"}, false, nil, func(d *Dir) error { return d.Rejects.Append([]byte("{}\n")) }},
+	{"repair rejects", []string{"rejected.jsonl.torn"}, false, func(t *testing.T, d *Dir) {
+		put(t, d.Rejects.Path, "{}\ntorn")
+	}, func(d *Dir) error { return d.Rejects.Append([]byte("{}\n")) }},
+	{"replace status", []string{"status.json"}, true, nil, func(d *Dir) error { return d.Status.Replace(numbered(1)) }},
+	{"replace result", []string{"result.json"}, true, nil, func(d *Dir) error { return d.Result.Replace(testResult()) }},
+	{"keep result", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
+		check(t, d.Result.Replace(testResult()))
+	}, func(d *Dir) error { return d.Result.Keep() }},
+	{"set result aside", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
+		check(t, d.Result.Replace(testResult()))
+	}, func(d *Dir) error { return d.Result.SetAside() }},
+	{"sweep", []string{".status.json123456789012345"}, true, nil, func(d *Dir) error { return d.Status.Replace(numbered(1)) }},
+}
+
+func testResult() *Result {
+	return &Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m")}
+}
+
+// owner is who owns the directory in these tests, where that can be anybody.
+const owner = 65534
+
+// hostileDir returns a state directory that belongs to somebody else, and a
+// directory beside it that does not.
+func hostileDir(t *testing.T) (dir, outside string) {
+	t.Helper()
+	base := fastDir(t)
+	dir, outside = filepath.Join(base, "state"), filepath.Join(base, "outside")
+	check(t, os.Mkdir(dir, 0o755))
+	check(t, os.Mkdir(outside, 0o755))
+	put(t, filepath.Join(outside, "victim"), `{"state":"ready","status":"failed","seq":7}`)
+	check(t, os.Chmod(filepath.Join(outside, "victim"), 0o640))
+	if os.Geteuid() == 0 {
+		check(t, os.Chown(dir, owner, owner))
+	}
+	return dir, outside
+}
+
+// plant puts an object where name belongs, as its owner would.
+func plant(t *testing.T, object planted, dir, name, outside string) (path string) {
+	t.Helper()
+	if object.root {
+		needRoot(t)
+	}
+	path = filepath.Join(dir, name)
+	check(t, os.RemoveAll(path))
+	check(t, object.make(path, outside))
+	if os.Geteuid() == 0 && object.name != "hard link" {
+		check(t, os.Lchown(path, owner, owner))
+	}
+	return path
+}
+
+// seen describes everything in a directory: names, modes, owners, contents.
+func seen(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	entries, err := os.ReadDir(dir)
+	check(t, err)
+	for _, e := range entries {
+		var st unix.Stat_t
+		check(t, unix.Lstat(filepath.Join(dir, e.Name()), &st))
+		fmt.Fprintln(&b, e.Name(), st.Ino, st.Mode, st.Uid, st.Gid, st.Size, st.Mtim, get(t, filepath.Join(dir, e.Name())))
+	}
+	return b.String()
+}
+
+// TestNothingOutsideIsTouched: whatever the owner of the directory plants in
+// the place of an artifact, the writer, root where that can be, reaches nothing
+// through it, does not wait, and either refuses it by name or takes its place.
+func TestNothingOutsideIsTouched(t *testing.T) {
+	for _, j := range jobs {
+		for _, name := range j.names {
+			for _, object := range plantedObjects {
+				t.Run(j.name+"/"+name+"/"+object.name, func(t *testing.T) {
+					dir, outside := hostileDir(t)
+					d := In(dir)
+					d.Rejects.MaxBytes = 1 << 20
+					if j.before != nil {
+						j.before(t, d)
+					}
+					path := plant(t, object, dir, name, outside)
+					before := seen(t, outside)
+					var err error
+					within(t, time.Minute, func() { err = j.do(d) })
+					if after := seen(t, outside); after != before {
+						t.Errorf("outside was touched:\n%sbefore\n%s", after, before)
+					}
+					j.judge(t, object, path, err)
+				})
+			}
+		}
+	}
+}
+
+// judge checks what became of the object.
+func (j *job) judge(t *testing.T, object planted, path string, err error) {
+	t.Helper()
+	info, statErr := os.Lstat(path)
+	directory := strings.HasSuffix(object.name, "directory")
+	readable := j.name == "append" && filepath.Base(path) == "events.jsonl.1" && object.name == "hard link"
+	switch {
+	case j.name == "sweep" || readable:
+		check(t, err)
+	case j.replaces && !directory:
+		if err != nil || statErr != nil || !info.Mode().IsRegular() {
+			t.Errorf("%v, %v: %v", info, statErr, err)
+		}
+	case err == nil || !strings.Contains(err.Error(), filepath.Dir(path)):
+		t.Errorf("%v, expected an error that names it", err)
+	case statErr != nil || info.Mode().IsRegular() != (object.name == "hard link"):
+		t.Errorf("the object is gone: %v, %v", info, statErr)
+	}
+}
+
+// TestPlantedObjectsAreNotRead: what a planted object says is no artifact, but
+// for a hard link, which is a file like another.
+func TestPlantedObjectsAreNotRead(t *testing.T) {
+	for _, object := range plantedObjects {
+		t.Run(object.name, func(t *testing.T) {
+			dir, outside := hostileDir(t)
+			d := In(dir)
+			plant(t, object, dir, StatusName, outside)
+			plant(t, object, dir, ResultName, outside)
+			within(t, time.Minute, func() {
+				_, statusErr := d.Status.Read()
+				_, resultErr := d.Result.Read()
+				keepErr := d.Result.Keep()
+				if readable := object.name == "hard link"; readable != (statusErr == nil) ||
+					readable != (resultErr == nil) || readable != (keepErr == nil) {
+					t.Errorf("%v, %v, %v", statusErr, resultErr, keepErr)
+				}
+			})
+		})
+	}
+}
+
+// TestPlantedObjectGoneIsForgotten: once it is removed, all is well again.
+func TestPlantedObjectGoneIsForgotten(t *testing.T) {
+	for _, name := range []string{"events.jsonl", "events.jsonl.seq"} {
+		for _, object := range plantedObjects {
+			dir, outside := hostileDir(t)
+			l := logIn(dir)
+			if object.root && os.Geteuid() != 0 {
+				continue // TestNothingOutsideIsTouched says so
+			}
+			path := plant(t, object, dir, name, outside)
+			b := batchOf("m")
+			if err := tryAppend(l, b); err == nil {
+				t.Errorf("%s as %s is taken", object.name, name)
+			}
+			check(t, os.RemoveAll(path))
+			check(t, tryAppend(l, b))
+			if b.Seq(0) != 1 || get(t, l.Path) != testLine(1, "m") {
+				t.Errorf("%s as %s: seq %d:\n%s", object.name, name, b.Seq(0), get(t, l.Path))
+			}
+		}
+	}
+}

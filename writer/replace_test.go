@@ -1,0 +1,278 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// numbered is a status whose fields all tell the same number, in a text whose
+// length depends on it, so that a mixture of two shows.
+func numbered(n int) *Status {
+	return &Status{State: Ready, Time: testTime, BootID: fmt.Sprint("boot ", n), Seq: uint64(n),
+		Message: quoted(fmt.Sprint("status ", n)), Details: quoted(strings.Repeat(fmt.Sprint(n, " "), n%700))}
+}
+
+func statusIn(dir string) *StatusFile {
+	return &StatusFile{Path: filepath.Join(dir, StatusName)}
+}
+
+// TestReadersAlwaysSeeAWholeStatus: while two processes replace it 2,000 times,
+// a reader always finds one, and finds it whole.
+func TestReadersAlwaysSeeAWholeStatus(t *testing.T) {
+	dir := fastDir(t)
+	f := statusIn(dir)
+	check(t, f.Replace(numbered(1)))
+	stop := startChild(t, child("replace", f.Path, "2", "2000"))
+	var readers sync.WaitGroup
+	over := make(chan struct{})
+	for range 2 {
+		readers.Go(func() {
+			for seen := 0; ; seen++ {
+				select {
+				case <-over:
+					if seen == 0 {
+						t.Error("nothing was read")
+					}
+					return
+				default:
+				}
+				if err := readNumbered(f.Path); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for n := 3; n <= 2000; n += 2 {
+		check(t, f.Replace(numbered(n)))
+	}
+	check(t, stop())
+	close(over)
+	readers.Wait()
+	wantNames(t, dir, StatusName)
+}
+
+// readNumbered reads the status as the host does, and checks that it is one of
+// those that were written.
+func readNumbered(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	fields, ok := parse(text)
+	if n := int(fields.Get("seq").Int()); !ok || string(numbered(n).Append(nil)) != string(text) {
+		return fmt.Errorf("not whole: %.200q", text)
+	}
+	return nil
+}
+
+// childReplace replaces the status by those from one number to another, two by
+// two.
+func childReplace(args []string) error {
+	first, err := strconv.Atoi(args[1])
+	last, err2 := strconv.Atoi(args[2])
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	f := StatusFile{Path: args[0]}
+	for n := first; n <= last; n += 2 {
+		if err := f.Replace(numbered(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestLeftTemporariesAreRemoved: those that nobody locks and that are ours, and
+// nothing else.
+func TestLeftTemporariesAreRemoved(t *testing.T) {
+	dir := fastDir(t)
+	stay := []string{
+		".status.json", ".status.json1", ".status.json99999999999999", // 14 digits
+		".status.json12345678901234567890", ".status.json1234567890123456x", ".status.json-123456789012345",
+		".status.json.123456789012345", "status.json123456789012345", ".result.json123456789012345",
+		".status.json.tmp", ".Status.json123456789012345", "..status.json123456789012345",
+	}
+	for _, name := range append(stay, ".status.json123456789012345", ".status.json9223372036854775807") {
+		put(t, filepath.Join(dir, name), "left")
+	}
+	const live, linked = ".status.json222222222222222", ".status.json333333333333333"
+	release := holdHere(t, filepath.Join(dir, live))
+	put(t, filepath.Join(dir, "foreign"), "foreign")
+	check(t, os.Symlink("foreign", filepath.Join(dir, linked)))
+	check(t, os.Mkdir(filepath.Join(dir, ".status.json444444444444444"), 0o755))
+	stay = append(stay, "foreign", linked, ".status.json444444444444444")
+
+	first := statusIn(dir)
+	check(t, first.Replace(numbered(1)))
+	wantSet(t, dir, append(stay, live, StatusName)...)
+	release()
+	check(t, first.Replace(numbered(2))) // it has looked already
+	wantSet(t, dir, append(stay, live, StatusName)...)
+	check(t, statusIn(dir).Replace(numbered(3)))
+	wantSet(t, dir, append(stay, StatusName)...)
+}
+
+// TestLeftTemporariesOfThePreviousResultAreRemoved: it is hardly ever written,
+// so the writer of the result looks for them.
+func TestLeftTemporariesOfThePreviousResultAreRemoved(t *testing.T) {
+	dir := fastDir(t)
+	for _, name := range []string{".result.json", ".result.json.prev", ".status.json.prev"} {
+		put(t, filepath.Join(dir, name+"123456789012345"), "left")
+	}
+	f := &ResultFile{Path: filepath.Join(dir, ResultName)}
+	check(t, f.Replace(testResult()))
+	wantSet(t, dir, ResultName, ".status.json.prev123456789012345")
+	check(t, statusIn(dir).Replace(numbered(1)))
+	wantSet(t, dir, ResultName, StatusName, ".status.json.prev123456789012345")
+}
+
+// wantSet checks which names stand in dir.
+func wantSet(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	check(t, err)
+	left := map[string]bool{}
+	for _, name := range want {
+		left[name] = true
+	}
+	for _, e := range entries {
+		if !left[e.Name()] {
+			t.Errorf("%s stands there", e.Name())
+		}
+		delete(left, e.Name())
+	}
+	for name := range left {
+		t.Errorf("%s is gone", name)
+	}
+}
+
+// TestSweepingNeverHarmsAWriter: a temporary looks dead for the moment before
+// it is locked. The writer that loses it makes another. Each sweep takes one at
+// the most, and a writer that others give no rest at all may fail: so there are
+// fewer sweeps beside each replace than it has tries.
+func TestSweepingNeverHarmsAWriter(t *testing.T) {
+	dir := fastDir(t)
+	f, sweeper := statusIn(dir), statusIn(dir)
+	check(t, sweeper.whole.open(sweeper.Path))
+	begin, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for range begin {
+			for range maxSwept / 2 {
+				sweeper.whole.sweep()
+			}
+			done <- struct{}{}
+		}
+	}()
+	for n := range 4000 {
+		begin <- struct{}{}
+		err := f.Replace(numbered(n))
+		<-done
+		if err != nil {
+			t.Errorf("replace %d: %v", n, err)
+			break
+		}
+	}
+	close(begin)
+	<-done
+	wantNames(t, dir, StatusName)
+}
+
+// TestManyFirstWritersReplaceAtOnce: each sweeps before it writes.
+func TestManyFirstWritersReplaceAtOnce(t *testing.T) {
+	dir := fastDir(t)
+	var writers sync.WaitGroup
+	for w := range 16 {
+		writers.Go(func() {
+			for n := range 50 {
+				f := statusIn(dir)
+				if err := f.Replace(numbered(1000*w + n)); err != nil {
+					t.Errorf("writer %d: %v", w, err)
+				}
+				f.whole.close()
+			}
+		})
+	}
+	writers.Wait()
+	check(t, readNumbered(filepath.Join(dir, StatusName)))
+	wantNames(t, dir, StatusName)
+}
+
+// TestPreviousResultIsKept: Keep copies and SetAside moves; without a result
+// both do nothing, and neither touches the result of the run before.
+func TestPreviousResultIsKept(t *testing.T) {
+	result := func(seq uint64) *Result {
+		return &Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m"), Seq: seq}
+	}
+	text := func(seq uint64) string { return string(result(seq).Append(nil)) }
+	dir := fastDir(t)
+	f := &ResultFile{Path: filepath.Join(dir, ResultName)}
+	check(t, errors.Join(f.Keep(), f.SetAside()))
+	wantNames(t, dir)
+	check(t, f.Replace(result(1)))
+	check(t, f.Keep())
+	if get(t, f.Path) != text(1) || get(t, f.Path+".prev") != text(1) {
+		t.Error("not kept")
+	}
+	check(t, f.Replace(result(2)))
+	check(t, f.SetAside())
+	if get(t, f.Path+".prev") != text(2) {
+		t.Error("not set aside")
+	}
+	check(t, errors.Join(f.Keep(), f.SetAside()))
+	wantNames(t, dir, ResultName+".prev")
+	if get(t, f.Path+".prev") != text(2) {
+		t.Error("the result before was touched")
+	}
+}
+
+// TestReplaceFollowsTheDirectory: a directory that was moved away and made anew
+// gets the next status, not the one that is still open.
+func TestReplaceFollowsTheDirectory(t *testing.T) {
+	dir := filepath.Join(fastDir(t), "a", "state")
+	f := statusIn(dir)
+	check(t, f.Replace(numbered(1)))
+	check(t, os.Rename(dir, dir+".away"))
+	check(t, f.Replace(numbered(2)))
+	check(t, readNumbered(f.Path))
+	if got := get(t, filepath.Join(dir+".away", StatusName)); got != string(numbered(1).Append(nil)) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestReplaceFailsCleanlyInAReadOnlyFileSystem covers the error that no user's
+// rights give.
+func TestReplaceFailsCleanlyInAReadOnlyFileSystem(t *testing.T) {
+	needRoot(t)
+	needTool(t, "unshare")
+	if !alone(t, "unshare", "--mount", "--propagation", "private") {
+		return
+	}
+	dir := fastDir(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k,mode=0755"); err != nil {
+		missing(t, "the right to mount: "+err.Error())
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	d := In(dir)
+	check(t, d.Status.Replace(numbered(1)))
+	appendTo(t, &d.Events, "event 1")
+	d.Events.close() // a file open for writing keeps a file system writable
+	check(t, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	wantCause(t, d.Status.Replace(numbered(2)), d.Status.Path, unix.EROFS)
+	wantCause(t, tryAppend(&d.Events, batchOf("event 2")), d.Events.Path, unix.EROFS)
+	check(t, unix.Mount("", dir, "", unix.MS_REMOUNT, ""))
+	check(t, readNumbered(d.Status.Path))
+	if seq := appendTo(t, &d.Events, "event 2"); seq != 2 || get(t, d.Events.Path) != testLines(1, 2) {
+		t.Errorf("seq %d:\n%s", seq, get(t, d.Events.Path))
+	}
+}

@@ -1,0 +1,296 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// absent is the content of a file that is not there.
+const absent = "\x00absent"
+
+func putUnlessAbsent(t testing.TB, path, text string) {
+	t.Helper()
+	if text != absent {
+		put(t, path, text)
+	}
+}
+
+// TestNextSeq is the table of where seq comes from: the log, else the one
+// before it, else the seq file.
+func TestNextSeq(t *testing.T) {
+	old := `{"kind":"ready"}` + "\n" // of a writer older than seq
+	for _, c := range []struct {
+		name          string
+		log, old, seq string
+		next          uint64
+	}{
+		{"nothing", absent, absent, absent, 1},
+		{"empty files", "", "", "", 1},
+		{"seq file only", absent, absent, "41\n", 42},
+		{"seq file only, log empty", "", absent, "41\n", 42},
+		{"seq file only, both empty", "", "", "41\n", 42},
+		{"seq without newline", absent, absent, "41", 42},
+		{"seq with spaces", absent, absent, " 41 \r\n\n", 42},
+		{"seq garbage", absent, absent, "garbage\n", 1},
+		{"seq negative", absent, absent, "-1\n", 1},
+		{"seq signed", absent, absent, "+41\n", 1},
+		{"seq fraction", absent, absent, "41.0\n", 1},
+		{"seq NULs", absent, absent, "\x00\x00\x00", 1},
+		{"seq two numbers", absent, absent, "41\n42\n", 1},
+		{"seq beyond int64", absent, absent, "9223372036854775808\n", 1},
+		{"seq max int64", absent, absent, "9223372036854775807\n", 1 << 63},
+		{"seq max uint64", absent, absent, "18446744073709551615\n", 1},
+		{"seq beyond uint64", absent, absent, "18446744073709551616\n", 1},
+		{"seq long", absent, absent, strings.Repeat("1", 100) + "\n", 1},
+		{"seq newlines, then number", absent, absent, strings.Repeat("\n", 40) + "41\n", 1},
+		{"log, no seq file", testLines(1, 3), absent, absent, 4},
+		{"log, seq empty", testLines(1, 3), absent, "", 4},
+		{"log, seq equal", testLines(1, 3), absent, "3\n", 4},
+		{"log, seq low", testLines(5, 12), absent, "2\n", 13},
+		{"log, seq high", testLines(1, 3), absent, "90\n", 4},
+		{"log, seq garbage", testLines(1, 3), absent, "\xff\xff", 4},
+		{"log, seq max uint64", testLines(1, 3), absent, "18446744073709551615\n", 4},
+		{"log starts higher", testLines(100, 101), absent, "101\n", 102},
+		{"log beyond double", testLine(1<<53+1, "m"), absent, absent, 1<<53 + 2},
+		{"log beyond int64", testLine(1<<63+5, "m"), absent, absent, 1<<63 + 6},
+		{"old log", absent, testLines(1, 3), "90\n", 4},
+		{"old log, log empty", "", testLines(1, 3), "90\n", 4},
+		{"old log, log has more", testLines(4, 5), testLines(1, 3), "5\n", 6},
+		{"old log torn", absent, testLines(1, 3) + "torn", "90\n", 4},
+		{"old log without last newline", absent, strings.TrimSuffix(testLines(1, 3), "\n"), "90\n", 4},
+		{"old log without seqs", absent, old + old, "41\n", 42},
+		{"log without seqs", old + old, absent, "41\n", 42},
+		{"log without seqs, old log", old, testLines(1, 3), "41\n", 4},
+		{"seqs, then none", testLines(1, 3) + old + "garbage\n\n[]\n" + `{"seq":1.5}` + "\n", absent, "41\n", 4},
+		{"long lines before it", testLines(1, 3) + strings.Repeat("x", 2*chunk) + "\n", absent, "41\n", 4},
+		{"seq across chunks", testLines(1, 3) + strings.Repeat("x", chunk-40) + "\n", absent, "41\n", 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := logIn(fastDir(t))
+			putUnlessAbsent(t, l.Path, c.log)
+			putUnlessAbsent(t, l.Path+".1", c.old)
+			putUnlessAbsent(t, l.Path+".seq", c.seq)
+			b := batchOf("one", "two", "three")
+			check(t, tryAppend(l, b))
+			for i := range uint64(3) {
+				if got := b.Seq(int(i)); got != c.next+i {
+					t.Errorf("event %d: seq %d, expected %d", i, got, c.next+i)
+				}
+			}
+			if got, want := get(t, l.Path+".seq"), fmt.Sprintln(c.next+2); got != want {
+				t.Errorf("the seq file says %.40q, expected %q", got, want)
+			}
+			log := strings.TrimPrefix(c.log, absent)
+			want := log + testLine(c.next, "one") + testLine(c.next+1, "two") + testLine(c.next+2, "three")
+			if got := get(t, l.Path); got != want {
+				t.Errorf("the log:\n%.2000s", got)
+			}
+			if old := strings.TrimPrefix(c.old, absent); get(t, l.Path+".1") != old {
+				t.Errorf("the old log was changed")
+			}
+			other := logIn(filepath.Dir(l.Path))
+			if got := appendTo(t, other, "four"); got != c.next+3 {
+				t.Errorf("another writer gives seq %d, expected %d", got, c.next+3)
+			}
+			if got := appendTo(t, l, "five"); got != c.next+4 {
+				t.Errorf("then seq %d, expected %d", got, c.next+4)
+			}
+		})
+	}
+}
+
+// TestHugeSeqFileHeals: a seq file of a gigabyte is neither read nor kept.
+func TestHugeSeqFileHeals(t *testing.T) {
+	l := logIn(fastDir(t))
+	put(t, l.Path+".seq", "5\n")
+	check(t, os.Truncate(l.Path+".seq", 1<<30))
+	put(t, l.Path, testLines(1, 3))
+	if seq := appendTo(t, l, "after"); seq != 4 {
+		t.Errorf("seq %d", seq)
+	}
+	if info, err := os.Stat(l.Path + ".seq"); err != nil || info.Size() != 2 {
+		t.Fatalf("%v, %v", info.Size(), err)
+	}
+	if got := get(t, l.Path+".seq"); got != "4\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestLastSeqIsTheEnd: seq never wraps around.
+func TestLastSeqIsTheEnd(t *testing.T) {
+	l := logIn(fastDir(t))
+	text := testLine(math.MaxUint64-1, "m")
+	put(t, l.Path, text)
+	if err := tryAppend(l, batchOf("one", "two")); !errors.Is(err, errSpent) || !strings.Contains(err.Error(), l.Path) {
+		t.Errorf("%v", err)
+	}
+	if got := get(t, l.Path); got != text {
+		t.Errorf("the log:\n%s", got)
+	}
+	if seq := appendTo(t, l, "one"); seq != math.MaxUint64 {
+		t.Errorf("seq %d", seq)
+	}
+	if err := tryAppend(l, batchOf("two")); !errors.Is(err, errSpent) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestRotationGoesOn: seq goes on in the new log, no event is lost between the
+// two, and no log grows beyond the limit.
+func TestRotationGoesOn(t *testing.T) {
+	l := logIn(fastDir(t))
+	l.MaxBytes = 600
+	all, before := "", ""
+	for seq := uint64(1); seq <= 50; seq++ {
+		message := fmt.Sprint("event ", seq)
+		if got := appendTo(t, l, message); got != seq {
+			t.Fatalf("seq %d, expected %d", got, seq)
+		}
+		text, old := get(t, l.Path), get(t, l.Path+".1")
+		if int64(len(text)) > l.MaxBytes || int64(len(old)) > l.MaxBytes {
+			t.Fatalf("%d and %d bytes", len(text), len(old))
+		}
+		if old != before {
+			all, before = all+old, old
+		}
+		if all+text != testLines(1, seq) {
+			t.Fatalf("events are missing:\n%s%s", all, text)
+		}
+	}
+	if all == "" {
+		t.Fatal("never rotated")
+	}
+}
+
+// TestBatchBeyondTheLimitIsWritten: it goes into a log of its own.
+func TestBatchBeyondTheLimitIsWritten(t *testing.T) {
+	l := logIn(fastDir(t))
+	l.MaxBytes = 300
+	put(t, l.Path, testLines(1, 1))
+	b := new(Batch)
+	for seq := uint64(2); seq <= 9; seq++ {
+		b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq))})
+	}
+	check(t, tryAppend(l, b))
+	if get(t, l.Path) != testLines(2, 9) || get(t, l.Path+".1") != testLines(1, 1) {
+		t.Errorf("%s", get(t, l.Path))
+	}
+}
+
+// TestRotationSurvivesACrash: between the two calls of a rotation the log is
+// missing, then it is empty, and in both seq goes on, whatever the hint says.
+func TestRotationSurvivesACrash(t *testing.T) {
+	for _, hint := range []string{absent, "", "2\n", "3\n", "9\n"} {
+		for _, log := range []string{absent, ""} {
+			l := logIn(fastDir(t))
+			l.MaxBytes = 600
+			putUnlessAbsent(t, l.Path, log)
+			put(t, l.Path+".1", testLines(1, 3))
+			putUnlessAbsent(t, l.Path+".seq", hint)
+			if seq := appendTo(t, l, "after"); seq != 4 {
+				t.Errorf("log %q, hint %q: seq %d", log, hint, seq)
+			}
+		}
+	}
+}
+
+// TestRotationByAnotherWriterIsNoticed: an EventLog that has the log open goes
+// on in the new one.
+func TestRotationByAnotherWriterIsNoticed(t *testing.T) {
+	dir := fastDir(t)
+	l, other := logIn(dir), logIn(dir)
+	other.MaxBytes = 1
+	appendTo(t, l, "event 1")
+	if seq := appendTo(t, other, "event 2"); seq != 2 {
+		t.Fatalf("seq %d", seq)
+	}
+	if seq := appendTo(t, l, "event 3"); seq != 3 {
+		t.Fatalf("seq %d", seq)
+	}
+	if get(t, l.Path+".1") != testLines(1, 1) || get(t, l.Path) != testLines(2, 3) {
+		t.Errorf("%s", get(t, l.Path))
+	}
+}
+
+// TestLogThatIsTakenAwayIsBegunAnew: removed, replaced or emptied under an
+// EventLog that has it open.
+func TestLogThatIsTakenAwayIsBegunAnew(t *testing.T) {
+	for name, take := range map[string]func(path string) error{
+		"removed":   os.Remove,
+		"moved":     func(path string) error { return os.Rename(path, path+".away") },
+		"emptied":   func(path string) error { return os.Truncate(path, 0) },
+		"directory": func(path string) error { return os.Rename(filepath.Dir(path), filepath.Dir(path)+".away") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := logIn(filepath.Join(fastDir(t), "state"))
+			appendTo(t, l, "one", "two")
+			check(t, take(l.Path))
+			first := uint64(3) // the seq file knows
+			if name == "directory" {
+				first = 1
+			}
+			if seq := appendTo(t, l, "three"); seq != first {
+				t.Errorf("seq %d, expected %d", seq, first)
+			}
+			if got := get(t, l.Path); got != testLine(first, "three") {
+				t.Errorf("the log:\n%s", got)
+			}
+		})
+	}
+}
+
+// TestAppendWithoutLockIsAnError: nothing is written by a caller's mistake.
+func TestAppendWithoutLockIsAnError(t *testing.T) {
+	l := logIn(fastDir(t))
+	if err := l.Append(batchOf("m")); !errors.Is(err, errNotLocked) {
+		t.Errorf("%v", err)
+	}
+	unlock, err := l.Lock()
+	check(t, err)
+	unlock()
+	if err := l.Append(batchOf("m")); !errors.Is(err, errNotLocked) {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Lstat(l.Path); !os.IsNotExist(err) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestModesAreFixedWhateverTheUmask: readers on the host and in the guest read
+// the artifacts, and nobody but the owner may hold the lock.
+func TestModesAreFixedWhateverTheUmask(t *testing.T) {
+	for _, umask := range []int{0, 0o022, 0o077, 0o777} {
+		dir := fastDir(t)
+		d := In(dir)
+		d.Rejects.MaxBytes = 1 << 20
+		put(t, filepath.Join(dir, EventsName), "torn")
+		check(t, os.Chmod(filepath.Join(dir, EventsName), 0o600)) // an old one
+		before := unix.Umask(umask)
+		err := errors.Join(tryAppend(&d.Events, batchOf("m")), d.Rejects.Append([]byte("{}\n")),
+			d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("m")}),
+			d.Result.Replace(&Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m")}), d.Result.Keep())
+		unix.Umask(before)
+		check(t, err)
+		names, err := os.ReadDir(dir)
+		check(t, err)
+		if len(names) != 7 {
+			t.Errorf("%v", names)
+		}
+		for _, name := range names {
+			want := os.FileMode(0o644)
+			if name.Name() == EventsName+".seq" {
+				want = 0o600
+			}
+			if info, err := name.Info(); err != nil || info.Mode() != want {
+				t.Errorf("umask %o: %s is %v, expected %v, %v", umask, name.Name(), info.Mode(), want, err)
+			}
+		}
+	}
+}
