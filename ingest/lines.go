@@ -74,7 +74,7 @@ func (l *lines) next() (line, bool) {
 
 // rest returns what stands behind the last newline when the input has ended.
 func (l *lines) rest() (line, bool) {
-	if l.start == l.end && !l.skipped.long {
+	if l.start == l.end { // of a line over max the last byte is kept
 		return line{}, false
 	}
 	ln := l.take(l.end, 0)

@@ -100,8 +100,8 @@ func (b *Batch) number(dst []byte, skip int, seq uint64) []byte {
 const seqMode = 0o600
 
 // Lock takes the log's lock. If it is not free within Wait, it returns a
-// *LockError; the next call takes the wait up where this one left it. The caller calls unlock when it is done with
-// all that is to be committed together.
+// *LockError; the next call takes the wait up where this one left it. The
+// caller calls unlock when it is done with all that is to be committed together.
 func (l *EventLog) Lock() (unlock func(), err error) {
 	path := l.SeqPath
 	if path == "" {
@@ -285,6 +285,11 @@ func (l *EventLog) writeSeq(seq uint64) error {
 	if err != nil {
 		return err
 	}
+	if st.Size == 0 { // then a seq file that says something has a durable name
+		if err := l.seq.sync(); err != nil {
+			return err
+		}
+	}
 	var buf [maxSeqFile]byte
 	text := append(strconv.AppendUint(buf[:0], seq, 10), '\n')
 	if st.Size > 0 && (st.Size != int64(len(text)) || bytes.Compare(old, text) > 0) {
@@ -295,7 +300,9 @@ func (l *EventLog) writeSeq(seq uint64) error {
 	if err := l.seq.file.writeAt(text, 0); err != nil {
 		return err
 	}
-	return l.syncSeq(st.Size == 0)
+	err = l.seq.file.sync()
+	l.seq.spent = err != nil // a descriptor is of no use after a failed sync
+	return err
 }
 
 // raiseSeq makes every digit of the seq file a nine, adds nines or cuts off
@@ -308,18 +315,6 @@ func (l *EventLog) raiseSeq(old []byte, size int) error {
 		return err
 	}
 	return l.seq.file.truncate(int64(size - 1))
-}
-
-// syncSeq makes the seq file durable, and its name where it is new.
-func (l *EventLog) syncSeq(made bool) error {
-	if err := l.seq.file.sync(); err != nil {
-		l.seq.spent = true
-		return err
-	}
-	if made {
-		return l.seq.sync()
-	}
-	return nil
 }
 
 // isEvent reports whether line is an event that lacks only its newline: whole

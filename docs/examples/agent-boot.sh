@@ -57,13 +57,10 @@ report() {
 }
 
 # start_service COMMAND [ARG...] starts it without the pipe, which would keep
-# the stream open for as long as the service or a child of it lives, and with
-# the signals that bash ignores in what stands before an &.
+# the stream open for as long as the service or a child of it lives. A plain
+# "$@" & would start it with SIGINT and SIGQUIT ignored; exec gives them back.
 start_service() {
-  (
-    trap - INT QUIT
-    exec "$@"
-  ) 3>&- &
+  (exec "$@") 3>&- &
   service=$!
   if [[ -n $stopping ]]; then stop_service; fi # the signal found no service yet
 }
