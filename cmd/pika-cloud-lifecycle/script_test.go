@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,6 +63,13 @@ func testMoment(text string) ingest.Moment {
 
 func TestScripts(t *testing.T) {
 	need(t, "bash")
+	schemas := compileSchemas(t)
+	held := new(atomic.Int64)
+	t.Cleanup(func() {
+		if held.Load() == 0 && flag.Lookup("test.run").Value.String() == "" {
+			t.Error("no script left an artifact")
+		}
+	})
 	testscript.Run(t, testscript.Params{
 		Dir:                 "../../testdata/script", // none there is an error
 		UpdateScripts:       *update,
@@ -72,7 +80,14 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TEST_BOOT_ID", testBoot)
 			env.Setenv("GORACE", noRaceSleep)
 			env.Setenv("PIKA_LIFECYCLE_DIR", filepath.Join(env.WorkDir, "run"))
-			return nil
+			before, err := readArtifacts(env.WorkDir)
+			env.Defer(func() {
+				n, err := schemas.hold(env.WorkDir, before)
+				if held.Add(int64(n)); err != nil {
+					env.T().Fatal(err)
+				}
+			})
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "holds": holds, "mode": mode, "values": values,
