@@ -58,7 +58,7 @@ func (l *seqLock) lock(path string, wait time.Duration) error {
 		if err := l.openSeq(path); err != nil {
 			return err
 		}
-		if err := l.acquire(wait - time.Since(start)); err != nil {
+		if err := l.acquire(start, wait); err != nil {
 			return err
 		}
 		if l.stands() {
@@ -119,19 +119,19 @@ func (l *seqLock) drop() {
 	}(l.abandoned)
 }
 
-// acquire waits for the lock on the open seq file.
-func (l *seqLock) acquire(wait time.Duration) error {
+// acquire waits for the lock on the open seq file, until wait after start.
+func (l *seqLock) acquire(start time.Time, wait time.Duration) error {
 	if l.waiting == nil {
 		err := retry(func() error { return unix.Flock(l.file.fd, unix.LOCK_EX|unix.LOCK_NB) })
 		if err != unix.EWOULDBLOCK {
 			return pathError("lock", l.path, err)
 		}
 		if len(l.abandoned) == maxAbandoned {
-			return l.held(0)
+			return l.held(wait)
 		}
 		l.wait()
 	}
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(wait - time.Since(start))
 	defer timer.Stop()
 	select {
 	case err := <-l.waiting:
