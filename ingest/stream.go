@@ -3,6 +3,7 @@ package ingest
 import (
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -110,13 +111,17 @@ type run struct {
 	ackBuf         []byte
 }
 
-// begin asks for a large pipe and finds out where the guest stands.
+// begin asks for a large pipe, finds out where the guest stands, and says who
+// else may write there.
 func (r *run) begin() {
 	// Best effort: it is refused for what is no pipe.
 	_, _ = unix.FcntlInt(uintptr(r.In), unix.F_SETPIPE_SZ, readSize)
 	status, err := r.Dir.Status.Read()
 	if err == nil && r.BootID != "" && status.BootID == r.BootID {
 		r.state = status.State
+	}
+	if who := r.Dir.Exposed(); who != "" {
+		r.say("%s may write to %s, and so delete or forge what stands there", who, filepath.Dir(r.Dir.Status.Path))
 	}
 }
 

@@ -1,6 +1,12 @@
 package writer
 
-import "path/filepath"
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
 
 // A Dir is the artifacts of one state directory.
 type Dir struct {
@@ -26,6 +32,26 @@ func In(path string) *Dir {
 	d.Result.Path = filepath.Join(path, ResultName)
 	d.Status.Path = filepath.Join(path, StatusName)
 	return d
+}
+
+// Exposed says who besides this process's user and root may write to the state
+// directory, "" for nobody: such a one can delete or forge whatever stands there.
+// It must have been opened by a read or a write.
+func (d *Dir) Exposed() string {
+	p := &d.Status.whole.place
+	var st unix.Stat_t
+	if p.dir == nil || unix.Fstat(p.fd(), &st) != nil {
+		return ""
+	}
+	switch {
+	case st.Mode&0o002 != 0:
+		return "everybody"
+	case st.Mode&0o020 != 0:
+		return fmt.Sprintf("group %d", st.Gid)
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Sprintf("user %d", st.Uid)
+	}
+	return ""
 }
 
 // Close closes all that the artifacts hold open, a lock that is held or waited
