@@ -250,13 +250,15 @@ func seqOf(line []byte) (uint64, bool) {
 // maxSeqFile is more than the longest seq and its newline take.
 const maxSeqFile = 32
 
-// readSeq returns what the seq file says; 0 if it is empty or garbage.
+// readSeq returns what the seq file says; 0 if it is empty or garbage. NULs are
+// what a power loss leaves of a file that grew: its size was durable before its
+// last byte was.
 func (l *EventLog) readSeq() (uint64, error) {
 	text, err := l.seqText()
 	if err != nil {
 		return 0, err
 	}
-	seq, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 64)
+	seq, err := strconv.ParseUint(string(bytes.Trim(text, "\x00 \t\r\n")), 10, 64)
 	if err != nil || seq > math.MaxInt64 {
 		return 0, nil
 	}
@@ -300,19 +302,31 @@ func (l *EventLog) writeSeq(seq uint64) error {
 	if err := l.seq.file.writeAt(text, 0); err != nil {
 		return err
 	}
-	err = l.seq.file.sync()
-	l.seq.spent = err != nil // a descriptor is of no use after a failed sync
+	return l.syncSeq()
+}
+
+// syncSeq makes the content of the seq file durable. Its descriptor is of no
+// use after a failed sync.
+func (l *EventLog) syncSeq() error {
+	err := l.seq.file.sync()
+	l.seq.spent = err != nil
 	return err
 }
 
 // raiseSeq makes every digit of the seq file a nine, adds nines or cuts off
 // digits until it has as many as a text of size bytes, and so leaves a number
-// that the text makes lower byte by byte, down to its own.
+// that the text makes lower byte by byte, down to its own. Digits are cut off
+// once the nines are durable: of 20 cut to one digit a power loss leaves 2.
 func (l *EventLog) raiseSeq(old []byte, size int) error {
 	digits := len(old) - len(bytes.TrimLeft(old, "0123456789"))
 	nines := append(bytes.Repeat([]byte{'9'}, max(digits, size-1)), '\n')
 	if err := l.seq.file.writeAt(nines, 0); err != nil {
 		return err
+	}
+	if digits > size-1 {
+		if err := l.syncSeq(); err != nil {
+			return err
+		}
 	}
 	return l.seq.file.truncate(int64(size - 1))
 }

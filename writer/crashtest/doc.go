@@ -46,8 +46,8 @@
 // # Running it
 //
 // go test takes a fixed share of the points, so that it takes seconds. With
-// CI=true all crash points are tried and a larger share of the others, with
-// CRASHTEST=full everything; each test says its share. Tracing must be
+// SWEEP=ci all crash points are tried and a larger share of the others, with
+// SWEEP=full everything; each test says its share. Tracing must be
 // allowed, which many containers do not; as root the attacked directory is
 // another user's and devices are planted.
 //

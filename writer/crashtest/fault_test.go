@@ -146,19 +146,18 @@ func thin(jobs []job, n int) []job {
 	return shuffled[:(len(jobs)+n-1)/n]
 }
 
-// share returns what part of a sweep is tried: one point in ci where CI is
-// set, one in home elsewhere and beside the race detector, which has nothing
-// to see here, and all where CRASHTEST is full.
+// share returns what part of a sweep is tried: one point in home, one in ci
+// where SWEEP is set, and all where it is full.
 func share(t *testing.T, ci, home int) int {
 	t.Helper()
 	n := home
 	switch {
-	case os.Getenv("CRASHTEST") == "full":
+	case os.Getenv("SWEEP") == "full":
 		n = 1
-	case os.Getenv("CI") != "" && !raceDetector:
+	case os.Getenv("SWEEP") != "":
 		n = ci
 	}
-	t.Logf("one point in %d is tried; CI=true and CRASHTEST=full try more", n)
+	t.Logf("one point in %d is tried; SWEEP=ci and SWEEP=full try more", n)
 	return n
 }
 

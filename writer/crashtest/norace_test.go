@@ -1,5 +1,0 @@
-//go:build !race && linux && amd64
-
-package crashtest
-
-const raceDetector = false

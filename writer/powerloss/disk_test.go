@@ -1,0 +1,208 @@
+//go:build linux && amd64
+
+package powerloss
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A fileSystem is one that guests have their state directory on, or a machine
+// that runs the program outside a guest.
+type fileSystem struct {
+	name    string
+	kind    string
+	size    int64
+	options string
+	mkfs    []string // the image is added
+}
+
+func fileSystems() []fileSystem {
+	ext4 := []string{"mkfs.ext4", "-q", "-F"}
+	return []fileSystem{
+		{"ext4-ordered", "ext4", 16 << 20, "data=ordered", ext4},
+		{"ext4-writeback", "ext4", 16 << 20, "data=writeback,commit=300", ext4},
+		{"xfs", "xfs", 320 << 20, "", []string{"mkfs.xfs", "-q"}}, // no smaller one can be made
+	}
+}
+
+// needDisks ends the test where no image can be mounted.
+func needDisks(t *testing.T) {
+	t.Helper()
+	if os.Getenv(inside) == "" {
+		missing(t, "a mount namespace (root)")
+	}
+	needTools(t, "losetup", "mkfs.ext4", "mkfs.xfs")
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		missing(t, "/dev/loop-control")
+	}
+}
+
+// A disk is an image on a loop device that can lose its power.
+type disk struct {
+	fileSystem
+	device string
+	held   *os.File // the device, which the kernel frees when nobody holds it
+	root   string   // where it is mounted
+}
+
+// newDisk makes an image and mounts it.
+func (fs fileSystem) newDisk(t *testing.T) *disk {
+	t.Helper()
+	dir, err := os.MkdirTemp(scratch, fs.name)
+	check(t, err)
+	d := &disk{fileSystem: fs, root: filepath.Join(dir, "root")}
+	image := filepath.Join(dir, "image")
+	check(t, os.Mkdir(d.root, 0o755))
+	check(t, os.WriteFile(image, nil, 0o600))
+	check(t, os.Truncate(image, fs.size))
+	run(t, append(fs.mkfs, image)...)
+	d.attach(t, image)
+	check(t, d.mount())
+	t.Cleanup(func() { d.remove(t, image) })
+	return d
+}
+
+// attach puts the image on a loop device. While the device is held open,
+// losetup -d only marks it to be freed with its last user, which works too if
+// this process is killed.
+func (d *disk) attach(t *testing.T, image string) {
+	t.Helper()
+	d.device = strings.TrimSpace(run(t, "losetup", "--find", "--show", image))
+	held, err := os.Open(d.device)
+	check(t, err)
+	d.held = held
+	run(t, "losetup", "--detach", d.device)
+}
+
+func (d *disk) remove(t *testing.T, image string) {
+	if err := d.unmount(); err != nil {
+		t.Error(err)
+	}
+	d.held.Close()
+	if err := os.Remove(image); err != nil {
+		t.Error(err)
+	}
+}
+
+func run(t *testing.T, argv ...string) string {
+	t.Helper()
+	text, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", argv, err, text)
+	}
+	return string(text)
+}
+
+func (d *disk) mount() error {
+	if err := unix.Mount(d.device, d.root, d.kind, 0, d.options); err != nil {
+		return fmt.Errorf("mount %s: %w", d.name, err)
+	}
+	return nil
+}
+
+// unmount waits for the last user: the threads of a process that was killed
+// may end after it was waited for. What the kernel still caches of the device
+// goes as well.
+func (d *disk) unmount() error {
+	err := unix.Unmount(d.root, 0)
+	for until := time.Now().Add(10 * time.Second); err == unix.EBUSY && time.Now().Before(until); {
+		time.Sleep(time.Millisecond)
+		err = unix.Unmount(d.root, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("umount %s: %w", d.name, err)
+	}
+	return unix.IoctlSetInt(int(d.held.Fd()), unix.BLKFLSBUF, 0)
+}
+
+// remount is the next boot: the file system replays its journal.
+func (d *disk) remount() error {
+	if err := d.unmount(); err != nil {
+		return err
+	}
+	return d.mount()
+}
+
+// The ioctl that cuts a file system off from its disk (xfs_io(8), shutdown),
+// which golang.org/x/sys does not name.
+const (
+	ioctlShutdown = 0x8004587d // FS_IOC_SHUTDOWN
+	noLogFlush    = 2
+)
+
+// A luck is what happens to reach the disk besides what was synced.
+type luck struct {
+	name   string
+	before func(d *disk, dir string) error // the power goes
+}
+
+func lucks() []luck {
+	return []luck{
+		{"nothing unsynced", func(*disk, string) error { return nil }},
+		{"the journal", (*disk).commitJournal},
+		{"the data", writeBack},
+	}
+}
+
+// lose takes the power away.
+func (d *disk) lose(with luck, dir string) error {
+	if err := with.before(d, dir); err != nil {
+		return err
+	}
+	root, err := os.Open(d.root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return unix.IoctlSetPointerInt(int(root.Fd()), ioctlShutdown, noLogFlush)
+}
+
+// commitJournal syncs a file of somebody else's, which commits every change of
+// names and sizes with it.
+func (d *disk) commitJournal(string) error {
+	f, err := os.OpenFile(filepath.Join(d.root, "neighbour"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString("x"); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// writeBack writes the data of all files, and no more than their data.
+func writeBack(_ *disk, dir string) error {
+	entries, _ := os.ReadDir(dir) // it may not have been made yet
+	for _, e := range entries {
+		f, err := os.Open(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return err
+		}
+		err = unix.SyncFileRange(int(f.Fd()), 0, 0,
+			unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle makes all of the disk durable.
+func (d *disk) settle() error {
+	root, err := os.Open(d.root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return unix.Syncfs(int(root.Fd()))
+}

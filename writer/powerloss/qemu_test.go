@@ -1,0 +1,253 @@
+//go:build linux && amd64
+
+package powerloss
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// guestModules are what the kernel needs to see the disk, in the order in which
+// they load.
+var guestModules = []string{"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"}
+
+// guestLines is how much a guest is given to write: more than it gets to.
+const guestLines = 3000
+
+// TestKilledMachineLosesNothing kills a whole machine under load, time after
+// time, and reads its disk at the next boot.
+func TestKilledMachineLosesNothing(t *testing.T) {
+	if os.Getenv("SWEEP") == "" {
+		t.Skip("machines are killed in sweeps only: set SWEEP=ci")
+	}
+	cycles, _ := strconv.Atoi(os.Getenv("PIKA_QEMU_CYCLES"))
+	kernel := os.Getenv("PIKA_QEMU_KERNEL")
+	if cycles == 0 || kernel == "" {
+		missing(t, "PIKA_QEMU_CYCLES, and PIKA_QEMU_KERNEL with what testdata/qemu/fetch-kernel fetched,")
+	}
+	needTools(t, "qemu-system-x86_64", "mkfs.ext4")
+	m := newMachine(t, program(t), kernel)
+	f, acks := m.cycles(t, cycles)
+	t.Logf("machines killed %d, lines acknowledged %d: %v", cycles, acks, f)
+	if !f.none() {
+		t.Errorf("%s", strings.Join(f.words, "\n"))
+	}
+	t.Run("a mutant is caught", func(t *testing.T) {
+		mutant := mutants()[1] // without the data fsync of the log
+		m := newMachine(t, mutant.build(t), kernel)
+		if f, _ := m.cycles(t, 1); f.kinds[lost] == 0 {
+			t.Errorf("nothing is lost %s", mutant.name)
+		}
+	})
+}
+
+// A machine is a guest with a disk.
+type machine struct{ kernel, initrd, disk string }
+
+// newMachine makes a disk, and an initramfs with the program.
+func newMachine(t *testing.T, program, kernel string) *machine {
+	t.Helper()
+	dir := t.TempDir()
+	found, err := filepath.Glob(filepath.Join(kernel, "boot", "vmlinuz-*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s has the kernels %q: %v", kernel, found, err)
+	}
+	m := &machine{found[0], filepath.Join(dir, "initrd"), filepath.Join(dir, "disk")}
+	check(t, os.WriteFile(m.disk, nil, 0o600))
+	check(t, os.Truncate(m.disk, 64<<20))
+	run(t, "mkfs.ext4", "-q", "-F", m.disk)
+	initial := filepath.Join(dir, "init")
+	check(t, goBuild(initial, "./writer/powerloss/testdata/qemu/init"))
+	var a archive
+	a.addFile(t, "init", initial)
+	a.addFile(t, "program", program)
+	for i, name := range guestModules {
+		a.addFile(t, fmt.Sprintf("modules/%d.ko", i), findModule(t, kernel, name))
+	}
+	input := ""
+	for _, l := range bursts(guestLines)[0] {
+		input += l.text + "\n"
+	}
+	a.add("input", 0o100644, []byte(input))
+	a.add("next", 0o100644, []byte(healLines))
+	a.add("TRAILER!!!", 0, nil)
+	check(t, os.WriteFile(m.initrd, a.Bytes(), 0o600))
+	return m
+}
+
+func findModule(t *testing.T, kernel, name string) string {
+	t.Helper()
+	for _, pattern := range []string{"lib/modules/*/kernel/drivers/*", "usr/lib/modules/*/kernel/drivers/*"} {
+		found, err := filepath.Glob(filepath.Join(kernel, pattern, name+".ko"))
+		check(t, err)
+		if len(found) == 1 {
+			return found[0]
+		}
+	}
+	t.Fatalf("%s has no module %s", kernel, name)
+	return ""
+}
+
+// An archive is a cpio archive as the kernel unpacks it into its first file
+// system (Documentation/driver-api/early-userspace/buffer-format.rst).
+type archive struct {
+	bytes.Buffer
+	dirs map[string]bool
+}
+
+func (a *archive) addFile(t *testing.T, name, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	check(t, err)
+	if dir := filepath.Dir(name); dir != "." && !a.dirs[dir] {
+		a.dirs = map[string]bool{dir: true}
+		a.add(dir, 0o040755, nil)
+	}
+	a.add(name, 0o100755, data)
+}
+
+func (a *archive) add(name string, mode int, data []byte) {
+	fmt.Fprintf(a, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
+		a.Len()+1, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0)
+	a.WriteString(name + "\x00")
+	a.pad()
+	a.Write(data)
+	a.pad()
+}
+
+func (a *archive) pad() { a.Write(make([]byte, -a.Len()&3)) }
+
+// cycles loads and kills the machine again and again. What each one had
+// acknowledged must be there at the next boot.
+func (m *machine) cycles(t *testing.T, n int) (all *findings, acks int) {
+	t.Helper()
+	all = new(findings)
+	b := m.boot(t, "load=cycle-0")
+	for i := range n {
+		settled := b.killAt(t, 20+37*i%200)
+		acks += settled
+		if i+1 < n {
+			b = m.boot(t, fmt.Sprintf("read=cycle-%d load=cycle-%d", i, i+1))
+		} else {
+			b = m.boot(t, fmt.Sprintf("read=cycle-%d", i))
+		}
+		var f findings
+		b.judge(t, settled, &f)
+		all.join(&f, fmt.Sprintf("cycle %d, line %d acknowledged", i, settled))
+	}
+	b.killAt(t, 0)
+	return all, acks
+}
+
+// A boot is a machine that runs.
+type boot struct {
+	cmd     *exec.Cmd
+	console *bufio.Reader
+}
+
+// boot starts the machine. No KVM is asked for: most CI has none.
+func (m *machine) boot(t *testing.T, options string) *boot {
+	t.Helper()
+	cmd := exec.Command("qemu-system-x86_64", "-M", "q35,accel=tcg", "-cpu", "max", "-m", "512", "-smp", "1",
+		"-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none", "-kernel", m.kernel, "-initrd", m.initrd,
+		"-append", "console=ttyS0 quiet panic=-1 "+options, "-drive", "file="+m.disk+",if=virtio,format=raw,cache=writeback")
+	r, w, err := os.Pipe()
+	check(t, err)
+	check(t, r.SetDeadline(time.Now().Add(hung)))
+	cmd.Stdout, cmd.Stderr = w, os.Stderr
+	check(t, cmd.Start())
+	w.Close()
+	t.Cleanup(func() { cmd.Process.Kill(); r.Close() })
+	return &boot{cmd, bufio.NewReader(r)}
+}
+
+// line returns the next line for the test; "" at the end of the machine.
+func (b *boot) line(t *testing.T) string {
+	t.Helper()
+	for {
+		text, err := b.console.ReadString('\n')
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the machine hangs; %q", text)
+		}
+		if err != nil {
+			return ""
+		}
+		text = strings.TrimRight(text, "\r\n")
+		if strings.HasPrefix(text, "@ERROR") {
+			t.Fatal(text)
+		}
+		if strings.HasPrefix(text, "@") {
+			return text
+		}
+	}
+}
+
+// killAt kills the machine when the line is acknowledged, and returns the last
+// one that it had acknowledged by then.
+func (b *boot) killAt(t *testing.T, number int) (settled int) {
+	t.Helper()
+	for settled < number {
+		text := b.line(t)
+		if _, err := fmt.Sscanf(text, "@ACK %d", &settled); err != nil {
+			t.Fatalf("%q while line %d is waited for: %v", text, number, err)
+		}
+	}
+	check(t, b.cmd.Process.Kill())
+	_ = b.cmd.Wait() // it was killed
+	for text := b.line(t); text != ""; text = b.line(t) {
+		if n, _ := fmt.Sscanf(text, "@ACK %d", &number); n == 1 {
+			settled = number
+		}
+	}
+	return settled
+}
+
+// judge reads what the machine found on its disk.
+func (b *boot) judge(t *testing.T, settled int, f *findings) {
+	t.Helper()
+	found, healed, code := map[string]string{}, map[string]string{}, 0
+	for healed["status.json"] == "" { // the last one shown
+		text := b.line(t)
+		words := strings.Split(text, " ") // an empty file has an empty text
+		switch {
+		case len(words) == 3 && words[0] == "@FOUND":
+			put(t, found, words)
+		case len(words) == 3 && words[0] == "@HEALED":
+			put(t, healed, words)
+		case len(words) > 1 && words[0] == "@NEXT":
+			code, _ = strconv.Atoi(words[1])
+		default:
+			t.Fatalf("%q is not understood", text)
+		}
+	}
+	before, err := look(found)
+	if err != nil {
+		f.add(unloadable, "%v", err)
+		return
+	}
+	h := history{lines: bursts(guestLines)[0], settled: settled, first: 1}
+	h.check(before, f)
+	now, err := look(healed)
+	if err != nil || code != 3 {
+		f.add(unloadable, "after the next writer, which exited with %d: %v", code, err)
+		return
+	}
+	h.checkHealed(before, now, f)
+}
+
+func put(t *testing.T, files map[string]string, words []string) {
+	t.Helper()
+	text, err := base64.StdEncoding.DecodeString(words[2])
+	check(t, err)
+	files[words[1]] = string(text)
+}
