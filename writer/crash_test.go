@@ -198,10 +198,10 @@ func TestWholeTailOfAnotherWriterIsKept(t *testing.T) {
 	}
 }
 
-// TestHugeTailIsSetAside: 64 MiB without a newline cost little memory and are
+// TestHugeTailIsSetAside: 48 MiB without a newline cost little memory and are
 // not lost.
 func TestHugeTailIsSetAside(t *testing.T) {
-	const size = 64 << 20
+	const size = 48 << 20
 	l := logIn(fastDir(t))
 	put(t, l.Path, testLines(1, 3))
 	check(t, os.Truncate(l.Path, int64(len(testLines(1, 3)))+size))

@@ -215,11 +215,18 @@ func (l *EventLog) lastSeq() (uint64, error) {
 	return l.readSeq()
 }
 
+// maxUnnumbered is how many lines without a seq are looked through for one that
+// has it. Writers older than seq left a few; more are somebody's mischief.
+const maxUnnumbered = 1000
+
 // lastSeq returns the seq of the last line of f, which ends at end, that has
-// one; errNoLines if none has. Events of writers older than seq have none.
+// one; errNoLines if none in reach has.
 func lastSeq(f *file, end int64) (uint64, error) {
-	for {
+	for range maxUnnumbered {
 		start, stop, err := lineBefore(f, end)
+		if err == errFar {
+			break
+		}
 		if err != nil {
 			return 0, err
 		}
@@ -234,6 +241,7 @@ func lastSeq(f *file, end int64) (uint64, error) {
 		}
 		end = start
 	}
+	return 0, errNoLines
 }
 
 // seqOf returns the seq of an event. It is parsed from its digits: gjson's own

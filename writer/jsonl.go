@@ -16,6 +16,11 @@ const chunk = 64 << 10
 // written by us (see maxWhole).
 const maxLine = 16 << 20
 
+// maxBack is how far back from its end a file is looked through for a newline:
+// further than any line of ours reaches, and near enough that a file which
+// somebody else has made huge costs nobody's time, under a lock that all wait for.
+const maxBack = 64 << 20
+
 // maxTorn is how large the file of torn tails may grow before it is begun
 // anew, so that a writer that crashes for ever does not fill a tmpfs.
 const maxTorn = 8 << 20
@@ -89,6 +94,9 @@ func (j *jsonl) forget() {
 // the two keeps it twice and loses nothing.
 func (j *jsonl) repair(size int64) error {
 	start, err := lineStart(j.file, size)
+	if err == errFar {
+		return j.setAllAside()
+	}
 	if err != nil {
 		return err
 	}
@@ -137,6 +145,21 @@ func (j *jsonl) setAside(start, size int64) error {
 		return err
 	}
 	return j.sync()
+}
+
+// setAllAside moves a file whose last line has no start in reach to the place of
+// the torn tails, as it is: a copy of a sparse one could fill the disk. What it
+// replaces there was a tail, and what was a log before somebody spoilt it is kept.
+func (j *jsonl) setAllAside() error {
+	if err := j.rename(j.name, j.name+".torn"); err != nil {
+		return err
+	}
+	if err := j.sync(); err != nil {
+		return err
+	}
+	_, err := j.reopen()
+	j.end = 0
+	return err
 }
 
 // copyRange appends the bytes of src from start to end, and a newline, to dst.
@@ -273,11 +296,18 @@ func lineBefore(f *file, end int64) (start, stop int64, err error) {
 	return start, end - 1, err
 }
 
+// errFar says that there is no newline within maxBack.
+var errFar = errors.New("no newline in reach")
+
 // lineStart returns where the line that the byte at end would belong to
-// starts: behind the last newline before end, or at 0.
+// starts: behind the last newline before end, or at 0. It returns errFar if it
+// would have to look too far back.
 func lineStart(f *file, end int64) (int64, error) {
 	buf := make([]byte, min(chunk, end))
-	for end > 0 {
+	for from := end; end > 0; {
+		if from-end >= maxBack {
+			return 0, errFar
+		}
 		buf = buf[:min(int64(len(buf)), end)]
 		if err := f.readAt(buf, end-int64(len(buf))); err != nil {
 			return 0, err

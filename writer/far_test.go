@@ -1,0 +1,65 @@
+package writer
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestAHugeLogIsMovedAsideAsItIs: a log that somebody made huge must not keep
+// all writers waiting for who reads it, nor fill the disk with its copy.
+func TestAHugeLogIsMovedAsideAsItIs(t *testing.T) {
+	dir := fastDir(t)
+	l := logIn(dir)
+	put(t, l.Path, testLines(1, 3))
+	put(t, l.Path+".seq", "3\n")
+	const huge = 1 << 40 // of a hole; to read it takes minutes
+	check(t, os.Truncate(l.Path, huge))
+	if seq := appendTo(t, l, "m"); seq != 4 {
+		t.Errorf("seq %d, expected 4, as the seq file says", seq)
+	}
+	var torn syscall.Stat_t
+	check(t, syscall.Stat(l.Path+".torn", &torn))
+	if torn.Size != huge || torn.Blocks*512 > 1<<20 {
+		t.Errorf("the log set aside has %d bytes in %d blocks", torn.Size, torn.Blocks)
+	}
+	if got := get(t, l.Path); strings.Count(got, "\n") != 1 {
+		t.Errorf("the new log is %q", got)
+	}
+	if seq := appendTo(t, l, "m"); seq != 5 {
+		t.Errorf("seq %d, expected 5", seq)
+	}
+}
+
+// TestLinesWithoutASeqAreLookedThroughOnlySoFar: each costs a read.
+func TestLinesWithoutASeqAreLookedThroughOnlySoFar(t *testing.T) {
+	for _, c := range []struct {
+		blank int
+		want  uint64
+	}{
+		{maxUnnumbered - 1, 4}, // the last seq is in reach
+		{maxUnnumbered, 10},    // the seq file decides
+		{4 << 20, 10},          // and soon: to look through all takes minutes
+	} {
+		l := logIn(fastDir(t))
+		put(t, l.Path, testLines(1, 3)+strings.Repeat("\n", c.blank))
+		put(t, l.Path+".seq", "9\n")
+		if seq := appendTo(t, l, "m"); seq != c.want {
+			t.Errorf("%d blank lines: seq %d, expected %d", c.blank, seq, c.want)
+		}
+	}
+}
+
+// TestAHugeRejectLogIsMovedAsideAsItIs, as the events are.
+func TestAHugeRejectLogIsMovedAsideAsItIs(t *testing.T) {
+	path := filepath.Join(fastDir(t), RejectedName)
+	put(t, path, "")
+	check(t, os.Truncate(path, 1<<40))
+	l := RejectLog{Path: path, MaxBytes: 1 << 20}
+	check(t, l.Append([]byte("{}\n")))
+	if got := get(t, path); got != "{}\n" {
+		t.Errorf("%q", got)
+	}
+}
