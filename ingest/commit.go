@@ -18,7 +18,8 @@ type pending struct {
 
 	status      writer.Status
 	hasStatus   bool
-	statusEvent int // in events; -1 if none was committed with it
+	statusEvent int  // in events; -1 if none was committed with it
+	ready       bool // a transition to ready led to status
 
 	result      writer.Result
 	hasResult   bool
@@ -90,8 +91,10 @@ func (r *run) commit() {
 		err := r.attempt()
 		if err == nil {
 			r.succeed()
+			r.tell()
 			return
 		}
+		r.tell()
 		r.complain(err)
 		if r.Degraded {
 			r.tryAgain = time.Now().Add(time.Second)
@@ -200,6 +203,9 @@ func (r *run) writeEvents() error {
 		p.result.Seq = p.events.Seq(p.resultEvent)
 	}
 	p.statusEvent, p.resultEvent = -1, -1
+	if len(r.Followers) > 0 {
+		r.committed.Events = p.events.AppendLines(r.committed.Events)
+	}
 	p.events.Reset()
 	return nil
 }
@@ -211,6 +217,9 @@ func (r *run) writeRejects() error {
 	}
 	if err := r.Dir.Rejects.Append(p.rejects); err != nil {
 		return err
+	}
+	if len(r.Followers) > 0 {
+		r.committed.Rejects = append(r.committed.Rejects, p.rejects...)
 	}
 	p.rejects, p.refused = p.rejects[:0], 0
 	return nil
@@ -239,6 +248,7 @@ func (r *run) writeResult() error {
 		return err
 	}
 	p.hasResult, p.startsRun = false, false
+	r.committed.Result = &p.result
 	return nil
 }
 
@@ -250,7 +260,8 @@ func (r *run) writeStatus() error {
 	if err := r.Dir.Status.Replace(&p.status); err != nil {
 		return err
 	}
-	p.hasStatus = false
+	r.committed.Status, r.committed.Ready = &p.status, p.ready
+	p.hasStatus, p.ready = false, false
 	return nil
 }
 

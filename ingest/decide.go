@@ -59,6 +59,7 @@ func (r *run) apply(d *directive, when Moment) {
 		r.state = d.state
 		p.setStatus(r, d, when, event)
 	}
+	p.ready = p.ready || d.verb == transition && d.state == writer.Ready
 }
 
 // The verdict that a stream supplies.

@@ -34,6 +34,9 @@ type Stream struct {
 	// that a terminal obeys.
 	Say func(line string)
 
+	// Followers hear of each commit, in this order.
+	Followers []Follower
+
 	Transitions   Policy
 	RequireResult bool          // supply a failed verdict if the stream ends without one
 	EndOnResult   bool          // end once the verdict is committed
@@ -98,6 +101,8 @@ type run struct {
 	state   writer.State // the last one; empty if none is known
 	verdict bool         // this stream has given one
 	pending pending
+
+	committed Commit // not yet told to followers; of no use where there are none
 
 	failing  time.Time // since when commits fail; zero if they do not
 	tryAgain time.Time // of a degraded stream

@@ -81,13 +81,20 @@ func (b *Batch) Seq(i int) uint64 {
 	return b.next + uint64(i-b.kept)
 }
 
-// number appends the batch's lines from the event skip on, numbered from seq.
-func (b *Batch) number(dst []byte, skip int, seq uint64) []byte {
+// AppendLines appends the events as they stand in the log, once Append has
+// returned without error.
+func (b *Batch) AppendLines(dst []byte) []byte {
+	return b.number(b.number(dst, 0, b.kept, b.Seq(0)), b.kept, b.Len(), b.next)
+}
+
+// number appends the batch's lines from one event up to another, numbered from
+// seq.
+func (b *Batch) number(dst []byte, from, to int, seq uint64) []byte {
 	start := 0
-	if skip > 0 {
-		start = b.ends[skip-1]
+	if from > 0 {
+		start = b.ends[from-1]
 	}
-	for _, end := range b.ends[skip:] {
+	for _, end := range b.ends[from:to] {
 		dst = append(dst, b.text[start:end]...)
 		dst = appendSeq(dst, seq)
 		start, seq = end, seq+1
@@ -147,7 +154,7 @@ func (l *EventLog) Append(b *Batch) error {
 	if n == 0 {
 		return nil
 	}
-	l.text = b.number(l.text[:0], b.kept, b.next)
+	l.text = b.number(l.text[:0], b.kept, b.Len(), b.next)
 	if err := l.writeSeq(l.last + n); err != nil {
 		return err
 	}

@@ -155,6 +155,9 @@ func TestFailedBatchMayGrow(t *testing.T) {
 	if b.Seq(2) != 5 || b.Seq(3) != 7 {
 		t.Errorf("seqs %v", seqs(b))
 	}
+	if got, want := string(b.AppendLines(nil)), testLines(3, 5)+testLine(7, "event 7"); got != want {
+		t.Errorf("the batch:\n%s", got)
+	}
 	b.Reset()
 	b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted("event 8")})
 	check(t, tryAppend(l, b))

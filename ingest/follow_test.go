@@ -1,0 +1,103 @@
+package ingest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+// A listener keeps what a follower is told.
+type listener struct {
+	events, rejects string
+	told            []string // what each commit was about
+	during          func()
+}
+
+func (l *listener) Committed(c *Commit) {
+	l.events += string(c.Events)
+	l.rejects += string(c.Rejects)
+	about := fmt.Sprintf("%d events", strings.Count(string(c.Events), "\n"))
+	if c.Result != nil {
+		about += fmt.Sprintf(", %s %d", c.Result.Outcome, c.Result.Seq)
+	}
+	if c.Status != nil {
+		about += fmt.Sprintf(", %s %d", c.Status.State, c.Status.Seq)
+	}
+	if c.Ready {
+		about += ", was ready"
+	}
+	l.told = append(l.told, about)
+	if l.during != nil {
+		l.during()
+	}
+}
+
+// check checks that all that is on disk was told, and in which parts.
+func (l *listener) check(g *guest, told ...string) {
+	g.t.Helper()
+	if l.events != g.read("events.jsonl") || l.rejects != g.read("rejected.jsonl") {
+		g.t.Errorf("told\n%s%s, on disk\n%s%s", l.events, l.rejects, g.read("events.jsonl"), g.read("rejected.jsonl"))
+	}
+	if got, want := strings.Join(l.told, "; "), strings.Join(told, "; "); got != want {
+		g.t.Errorf("told %s\nwant %s", got, want)
+	}
+}
+
+func TestFollowersHearOfEachCommitOnce(t *testing.T) {
+	g, l := newGuest(t), new(listener)
+	g.Followers = []Follower{l}
+	acks := g.withAcks()
+	w := g.open()
+	for i, text := range []string{"STATE=starting\n", "STATE=ready\nSTATE=failed EXIT_CODE=3\n", "# nothing\n", "KIND=ready\n", "bad\n"} {
+		w.print(text)
+		awaitAck(t, acks.r, []uint64{1, 3, 4, 5, 6}[i])
+	}
+	w.close()
+	l.check(g, "1 events, starting 1", "2 events, failed 3, failed 3, was ready", "1 events", "0 events")
+}
+
+// A follower hears of what is durable and acknowledged, with the lock free.
+func TestFollowersComeLast(t *testing.T) {
+	g, l := newGuest(t), new(listener)
+	acks := g.withAcks()
+	g.Followers = []Follower{l}
+	l.during = func() {
+		if isQuiet(t, acks) {
+			t.Error("told before the acknowledgement")
+		}
+		other := writer.In(g.path)
+		defer other.Close()
+		other.Events.Wait = time.Millisecond
+		if _, err := other.Events.Lock(); err != nil {
+			t.Error(err)
+		}
+	}
+	g.feed("STATE=ready\n")
+	l.check(g, "1 events, ready 1, was ready")
+}
+
+// What is tried again is told once, when it is done.
+func TestFollowersHearOfAFailedCommitInParts(t *testing.T) {
+	for name, told := range map[string][]string{
+		"events.jsonl": {"3 events, failed 3, failed 3, was ready"},
+		"result.json":  {"3 events", "0 events, failed 3, failed 3, was ready"},
+		"status.json":  {"3 events, failed 3", "0 events, failed 3, was ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := new(listener)
+			g := newGuest(t)
+			g.Followers, g.talk = []Follower{l}, make(chan string, 100)
+			free := g.plant(name)
+			w := g.open()
+			w.print(aRun)
+			w.until(tryAgain)
+			free()
+			w.until(works)
+			w.close()
+			l.check(g, told...)
+		})
+	}
+}
