@@ -31,7 +31,16 @@ func In(path string) *Dir {
 	d.Rejects.Path = filepath.Join(path, RejectedName)
 	d.Result.Path = filepath.Join(path, ResultName)
 	d.Status.Path = filepath.Join(path, StatusName)
+	shared := &folder{}
+	for _, p := range d.places() {
+		p.folder = shared
+	}
 	return d
+}
+
+func (d *Dir) places() []*place {
+	return []*place{&d.Events.lines.place, &d.Events.seq.place, &d.Rejects.lines.place,
+		&d.Result.whole.place, &d.Result.prev.place, &d.Status.whole.place}
 }
 
 // Exposed says who besides this process's user and root may write to the state
@@ -40,7 +49,7 @@ func In(path string) *Dir {
 func (d *Dir) Exposed() string {
 	p := &d.Status.whole.place
 	var st unix.Stat_t
-	if p.dir == nil || unix.Fstat(p.fd(), &st) != nil {
+	if p.folder == nil || p.fd == 0 || unix.Fstat(p.fd, &st) != nil {
 		return ""
 	}
 	switch {
@@ -61,8 +70,7 @@ func (d *Dir) Close() {
 	d.Events.lines.forget()
 	d.Events.seq.drop()
 	d.Rejects.lines.forget()
-	for _, p := range []*place{&d.Events.lines.place, &d.Events.seq.place, &d.Rejects.lines.place,
-		&d.Result.whole.place, &d.Result.prev.place, &d.Status.whole.place} {
+	for _, p := range d.places() {
 		p.close()
 	}
 }

@@ -1,9 +1,11 @@
 package writer
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -39,5 +41,42 @@ func TestExposedNamesWhoElseMayWrite(t *testing.T) {
 			t.Errorf("mode %o of user %d: %q, expected %q", c.mode, c.uid, who, c.want)
 		}
 		d.Close()
+	}
+}
+
+// TestReplacedDirectoryIsNotMixed: what is written through os.Root goes to the
+// directory that is open, or nowhere.
+func TestReplacedDirectoryIsNotMixed(t *testing.T) {
+	dir := filepath.Join(fastDir(t), "state")
+	d := In(dir)
+	defer d.Close()
+	check(t, os.Mkdir(dir, 0o755))
+	check(t, d.Status.whole.open(d.Status.Path))
+	check(t, os.Rename(dir, dir+".away"))
+	check(t, os.Mkdir(dir, 0o755))
+	if _, err := d.Status.whole.openRoot(); !errors.Is(err, errReplaced) {
+		t.Errorf("opened the other directory: %v", err)
+	}
+	check(t, d.Status.Replace(numbered(1)))
+	if got := get(t, filepath.Join(dir, StatusName)); !strings.Contains(got, `"seq": 1`) {
+		t.Errorf("the status:\n%s", got)
+	}
+}
+
+// TestArtifactsShareADirectory: one descriptor serves a whole state directory,
+// and a seq file elsewhere has its own.
+func TestArtifactsShareADirectory(t *testing.T) {
+	d := In(fastDir(t))
+	defer d.Close()
+	for _, p := range d.places() {
+		if p.folder != d.Events.lines.folder {
+			t.Error("an artifact has a directory of its own")
+		}
+	}
+	l := EventLog{Path: filepath.Join(fastDir(t), EventsName), SeqPath: filepath.Join(fastDir(t), "seq")}
+	appendTo(t, &l, "event 1")
+	appendTo(t, &l, "event 2")
+	if l.lines.folder == l.seq.folder || get(t, l.Path) != testLines(1, 2) || get(t, l.SeqPath) != "2\n" {
+		t.Errorf("%s%s", get(t, l.Path), get(t, l.SeqPath))
 	}
 }

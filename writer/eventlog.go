@@ -114,12 +114,18 @@ func (l *EventLog) Lock() (unlock func(), err error) {
 	if path == "" {
 		path = l.Path + ".seq"
 	}
+	if l.lines.folder == nil {
+		l.lines.folder = &folder{}
+	}
+	if l.seq.folder == nil {
+		l.seq.folder = l.lines.folder
+	}
 	if err := l.seq.lock(path, cmp.Or(l.Wait, DefaultWait)); err != nil {
 		return nil, err
 	}
-	l.locked = true
+	l.locked, l.seq.fixed = true, true
 	return func() {
-		l.locked = false
+		l.locked, l.seq.fixed = false, false
 		l.seq.unlock()
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,91 +34,137 @@ type identity struct{ dev, ino uint64 }
 
 func identify(st *unix.Stat_t) identity { return identity{uint64(st.Dev), st.Ino} }
 
-// A place is a name in a directory, the directory held open. The zero place
-// is closed. Not for concurrent use.
-type place struct {
+// A folder is a directory that is held open. The artifacts of one directory
+// share one. The zero folder is closed. Not for concurrent use.
+type folder struct {
 	path string
-	name string
-	root *os.Root
-	dir  *os.File
+	fd   int // 0 if it is closed
 	id   identity
+	root *os.Root // the same directory, once openRoot was called
 
-	stale bool // dir is of no use after a failed sync
+	stale bool // fd is of no use after a failed sync
+	fixed bool // under the lock: what stands at path is not looked at again
 }
 
-// open opens the directory of path, making it if it is missing. A directory
-// that is already open is kept unless another one has taken its path since: a
-// writer must not go on in one that was removed or moved away.
-func (p *place) open(path string) error {
-	dir := filepath.Dir(path)
-	if p.dir != nil {
-		var st unix.Stat_t
-		if p.path == path && !p.stale && unix.Stat(dir, &st) == nil && identify(&st) == p.id {
+// open opens the directory at path, making it if it is missing. One that is
+// already open is kept unless another one has taken its path since: a writer
+// must not go on in one that was removed or moved away.
+func (f *folder) open(path string) error {
+	if f.fd > 0 {
+		if !f.stale && (f.fixed || f.stands()) {
 			return nil
 		}
-		p.close()
+		f.close()
 	}
-	err := p.openDir(dir)
+	f.path = path
+	err := f.openDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = makeDirs(dir); err == nil {
-			err = p.openDir(dir)
+		if err = makeDirs(path); err == nil {
+			err = f.openDir(path)
 		}
 	}
-	p.path, p.name = path, filepath.Base(path)
 	return err
 }
 
+// stands reports whether the open directory is the one at path.
+func (f *folder) stands() bool {
+	var st unix.Stat_t
+	return unix.Stat(f.path, &st) == nil && identify(&st) == f.id
+}
+
 // openDir opens dir. Everything else is opened relative to it.
-func (p *place) openDir(dir string) error {
-	root, err := os.OpenRoot(dir)
+func (f *folder) openDir(dir string) error {
+	fd, err := retryInt(func() (int, error) {
+		return unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
-		return err
-	}
-	f, err := root.Open(".")
-	if err != nil {
-		root.Close()
-		return &fs.PathError{Op: "open", Path: dir, Err: cause(err)}
+		return pathError("open", dir, err)
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		root.Close()
-		f.Close()
-		return &fs.PathError{Op: "stat", Path: dir, Err: err}
+	if err := unix.Fstat(fd, &st); err != nil {
+		unix.Close(fd)
+		return pathError("stat", dir, err)
 	}
-	p.root, p.dir, p.id = root, f, identify(&st)
+	f.fd, f.id = fd, identify(&st)
 	return nil
 }
 
-func (p *place) close() {
-	if p.dir != nil {
-		p.dir.Close()
-		p.root.Close()
+// openRoot returns the open directory in the form that renameio takes.
+func (f *folder) openRoot() (*os.Root, error) {
+	if f.root != nil {
+		return f.root, nil
 	}
-	*p = place{}
+	root, err := os.OpenRoot(f.path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := root.Stat(".")
+	if err == nil {
+		if sys := st.Sys().(*syscall.Stat_t); (identity{uint64(sys.Dev), sys.Ino}) != f.id {
+			err, f.stale = errReplaced, true
+		}
+	}
+	if err != nil {
+		root.Close()
+		return nil, &fs.PathError{Op: "open", Path: f.path, Err: cause(err)}
+	}
+	f.root = root
+	return root, nil
 }
 
-func (p *place) fd() int { return int(p.dir.Fd()) }
+var errReplaced = errors.New("the directory was replaced meanwhile: try again, and see who may write to the one it is in")
+
+func (f *folder) close() {
+	if f == nil || f.fd == 0 {
+		return
+	}
+	unix.Close(f.fd)
+	if f.root != nil {
+		f.root.Close()
+	}
+	*f = folder{fixed: f.fixed}
+}
+
+// sync makes the directory's names durable. After an error the descriptor is
+// of no use, as with a file's.
+func (f *folder) sync() error {
+	err := retry(func() error { return unix.Fsync(f.fd) })
+	f.stale = err != nil
+	return pathError("fsync", f.path, err)
+}
+
+// A place is a name in a folder. The zero place is closed; whoever has others
+// in the same directory gives it their folder.
+type place struct {
+	*folder
+	path string
+	name string
+}
+
+// open opens the directory of path.
+func (p *place) open(path string) error {
+	if p.path != path {
+		p.path, p.name = path, filepath.Base(path)
+	}
+	dir := filepath.Dir(path)
+	if p.folder == nil || p.folder.path != "" && p.folder.path != dir {
+		p.folder = &folder{}
+	}
+	return p.folder.open(dir)
+}
 
 // sibling returns the path of a file beside p, for errors.
 func (p *place) sibling(name string) string { return filepath.Join(filepath.Dir(p.path), name) }
 
-// sync makes the directory's names durable. After an error the descriptor is
-// of no use, as with a file's.
-func (p *place) sync() error {
-	err := retry(func() error { return unix.Fsync(p.fd()) })
-	p.stale = err != nil
-	return pathError("fsync", filepath.Dir(p.path), err)
-}
-
 // stat looks at what bears name now, following no link.
 func (p *place) stat(name string) (st unix.Stat_t, err error) {
-	err = retry(func() error { return unix.Fstatat(p.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	err = retry(func() error { return unix.Fstatat(p.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	return st, pathError("stat", p.sibling(name), err)
 }
 
 // rename gives the file old another name in the same directory.
 func (p *place) rename(old, name string) error {
-	err := retry(func() error { return unix.Renameat(p.fd(), old, p.fd(), name) })
+	err := retry(func() error { return unix.Renameat(p.fd, old, p.fd, name) })
 	return pathError("rename", p.sibling(old), err)
 }
 
@@ -128,7 +175,7 @@ func (p *place) rename(old, name string) error {
 func (p *place) openFile(name string, flags int, mode uint32) (*file, error) {
 	flags |= unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 	path := p.sibling(name)
-	fd, err := retryInt(func() (int, error) { return unix.Openat(p.fd(), name, flags, mode) })
+	fd, err := retryInt(func() (int, error) { return unix.Openat(p.fd, name, flags, mode) })
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: openCause(err)}
 	}
@@ -141,7 +188,7 @@ func (p *place) openFile(name string, flags int, mode uint32) (*file, error) {
 		f.close()
 		return nil, &fs.PathError{Op: "open", Path: path, Err: cause(err)}
 	}
-	f.id = identify(&st)
+	f.id, f.in = identify(&st), p.id
 	if mode != 0 && st.Mode&0o777 != mode {
 		// Whatever the umask. Where it fails the file is another user's,
 		// who opened it to us: its mode is that user's to choose.
@@ -182,6 +229,7 @@ type file struct {
 	fd   int
 	path string
 	id   identity
+	in   identity // of its directory
 }
 
 func (f *file) close() {

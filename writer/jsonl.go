@@ -50,7 +50,6 @@ type loose struct {
 // the byte before it, if there is one, is a newline. It reports whether the
 // file is another or has other lines than this jsonl left there.
 func (j *jsonl) ready(path string) (changed bool, err error) {
-	dir := j.id
 	if err := j.open(path); err != nil {
 		return true, err
 	}
@@ -58,7 +57,7 @@ func (j *jsonl) ready(path string) (changed bool, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return true, err
 	}
-	if j.file == nil || j.id != dir || err != nil || identify(&st) != j.file.id || plain(&st, true) != nil {
+	if j.file == nil || j.file.in != j.id || err != nil || identify(&st) != j.file.id || plain(&st, true) != nil {
 		if st, err = j.reopen(); err != nil {
 			return true, err
 		}

@@ -61,7 +61,7 @@ func (l *seqLock) lock(path string, wait time.Duration) error {
 		if err := l.acquire(start, wait); err != nil {
 			return err
 		}
-		if l.stands() {
+		if l.seqStands() {
 			return nil
 		}
 		l.drop()
@@ -79,11 +79,10 @@ func (l *seqLock) unlock() {
 
 // openSeq opens the seq file, or keeps the open one if it still bears its name.
 func (l *seqLock) openSeq(path string) error {
-	dir := l.id
 	if err := l.open(path); err != nil {
 		return err
 	}
-	if l.file != nil && !l.spent && l.id == dir && l.stands() {
+	if l.file != nil && !l.spent && l.file.in == l.id && l.seqStands() {
 		return nil
 	}
 	l.drop()
@@ -93,8 +92,8 @@ func (l *seqLock) openSeq(path string) error {
 	return err
 }
 
-// stands reports whether the open seq file is the one that bears the name.
-func (l *seqLock) stands() bool {
+// seqStands reports whether the open seq file is the one that bears the name.
+func (l *seqLock) seqStands() bool {
 	st, err := l.stat(l.name)
 	return err == nil && identify(&st) == l.file.id && plain(&st, true) == nil
 }

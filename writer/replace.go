@@ -127,8 +127,12 @@ func isSwept(err error) bool {
 // a second descriptor, because renameio closes its own before it renames: a
 // temporary that is not locked is taken for one that a crash left.
 func (w *wholeFile) writeTemporary() error {
+	root, err := w.openRoot()
+	if err != nil {
+		return err
+	}
 	t, err := renameio.NewPendingFile(w.name,
-		renameio.WithRoot(w.root), renameio.WithStaticPermissions(artifactMode))
+		renameio.WithRoot(root), renameio.WithStaticPermissions(artifactMode))
 	if err != nil {
 		return err
 	}
@@ -163,7 +167,11 @@ func (w *wholeFile) sweep() {
 }
 
 func readNames(w *wholeFile) ([]string, error) {
-	dir, err := w.root.Open(".") // a descriptor of its own: reading moves its offset
+	root, err := w.openRoot()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := root.Open(".") // a descriptor of its own: reading moves its offset
 	if err != nil {
 		return nil, err
 	}
@@ -191,6 +199,6 @@ func (w *wholeFile) removeStale(name string) {
 	}
 	defer f.close()
 	if unix.Flock(f.fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
-		_ = unix.Unlinkat(w.fd(), name, 0)
+		_ = unix.Unlinkat(w.fd, name, 0)
 	}
 }

@@ -173,8 +173,8 @@ func TestFailedCalls(t *testing.T) {
 	ty := sweep(t, program, thin(jobs, n))
 	ty.report(t)
 	t.Logf("I/O faults %d of %d (%s): %v", ty.total(), all, ty.split(), ty)
-	if all < 4000 {
-		t.Errorf("%d I/O faults to try, expected 4000 at least", all)
+	if all < 3500 {
+		t.Errorf("%d I/O faults to try, expected 3500 at least", all)
 	}
 }
 

@@ -30,7 +30,7 @@ func mutants() []mutant {
 			[]string{"seq, err := lastSeq(l.lines.file, l.lines.end)\n\tif err != errNoLines {", "seq, err := l.readSeq()\n\tif true {"},
 			"event/standing", crashJobs, "events.jsonl.seq", gap},
 		{"without the directory fsync", "writer/file.go",
-			[]string{"err := retry(func() error { return unix.Fsync(p.fd()) })", "var err error"},
+			[]string{"err := retry(func() error { return unix.Fsync(f.fd) })", "var err error"},
 			"status/standing", crashJobs, "sync", notDurable},
 		{"truncate, then write of the seq file", "writer/eventlog.go",
 			[]string{"\tif err := l.seq.file.writeAt(text, 0); err != nil {", "\tl.seq.file.truncate(0)\n\tif err := l.seq.file.writeAt(text, 0); err != nil {"},

@@ -357,7 +357,7 @@ func TestCrashPoints(t *testing.T) {
 	ty := sweep(t, program, thin(jobs, n))
 	ty.report(t)
 	t.Logf("crash points %d of %d (%s): %v", ty.total(), all, ty.split(), ty)
-	if all < 3000 || n == 1 && ty.total() < all {
-		t.Errorf("%d crash points tried of %d, expected 3000 at least", ty.total(), all)
+	if all < 2500 || n == 1 && ty.total() < all {
+		t.Errorf("%d crash points tried of %d, expected 2500 at least", ty.total(), all)
 	}
 }

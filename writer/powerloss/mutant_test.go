@@ -23,7 +23,7 @@ type mutant struct {
 func mutants() []mutant {
 	return []mutant{
 		{"without the directory fsync", "writer/file.go",
-			"err := retry(func() error { return unix.Fsync(p.fd()) })", "var err error",
+			"err := retry(func() error { return unix.Fsync(f.fd) })", "var err error",
 			"status", lost},
 		{"without the data fsync of the log", "writer/jsonl.go",
 			"\tif err == nil {\n\t\terr = j.file.sync()\n\t}\n", "",
