@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
 // maxPending is how much is committed at once: large enough that a sync is
@@ -18,8 +19,10 @@ type pending struct {
 
 	status      writer.Status
 	hasStatus   bool
-	statusEvent int  // in events; -1 if none was committed with it
-	ready       bool // a transition to ready led to status
+	statusEvent int              // in events; -1 if none was committed with it
+	ready       bool             // a transition to ready led to status
+	message     strictjson.Value // of status, unless it stands in events
+	details     strictjson.Value
 
 	result      writer.Result
 	hasResult   bool
@@ -43,8 +46,10 @@ func (p *pending) addEvent(r *run, d *directive, when Moment) int {
 	if r.Degraded && p.events.Size() >= maxPending {
 		return -1
 	}
-	p.events.Add(&writer.Event{Kind: d.state, Time: when.Time, Message: d.message,
-		Details: d.details, BootID: r.BootID, Uptime: when.Uptime})
+	e := writer.Event{Kind: d.state, Time: when.Time, Message: d.message,
+		Details: d.details, BootID: r.BootID, Uptime: when.Uptime}
+	p.events.Add(&e)
+	d.message, d.details = e.Message, e.Details
 	return p.events.Len() - 1
 }
 
@@ -58,13 +63,24 @@ func (p *pending) addReject(reject *writer.Reject, degraded bool) bool {
 	return true
 }
 
-// setStatus makes d the status of the commit. Its values are copied, for the
-// next line takes the place of d's.
+// setStatus makes d the status of the commit. Its values stand in the batch, if
+// it has an event there: of a million states only the last of each commit is
+// written, and only that is worth a copy.
 func (p *pending) setStatus(r *run, d *directive, when Moment, event int) {
-	s := &p.status
-	*s = writer.Status{State: d.state, Time: when.Time, BootID: r.BootID, Rejected: r.Refused,
-		Message: append(s.Message[:0], d.message...), Details: append(s.Details[:0], d.details...)}
+	p.status = writer.Status{State: d.state, Time: when.Time, BootID: r.BootID, Rejected: r.Refused,
+		Message: d.message, Details: d.details}
 	p.hasStatus, p.statusEvent = true, event
+	if event < 0 {
+		p.ownStatus()
+	}
+}
+
+// ownStatus copies the values of the status, before what they stand in is used
+// again.
+func (p *pending) ownStatus() {
+	p.message = append(p.message[:0], p.status.Message...)
+	p.details = append(p.details[:0], p.status.Details...)
+	p.status.Message, p.status.Details = p.message, p.details
 }
 
 // setResult makes d the result of the commit.
@@ -205,6 +221,9 @@ func (r *run) writeEvents() error {
 	p.statusEvent, p.resultEvent = -1, -1
 	if len(r.Followers) > 0 {
 		r.committed.Events = p.events.AppendLines(r.committed.Events)
+	}
+	if p.hasStatus {
+		p.ownStatus()
 	}
 	p.events.Reset()
 	return nil

@@ -36,6 +36,9 @@ const (
 	keyCount
 )
 
+// isWord reports whether the value of k is one of a few words.
+func (k key) isWord() bool { return k <= statusKey }
+
 // keyNames are the JSON names, in the order of the constants. The KEY=value
 // names are the same in upper case.
 var keyNames = [keyCount]string{"type", "state", "kind", "status",
@@ -64,8 +67,8 @@ func parseKey(name []byte) (key, bool) {
 	return 0, false
 }
 
-// A directive is one line of input, understood. Its values are valid until the
-// next line is decoded.
+// A directive is one line of input, understood. Its values may be part of the
+// line, and are valid until the next one is decoded.
 type directive struct {
 	verb     verb
 	state    writer.State // of a transition or status, or the kind of an event
@@ -87,10 +90,11 @@ type decoder struct {
 	d       directive
 	json    strictjson.Normaliser
 	words   words
+	w       word
 	scratch []byte // of a member's name or short value
 	message []byte
 	details []byte
-	names   [][2]int // of DETAILS.name members, in details
+	names   []int // from and to of each DETAILS.name member's name, in details
 }
 
 // decode understands one line that is neither blank nor a comment. cut says
@@ -123,8 +127,11 @@ func isSkipped(text []byte) bool {
 	return at == len(text) || text[at] == '#'
 }
 
-func skipBlanks(text []byte) int {
-	return len(text) - len(bytes.TrimLeft(text, " \t\r"))
+func skipBlanks(text []byte) (at int) {
+	for at < len(text) && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r') {
+		at++
+	}
+	return at
 }
 
 // see notes that k stands in the line, its value at the offset at.
@@ -138,23 +145,35 @@ func (d *directive) see(k key, name []byte, nameAt, at int) *refusal {
 
 // set sets a key whose value is a word, from the word's text.
 func (d *directive) set(k key, text []byte) *refusal {
-	ok := true
-	switch k {
-	case typeKey:
-		ok = d.setVerb(text)
-	case stateKey, kindKey:
-		d.state, ok = writer.ParseState(text)
-	case statusKey:
-		d.outcome, ok = writer.ParseOutcome(text)
-	case exitCodeKey:
+	switch {
+	case k == exitCodeKey:
 		return d.setExitCode(text)
-	case timestampKey:
+	case k == timestampKey:
 		return d.setTime(text)
 	}
-	if !ok {
+	if !d.setWord(k, text) {
 		return refuse(d.at[k], "%s is %s; expected %s", keyNames[k], show(text), expected(text, choices(k)))
 	}
 	return nil
+}
+
+// setWord sets a key that has choices, if text is one of them.
+func (d *directive) setWord(k key, text []byte) bool {
+	switch k {
+	case typeKey:
+		return d.setVerb(text)
+	case statusKey:
+		outcome, ok := writer.ParseOutcome(text)
+		if ok {
+			d.outcome = outcome
+		}
+		return ok
+	}
+	state, ok := writer.ParseState(text)
+	if ok {
+		d.state = state
+	}
+	return ok
 }
 
 func (d *directive) setVerb(text []byte) bool {
@@ -225,24 +244,20 @@ func (d *directive) inferVerb(at int) *refusal {
 	if d.verb != "" {
 		return nil
 	}
-	found := 0
-	for k, v := range inferred {
-		if v != "" && d.has[k] {
-			d.verb = v
-			found++
-		}
-	}
-	switch found {
-	case 0:
+	switch state, kind, status := d.has[stateKey], d.has[kindKey], d.has[statusKey]; {
+	case state && !kind && !status:
+		d.verb = transition
+	case kind && !state && !status:
+		d.verb = addEvent
+	case status && !state && !kind:
+		d.verb = setResult
+	case !state && !kind && !status:
 		return refuse(at, "expected one of state, kind and status, to tell what the line means")
-	case 1:
-		return nil
+	default:
+		return refuse(at, "expected one of state, kind and status, not several; state alone writes event, status and result")
 	}
-	return refuse(at, "expected one of state, kind and status, not several; state alone writes event, status and result")
+	return nil
 }
-
-// inferred are the verbs that a key stands for where there is no type.
-var inferred = [keyCount]verb{stateKey: transition, kindKey: addEvent, statusKey: setResult}
 
 // keys returns the key that v needs, and those that say the same of others.
 func (v verb) keys() (need key, spare [2]key) {

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
@@ -56,11 +57,14 @@ func (dec *decoder) name(text []byte, at int) (name []byte, next int, r *refusal
 	if text[at] != '"' {
 		return nil, 0, refuse(at, "expected a key in double quotes")
 	}
-	out, next, err := dec.json.Append(dec.scratch[:0], text, at)
-	if err != nil {
-		return nil, 0, refuseJSON(err)
+	name, next = plain(text, at)
+	if _, known := parseKey(name); !known {
+		quoted, end, err := dec.json.Value(&dec.scratch, text, at)
+		if err != nil {
+			return nil, 0, refuseJSON(err)
+		}
+		name, next = quoted[1:len(quoted)-1], end
 	}
-	dec.scratch = out
 	next = strictjson.SkipSpace(text, next)
 	if next == len(text) || text[next] != ':' {
 		return nil, 0, refuse(next, "expected : behind a key")
@@ -69,11 +73,27 @@ func (dec *decoder) name(text []byte, at int) (name []byte, next int, r *refusal
 	if next == len(text) {
 		return nil, 0, refuse(next, "expected a value behind :")
 	}
-	return out[1 : len(out)-1], next, nil
+	return name, next, nil
+}
+
+// plain returns what stands in the string at the offset at up to the next quote,
+// and the offset behind that. It is the string if it is a word of ours, which has
+// no escapes: keys and states are most of what a line says, and need no more.
+func plain(text []byte, at int) (word []byte, next int) {
+	n := bytes.IndexByte(text[at+1:], '"')
+	if text[at] != '"' || n < 0 {
+		return nil, at
+	}
+	return text[at+1 : at+1+n], at + n + 2
 }
 
 // value decodes the value of k.
 func (dec *decoder) value(k key, text []byte, at int) (next int, r *refusal) {
+	if k.isWord() {
+		if word, next := plain(text, at); dec.d.setWord(k, word) {
+			return next, nil
+		}
+	}
 	buf := &dec.scratch
 	switch k {
 	case messageKey:
@@ -81,11 +101,10 @@ func (dec *decoder) value(k key, text []byte, at int) (next int, r *refusal) {
 	case detailsKey:
 		buf = &dec.details
 	}
-	value, next, err := dec.json.Append((*buf)[:0], text, at)
+	value, next, err := dec.json.Value(buf, text, at)
 	if err != nil {
 		return 0, refuseJSON(err)
 	}
-	*buf = value
 	if string(value) == "null" {
 		dec.d.has[k] = false
 		return next, nil

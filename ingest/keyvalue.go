@@ -19,9 +19,9 @@ func (dec *decoder) decodeWords(text []byte) *refusal {
 	dec.words.line, dec.words.pos, dec.words.buf = text, 0, dec.words.buf[:0]
 	dec.details, dec.names = dec.details[:0], dec.names[:0]
 	for {
-		w, ok, r := dec.words.next()
+		ok, r := dec.words.next(&dec.w)
 		if r == nil && ok {
-			r = dec.word(&w)
+			r = dec.word(&dec.w)
 		}
 		if r != nil {
 			return r
@@ -39,8 +39,8 @@ func (dec *decoder) decodeWords(text []byte) *refusal {
 
 // word takes one word of a line.
 func (dec *decoder) word(w *word) *refusal {
-	if len(w.name) > len(detailsPrefix) && strings.EqualFold(string(w.name[:len(detailsPrefix)]), detailsPrefix) {
-		return dec.detail(w, w.name[len(detailsPrefix):])
+	if n := len(detailsPrefix); len(w.name) > n && w.name[n-1] == '.' && isDetails(w.name[:n]) {
+		return dec.detail(w, w.name[n:])
 	}
 	dec.scratch = appendLower(dec.scratch[:0], w.name)
 	k, ok := parseKey(dec.scratch)
@@ -64,6 +64,10 @@ func (dec *decoder) word(w *word) *refusal {
 	return dec.d.set(k, w.value)
 }
 
+func isDetails(prefix []byte) bool {
+	return string(prefix) == detailsPrefix || strings.EqualFold(string(prefix), detailsPrefix)
+}
+
 // wholeDetails takes DETAILS=json.
 func (dec *decoder) wholeDetails(w *word) *refusal {
 	if len(dec.names) > 0 {
@@ -83,7 +87,7 @@ func (dec *decoder) detail(w *word, name []byte) *refusal {
 	if dec.d.seen[detailsKey] {
 		return refuse(w.at, "DETAILS.name stands beside DETAILS; give one or the other")
 	}
-	if len(dec.names) == maxNames {
+	if len(dec.names) == 2*maxNames {
 		return refuse(w.at, "more than %d DETAILS.name words; print JSON for more", maxNames)
 	}
 	if len(dec.names) == 0 {
@@ -96,7 +100,7 @@ func (dec *decoder) detail(w *word, name []byte) *refusal {
 	if dec.named(dec.details[start:]) {
 		return refuse(w.at, "%s stands twice; give each key once", show(w.name))
 	}
-	dec.names = append(dec.names, [2]int{start, len(dec.details)})
+	dec.names = append(dec.names, start, len(dec.details))
 	dec.details = append(dec.details, ':')
 	if w.json {
 		dec.json.Depth = strictjson.MaxDepth - 1 // inside the object
@@ -108,8 +112,9 @@ func (dec *decoder) detail(w *word, name []byte) *refusal {
 
 // named reports whether there is a member of this quoted name.
 func (dec *decoder) named(name []byte) bool {
-	for _, n := range dec.names {
-		if bytes.Equal(dec.details[n[0]:n[1]], name) {
+	for i := 0; i < len(dec.names); i += 2 {
+		from, to := dec.names[i], dec.names[i+1]
+		if to-from == len(name) && bytes.Equal(dec.details[from:to], name) {
 			return true
 		}
 	}

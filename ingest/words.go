@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"strings"
 	"unicode/utf8"
 )
@@ -33,34 +35,43 @@ type words struct {
 	buf  []byte // unquoted values; the owner cuts it to [:0] between lines
 }
 
+const blanks = " \t"
+
+// What a byte ends.
 const (
-	blanks  = " \t"
-	special = blanks + `'"\$` // what ends a run of bare bytes in a value
+	endsName  = 1 << iota // the bare bytes of a name
+	endsValue             // a run of bare bytes in a value
 )
 
-// next returns the next word; ok is false at the end of the line. After a
+var ends = [256]byte{
+	' ': endsName | endsValue, '\t': endsName | endsValue,
+	'\'': endsName | endsValue, '"': endsName | endsValue, '\\': endsName | endsValue,
+	'=': endsName, '$': endsValue,
+}
+
+// next reads the next word into wd; ok is false at the end of the line. After a
 // refusal the rest of the line has no meaning.
-func (w *words) next() (wd word, ok bool, r *refusal) {
-	w.pos = len(w.line) - len(bytes.TrimLeft(w.line[w.pos:], blanks))
+func (w *words) next(wd *word) (ok bool, r *refusal) {
+	for w.pos < len(w.line) && isBlank(w.line[w.pos]) {
+		w.pos++
+	}
 	if w.pos == len(w.line) {
-		return word{}, false, nil
+		return false, nil
 	}
 	wd.at = w.pos
 	if wd.name, wd.json, r = w.name(); r != nil {
-		return word{}, false, r
+		return false, r
 	}
 	wd.valueAt = w.pos
-	if wd.value, r = w.value(); r != nil {
-		return word{}, false, r
-	}
-	return wd, true, nil
+	wd.value, r = w.value()
+	return r == nil, r
 }
 
 // name reads up to and including the = or :=.
 func (w *words) name() (name []byte, json bool, r *refusal) {
 	rest := w.line[w.pos:]
-	n := bytes.IndexAny(rest, blanks+`'"\=`)
-	if n < 0 || rest[n] != '=' {
+	n := find(rest, endsName)
+	if n == len(rest) || rest[n] != '=' {
 		return nil, false, w.noName()
 	}
 	name, json = bytes.CutSuffix(rest[:n], []byte(":"))
@@ -82,10 +93,8 @@ func (w *words) noName() *refusal {
 }
 
 func (w *words) value() ([]byte, *refusal) {
-	if rest := w.line[w.pos:]; wordEnds(rest[bare(rest):]) {
-		n := bare(rest)
-		w.pos += n
-		return rest[:n:n], nil
+	if value, ok := w.onePiece(); ok {
+		return value, nil
 	}
 	from := len(w.buf)
 	for !wordEnds(w.line[w.pos:]) {
@@ -96,17 +105,57 @@ func (w *words) value() ([]byte, *refusal) {
 	return w.buf[from:len(w.buf):len(w.buf)], nil
 }
 
-// bare counts the bytes before the next one that may not stand for itself.
-func bare(text []byte) int {
-	if n := bytes.IndexAny(text, special); n >= 0 {
-		return n
+// onePiece reads a value that is bare, or all in single quotes, and so stands in
+// the line as it is.
+func (w *words) onePiece() (value []byte, ok bool) {
+	rest := w.line[w.pos:]
+	from, to := 0, find(rest, endsValue)
+	next := to
+	if to == 0 && len(rest) > 0 && rest[0] == '\'' {
+		from, to = 1, 1+bytes.IndexByte(rest[1:], '\'')
+		next = to + 1
 	}
-	return len(text)
+	if from > to || !wordEnds(rest[next:]) {
+		return nil, false
+	}
+	w.pos += next
+	return rest[from:to:to], true
 }
 
-func wordEnds(rest []byte) bool {
-	return len(rest) == 0 || rest[0] == ' ' || rest[0] == '\t'
+// find returns the offset of the first byte of text that ends what, or its
+// length. Most words are short, and a loop over their bytes ends where no
+// processor foresees it; so eight bytes are looked at at once.
+func find(text []byte, what byte) (n int) {
+	for n+8 <= len(text) {
+		marked := mayEnd(binary.LittleEndian.Uint64(text[n:]))
+		if marked == 0 {
+			n += 8
+			continue
+		}
+		n += bits.TrailingZeros64(marked) / 8
+		if ends[text[n]]&what != 0 {
+			return n
+		}
+		n++
+	}
+	for n < len(text) && ends[text[n]]&what == 0 {
+		n++
+	}
+	return n
 }
+
+// mayEnd marks, by its top bit, the first byte of eight that may end something:
+// one that is = or a backslash, or at most the quote, which is the last of the
+// others. Marks above the first may be wrong.
+func mayEnd(eight uint64) uint64 {
+	const ones = 0x0101010101010101
+	low, equals, backslash := eight-ones*('\''+1), (eight^ones*'=')-ones, (eight^ones*'\\')-ones
+	return (low | equals | backslash) &^ eight & (ones << 7)
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+func wordEnds(rest []byte) bool { return len(rest) == 0 || isBlank(rest[0]) }
 
 // piece unquotes one part of a value into buf.
 func (w *words) piece() *refusal {
@@ -121,7 +170,7 @@ func (w *words) piece() *refusal {
 	case rest[0] == '$' && len(rest) > 1 && rest[1] == '\'':
 		return w.ansi()
 	}
-	n := 1 + bare(rest[1:]) // the first byte may be a $ that quotes nothing
+	n := 1 + find(rest[1:], endsValue) // the first byte may be a $ that quotes nothing
 	w.buf = append(w.buf, rest[:n]...)
 	w.pos += n
 	return nil

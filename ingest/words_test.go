@@ -11,7 +11,8 @@ import (
 func readWords(line string) (all []word, r *refusal) {
 	w := words{line: []byte(line)}
 	for {
-		wd, ok, r := w.next()
+		var wd word
+		ok, r := w.next(&wd)
 		if r != nil || !ok {
 			return all, r
 		}
@@ -189,7 +190,8 @@ func TestWordsStandWhileBufGrows(t *testing.T) {
 	w := words{line: []byte(line.String())}
 	var all []word
 	for {
-		wd, ok, r := w.next()
+		var wd word
+		ok, r := w.next(&wd)
 		if r != nil {
 			t.Fatal(r)
 		}
@@ -225,7 +227,7 @@ func TestWordsDoNotAllocate(t *testing.T) {
 		n := testing.AllocsPerRun(100, func() {
 			w := words{line: text, buf: buf[:0]}
 			for ok := true; ok; {
-				_, ok, _ = w.next()
+				ok, _ = w.next(new(word))
 			}
 		})
 		if n != 0 {
@@ -260,7 +262,8 @@ func FuzzWords(f *testing.F) {
 		var all []word
 		for {
 			last := w.pos
-			wd, ok, r := w.next()
+			var wd word
+			ok, r := w.next(&wd)
 			if r != nil && (ok || r.at < 0 || r.at >= len(line)) {
 				t.Fatalf("%q: ok %t with refusal at %d", line, ok, r.at)
 			}

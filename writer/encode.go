@@ -38,28 +38,56 @@ func appendDigits(dst []byte, n, width int) []byte {
 	return dst
 }
 
+// same holds what the event before had in common with most that follow: all
+// that one read brings has one time, and a stream one boot ID. It spares a fifth
+// of the encoding.
+type same struct {
+	time     time.Time
+	timeText []byte
+	boot     string
+	bootText []byte // the member, with the comma before it; empty if there is none
+	uptime   int64  // in ms
+	upText   []byte // as bootText
+}
+
+// learn fills in what e does not have in common with the event before.
+func (s *same) learn(e *Event) {
+	if e.Time != s.time || s.timeText == nil {
+		s.time, s.timeText = e.Time, appendTime(s.timeText[:0], e.Time)
+	}
+	if e.BootID != s.boot {
+		s.boot, s.bootText = e.BootID, s.bootText[:0]
+		if s.boot != "" {
+			s.bootText = strictjson.AppendText(append(s.bootText, `,"boot_id":`...), s.boot)
+		}
+	}
+	if ms := max(e.Uptime.Milliseconds(), 0); ms != s.uptime {
+		s.uptime, s.upText = ms, s.upText[:0]
+		if ms > 0 {
+			s.upText = strconv.AppendInt(append(s.upText, `,"uptime_ms":`...), ms, 10)
+		}
+	}
+}
+
 // appendEvent appends e as one line, cut before its seq: the seq is known only
-// under the lock, and stands last so that it can be added then.
-func appendEvent(dst []byte, e *Event) []byte {
+// under the lock, and stands last so that it can be added then. The values of e
+// become those that were appended.
+func (s *same) appendEvent(dst []byte, e *Event) []byte {
+	s.learn(e)
 	dst = append(dst, `{"schema_version":1,"kind":"`...)
 	dst = append(dst, e.Kind...)
 	dst = append(dst, `","timestamp":`...)
-	dst = appendTime(dst, e.Time)
+	dst = append(dst, s.timeText...)
 	dst = append(dst, `,"message":`...)
 	dst = append(dst, e.Message...)
-	if e.BootID != "" {
-		dst = append(dst, `,"boot_id":`...)
-		dst = strictjson.AppendText(dst, e.BootID)
-	}
+	e.Message = dst[len(dst)-len(e.Message) : len(dst) : len(dst)]
+	dst = append(dst, s.bootText...)
 	if len(e.Details) > 0 {
 		dst = append(dst, `,"details":`...)
 		dst = append(dst, e.Details...)
+		e.Details = dst[len(dst)-len(e.Details) : len(dst) : len(dst)]
 	}
-	if ms := e.Uptime.Milliseconds(); ms > 0 {
-		dst = append(dst, `,"uptime_ms":`...)
-		dst = strconv.AppendInt(dst, ms, 10)
-	}
-	return dst
+	return append(dst, s.upText...)
 }
 
 // appendSeq ends a line that appendEvent began.

@@ -55,7 +55,7 @@ func TestEventEncodingIsExact(t *testing.T) {
 			Uptime: when(p[2].set, 4200*time.Millisecond+999*time.Microsecond)}
 		want := `{"schema_version":1,"kind":"ready","timestamp":` + goldenTime + `,"message":"a\tb"` +
 			p[0].text + p[1].text + p[2].text + `,"seq":18446744073709551615}` + "\n"
-		got := appendSeq(appendEvent([]byte("kept"), &e), math.MaxUint64)
+		got := appendSeq(new(same).appendEvent([]byte("kept"), &e), math.MaxUint64)
 		if string(got) != "kept"+want {
 			t.Errorf("\n%sexpected\n%s", got, want)
 		}

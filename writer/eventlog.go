@@ -39,14 +39,19 @@ type EventLog struct {
 	locked bool
 	last   uint64 // seq of the last event; true while lines is unchanged
 	tried  uint64 // first seq of the last append, which may have failed
-	text   []byte // what is appended; kept for its capacity
+	text   []byte // of lines that had to be numbered anew; kept for its capacity
 }
 
-// A Batch holds events in the form of the log, all but their seqs. The zero
-// Batch is empty.
+// A Batch holds events in the form of the log. The zero Batch is empty.
+//
+// Seqs are given by Append, under the lock. But as long as no other process
+// writes they are foreseen, and the events are numbered as they are added: to
+// copy them all once more would cost a tenth of a flood's time.
 type Batch struct {
-	text []byte
-	ends []int // where each event ends in text
+	text  []byte // lines, numbered from first
+	ends  []int  // where each event's seq member begins in text
+	first uint64
+	same  same
 
 	// Append fills these in. Events before kept were in the log already.
 	kept int
@@ -54,23 +59,25 @@ type Batch struct {
 	next uint64 // seq of the event kept
 }
 
-// Add adds e to the batch.
+// Add adds e to the batch. The message and details of e are then those in the
+// batch, which stay until Reset.
 func (b *Batch) Add(e *Event) {
-	b.text = appendEvent(b.text, e)
+	b.text = b.same.appendEvent(b.text, e)
 	b.ends = append(b.ends, len(b.text))
+	b.text = appendSeq(b.text, b.first+uint64(len(b.ends)-1))
 }
 
 // Len returns the number of events.
 func (b *Batch) Len() int { return len(b.ends) }
 
-// Size returns the bytes that the events take at the most.
-func (b *Batch) Size() int { return len(b.text) + len(b.ends)*maxSeqText }
-
-// maxSeqText is what appendSeq adds at the most.
-const maxSeqText = len(`,"seq":18446744073709551615}`) + 1
+// Size returns about how many bytes the events take: seqs may have other digits
+// in the log.
+func (b *Batch) Size() int { return len(b.text) }
 
 // Reset empties the batch and keeps its memory.
-func (b *Batch) Reset() { *b = Batch{text: b.text[:0], ends: b.ends[:0]} }
+func (b *Batch) Reset() {
+	*b = Batch{text: b.text[:0], ends: b.ends[:0], first: b.Seq(len(b.ends)), same: b.same}
+}
 
 // Seq returns the seq of the i-th event, once Append has returned without
 // error.
@@ -84,20 +91,34 @@ func (b *Batch) Seq(i int) uint64 {
 // AppendLines appends the events as they stand in the log, once Append has
 // returned without error.
 func (b *Batch) AppendLines(dst []byte) []byte {
-	return b.number(b.number(dst, 0, b.kept, b.Seq(0)), b.kept, b.Len(), b.next)
+	if b.foreseen() {
+		return append(dst, b.text...)
+	}
+	return b.number(dst, 0)
 }
 
-// number appends the batch's lines from one event up to another, numbered from
-// seq.
-func (b *Batch) number(dst []byte, from, to int, seq uint64) []byte {
-	start := 0
-	if from > 0 {
-		start = b.ends[from-1]
+// lines returns what Append is to write: the events from kept on, in buf if they
+// have to be numbered anew.
+func (b *Batch) lines(buf *[]byte) []byte {
+	if b.foreseen() {
+		return b.text
 	}
-	for _, end := range b.ends[from:to] {
-		dst = append(dst, b.text[start:end]...)
-		dst = appendSeq(dst, seq)
-		start, seq = end, seq+1
+	*buf = b.number((*buf)[:0], b.kept)
+	return *buf
+}
+
+// foreseen reports whether text has the right seqs.
+func (b *Batch) foreseen() bool { return b.kept == 0 && b.next == b.first }
+
+// number appends the lines from the event i on with the seqs that they have.
+func (b *Batch) number(dst []byte, i int) []byte {
+	start := 0
+	for n, end := range b.ends {
+		if n >= i {
+			dst = append(dst, b.text[start:end]...)
+			dst = appendSeq(dst, b.Seq(n))
+		}
+		start = end + bytes.IndexByte(b.text[end:], '\n') + 1
 	}
 	return dst
 }
@@ -160,12 +181,12 @@ func (l *EventLog) Append(b *Batch) error {
 	if n == 0 {
 		return nil
 	}
-	l.text = b.number(l.text[:0], b.kept, b.Len(), b.next)
+	text := b.lines(&l.text)
 	if err := l.writeSeq(l.last + n); err != nil {
 		return err
 	}
 	l.tried = b.next
-	if err := l.lines.append(l.text); err != nil {
+	if err := l.lines.append(text); err != nil {
 		return err
 	}
 	l.last += n

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// A member is where one "name":value stands in dst.
+// A member is where one "name":value stands in the normal form.
 type member struct {
 	place int // where the name came first, for the order
 	name  int // its opening quote
@@ -19,13 +19,34 @@ type member struct {
 // square would be a hostile sender's lever.
 const fewMembers = 16
 
+// allDiffer reports whether the members are few and have different names.
+func (n *Normaliser) allDiffer(src []byte, members []member) bool {
+	if len(members) > fewMembers {
+		return false
+	}
+	for i, m := range members {
+		for _, earlier := range members[:i] {
+			if m.value-m.name == earlier.value-earlier.name && bytes.Equal(n.nameOf(src, m), n.nameOf(src, earlier)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// nameOf returns the name of a member, which Normaliser.name left in one piece.
+func (n *Normaliser) nameOf(src []byte, m member) []byte {
+	if m.name < len(n.dst) {
+		return n.dst[m.name : m.value-1]
+	}
+	shift := n.from - len(n.dst)
+	return src[m.name+shift : m.value-1+shift]
+}
+
 // settle makes the names of the object at dst[start:], which ends dst, unique.
 // Until then values that were replaced stay in dst: taking each out as it is
 // found would move the rest of the object every time, which is quadratic.
 func settle(dst []byte, start int, members []member) []byte {
-	if len(members) <= fewMembers && allDiffer(dst, members) {
-		return dst
-	}
 	kept := merge(dst, members)
 	if len(kept) == len(members) {
 		return dst
@@ -37,17 +58,6 @@ func settle(dst []byte, start int, members []member) []byte {
 	dst[end] = '{'
 	dst = append(dst, '}')
 	return dst[:start+copy(dst[start:], dst[end:])]
-}
-
-func allDiffer(dst []byte, members []member) bool {
-	for i, m := range members {
-		for _, earlier := range members[:i] {
-			if bytes.Equal(dst[m.name:m.value], dst[earlier.name:earlier.value]) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // merge leaves of members with the same name one, with the place of the first

@@ -2,16 +2,16 @@ package strictjson
 
 import "bytes"
 
-// appendNumber appends the number at src[at], digits as written.
-func appendNumber(dst, src []byte, at int) ([]byte, int, error) {
+// number reads the number at src[at], of which the digits stay as written.
+func number(src []byte, at int) (next int, err error) {
 	end, near, err := scanNumber(src, at)
 	if err != nil {
-		return dst, end, err
+		return end, err
 	}
 	if !near && !inRange(src[at:end]) {
-		return dst, at, refuse(at, "expected a number in the range of an IEEE 754 double")
+		return at, refuse(at, "expected a number in the range of an IEEE 754 double")
 	}
-	return append(dst, src[at:end]...), end, nil
+	return end, nil
 }
 
 // nearLen is up to what length a number with no exponent, or one of two digits,

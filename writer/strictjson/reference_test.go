@@ -137,6 +137,10 @@ func check(t testing.TB, text []byte) (normal []byte, ok bool) {
 		t.Fatalf("%.200q:\n got %.400s\nwant %.400s", text, normal, want)
 	}
 	checkNormal(t, normal)
+	var buf []byte
+	if value, _, err := n.Value(&buf, text, SkipSpace(text, 0)); err != nil || string(value) != want || !bytes.Equal(before, text) {
+		t.Fatalf("%.200q as a value:\n got %.400s, %v\nwant %.400s", text, value, err, want)
+	}
 	return normal, true
 }
 

@@ -29,7 +29,10 @@
 // of scratch besides its text.
 package strictjson
 
-import "strconv"
+import (
+	"cmp"
+	"strconv"
+)
 
 // MaxDepth is how deep arrays and objects may nest; [] is one deep. Readers set
 // limits of their own, and the lowest of those in use here is serde_json's,
@@ -37,9 +40,8 @@ import "strconv"
 // that leaves room for whoever wraps an artifact once more.
 const MaxDepth = 64
 
-// A Value is one JSON value in normal form: what Normaliser.Append,
-// Normaliser.Normalise, AppendString or AppendText have appended, and nothing
-// from anywhere else.
+// A Value is one JSON value in normal form: what a Normaliser or AppendText has
+// made, and nothing from anywhere else.
 type Value []byte
 
 // Text returns the text of a string, and false for a value that is none.
@@ -82,15 +84,22 @@ func (e *Error) Error() string {
 // *Error in an error that is not nil.
 func refuse(at int, why string) error { return &Error{Offset: at, Why: why} }
 
-// A Normaliser appends values in normal form. The zero value is ready; it owns
-// the scratch that objects need, so that with a warm one nothing is allocated,
-// and is for one goroutine at a time.
+// A Normaliser puts values in normal form. The zero value is ready; it owns the
+// scratch that objects need, so that with a warm one nothing is allocated, and
+// is for one goroutine at a time.
+//
+// Most values are in normal form already. So what has been read is not copied
+// until something comes that must change; then all before it is copied at once.
 type Normaliser struct {
 	// Depth is how deep the arrays and objects of a value may nest; 0 is
 	// MaxDepth. It is less for a value that goes inside others, and more only
 	// for a text that has a value of MaxDepth inside.
 	Depth int
 
+	// What has been read is, in normal form, dst and then src[from:], where
+	// src is the text and ends at the offset that is being read.
+	dst     []byte
+	from    int
 	members []member // of the objects that are open, the innermost last
 }
 
@@ -100,12 +109,27 @@ type Normaliser struct {
 // depth of nesting is counted from this value. On an error out holds what dst
 // held. dst and src must not overlap.
 func (n *Normaliser) Append(dst, src []byte, at int) (out []byte, next int, err error) {
-	n.members = n.members[:0]
-	out, next, err = n.value(dst, src, at, 0)
+	next, err = n.read(dst, src, at)
 	if err != nil {
 		return dst, at, err
 	}
-	return out, next, nil
+	n.flush(src, next)
+	return n.dst, next, nil
+}
+
+// Value is Append where the value is wanted by itself: it is part of src if it
+// stands there in normal form, else it is put in buf, which grows as it must.
+func (n *Normaliser) Value(buf *[]byte, src []byte, at int) (value Value, next int, err error) {
+	next, err = n.read((*buf)[:0], src, at)
+	if err != nil {
+		return nil, at, err
+	}
+	if n.from == at && len(n.dst) == 0 {
+		return src[at:next:next], next, nil
+	}
+	n.flush(src, next)
+	*buf = n.dst
+	return n.dst, next, nil
 }
 
 // Normalise is Append for a whole text: one value, and white space around it.
@@ -119,6 +143,21 @@ func (n *Normaliser) Normalise(dst, src []byte) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// read reads the value at src[at], to come after dst, up to the offset next.
+func (n *Normaliser) read(dst, src []byte, at int) (next int, err error) {
+	n.dst, n.from, n.members = dst, at, n.members[:0]
+	return n.value(src, at, cmp.Or(n.Depth, MaxDepth))
+}
+
+// flush copies what has been read, up to the offset to, to dst.
+func (n *Normaliser) flush(src []byte, to int) {
+	n.dst = append(n.dst, src[n.from:to]...)
+	n.from = to
+}
+
+// pos returns where in the normal form src[at] stands, which is being read.
+func (n *Normaliser) pos(at int) int { return len(n.dst) + at - n.from }
 
 // SkipSpace returns the offset of the first byte at or after at that is not
 // white space. JSON knows four (RFC 8259 section 2); a byte order mark is none.

@@ -357,25 +357,40 @@ func TestAppendAfterError(t *testing.T) {
 	}
 }
 
-func TestAppendString(t *testing.T) {
-	out, next, err := AppendString([]byte("x"), []byte(`{"k\u0065y": 1}`), 1)
-	if string(out) != `x"key"` || next != 11 || err != nil {
-		t.Errorf("got %s, %d, %v", out, next, err)
-	}
+// A value that stands in normal form is not copied, any other does not touch
+// the text.
+func TestValue(t *testing.T) {
+	var n Normaliser
+	buf := make([]byte, 0, 100)
 	for _, c := range []struct {
-		src    string
-		at     int
-		offset int
-		why    string
+		src   string
+		at    int
+		value string
+		next  int
+		same  bool // part of src
 	}{
-		{`1`, 0, 0, str}, {``, 0, 0, str}, {`"a"`, 3, 3, str}, {`["a"]`, 0, 0, str}, {`null`, 0, 0, str},
-		{`"ab`, 0, 3, quote}, {`"a\nb\q"`, 0, 6, escape},
+		{`{"k":"é\u0065"}`, 5, `"ée"`, 15, false},
+		{`{"k":{"a":[1,"é",{}],"b":{}} }`, 5, `{"a":[1,"é",{}],"b":{}}`, 29, true},
+		{`[1, 2]`, 0, `[1,2]`, 6, false},
+		{`{ }`, 0, `{}`, 3, false},
+		{`{"a":1,"b":2,"a":3}`, 0, `{"a":3,"b":2}`, 19, false},
+		{`{"a":{"b":1,"\u0062":2},"\u0061":0,"c":1,"c":2}`, 0, `{"a":0,"c":2}`, 47, false},
+		{"12 ", 0, "12", 2, true},
 	} {
-		out, _, err := AppendString([]byte("x"), []byte(c.src), c.at)
-		var e *Error
-		if string(out) != "x" || !errors.As(err, &e) || e.Offset != c.offset || e.Why != c.why {
-			t.Errorf("%s at %d: got %s, %v", c.src, c.at, out, err)
+		src := []byte(c.src)
+		value, next, err := n.Value(&buf, src, c.at)
+		if string(value) != c.value || next != c.next || err != nil || string(src) != c.src {
+			t.Errorf("%s: got %s, %d, %v", c.src, value, next, err)
 		}
+		if same := &value[0] == &src[c.at]; same != c.same || !same && &value[0] != &buf[0] {
+			t.Errorf("%s: part of it %v, of buf %v", c.src, same, &value[0] == &buf[0])
+		}
+		if cap(value) > len(value) && c.same {
+			t.Errorf("%s: appending to the value would write over the text", c.src)
+		}
+	}
+	if value, at, err := n.Value(&buf, []byte(`[1,x`), 0); value != nil || at != 0 || err == nil {
+		t.Errorf("got %s, %d, %v", value, at, err)
 	}
 }
 

@@ -7,36 +7,48 @@ import (
 	"unicode/utf8"
 )
 
-// AppendString appends the string that starts at src[at] and returns the
-// extended dst and the offset after its closing quote. It is Append for where
-// JSON wants a string and nothing else: a member's name, say. On an error out
-// holds what dst held.
-func AppendString(dst, src []byte, at int) (out []byte, next int, err error) {
-	if !is(src, at, '"') {
-		return dst, at, refuse(at, "expected a string")
+// text reads the string at src[at].
+func (n *Normaliser) text(src []byte, at int) (next int, err error) {
+	at = plainEnd(src, at+1)
+	if is(src, at, '"') {
+		return at + 1, nil
 	}
-	out = dst
-	from := at // what is copied as it stands begins here, the quote with it
-	at++
-	for {
-		at = plainEnd(src, at)
+	return n.mixed(src, at)
+}
+
+// mixed reads a string on from src[at], which is not plain.
+func (n *Normaliser) mixed(src []byte, at int) (next int, err error) {
+	for ; ; at = plainEnd(src, at) {
 		switch {
 		case at == len(src):
-			return dst, at, refuse(at, "expected a closing quote")
+			return at, refuse(at, "expected a closing quote")
 		case src[at] == '"':
-			return append(out, src[from:at+1]...), at + 1, nil
+			return at + 1, nil
 		case src[at] == '\\':
-			out = append(out, src[from:at]...)
-			if out, at, err = appendEscape(out, src, at); err != nil {
-				return dst, at, err
+			n.flush(src, at)
+			var r rune
+			if r, at, err = escaped(src, at); err != nil {
+				return at, err
 			}
-			from = at
+			n.dst, n.from = appendChar(n.dst, r), at
 		case src[at] < ' ':
-			return dst, at, refuse(at, "expected a control character to be escaped")
+			return at, refuse(at, "expected a control character to be escaped")
 		default:
-			out, from, at = appendBroken(out, src, from, at)
+			at = n.character(src, at)
 		}
 	}
+}
+
+// character reads the character at src[at], which is not ASCII. A byte that
+// begins none becomes U+FFFD: one for each byte, as Go's decoder counts; Unicode
+// 16 section 3.9 allows that and asks for no count.
+func (n *Normaliser) character(src []byte, at int) (next int) {
+	if r, size := utf8.DecodeRune(src[at:]); r != utf8.RuneError || size > 1 {
+		return at + size
+	}
+	n.flush(src, at)
+	n.dst, n.from = utf8.AppendRune(n.dst, utf8.RuneError), at+1
+	return at + 1
 }
 
 // AppendText appends text as a JSON string.
@@ -54,21 +66,14 @@ func appendText(dst, text []byte) []byte {
 			from = at
 			continue
 		}
-		dst, from, at = appendBroken(dst, text, from, at)
+		r, size := utf8.DecodeRune(text[at:])
+		if r == utf8.RuneError && size == 1 {
+			dst = utf8.AppendRune(append(dst, text[from:at]...), r)
+			from = at + 1
+		}
+		at += size
 	}
 	return append(append(dst, text[from:]...), '"')
-}
-
-// appendBroken steps over the character at src[at], which is not ASCII. A valid
-// one joins the run that began at from; a byte that begins none ends the run and
-// is appended as U+FFFD. One for each byte, as Go's decoder counts; Unicode 16
-// section 3.9 allows that and asks for no count.
-func appendBroken(dst, src []byte, from, at int) (_ []byte, newFrom, next int) {
-	if r, size := utf8.DecodeRune(src[at:]); r != utf8.RuneError || size > 1 {
-		return dst, from, at + size
-	}
-	dst = utf8.AppendRune(append(dst, src[from:at]...), utf8.RuneError)
-	return dst, at + 1, at + 1
 }
 
 // plainEnd returns the offset of the first byte at or after at that is not plain
@@ -79,16 +84,18 @@ func plainEnd(src []byte, at int) int {
 			return at + bits.TrailingZeros64(odd)/8
 		}
 	}
-	for at < len(src) && notPlain(uint64(src[at])|(ones-1)*' ') == 0 {
+	for at < len(src) && isPlain(src[at]) {
 		at++
 	}
 	return at
 }
 
+func isPlain(c byte) bool { return ' ' <= c && c < utf8.RuneSelf && c != '"' && c != '\\' }
+
 const ones = 0x0101010101010101 // a byte times ones is that byte eight times
 
-// notPlain marks, by its top bit, the first byte of eight that is a quote, a
-// backslash, below ' ' or not ASCII; marks above the first may be wrong. Taking
+// notPlain is isPlain for eight bytes: it marks, by its top bit, the first that is a
+// quote, a backslash, below ' ' or not ASCII; marks above the first may be wrong. Taking
 // one from a zero byte, or ' ' from a smaller one, borrows into that top bit,
 // and on into the bytes above. What is not ASCII has its top bit still in one of
 // the three.
@@ -97,16 +104,8 @@ func notPlain(eight uint64) uint64 {
 	return ((eight - ones*' ') | (quote - ones) | (backslash - ones)) & (ones << 7)
 }
 
-// appendEscape appends the normal form of the escape whose backslash is src[at].
-func appendEscape(dst, src []byte, at int) ([]byte, int, error) {
-	r, next, err := escaped(src, at)
-	if err != nil {
-		return dst, at, err
-	}
-	return appendChar(dst, r), next, nil
-}
-
-// appendUnescaped appends the character itself.
+// appendUnescaped appends the character that the escape whose backslash is
+// src[at] stands for.
 func appendUnescaped(dst, src []byte, at int) ([]byte, int, error) {
 	r, next, err := escaped(src, at)
 	if err != nil {

@@ -1,33 +1,31 @@
 package strictjson
 
-import "cmp"
-
 // is reports whether src has c at the offset, which may be past its end.
 func is(src []byte, at int, c byte) bool { return at < len(src) && src[at] == c }
 
-// value appends the value at src[at], which stands inside depth arrays and
-// objects.
-func (n *Normaliser) value(dst, src []byte, at, depth int) ([]byte, int, error) {
+// value reads the value at src[at], of which the arrays and objects may nest
+// depth deep, and returns the offset after it, as all that read do.
+func (n *Normaliser) value(src []byte, at, depth int) (next int, err error) {
 	if at >= len(src) {
-		return dst, at, refuse(at, expectedValue)
+		return at, refuse(at, expectedValue)
 	}
 	switch src[at] {
 	case '"':
-		return AppendString(dst, src, at)
+		return n.text(src, at)
 	case '{':
-		return n.object(dst, src, at, depth+1)
+		return n.object(src, at, depth-1)
 	case '[':
-		return n.array(dst, src, at, depth+1)
+		return n.array(src, at, depth-1)
 	case 't':
-		return appendWord(dst, src, at, "true")
+		return word(src, at, "true")
 	case 'f':
-		return appendWord(dst, src, at, "false")
+		return word(src, at, "false")
 	case 'n':
-		return appendWord(dst, src, at, "null")
+		return word(src, at, "null")
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		return appendNumber(dst, src, at)
+		return number(src, at)
 	}
-	return dst, at, refuse(at, expectedValue)
+	return at, refuse(at, expectedValue)
 }
 
 const (
@@ -35,84 +33,113 @@ const (
 	expectedShallow = "expected arrays and objects to nest at most 64 deep"
 )
 
-func appendWord(dst, src []byte, at int, word string) ([]byte, int, error) {
+func word(src []byte, at int, word string) (next int, err error) {
 	end := at + len(word)
 	if end > len(src) || string(src[at:end]) != word {
-		return dst, at, refuse(at, expectedValue)
+		return at, refuse(at, expectedValue)
 	}
-	return append(dst, word...), end, nil
+	return end, nil
 }
 
-func (n *Normaliser) array(dst, src []byte, at, depth int) (_ []byte, _ int, err error) {
-	if depth > cmp.Or(n.Depth, MaxDepth) {
-		return dst, at, refuse(at, expectedShallow)
+// space leaves out the white space at src[at].
+func (n *Normaliser) space(src []byte, at int) (next int) {
+	if at < len(src) && src[at] > ' ' {
+		return at
 	}
-	dst = append(dst, '[')
-	at = SkipSpace(src, at+1)
+	return n.drop(src, at, SkipSpace(src, at))
+}
+
+// drop leaves out what stands from the offset at up to next.
+func (n *Normaliser) drop(src []byte, at, next int) int {
+	if next > at {
+		n.flush(src, at)
+		n.from = next
+	}
+	return next
+}
+
+func (n *Normaliser) array(src []byte, at, depth int) (next int, err error) {
+	if depth < 0 {
+		return at, refuse(at, expectedShallow)
+	}
+	at = n.space(src, at+1)
 	if is(src, at, ']') {
-		return append(dst, ']'), at + 1, nil
+		return at + 1, nil
 	}
 	for {
-		if dst, at, err = n.value(dst, src, at, depth); err != nil {
-			return dst, at, err
+		if at, err = n.value(src, at, depth); err != nil {
+			return at, err
 		}
-		at = SkipSpace(src, at)
+		at = n.space(src, at)
 		if !is(src, at, ',') {
 			break
 		}
-		dst = append(dst, ',')
-		at = SkipSpace(src, at+1)
+		at = n.space(src, at+1)
 	}
 	if !is(src, at, ']') {
-		return dst, at, refuse(at, "expected a comma or a closing bracket")
+		return at, refuse(at, "expected a comma or a closing bracket")
 	}
-	return append(dst, ']'), at + 1, nil
+	return at + 1, nil
 }
 
-func (n *Normaliser) object(dst, src []byte, at, depth int) (_ []byte, _ int, err error) {
-	if depth > cmp.Or(n.Depth, MaxDepth) {
-		return dst, at, refuse(at, expectedShallow)
+func (n *Normaliser) object(src []byte, at, depth int) (next int, err error) {
+	if depth < 0 {
+		return at, refuse(at, expectedShallow)
 	}
-	start, outer := len(dst), len(n.members)
-	dst = append(dst, '{')
-	at = SkipSpace(src, at+1)
+	start, outer := n.pos(at), len(n.members)
+	at = n.space(src, at+1)
 	if is(src, at, '}') {
-		return append(dst, '}'), at + 1, nil
+		return at + 1, nil
 	}
 	for {
-		if dst, at, err = n.member(dst, src, at, depth); err != nil {
-			return dst, at, err
+		if at, err = n.member(src, at, depth); err != nil {
+			return at, err
 		}
 		if !is(src, at, ',') {
 			break
 		}
-		dst = append(dst, ',')
-		at = SkipSpace(src, at+1)
+		at = n.space(src, at+1)
 	}
 	if !is(src, at, '}') {
-		return dst, at, refuse(at, "expected a comma or a closing brace")
+		return at, refuse(at, "expected a comma or a closing brace")
 	}
-	members := n.members[outer:]
+	at++
+	if members := n.members[outer:]; !n.allDiffer(src, members) {
+		n.flush(src, at)
+		n.dst = settle(n.dst, start, members)
+	}
 	n.members = n.members[:outer]
-	return settle(append(dst, '}'), start, members), at + 1, nil
+	return at, nil
 }
 
-// member appends one name and value, and returns the offset of what is next
-// after white space.
-func (n *Normaliser) member(dst, src []byte, at, depth int) (_ []byte, _ int, err error) {
-	name := len(dst)
-	if dst, at, err = AppendString(dst, src, at); err != nil {
-		return dst, at, err
+// member reads one name and value, and what white space comes after it.
+func (n *Normaliser) member(src []byte, at, depth int) (next int, err error) {
+	if !is(src, at, '"') {
+		return at, refuse(at, "expected a string")
 	}
-	at = SkipSpace(src, at)
+	m := member{place: n.pos(at), name: n.pos(at)}
+	if at, err = n.name(src, at); err != nil {
+		return at, err
+	}
+	at = n.space(src, at)
 	if !is(src, at, ':') {
-		return dst, at, refuse(at, "expected a colon")
+		return at, refuse(at, "expected a colon")
 	}
-	dst = append(dst, ':')
-	value := len(dst)
-	if dst, at, err = n.value(dst, src, SkipSpace(src, at+1), depth); err != nil {
-		return dst, at, err
+	m.value = n.pos(at + 1)
+	if at, err = n.value(src, n.space(src, at+1), depth); err != nil {
+		return at, err
 	}
-	n.members = append(n.members, member{name, name, value, len(dst)})
-	return dst, SkipSpace(src, at), nil
+	m.end = n.pos(at)
+	n.members = append(n.members, m)
+	return n.space(src, at), nil
+}
+
+// name reads a name, and leaves it all in src or, if part of it had to be
+// changed, all in dst: so it is one piece, to be compared.
+func (n *Normaliser) name(src []byte, at int) (next int, err error) {
+	next, err = n.text(src, at)
+	if err == nil && n.from > at {
+		n.flush(src, next)
+	}
+	return next, err
 }
