@@ -9,7 +9,7 @@ import (
 
 // maxPending is how much is committed at once: large enough that a sync is
 // paid for by thousands of events, small enough that memory stays flat.
-const maxPending = 1 << 20
+const maxPending = 2 << 20
 
 // pending is what the next commit writes.
 type pending struct {

@@ -29,7 +29,7 @@ type lines struct {
 	fd  int
 	max int // longest line, in bytes
 
-	buf     []byte // has room for a line, a CR and one read
+	buf     []byte // has room for what is kept and one read
 	start   int    // of the line that is being read
 	scanned int    // no newline between start and here
 	end     int    // of what was read
@@ -41,10 +41,11 @@ type lines struct {
 // read reads once, blocking until there is something. It returns 0 and no
 // error at the end of the input; an error is an errno.
 func (l *lines) read() (int, error) {
-	if l.buf == nil {
-		l.buf = make([]byte, l.max+1+readSize)
+	kept := l.buf[l.start:l.end]
+	if len(kept)+readSize > len(l.buf) {
+		l.buf = make([]byte, l.room(len(kept)))
 	}
-	copy(l.buf, l.buf[l.start:l.end])
+	copy(l.buf, kept)
 	l.scanned, l.end, l.start = l.scanned-l.start, l.end-l.start, 0
 	for {
 		n, err := unix.Read(l.fd, l.buf[l.end:min(len(l.buf), l.end+readSize)])
@@ -59,38 +60,51 @@ func (l *lines) read() (int, error) {
 	}
 }
 
-// next returns the next whole line of what was read.
-func (l *lines) next() (line, bool) {
+// usualLine is longer than nearly every line: a stream of such keeps to a buffer
+// little larger than a read.
+const usualLine = 64 << 10
+
+// room returns how large the buffer is to be where so many bytes are kept.
+func (l *lines) room(kept int) int {
+	if kept <= usualLine {
+		return usualLine + readSize
+	}
+	return l.max + 1 + readSize // of which one may be the CR of a line's end
+}
+
+// next sets ln to the next whole line of what was read, if there is one.
+func (l *lines) next(ln *line) bool {
 	i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n')
 	if i < 0 {
 		l.scanned = l.end
 		if l.end-l.start > l.max+1 { // of which one may be the CR of its end
 			l.skip()
 		}
-		return line{}, false
+		return false
 	}
-	return l.take(l.scanned+i, 1), true
+	l.take(ln, l.scanned+i, 1)
+	return true
 }
 
-// rest returns what stands behind the last newline when the input has ended.
-func (l *lines) rest() (line, bool) {
+// rest sets ln to what stands behind the last newline when the input has ended.
+func (l *lines) rest(ln *line) bool {
 	if l.start == l.end { // of a line over max the last byte is kept
-		return line{}, false
+		return false
 	}
-	ln := l.take(l.end, 0)
+	l.take(ln, l.end, 0)
 	ln.cut = true
-	return ln, true
+	return true
 }
 
 // take ends the current line at stop, newline bytes before the next one.
-func (l *lines) take(stop, newline int) line {
+func (l *lines) take(ln *line, stop, newline int) {
 	text := l.buf[l.start:stop]
 	if newline > 0 && len(text) > 0 && text[len(text)-1] == '\r' {
 		text = text[:len(text)-1]
 	}
-	ln := line{text: text, offset: l.offset, length: uint64(len(text))}
+	*ln = line{text: text, offset: l.offset, length: uint64(len(text))}
 	if l.skipped.long {
-		ln, l.skipped = l.skipped, line{}
+		*ln, l.skipped = l.skipped, line{}
 		ln.length += uint64(len(text))
 	} else if ln.long = len(text) > l.max; ln.long {
 		ln.text = text[:l.head()]
@@ -100,7 +114,6 @@ func (l *lines) take(stop, newline int) line {
 	l.offset += uint64(stop + newline - l.start)
 	l.start = stop + newline
 	l.scanned = l.start
-	return ln
 }
 
 // head is how much is kept of a line that is too long: however it arrived, the

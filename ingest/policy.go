@@ -38,16 +38,19 @@ func startsRun(s writer.State) bool {
 
 // Follows reports whether the state next may follow the state last.
 func Follows(last, next writer.State) bool {
+	if last == next {
+		return last != writer.Completed && last != writer.Failed
+	}
 	switch last {
 	case writer.Unreachable:
 		return true
 	case writer.Completed, writer.Failed:
 		return next == writer.Stopped || next == writer.Destroyed || startsRun(next)
 	case writer.Stopped:
-		return next == writer.Stopped || next == writer.Destroyed || startsRun(next)
+		return next == writer.Destroyed || startsRun(next)
 	case writer.Destroyed:
-		return next == writer.Destroyed || next == writer.Requested
+		return next == writer.Requested
 	}
 	step, from := slices.Index(way[:], next), slices.Index(way[:], last)
-	return step < 0 || step >= from || last == writer.Ready && next == writer.Starting
+	return step < 0 || step > from || last == writer.Ready && next == writer.Starting
 }

@@ -94,6 +94,7 @@ type run struct {
 	Summary
 
 	input lines
+	line  line
 	dec   decoder
 	now   Moment
 
@@ -125,10 +126,17 @@ func (r *run) begin() {
 	if err == nil && r.BootID != "" && status.BootID == r.BootID {
 		r.state = status.State
 	}
+	if err != nil {
+		status = new(writer.Status)
+	}
+	r.pending.events.Foresee(status.Seq + 1)
 	if who := r.Dir.Exposed(); who != "" {
 		r.say("%s may write to %s, and so delete or forge what stands there", who, filepath.Dir(r.Dir.Status.Path))
 	}
 }
+
+// flood is what one read brings of a caller that prints without pause.
+const flood = 64 << 10
 
 // readAll reads and commits until the input ends or the grace is over. What
 // has arrived is committed in one go when the next read would block.
@@ -142,6 +150,9 @@ func (r *run) readAll() error {
 		n, err := r.input.read()
 		if err == unix.EAGAIN {
 			continue // somebody set O_NONBLOCK on the pipe
+		}
+		if n >= flood {
+			r.pending.events.Grow(maxPending + usualLine)
 		}
 		r.now = r.Clock()
 		ended := n == 0 || err != nil
@@ -165,8 +176,9 @@ func readError(err error) error {
 
 // takeLines takes all whole lines of what was read.
 func (r *run) takeLines(ended bool) {
-	for ln, ok := r.input.next(); ok; ln, ok = r.input.next() {
-		r.take(&ln)
+	ln := &r.line
+	for r.input.next(ln) {
+		r.take(ln)
 		if r.pending.full() {
 			r.commit()
 		}
@@ -174,8 +186,8 @@ func (r *run) takeLines(ended bool) {
 	if !ended {
 		return
 	}
-	if ln, ok := r.input.rest(); ok {
-		r.take(&ln)
+	if r.input.rest(ln) {
+		r.take(ln)
 	}
 }
 

@@ -42,8 +42,9 @@ func appendDigits(dst []byte, n, width int) []byte {
 // that one read brings has one time, and a stream one boot ID. It spares a fifth
 // of the encoding.
 type same struct {
+	kind     State
 	time     time.Time
-	timeText []byte
+	head     []byte // what stands before the message
 	boot     string
 	bootText []byte // the member, with the comma before it; empty if there is none
 	uptime   int64  // in ms
@@ -52,8 +53,11 @@ type same struct {
 
 // learn fills in what e does not have in common with the event before.
 func (s *same) learn(e *Event) {
-	if e.Time != s.time || s.timeText == nil {
-		s.time, s.timeText = e.Time, appendTime(s.timeText[:0], e.Time)
+	if e.Kind != s.kind || e.Time != s.time {
+		s.kind, s.time = e.Kind, e.Time
+		s.head = append(append(s.head[:0], `{"schema_version":1,"kind":"`...), e.Kind...)
+		s.head = appendTime(append(s.head, `","timestamp":`...), e.Time)
+		s.head = append(s.head, `,"message":`...)
 	}
 	if e.BootID != s.boot {
 		s.boot, s.bootText = e.BootID, s.bootText[:0]
@@ -74,11 +78,7 @@ func (s *same) learn(e *Event) {
 // become those that were appended.
 func (s *same) appendEvent(dst []byte, e *Event) []byte {
 	s.learn(e)
-	dst = append(dst, `{"schema_version":1,"kind":"`...)
-	dst = append(dst, e.Kind...)
-	dst = append(dst, `","timestamp":`...)
-	dst = append(dst, s.timeText...)
-	dst = append(dst, `,"message":`...)
+	dst = append(dst, s.head...)
 	dst = append(dst, e.Message...)
 	e.Message = dst[len(dst)-len(e.Message) : len(dst) : len(dst)]
 	dst = append(dst, s.bootText...)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,6 +68,13 @@ func (b *Batch) Add(e *Event) {
 	b.text = appendSeq(b.text, b.first+uint64(len(b.ends)-1))
 }
 
+// Grow makes room for size bytes of events, so that a large batch does not leave
+// smaller ones behind as it grows.
+func (b *Batch) Grow(size int) { b.text = slices.Grow(b.text, max(0, size-len(b.text))) }
+
+// Foresee says which seq the first event of an empty batch is likely to get.
+func (b *Batch) Foresee(seq uint64) { b.first = seq }
+
 // Len returns the number of events.
 func (b *Batch) Len() int { return len(b.ends) }
 
@@ -112,6 +120,7 @@ func (b *Batch) foreseen() bool { return b.kept == 0 && b.next == b.first }
 
 // number appends the lines from the event i on with the seqs that they have.
 func (b *Batch) number(dst []byte, i int) []byte {
+	dst = slices.Grow(dst, len(b.text)+len(b.ends)) // nearly always enough
 	start := 0
 	for n, end := range b.ends {
 		if n >= i {
