@@ -100,3 +100,22 @@ func BenchmarkStream(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+// BenchmarkCommit is a lone directive, from the line to the artifacts.
+func BenchmarkCommit(b *testing.B) {
+	for _, c := range []struct{ name, text string }{{"JSON", smallJSON}, {"KeyValue", smallWords}} {
+		b.Run(c.name, func(b *testing.B) {
+			r := newRun(b)
+			defer r.Dir.Close()
+			ln := line{text: []byte(c.text), number: 2}
+			b.ReportAllocs()
+			for b.Loop() {
+				r.take(&ln)
+				r.commit()
+			}
+			if r.Refused > 0 || r.lastSeq == 0 {
+				b.Errorf("%+v", r.Summary)
+			}
+		})
+	}
+}

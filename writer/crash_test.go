@@ -123,6 +123,7 @@ func TestHostileTailIsSetAside(t *testing.T) {
 		"NULs":               string(make([]byte, 4096)),
 		"event after NULs":   "\x00\x00" + event,
 		"NULs after event":   event + "\x00\x00",
+		"longer than a page": strings.Repeat("x", page+1),
 		"longer than chunk":  strings.Repeat("x", chunk+1),
 		"just chunk":         strings.Repeat("x", chunk),
 		"nested":             strings.Repeat("[", 1e6),

@@ -316,6 +316,7 @@ func (l *EventLog) readSeq() (uint64, error) {
 	return seq, nil
 }
 
+// seqText returns the text of the seq file, at most maxSeqFile bytes of it.
 func (l *EventLog) seqText() ([]byte, error) {
 	st, err := l.seq.file.stat()
 	if err != nil {
@@ -330,22 +331,18 @@ func (l *EventLog) seqText() ([]byte, error) {
 // a number lower than one in use. A number of as many digits that is no higher
 // can be overwritten as it stands; any other is raised first.
 func (l *EventLog) writeSeq(seq uint64) error {
-	st, err := l.seq.file.stat()
-	if err != nil {
-		return err
-	}
 	old, err := l.seqText()
 	if err != nil {
 		return err
 	}
-	if st.Size == 0 { // then a seq file that says something has a durable name
+	if len(old) == 0 { // then a seq file that says something has a durable name
 		if err := l.seq.sync(); err != nil {
 			return err
 		}
 	}
 	var buf [maxSeqFile]byte
 	text := append(strconv.AppendUint(buf[:0], seq, 10), '\n')
-	if st.Size > 0 && (st.Size != int64(len(text)) || bytes.Compare(old, text) > 0) {
+	if len(old) > 0 && (len(old) != len(text) || bytes.Compare(old, text) > 0) {
 		if err := l.raiseSeq(old, len(text)); err != nil {
 			return err
 		}

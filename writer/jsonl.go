@@ -8,9 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chunk is how much of a file is read at once when a line's start is looked
-// for: many lines, and a buffer that no guest notices.
-const chunk = 64 << 10
+// chunk is how much of a file is read at once when a line's start is looked for,
+// or a tail is copied: a buffer that no guest notices. The first look is at a
+// page, where the start of nearly every line is.
+const (
+	chunk = 64 << 10
+	page  = 4 << 10
+)
 
 // maxLine is the longest line that is parsed back. Longer ones were not
 // written by us (see maxWhole).
@@ -302,12 +306,12 @@ var errFar = errors.New("no newline in reach")
 // starts: behind the last newline before end, or at 0. It returns errFar if it
 // would have to look too far back.
 func lineStart(f *file, end int64) (int64, error) {
-	buf := make([]byte, min(chunk, end))
+	buf := make([]byte, 0, page)
 	for from := end; end > 0; {
 		if from-end >= maxBack {
 			return 0, errFar
 		}
-		buf = buf[:min(int64(len(buf)), end)]
+		buf = buf[:min(int64(cap(buf)), end)]
 		if err := f.readAt(buf, end-int64(len(buf))); err != nil {
 			return 0, err
 		}
@@ -315,6 +319,9 @@ func lineStart(f *file, end int64) (int64, error) {
 			return end - int64(len(buf)-i-1), nil
 		}
 		end -= int64(len(buf))
+		if cap(buf) < chunk {
+			buf = make([]byte, 0, chunk)
+		}
 	}
 	return 0, nil
 }

@@ -70,6 +70,7 @@ func TestNextSeq(t *testing.T) {
 		{"log without seqs, old log", old, testLines(1, 3), "41\n", 4},
 		{"seqs, then none", testLines(1, 3) + old + "garbage\n\n[]\n" + `{"seq":1.5}` + "\n", absent, "41\n", 4},
 		{"long lines before it", testLines(1, 3) + strings.Repeat("x", 2*chunk) + "\n", absent, "41\n", 4},
+		{"seq across pages", testLines(1, 3) + strings.Repeat("x", page-40) + "\n", absent, "41\n", 4},
 		{"seq across chunks", testLines(1, 3) + strings.Repeat("x", chunk-40) + "\n", absent, "41\n", 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -292,5 +293,52 @@ func TestModesAreFixedWhateverTheUmask(t *testing.T) {
 				t.Errorf("umask %o: %s is %v, expected %v, %v", umask, name.Name(), info.Mode(), want, err)
 			}
 		}
+	}
+}
+
+// TestForeseenSeqsAreThoseOfTheLog: events are numbered before the lock is held;
+// whoever writes in between, they stand in the log with the right ones.
+func TestForeseenSeqsAreThoseOfTheLog(t *testing.T) {
+	for _, foreseen := range []uint64{0, 1, 8, 9, 10, 1000} {
+		dir := fastDir(t)
+		l, other := logIn(dir), logIn(dir)
+		appendTo(t, l, "event 1", "event 2", "event 3", "event 4", "event 5", "event 6", "event 7")
+		var b Batch
+		b.Foresee(foreseen)
+		var told []byte
+		for seq := uint64(8); seq < 17; seq += 3 { // other's is the third
+			for i := range uint64(2) {
+				b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq+i))})
+			}
+			check(t, tryAppend(l, &b))
+			told = b.AppendLines(told)
+			b.Reset()
+			appendTo(t, other, fmt.Sprint("event ", seq+2))
+		}
+		b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted("event 17")})
+		check(t, tryAppend(l, &b))
+		if got := get(t, l.Path); got != testLines(1, 17) {
+			t.Errorf("foreseen %d:\n%s", foreseen, got)
+		}
+		if want := testLines(8, 9) + testLines(11, 12) + testLines(14, 15); string(told) != want {
+			t.Errorf("foreseen %d: told\n%s", foreseen, told)
+		}
+	}
+}
+
+// TestForeseenEventsAreNotNumberedAnew: with nobody else writing, what was added
+// is what is written.
+func TestForeseenEventsAreNotNumberedAnew(t *testing.T) {
+	l := logIn(fastDir(t))
+	var b Batch
+	b.Foresee(1)
+	for range 20 {
+		b.Add(benchEvent())
+		b.Add(benchEvent())
+		check(t, tryAppend(l, &b))
+		b.Reset()
+	}
+	if l.text != nil {
+		t.Errorf("%d bytes were copied", len(l.text))
 	}
 }

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// What the program costs, in what can be counted: system calls, instructions,
+// bytes. Times are for testdata/bench, where nothing fails for a busy machine.
+
+// releaseBinary builds the program as it is shipped.
+var releaseBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "cost-")
+	if err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	text, err := build.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, text)
+	}
+	return filepath.Join(dir, program), err
+})
+
+func release(t *testing.T) string {
+	t.Helper()
+	path, err := releaseBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestBinaryIsSmall(t *testing.T) {
+	st, err := os.Stat(release(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%.2f MiB", float64(st.Size())/(1<<20))
+	if st.Size() > 4<<20 {
+		t.Errorf("the binary has %d bytes; expected 4 MiB at most", st.Size())
+	}
+}
+
+// A tally is what strace saw of a run.
+type tally struct {
+	calls map[string]int
+	all   int // without those of the Go runtime that depend on the moment
+	read  int // bytes of files
+}
+
+// chatter are the calls by which the Go runtime looks after its threads: how many
+// there are depends on how slow strace makes the rest.
+var chatter = regexp.MustCompile(`^(futex|nanosleep|tgkill|getpid|rt_sigreturn|sched_yield|epoll_pwait|madvise|clone3?|exit|gettid|sigaltstack|rt_sigprocmask|mmap|munmap|set_robust_list|rseq|restart_syscall)$`)
+
+// stracedCall matches the end of a call.
+var stracedCall = regexp.MustCompile(`^\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>).* = (-?\d+)`)
+
+// count runs the release binary under strace; talk writes to its standard input
+// and reads its acknowledgements, if it is not nil.
+func count(t *testing.T, talk func(in io.Writer, acks *bufio.Reader), args ...string) tally {
+	t.Helper()
+	need(t, "strace")
+	out := filepath.Join(t.TempDir(), "calls")
+	cmd := exec.Command("strace", append([]string{"-f", "-o", out, release(t)}, args...)...)
+	acks, ackEnd, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer acks.Close()
+	cmd.ExtraFiles, cmd.Stderr = []*os.File{ackEnd}, os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ackEnd.Close()
+	if talk != nil {
+		talk(in, bufio.NewReader(acks))
+	}
+	in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return readTally(t, out)
+}
+
+func readTally(t *testing.T, path string) tally {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := tally{calls: map[string]int{}}
+	for line := range strings.Lines(string(text)) {
+		m := stracedCall.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		c.calls[m[1]]++
+		if !chatter.MatchString(m[1]) {
+			c.all++
+		}
+		if n, err := strconv.Atoi(m[2]); err == nil && n > 0 && (m[1] == "read" || m[1] == "pread64") {
+			c.read += n
+		}
+	}
+	if c.all == 0 {
+		t.Fatalf("strace shows no call:\n%s", text)
+	}
+	return c
+}
+
+func (c tally) syncs() int { return c.calls["fsync"] + c.calls["fdatasync"] }
+
+// inMemory returns an empty directory on a tmpfs, where there is one.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "cost-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// TestOneShotSystemCalls: a Go program that prints hello makes 145 of these
+// calls, nearly all of them to set up signals.
+func TestOneShotSystemCalls(t *testing.T) {
+	dir := inMemory(t)
+	for _, c := range []struct {
+		args       []string
+		all, syncs int
+	}{
+		{[]string{"event", "--kind", "ready"}, 175, 2},
+		{[]string{"status", "--state", "ready"}, 190, 2},
+		{[]string{"result", "--status", "failed"}, 190, 2},
+	} {
+		args := append(c.args, "--state-dir", dir, "--message", "up")
+		count(t, nil, args...) // what the first makes, later ones find
+		n := count(t, nil, args...)
+		t.Logf("%s: %d system calls, %d syncs", c.args[0], n.all, n.syncs())
+		if n.all > c.all || n.syncs() > c.syncs {
+			t.Errorf("%s makes %d system calls and %d syncs; expected %d and %d at most", c.args[0], n.all, n.syncs(), c.all, c.syncs)
+		}
+		if n.calls["epoll_create1"]+n.calls["socket"] > 0 && c.args[0] == "event" {
+			t.Error("event starts what it does not need")
+		}
+	}
+}
+
+// lone prints lines one by one, each when the one before is durable.
+func lone(t *testing.T, lines int) func(io.Writer, *bufio.Reader) {
+	return func(in io.Writer, acks *bufio.Reader) {
+		for range lines {
+			if _, err := io.WriteString(in, "STATE=ready\n"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := acks.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestCommitSystemCalls(t *testing.T) {
+	args := []string{"ingest", "--ack-fd", "3", "--state-dir"}
+	one := count(t, lone(t, 1), append(args, inMemory(t))...)
+	more := count(t, lone(t, 101), append(args, inMemory(t))...)
+	calls, syncs := float64(more.all-one.all)/100, float64(more.syncs()-one.syncs())/100
+	t.Logf("%.2f system calls a lone directive, %.2f syncs", calls, syncs)
+	if calls > 37 || syncs > 4.05 { // the seq file grows by a digit twice
+		t.Errorf("a lone directive makes %.2f system calls and %.2f syncs; expected 37 and 4 at most", calls, syncs)
+	}
+}
+
+// TestFloodSyncs: at full speed one fdatasync pays for half a mebibyte at least.
+func TestFloodSyncs(t *testing.T) {
+	dir := inMemory(t)
+	line := `{"state":"ready","message":"guest agent is ready","details":{"step":"boot","host":"worker-17.example"}}` + "\n"
+	n := count(t, func(in io.Writer, _ *bufio.Reader) {
+		if _, err := io.WriteString(in, strings.Repeat(line, 200_000)); err != nil {
+			t.Error(err)
+		}
+	}, "ingest", "--state-dir", dir)
+	st, err := os.Stat(filepath.Join(dir, "events.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d fdatasyncs for %d MiB", n.calls["fdatasync"], st.Size()>>20)
+	if most := st.Size() >> 19; int64(n.calls["fdatasync"]) > most {
+		t.Errorf("%d fdatasyncs for %d bytes; expected %d at most", n.calls["fdatasync"], st.Size(), most)
+	}
+}
+
+// TestNothingReadsTheLog: what an append costs does not depend on what is behind
+// it, and neither does a start.
+func TestNothingReadsTheLog(t *testing.T) {
+	event := `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"%s","seq":%06d}` + "\n"
+	var costs [2][2]tally
+	for i, lines := range []int{1000, 500_000} {
+		dir := inMemory(t)
+		var log strings.Builder
+		for seq := range lines {
+			fmt.Fprintf(&log, event, "agent is ready", seq+100_000)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "events.jsonl"), []byte(log.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		costs[i][0] = count(t, nil, "event", "--state-dir", dir, "--kind", "ready", "--message", "up")
+		costs[i][1] = count(t, lone(t, 1), "ingest", "--ack-fd", "3", "--state-dir", dir, "--max-events", "0")
+	}
+	for j, name := range []string{"event", "ingest"} {
+		short, long := costs[0][j], costs[1][j]
+		t.Logf("%s: %d calls, %d bytes read; %d, %d with 500 times the log", name, short.all, short.read, long.all, long.read)
+		if long.all > short.all+2 || long.read > short.read+4096 {
+			t.Errorf("%s: %d calls and %d bytes read became %d and %d with a longer log", name, short.all, short.read, long.all, long.read)
+		}
+	}
+}
+
+// collected matches what callgrind counted.
+var collected = regexp.MustCompile(`Collected : (\d+)`)
+
+// instructions runs ingest on so many lines of input under callgrind, with one
+// thread and nothing that depends on the time.
+func instructions(t *testing.T, line string, lines int) int {
+	t.Helper()
+	cmd := exec.Command("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", release(t), "ingest", "--state-dir", inMemory(t))
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off")
+	cmd.Stdin = strings.NewReader(strings.Repeat(line+"\n", lines))
+	text, err := cmd.CombinedOutput()
+	m := collected.FindSubmatch(text)
+	if err != nil || m == nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	n, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestInstructionsADirective guards the scanners: the counts are the same to one
+// in two hundred on every run of one binary, so a tenth above what was measured
+// is a change.
+func TestInstructionsADirective(t *testing.T) {
+	need(t, "valgrind")
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the counts are those of amd64")
+	}
+	for _, c := range []struct {
+		name, line string
+		most       int
+	}{
+		{"JSON", `{"state":"ready","message":"guest agent is ready and serving requests","details":{"step":"boot","elapsed_ms":1234.5,"host":"worker-17"}}`, 4300},
+		{"KEY=value", `STATE=ready MESSAGE='guest agent is ready and serving requests' DETAILS.step=boot DETAILS.elapsed_ms:=1234.5 DETAILS.host=worker-17`, 5800},
+	} {
+		n := (instructions(t, c.line, 6000) - instructions(t, c.line, 2000)) / 4000
+		t.Logf("%s: %d instructions a directive", c.name, n)
+		if n > c.most {
+			t.Errorf("%s: %d instructions a directive; expected %d at most", c.name, n, c.most)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package writer
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+)
+
+func benchEvent() *Event {
+	return &Event{Kind: Ready, Time: testTime, Message: quoted("guest agent is ready"), BootID: "11111111-2222-4333-8444-555555555555",
+		Details: strictjson.Value(`{"step":"boot","elapsed_ms":1234.5,"host":"worker-17.example"}`), Uptime: 4200e6}
+}
+
+func BenchmarkBatchAdd(b *testing.B) {
+	var batch Batch
+	e := benchEvent()
+	b.ReportAllocs()
+	for b.Loop() {
+		if batch.Add(e); batch.Size() > 1<<20 {
+			b.SetBytes(int64(batch.Size() / batch.Len()))
+			batch.Reset()
+		}
+	}
+}
+
+func BenchmarkStatusReplace(b *testing.B) {
+	d := In(fastDir(b))
+	defer d.Close()
+	s := &Status{State: Ready, Time: testTime, Message: quoted("guest agent is ready"), Seq: 1}
+	b.ReportAllocs()
+	for b.Loop() {
+		check(b, d.Status.Replace(s))
+	}
+}
+
+// longLog makes a log of the size that ends in an event. What is before it is a
+// hole, which takes no memory, in lines of a mebibyte.
+func longLog(t testing.TB, size int64) (dir string) {
+	dir = fastDir(t)
+	f, err := os.Create(filepath.Join(dir, EventsName))
+	check(t, err)
+	defer f.Close()
+	for at := int64(1 << 20); at < size; at += 1 << 20 {
+		_, err := f.WriteAt([]byte("\n"), at)
+		check(t, err)
+	}
+	last := "\n" + testLine(1000, "the last one")
+	_, err = f.WriteAt([]byte(last), max(0, size-int64(len(last))))
+	check(t, err)
+	return dir
+}
+
+// BenchmarkAppend is an append under the lock with so much of a log behind it: by
+// a writer that goes on, and by one that begins.
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []struct {
+		name  string
+		bytes int64
+	}{{"1KB", 1 << 10}, {"1MB", 1 << 20}, {"1GB", 1 << 30}} {
+		dir := longLog(b, size.bytes)
+		b.Run("going on/"+size.name, func(b *testing.B) {
+			l := logIn(dir)
+			defer l.lines.folder.close()
+			batch := batchOf("up")
+			b.ReportAllocs()
+			for b.Loop() {
+				check(b, tryAppend(l, batch))
+				batch.kept = 0
+			}
+		})
+		b.Run("beginning/"+size.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				d := In(dir)
+				check(b, tryAppend(&d.Events, batchOf("up")))
+				d.Close()
+			}
+		})
+	}
+}
+
+// BenchmarkRepair is an append behind a tail that a crash left.
+func BenchmarkRepair(b *testing.B) {
+	for _, tail := range []struct {
+		name  string
+		bytes int
+	}{{"100B", 100}, {"1MB", 1 << 20}} {
+		b.Run(tail.name, func(b *testing.B) {
+			d := In(fastDir(b))
+			defer d.Close()
+			appendTo(b, &d.Events, "first")
+			text := []byte(`{"schema_version":1,"kind":"` + strings.Repeat("x", tail.bytes))
+			for b.Loop() {
+				b.StopTimer()
+				f, err := os.OpenFile(d.Events.Path, os.O_WRONLY|os.O_APPEND, 0)
+				check(b, err)
+				_, err = f.Write(text)
+				check(b, err)
+				check(b, f.Close())
+				check(b, os.RemoveAll(d.Events.Path+".torn"))
+				b.StartTimer()
+				check(b, tryAppend(&d.Events, batchOf("up")))
+			}
+		})
+	}
+}
