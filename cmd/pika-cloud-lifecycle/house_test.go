@@ -23,8 +23,9 @@ func rooms() map[string][]string {
 		"docs/schema":              {},
 		"writer/strictjson":        {},
 		"writer":                   {"writer/strictjson"},
+		"writer/watch":             {},
 		"ingest":                   {"writer", "writer/strictjson"},
-		"cmd/pika-cloud-lifecycle": {"bootid", "ingest", "writer", "writer/strictjson"},
+		"cmd/pika-cloud-lifecycle": {"bootid", "ingest", "writer", "writer/strictjson", "writer/watch"},
 	}
 }
 

@@ -1,0 +1,297 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// hung is when a wait that should have ended is given up.
+const hung = 30 * time.Second
+
+// A change is something that happens to the directory a/b/c below root, or on
+// the way to it.
+type change struct {
+	name   string
+	before func(root string) error // nil: a/b/c is there
+	change func(root string) error
+}
+
+func mkdir(root string) error { return os.MkdirAll(root+"/a/b/c", 0o755) }
+
+func write(path string) error { return os.WriteFile(path, []byte("x"), 0o644) }
+
+func all(errs ...error) error { return errors.Join(errs...) }
+
+func changes() []change {
+	return []change{
+		{"a file is made", nil, func(r string) error { return write(r + "/a/b/c/f") }},
+		{"a file is written in place", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
+			func(r string) error {
+				f, err := os.OpenFile(r+"/a/b/c/f", os.O_WRONLY|os.O_APPEND, 0)
+				_, err2 := f.WriteString("y")
+				return all(err, err2, f.Close())
+			}},
+		{"a file is replaced", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), write(r+"/a/b/c/.f1")) },
+			func(r string) error { return os.Rename(r+"/a/b/c/.f1", r+"/a/b/c/f") }},
+		{"a file is removed", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
+			func(r string) error { return os.Remove(r + "/a/b/c/f") }},
+		{"a file is renamed away", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
+			func(r string) error { return os.Rename(r+"/a/b/c/f", r+"/a/b/f") }},
+		{"a file becomes readable", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), os.Chmod(r+"/a/b/c/f", 0)) },
+			func(r string) error { return os.Chmod(r+"/a/b/c/f", 0o644) }},
+		{"it is made", func(r string) error { return os.MkdirAll(r+"/a/b", 0o755) }, mkdir},
+		{"its parents are made", func(string) error { return nil }, mkdir},
+		{"it is removed", nil, func(r string) error { return os.Remove(r + "/a/b/c") }},
+		{"it is renamed", nil, func(r string) error { return os.Rename(r+"/a/b/c", r+"/a/b/d") }},
+		{"it is replaced", func(r string) error { return all(mkdir(r), os.Mkdir(r+"/a/b/d", 0o755), write(r+"/a/b/d/f")) },
+			func(r string) error {
+				return unix.Renameat2(unix.AT_FDCWD, r+"/a/b/c", unix.AT_FDCWD, r+"/a/b/d", unix.RENAME_EXCHANGE)
+			}},
+		{"a parent is renamed", nil, func(r string) error { return os.Rename(r+"/a", r+"/x") }},
+		{"a parent is replaced", func(r string) error { return all(mkdir(r), os.MkdirAll(r+"/x/b/c", 0o755)) },
+			func(r string) error {
+				return unix.Renameat2(unix.AT_FDCWD, r+"/a", unix.AT_FDCWD, r+"/x", unix.RENAME_EXCHANGE)
+			}},
+		{"it is a link that turns", func(r string) error {
+			return all(os.MkdirAll(r+"/a/b", 0o755), os.Mkdir(r+"/1", 0o755), os.Mkdir(r+"/2", 0o755),
+				os.Symlink("../../1", r+"/a/b/c"), os.Symlink("../../2", r+"/a/b/d"))
+		}, func(r string) error { return os.Rename(r+"/a/b/d", r+"/a/b/c") }},
+		{"what a link leads to is made", func(r string) error {
+			return all(os.MkdirAll(r+"/a/b", 0o755), os.Symlink(r+"/1/2", r+"/a/b/c"))
+		}, func(r string) error { return os.MkdirAll(r+"/1/2", 0o755) }},
+		{"what a link leads to is replaced", func(r string) error {
+			return all(os.MkdirAll(r+"/1/c", 0o755), os.Mkdir(r+"/a", 0o755), os.Symlink("../1/./../1", r+"/a/b"))
+		}, func(r string) error { return all(os.Rename(r+"/1", r+"/2"), os.MkdirAll(r+"/1/c", 0o755)) }},
+		{"a file in its place becomes it", func(r string) error { return all(os.MkdirAll(r+"/a/b", 0o755), write(r+"/a/b/c")) },
+			func(r string) error { return all(os.Remove(r+"/a/b/c"), os.Mkdir(r+"/a/b/c", 0o755)) }},
+	}
+}
+
+func TestEveryChangeIsSeen(t *testing.T) {
+	for _, c := range changes() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			before := c.before
+			if before == nil {
+				before = mkdir
+			}
+			must(t, before(root))
+			d := open(t, root+"/a/b/c")
+			quiet(t, d)
+			must(t, c.change(root))
+			for sees(t, d, hung); sees(t, d, 0); { // all of it
+			}
+			// And so is the next one, which must be looked for elsewhere now.
+			must(t, mkdir(root), write(root+"/a/b/c/next"))
+			for range 4 { // directories made one by one
+				sees(t, d, hung)
+				if _, err := os.Stat(root + "/a/b/c/next"); err == nil {
+					break
+				}
+			}
+			for sees(t, d, 0) {
+			}
+			must(t, write(root+"/a/b/c/last"))
+			if !sees(t, d, hung) {
+				t.Error("what came after it was not seen")
+			}
+		})
+	}
+}
+
+func open(t *testing.T, path string) *Dir {
+	t.Helper()
+	d, err := Open(path)
+	must(t, err)
+	t.Cleanup(d.Close)
+	return d
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sees waits for a change and demands one unless the timeout is 0.
+func sees(t *testing.T, d *Dir, timeout time.Duration) bool {
+	t.Helper()
+	changed, err := d.Wait(timeout)
+	if err != nil || !changed && timeout != 0 {
+		t.Fatalf("changed %v, %v", changed, err)
+	}
+	return changed
+}
+
+// quiet demands that nothing has changed.
+func quiet(t *testing.T, d *Dir) {
+	t.Helper()
+	if sees(t, d, 0) {
+		t.Fatal("a change was seen where there was none")
+	}
+}
+
+func TestWhatTellsNothingIsNotSeen(t *testing.T) {
+	root := t.TempDir()
+	must(t, mkdir(root))
+	d := open(t, root+"/a/b/c")
+	must(t, write(root+"/a/f"), os.Mkdir(root+"/a/x", 0o755), write(root+"/f"), write(root+"/a/b/c/.status.json123"),
+		os.Remove(root+"/a/b/c/.status.json123"))
+	quiet(t, d)
+}
+
+func TestTooManyEventsAreAChange(t *testing.T) {
+	root := t.TempDir()
+	must(t, mkdir(root))
+	d := open(t, root+"/a/b/c")
+	// Names that tell nothing fill the queue; what does not fit is lost.
+	most, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	must(t, err)
+	var n int
+	if _, err := fmt.Sscan(string(most), &n); err != nil || n > 1<<17 {
+		t.Skipf("a queue of %d events takes too long to fill (%v)", n, err)
+	}
+	for i := 0; i <= n/2; i++ {
+		must(t, write(root+"/a/b/c/.t"), os.Remove(root+"/a/b/c/.t"))
+	}
+	must(t, write(root+"/a/b/c/f"))
+	sees(t, d, hung)
+	must(t, write(root+"/a/b/c/g"))
+	sees(t, d, hung)
+}
+
+func TestATimeoutEndsTheWait(t *testing.T) {
+	d := open(t, t.TempDir())
+	if changed, err := d.Wait(time.Millisecond); changed || err != nil {
+		t.Errorf("changed %v, %v", changed, err)
+	}
+}
+
+func TestStopEndsTheWaitAndStays(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	d := open(t, t.TempDir())
+	d.Stop = int(r.Fd())
+	must(t, w.Close())
+	for range 2 {
+		ended := make(chan bool, 1)
+		go func() {
+			changed, err := d.Wait(-1)
+			ended <- changed || err != nil
+		}()
+		select {
+		case wrong := <-ended:
+			if wrong {
+				t.Error("changed, or an error")
+			}
+		case <-time.After(hung):
+			t.Fatal("the wait did not end")
+		}
+	}
+}
+
+func TestADirectoryThatMayNotBeReadIsSaid(t *testing.T) {
+	root := t.TempDir()
+	must(t, os.Chmod(filepath.Dir(root), 0o755), os.Chmod(root, 0o777))
+	asNobody(t)
+	must(t, mkdir(root), os.Chmod(root+"/a/b/c", 0o311))
+	if d, err := Open(root + "/a/b/c"); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("opened %v, %v", d, err)
+	}
+	must(t, os.Chmod(root+"/a/b/c", 0o755), os.Chmod(root+"/a/b", 0o311))
+	d := open(t, root+"/a/b/c") // the way to it is there
+	must(t, write(root+"/a/b/c/f"))
+	sees(t, d, hung)
+	must(t, os.Chmod(root+"/a/b", 0o755)) // to be cleaned up
+}
+
+// asNobody has the test, where it is root's, see files as somebody does who may
+// own them but has no capabilities (setfsuid(2), credentials(7)).
+func asNobody(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+	must(t, unix.Setfsuid(1000))
+	t.Cleanup(func() { unix.Setfsuid(0) })
+}
+
+// inside is set in a process that has a mount namespace of its own.
+const inside = "WATCH_INSIDE"
+
+func TestAMountIsSeen(t *testing.T) {
+	if os.Getenv(inside) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestAMountIsSeen$")
+		cmd.Env = append(os.Environ(), inside+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+		out, err := cmd.CombinedOutput()
+		switch {
+		case errors.Is(err, fs.ErrPermission) && os.Getenv("CI") == "":
+			t.Skip("only root may mount")
+		case err != nil:
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
+	root := t.TempDir()
+	must(t, mkdir(root))
+	d := open(t, root+"/a/b/c")
+	quiet(t, d)
+	must(t, unix.Mount("t", root+"/a/b", "tmpfs", 0, ""))
+	sees(t, d, hung)
+	for sees(t, d, 0) {
+	}
+	must(t, mkdir(root))
+	sees(t, d, hung)
+	for sees(t, d, 0) {
+	}
+	must(t, unix.Unmount(root+"/a/b", unix.MNT_DETACH))
+	sees(t, d, hung)
+}
+
+// TestNoChangeIsMissed has a writer that makes, fills, replaces and removes the
+// directory as fast as it can, and a reader that must always find the last
+// file: were one wake-up lost, it would wait for ever.
+func TestNoChangeIsMissed(t *testing.T) {
+	const rounds = 100
+	root := t.TempDir()
+	d := open(t, root+"/a/b/c")
+	for n := range rounds {
+		go play(root, n)
+		for !there(root, n) {
+			sees(t, d, hung)
+		}
+	}
+}
+
+// play changes the directory and its parents again and again, and leaves the
+// file n in it.
+func play(root string, n int) {
+	for i := range n % 7 {
+		dir := filepath.Join(root, []string{"a", "a/b", "a/b/c"}[i%3])
+		mkdir(root)
+		os.Rename(dir, fmt.Sprintf("%s/x%d-%d", root, n, i))
+	}
+	mkdir(root)
+	os.WriteFile(root+"/a/b/c/.tmp", nil, 0o644)
+	os.Rename(root+"/a/b/c/.tmp", fmt.Sprintf("%s/a/b/c/%d", root, n))
+}
+
+func there(root string, n int) bool {
+	_, err := os.Stat(fmt.Sprintf("%s/a/b/c/%d", root, n))
+	return err == nil
+}
