@@ -1,0 +1,50 @@
+package verify
+
+import (
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+// agreement holds status and result against the events that they tell of, and
+// against each other.
+func (c *check) agreement() error {
+	c.agrees(writer.StatusName, &c.told[0])
+	c.agrees(writer.ResultName, &c.told[1])
+	if c.status != nil && c.status.Seq > 0 {
+		c.together(c.status, c.result)
+	}
+	return nil
+}
+
+// agrees holds a status or result against the event whose seq it gives.
+func (c *check) agrees(name string, t *named) {
+	if t.seq == 0 || c.files[writer.EventsName] == nil {
+		return
+	}
+	switch e := &t.event; {
+	case !t.found && t.seq > c.LastSeq:
+		c.find(name, 0, false, "tells of event %d; the log ends with %d", t.seq, c.LastSeq)
+	case !t.found && t.seq >= c.FirstSeq:
+		c.find(name, 0, false, "tells of event %d, which is not in the log", t.seq)
+	case !t.found: // in a log that was rotated away
+	case e.Kind != t.kind:
+		c.find(name, 0, false, "says %s; event %d, of which it tells, is %s", t.kind, t.seq, e.Kind)
+	case e.BootID != t.boot:
+		c.find(name, 0, false, "has another boot_id than event %d, of which it tells", t.seq)
+	}
+}
+
+// together holds the status of a commit against the result.
+func (c *check) together(s *writer.Status, r *writer.Result) {
+	outcome, verdict := s.State.Outcome()
+	switch {
+	case verdict && r == nil && c.files[writer.ResultName] == nil:
+		c.find(writer.ResultName, 0, false, "missing; the status says %s", s.State)
+	case r == nil || r.Seq == 0:
+	case r.Seq > s.Seq:
+		c.find(writer.StatusName, 0, false, "says %s, of event %d; the verdict is of event %d, after it", s.State, s.Seq, r.Seq)
+	case verdict && r.Outcome != outcome:
+		c.find(writer.ResultName, 0, false, "says %s; the status says %s", r.Outcome, s.State)
+	case r.Seq < s.Seq && s.State != writer.Stopped && s.State != writer.Destroyed:
+		c.find(writer.ResultName, 0, false, "is the verdict of event %d; the status says %s, of event %d, after it", r.Seq, s.State, s.Seq)
+	}
+}
