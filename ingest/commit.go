@@ -182,6 +182,10 @@ func (r *run) attempt() error {
 	if p.empty() {
 		return nil
 	}
+	if r.DryRun != nil {
+		r.rehearse()
+		return nil
+	}
 	steps := [...]func(*run) error{(*run).writeEvents, (*run).writeRejects,
 		(*run).keepResult, (*run).writeResult, (*run).writeStatus, (*run).setResultAside}
 	todo := steps[:]
@@ -211,14 +215,7 @@ func (r *run) writeEvents() error {
 	if err := r.Dir.Events.Append(&p.events); err != nil {
 		return err
 	}
-	r.lastSeq = p.events.Seq(p.events.Len() - 1)
-	if p.hasStatus && p.statusEvent >= 0 {
-		p.status.Seq = p.events.Seq(p.statusEvent)
-	}
-	if p.hasResult && p.resultEvent >= 0 {
-		p.result.Seq = p.events.Seq(p.resultEvent)
-	}
-	p.statusEvent, p.resultEvent = -1, -1
+	r.numbered()
 	if len(r.Followers) > 0 {
 		r.committed.Events = p.events.AppendLines(r.committed.Events)
 	}
@@ -227,6 +224,19 @@ func (r *run) writeEvents() error {
 	}
 	p.events.Reset()
 	return nil
+}
+
+// numbered notes the seqs of the events.
+func (r *run) numbered() {
+	p := &r.pending
+	r.lastSeq = p.events.Seq(p.events.Len() - 1)
+	if p.hasStatus && p.statusEvent >= 0 {
+		p.status.Seq = p.events.Seq(p.statusEvent)
+	}
+	if p.hasResult && p.resultEvent >= 0 {
+		p.result.Seq = p.events.Seq(p.resultEvent)
+	}
+	p.statusEvent, p.resultEvent = -1, -1
 }
 
 func (r *run) writeRejects() error {

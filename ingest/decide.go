@@ -86,7 +86,7 @@ func (r *run) supply() {
 // of a later event and tells of a guest that runs: then a crash came between
 // the status of a new run and setting the old verdict aside.
 func (r *run) resultStands() bool {
-	if r.pending.startsRun {
+	if r.pending.startsRun || r.nothingStands() {
 		return false
 	}
 	result, err := r.Dir.Result.Read()

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"time"
@@ -33,6 +34,14 @@ type Stream struct {
 	// refused lines, surprising transitions, write errors. It holds nothing
 	// that a terminal obeys.
 	Say func(line string)
+
+	// ShowRefused is called behind what Say says of a refused line, with that line,
+	// or its start, and the offset of what was not expected.
+	ShowRefused func(line []byte, at int)
+
+	// DryRun, if not nil, is given the text of all that a commit would write, and
+	// nothing is written. Its errors are its own.
+	DryRun io.Writer
 
 	// Followers hear of each commit, in this order.
 	Followers []Follower
@@ -122,6 +131,12 @@ type run struct {
 func (r *run) begin() {
 	// Best effort: it is refused for what is no pipe.
 	_, _ = unix.FcntlInt(uintptr(r.In), unix.F_SETPIPE_SZ, readSize)
+	if r.DryRun != nil {
+		r.lastSeq = r.standingSeq()
+	}
+	if r.nothingStands() {
+		return
+	}
 	status, err := r.Dir.Status.Read()
 	if err == nil && r.BootID != "" && status.BootID == r.BootID {
 		r.state = status.State
@@ -234,6 +249,9 @@ func (r *run) refuse(ln *line, why *refusal) {
 	switch {
 	case r.Refused <= maxSaid:
 		r.say("line %d, %v", ln.number, why)
+		if r.ShowRefused != nil {
+			r.ShowRefused(ln.text, why.at)
+		}
 	case r.Refused == maxSaid+1:
 		r.say("more lines are refused; they are kept in %s and counted", r.Dir.Rejects.Path)
 	}

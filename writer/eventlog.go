@@ -96,6 +96,9 @@ func (b *Batch) Seq(i int) uint64 {
 	return b.next + uint64(i-b.kept)
 }
 
+// Number gives the events seqs from first on, as if Append had done it.
+func (b *Batch) Number(first uint64) { b.kept, b.next = 0, first }
+
 // AppendLines appends the events as they stand in the log, once Append has
 // returned without error.
 func (b *Batch) AppendLines(dst []byte) []byte {
