@@ -19,13 +19,17 @@ const module = "github.com/sledtools/pika-cloud-lifecycle"
 // import.
 func rooms() map[string][]string {
 	return map[string][]string{
-		"bootid":                   {},
-		"docs/schema":              {},
-		"writer/strictjson":        {},
-		"writer":                   {"writer/strictjson"},
-		"writer/watch":             {},
-		"ingest":                   {"writer", "writer/strictjson"},
-		"cmd/pika-cloud-lifecycle": {"bootid", "ingest", "writer", "writer/strictjson", "writer/watch"},
+		"bootid":            {},
+		"docs/schema":       {},
+		"writer/strictjson": {},
+		"writer":            {"writer/strictjson"},
+		"writer/watch":      {},
+		"writer/history":    {"writer", "writer/strictjson"},
+		"writer/verify":     {"writer", "writer/history"},
+		"ingest":            {"writer", "writer/strictjson"},
+		"cmd/pika-cloud-lifecycle": {"bootid", "ingest", "writer", "writer/strictjson", "writer/watch",
+			"writer/history", "writer/verify", "docs/schema", "cmd/pika-cloud-lifecycle/timeline"},
+		"cmd/pika-cloud-lifecycle/timeline": {"writer", "writer/history", "writer/strictjson"},
 	}
 }
 

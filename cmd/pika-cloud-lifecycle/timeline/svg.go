@@ -1,0 +1,393 @@
+package timeline
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+// The measures of a picture, in pixels.
+const (
+	pageWidth  = 1200
+	margin     = 24
+	chartLeft  = margin + 120 // the names of the states stand before it
+	chartRight = pageWidth - margin - 16
+	headHeight = 84
+	bootHead   = 46 // above the lanes of a boot
+	bootFoot   = 40 // below them, the axis
+	laneHeight = 30
+	barHeight  = 18
+	glyph      = 6.75 // a column of the font, which is monospaced at 11 px
+)
+
+// A scale maps the time of a boot to the chart.
+type scale struct{ start, end time.Duration }
+
+// newScale returns the scale of a boot. It starts at the boot itself, unless that
+// would leave what happened at the far end.
+func newScale(b *boot) scale {
+	first, last := b.moments[0].at, b.moments[len(b.moments)-1].at
+	var s scale
+	if first > 2*(last-first)+10*time.Second {
+		s.start = first
+	}
+	s.end = last
+	span := max(s.end-s.start, time.Millisecond)
+	s.end += span / 25
+	if !isPoint(b.moments[len(b.moments)-1].kind) {
+		s.end += span / 10 // for a state that goes on
+	}
+	return s
+}
+
+func (s scale) x(at time.Duration) float64 {
+	return chartLeft + float64(at-s.start)/float64(s.end-s.start)*(chartRight-chartLeft)
+}
+
+// step returns how far apart the lines of the grid are.
+func (s scale) step() time.Duration {
+	const most = 10
+	for unit := time.Millisecond; unit < time.Minute; unit *= 10 {
+		for _, n := range []time.Duration{1, 2, 5} {
+			if (s.end-s.start)/(n*unit) <= most && n*unit < time.Minute {
+				return n * unit
+			}
+		}
+	}
+	for _, minutes := range []time.Duration{1, 2, 5, 10, 15, 30, 60, 2 * 60, 3 * 60, 6 * 60, 12 * 60} {
+		if (s.end-s.start)/(minutes*time.Minute) <= most {
+			return minutes * time.Minute
+		}
+	}
+	days := (s.end-s.start)/(24*time.Hour)/most + 1
+	return days * 24 * time.Hour
+}
+
+// tick tells a time at the axis.
+func tick(d time.Duration) string {
+	if d >= 24*time.Hour && d%(24*time.Hour) == 0 {
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	}
+	text := d.String()
+	if cut, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = cut + "m"
+	}
+	if cut, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = cut + "h"
+	}
+	return text
+}
+
+// paint returns the colour of a state.
+func paint(s writer.State) string {
+	switch s {
+	case writer.Requested:
+		return "#a3adbf"
+	case writer.Provisioning:
+		return "#8296c4"
+	case writer.Booted:
+		return "#4d7fd1"
+	case writer.Starting:
+		return "#2fa3b5"
+	case writer.Ready:
+		return "#3d9e62"
+	case writer.Completed:
+		return "#1e7d4f"
+	case writer.Failed:
+		return "#d43d4a"
+	case writer.Unreachable:
+		return "#e08a2e"
+	}
+	return "#7c828d"
+}
+
+// An svg is a picture under way.
+type svg struct {
+	*bufio.Writer
+	y int // where the next boot begins
+}
+
+// Write writes the picture.
+func (p *Plot) Write(to io.Writer) error {
+	w := &svg{bufio.NewWriter(to), headHeight}
+	height, drawn := headHeight, make([]drawing, len(p.boots))
+	for i, b := range p.boots {
+		b.place()
+		s := newScale(b)
+		drawn[i] = drawing{boot: b, scale: s, lanes: b.lanes(s), number: p.before + i + 1, of: p.before + len(p.boots)}
+		height += drawn[i].height() + margin
+	}
+	w.begin(p, height)
+	for i := range drawn {
+		w.boot(&drawn[i])
+	}
+	w.WriteString("</svg>\n")
+	return w.Flush()
+}
+
+// A drawing is a boot and what is drawn of it.
+type drawing struct {
+	*boot
+	scale
+	lanes      []lane
+	number, of int
+}
+
+func (d *drawing) height() int { return bootHead + len(d.lanes)*laneHeight + bootFoot }
+
+const style = `<style>
+text{font:11px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;fill:#2b3140}
+.title{font:600 20px system-ui,"DejaVu Sans",sans-serif}
+.sub,.tick{fill:#6b7385}
+.head{font-weight:700}
+.in{fill:#fff}
+.bad{fill:#b3202e;font-weight:700}
+.card{fill:#fff;stroke:#dfe3ea}
+.grid{stroke:#eceff4}
+.lane{stroke:#f3f5f8}
+g:hover>rect.bar,g:hover>.mark{opacity:.75}
+</style>
+`
+
+// begin writes what stands above the boots.
+func (w *svg) begin(p *Plot, height int) {
+	title := Printable(p.Title)
+	fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img">`+"\n",
+		pageWidth, height, pageWidth, height)
+	fmt.Fprintf(w, "<title>%s</title>\n%s", escape(title), style)
+	w.WriteString(`<defs><linearGradient id="fade"><stop offset="0" stop-color="#fff" stop-opacity="0"/>` +
+		`<stop offset="1" stop-color="#fff" stop-opacity=".9"/></linearGradient></defs>` + "\n")
+	fmt.Fprintf(w, `<rect width="%d" height="%d" fill="#f6f7fa"/>`+"\n", pageWidth, height)
+	w.text(margin, 40, "title", cut(title, 90))
+	sub := fmt.Sprintf("%s, %s", plural(p.events, "event"), plural(p.before+len(p.boots), "boot"))
+	if p.failed > 0 {
+		sub += ", " + plural(p.failed, "failure")
+	}
+	if p.before > 0 {
+		sub += fmt.Sprintf(", of which the last %d are drawn", len(p.boots))
+	}
+	w.text(margin, 62, "sub", sub)
+}
+
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// text writes printable text.
+func (w *svg) text(x, y float64, class, text string) {
+	fmt.Fprintf(w, `<text x="%.1f" y="%.1f" class="%s">%s</text>`+"\n", x, y, class, escape(text))
+}
+
+// boot writes one boot.
+func (w *svg) boot(d *drawing) {
+	top := w.y
+	w.y += d.height() + margin
+	fmt.Fprintf(w, `<rect class="card" x="%d" y="%d" width="%d" height="%d" rx="8"/>`+"\n",
+		margin, top, pageWidth-2*margin, d.height())
+	w.text(margin+16, float64(top+26), "head", d.name())
+	w.text(chartLeft, float64(top+26), "sub", d.about())
+	w.grid(d, top+bootHead)
+	for i := range d.lanes {
+		w.lane(&d.lanes[i], top+bootHead+i*laneHeight)
+	}
+	w.failures(d, top+bootHead)
+}
+
+// name counts the boots, if there are several.
+func (d *drawing) name() string {
+	if d.of == 1 {
+		return "boot"
+	}
+	return fmt.Sprintf("boot %d of %d", d.number, d.of)
+}
+
+// about tells which boot it is, and when.
+func (d *drawing) about() string {
+	first, last := d.moments[0], d.moments[len(d.moments)-1]
+	text := fmt.Sprintf("%s · %s in %s", first.time.UTC().Format("2006-01-02 15:04:05 UTC"),
+		plural(len(d.moments), "event"), Span(last.at-first.at))
+	if d.id != "" {
+		text = cut(Printable(d.id), 40) + " · " + text
+	}
+	if d.wall {
+		text += " · by the wall clock: no uptime is known"
+	}
+	return text
+}
+
+// grid writes the axis below the lanes, and a line for each step of it.
+func (w *svg) grid(d *drawing, top int) {
+	bottom := top + len(d.lanes)*laneHeight
+	step := d.step()
+	for at := (d.start + step - 1) / step * step; at < d.end; at += step {
+		x := d.x(at)
+		fmt.Fprintf(w, `<path class="grid" d="M%.1f %dV%d"/>`+"\n", x, top, bottom+4)
+		if x < chartRight-40 {
+			w.text(x+2, float64(bottom+16), "tick", tick(at))
+		}
+	}
+	unit := "since boot"
+	if d.wall {
+		unit = "since the first event"
+	}
+	fmt.Fprintf(w, `<text x="%d" y="%d" class="tick" text-anchor="end">%s</text>`+"\n", chartRight, bottom+30, unit)
+}
+
+// lane writes the name of a state and its bars.
+func (w *svg) lane(l *lane, top int) {
+	fmt.Fprintf(w, `<path class="lane" d="M%d %dH%d"/>`+"\n", margin+16, top+laneHeight, chartRight)
+	w.text(margin+16, float64(top+19), "", string(l.kind))
+	for i := range l.bars {
+		before, after := l.bars[i].x-chartLeft, float64(chartRight)
+		if i > 0 {
+			before = 0 // the label of another one may stand there
+		}
+		if i+1 < len(l.bars) {
+			after = l.bars[i+1].x
+		}
+		w.bar(&l.bars[i], top, before, after)
+	}
+}
+
+// bar writes a bar, or the mark of an end, with its texts as far as there is room.
+func (w *svg) bar(b *bar, top int, before, after float64) {
+	fmt.Fprintf(w, "<g><title>%s</title>\n", escape(b.tell()))
+	y := top + (laneHeight-barHeight)/2
+	end := b.x + max(b.w, 1.5)
+	if isPoint(b.kind) {
+		w.mark(b, float64(y))
+		end = b.x + b.w + barHeight/2
+	} else {
+		fmt.Fprintf(w, `<rect class="bar" x="%.1f" y="%d" width="%.1f" height="%d" rx="2" fill="%s"/>`+"\n",
+			b.x, y, max(b.w-.5, 1.5), barHeight, paint(b.kind))
+		if b.open {
+			fmt.Fprintf(w, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="url(#fade)"/>`+"\n", b.x+b.w*.4, y, b.w*.6+1, barHeight)
+		}
+	}
+	w.label(b, int(before/glyph)-2, int((after-end-12)/glyph), end, float64(top+19))
+	w.WriteString("</g>\n")
+}
+
+// mark writes the mark of an end: a cross for a failure, else a lozenge.
+func (w *svg) mark(b *bar, y float64) {
+	const r = barHeight / 2
+	if b.w > 0 {
+		fmt.Fprintf(w, `<rect class="bar" x="%.1f" y="%.1f" width="%.1f" height="4" fill="%s"/>`+"\n", b.x, y+r-2, b.w, paint(b.kind))
+	}
+	for _, x := range []float64{b.x, b.x + b.w} {
+		fmt.Fprintf(w, `<path class="mark" d="M%.1f %.1fl%d %dl-%d %dl-%d -%dz" fill="%s"/>`+"\n", x, y, r, r, r, r, r, r, paint(b.kind))
+		if b.kind == writer.Failed {
+			fmt.Fprintf(w, `<path d="M%.1f %.1fl5 5m0 -5l-5 5" stroke="#fff" stroke-width="1.6"/>`+"\n", x-2.5, y+r-2.5)
+		}
+	}
+}
+
+// label writes how long a bar lasted into it, and its message behind it, or before an
+// end, where there is room for them: so many columns before it, and after.
+func (w *svg) label(b *bar, before, after int, end, y float64) {
+	long, text := b.words()
+	fits := func(text string) bool { return !isPoint(b.kind) && glyph*float64(Columns(text))+12 < b.w }
+	switch {
+	case fits(both(long, text)):
+		w.text(b.x+6, y, "in", both(long, text))
+		return
+	case long != "" && fits(long):
+		w.text(b.x+6, y, "in", long)
+		long = ""
+	}
+	const few = 12 // columns: less of a message says nothing
+	class := ""
+	if b.kind == writer.Failed {
+		class = "bad"
+	}
+	text = both(long, text)
+	switch {
+	case text == "":
+	case Columns(text) <= after || after >= few && after >= before:
+		w.text(end+6, y, class, cut(text, after))
+	case isPoint(b.kind) && b.count == 1 && before >= few:
+		fmt.Fprintf(w, `<text x="%.1f" y="%.1f" class="%s" text-anchor="end">%s</text>`+"\n",
+			b.x-barHeight/2-4, y, class, escape(cut(text, before)))
+	case after >= few:
+		w.text(end+6, y, class, cut(text, after))
+	}
+}
+
+// words returns how long a bar lasted, or how many it is, and its message.
+func (b *bar) words() (long, text string) {
+	switch {
+	case b.count > 1:
+		return fmt.Sprintf("×%d", b.count), ""
+	case isPoint(b.kind) || b.open:
+		return "", b.first.message
+	}
+	return Span(b.until - b.first.at), b.first.message
+}
+
+// both joins texts that are not empty.
+func both(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + " · " + b
+}
+
+// failures writes a line through all lanes where a failure stands.
+func (w *svg) failures(d *drawing, top int) {
+	for _, l := range d.lanes {
+		for _, b := range l.bars {
+			if l.kind == writer.Failed {
+				fmt.Fprintf(w, `<path d="M%.1f %dV%d" stroke="%s" stroke-dasharray="3 3" opacity=".6"/>`+"\n",
+					b.x, top, top+len(d.lanes)*laneHeight, paint(l.kind))
+			}
+		}
+	}
+}
+
+// tell returns the text of a bar that is shown where the pointer rests.
+func (b *bar) tell() string {
+	m := &b.first
+	if b.count > 1 {
+		return fmt.Sprintf("%d × %s, from %s to %s\nfirst: %s\nlast: %s", b.count, b.kind, Span(m.at), Span(b.last.at), m.message, b.last.message)
+	}
+	lines := []string{fmt.Sprintf("%s at %s, %s", b.kind, Span(m.at), m.time.UTC().Format("2006-01-02T15:04:05.000Z"))}
+	if b.until > m.at && !b.open {
+		lines = append(lines, "for "+Span(b.until-m.at))
+	}
+	for _, text := range []string{m.message, m.details} {
+		if text != "" {
+			lines = append(lines, text)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// escape returns printable text as XML has it. What XML cannot hold is shown as an
+// escape.
+func escape(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		switch r {
+		case '&':
+			b.WriteString("&amp;")
+		case '<':
+			b.WriteString("&lt;")
+		case '>':
+			b.WriteString("&gt;")
+		case '"':
+			b.WriteString("&quot;")
+		case '\ufffe', '\uffff':
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,175 @@
+// Package timeline shows what happened to a guest to a person: as text for a
+// terminal, and as a picture, one SVG.
+//
+// What it shows comes from input that may be hostile. All of it is made visible, so
+// that no terminal and no browser obeys it, and measured in columns, so that wide
+// and combining characters do not bend a table.
+package timeline
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rivo/uniseg"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+)
+
+// Printable returns text with everything escaped that a terminal obeys or that
+// changes how the rest reads: control characters and those of C1, the
+// bidirectional overrides, and bytes that are not UTF-8.
+func Printable(text string) string {
+	if isPlain(text) {
+		return text
+	}
+	var b strings.Builder
+	for i, r := range text {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\ufffd"):
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case r < 0x20 || 0x7f <= r && r < 0xa0 ||
+			0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// isPlain reports whether text is ASCII that takes a column a byte.
+func isPlain(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// Columns returns how many columns of a terminal printable text takes.
+func Columns(text string) int {
+	if isPlain(text) {
+		return len(text)
+	}
+	return uniseg.StringWidth(text)
+}
+
+// cut returns as much of printable text as fits columns, with a mark at its end if
+// that is not all.
+func cut(text string, columns int) string {
+	if len(text) <= columns || Columns(text) <= columns { // no character has more columns than bytes
+		return text
+	}
+	head, _ := split(text, max(columns-1, 0))
+	return head + "…"
+}
+
+// split returns the characters that fit columns, and the others.
+func split(text string, columns int) (head, rest string) {
+	state := -1
+	for rest = text; rest != ""; {
+		_, after, width, next := uniseg.FirstGraphemeClusterInString(rest, state)
+		if columns -= width; columns < 0 {
+			break
+		}
+		rest, state = after, next
+	}
+	return text[:len(text)-len(rest)], rest
+}
+
+// wrap cuts printable text into lines of so many columns, at spaces where there
+// are any.
+func wrap(text string, columns int) (lines []string) {
+	for Columns(text) > columns {
+		head, rest := split(text, columns)
+		if space := strings.LastIndexByte(head, ' '); space > 0 && rest != "" && rest[0] != ' ' {
+			head, rest = text[:space], text[space:]
+		}
+		if head == "" {
+			break // not even one character fits
+		}
+		lines, text = append(lines, head), strings.TrimLeft(rest, " ")
+	}
+	return append(lines, text)
+}
+
+// pad adds spaces up to so many columns; to the right if columns is negative.
+func pad(text string, columns int) string {
+	left := columns < 0
+	if left {
+		columns = -columns
+	}
+	space := strings.Repeat(" ", max(0, columns-Columns(text)))
+	if left {
+		return space + text
+	}
+	return text + space
+}
+
+// Span tells a duration in seven columns at the most.
+func Span(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "-" + Span(-d)
+	case d < time.Second:
+		return fmt.Sprintf("%dms", d.Milliseconds())
+	case d < 10*time.Second:
+		return fmt.Sprintf("%d.%03ds", d/time.Second, d%time.Second/time.Millisecond)
+	case d < time.Minute:
+		return fmt.Sprintf("%d.%ds", d/time.Second, d%time.Second/(100*time.Millisecond))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+}
+
+// Fold returns details on one line: the members of an object as name=value, and
+// anything else as it is.
+func Fold(details strictjson.Value) string {
+	if len(details) == 0 || details[0] != '{' {
+		return Printable(string(details))
+	}
+	var b strings.Builder
+	history.Members(details, func(name, value strictjson.Value) {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(bare(name))
+		b.WriteByte('=')
+		b.WriteString(bare(value))
+	})
+	return Printable(b.String())
+}
+
+// bare returns a string without its quotes where it can be read without them.
+func bare(value strictjson.Value) string {
+	text, ok := value.Text()
+	if !ok || text == "" || strings.ContainsAny(text, " \"=\\{}[],") {
+		return string(value)
+	}
+	return text
+}
+
+// message returns the text of a message.
+func message(value strictjson.Value) string {
+	text, _ := value.Text()
+	return Printable(text)
+}
+
+// Window returns so many columns of printable text, with what stands at the offset
+// at among them, and the column of that. Marks stand for what is left out.
+func Window(text string, at, columns int) (window string, column int) {
+	before, after := text[:at], text[at:]
+	if most := columns * 2 / 3; Columns(before) > most {
+		_, before = split(before, Columns(before)-most+1)
+		before = "…" + before
+	}
+	column = Columns(before)
+	return before + cut(after, columns-column), column
+}
