@@ -54,20 +54,40 @@ func submatches(pattern, text string) (all []string) {
 func flagsOf(t *testing.T, name string) []string {
 	t.Helper()
 	_, stderr, code := command{}.run(t, filepath.Join(binDir, program), name, "--no-such-flag")
-	_, list, ok := strings.Cut(stderr, "expected one of ")
+	_, list, ok := strings.Cut(stderr, "; expected ")
 	if code != 2 || !ok {
 		t.Fatalf("%s --no-such-flag: exit %d\n%s", name, code, stderr)
 	}
 	return submatches(`--([a-z-]+)`, list)
 }
 
+// commandsOf returns the commands that the program names where it is given none.
+func commandsOf(t *testing.T) []string {
+	t.Helper()
+	_, stderr, code := command{}.run(t, filepath.Join(binDir, program))
+	m := regexp.MustCompile(`expected a command: (.*);`).FindStringSubmatch(stderr)
+	if code != 2 || m == nil {
+		t.Fatalf("exit %d\n%s", code, stderr)
+	}
+	return strings.Split(m[1], ", ")
+}
+
+func TestTheManPageHasEveryCommandAndNoOther(t *testing.T) {
+	want := commandsOf(t)
+	slices.Sort(want)
+	if got := submatches(`(?m)^\.Ss (.*)$`, readFile(t, manPage)); !slices.Equal(got, want) {
+		t.Errorf("the man page describes %v; the program has %v", got, want)
+	}
+	synopsis := manSection(t, "Sh", "SYNOPSIS")
+	if got := submatches(`(?m)^\.Nm\n\.Cm (.*)$`, synopsis); !slices.Equal(got, want) {
+		t.Errorf("its synopsis has %v", got)
+	}
+}
+
 func TestTheManPageAndTheHelpNameEveryFlagAndNoOther(t *testing.T) {
 	synopsis := strings.Split(manSection(t, "Sh", "SYNOPSIS"), ".Nm\n")
-	for _, name := range []string{"ingest", "status", "event", "result"} {
+	for _, name := range commandsOf(t) {
 		want := flagsOf(t, name)
-		if len(want) < 5 {
-			t.Fatalf("%s takes %v only", name, want)
-		}
 		i := slices.IndexFunc(synopsis, func(s string) bool { return strings.HasPrefix(s, ".Cm "+name+"\n") })
 		if i < 0 {
 			t.Fatalf("the synopsis has no %s", name)
@@ -88,10 +108,10 @@ func TestTheManPageAndTheHelpNameEveryFlagAndNoOther(t *testing.T) {
 // Flags in running text, and in the docs, must be some command's.
 func TestNoPageNamesAFlagThatIsNot(t *testing.T) {
 	known := []string{"help", "version"}
-	for _, name := range []string{"ingest", "status", "event", "result"} {
+	for _, name := range commandsOf(t) {
 		known = append(known, flagsOf(t, name)...)
 	}
-	for _, page := range []string{manPage, "format.md", "protocol.md", "../README.md"} {
+	for _, page := range []string{manPage, "format.md", "protocol.md", "look.md", "../README.md"} {
 		text := readFile(t, page)
 		for _, flag := range submatches(`(?:\bFl -|[^-\w]--)([a-z][a-z-]*[a-z])`, text) {
 			if !slices.Contains(known, flag) && flag != "name" { // Fl -name Ar value
@@ -149,10 +169,22 @@ func TestTheManPageHasItsSections(t *testing.T) {
 }
 
 func TestTheManPageNamesEveryVariableOfTheEnvironment(t *testing.T) {
-	source := readFile(t, "../cmd/"+program+"/world.go")
-	want := submatches(`getenv\("([A-Z_]+)"\)`, source)
-	if len(want) == 0 {
-		t.Fatal("the source asks for no variable")
+	files, err := filepath.Glob("../cmd/" + program + "/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no source: %v", err)
+	}
+	var source strings.Builder
+	for _, file := range files {
+		if !strings.HasSuffix(file, "_test.go") {
+			source.WriteString(readFile(t, file))
+		}
+	}
+	want := submatches(`getenv\("([A-Z_]+)"\)`, source.String())
+	if strings.Contains(source.String(), "time.Local") {
+		want = append(want, "TZ")
+	}
+	if len(want) < 2 {
+		t.Fatalf("the source asks for %v", want)
 	}
 	if got := submatches(`(?m)^\.It Ev (\S+)`, manSection(t, "Sh", "ENVIRONMENT")); !slices.Equal(got, want) {
 		t.Errorf("the man page names %v; the program asks for %v", got, want)

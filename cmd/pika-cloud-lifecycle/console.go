@@ -1,9 +1,8 @@
 package main
 
 import (
-	"fmt"
-	"strings"
-	"unicode/utf8"
+	"io"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,21 +34,20 @@ func (c *console) Write(p []byte) (int, error) {
 	return unix.Write(c.fd, p)
 }
 
-// printable returns line with everything escaped that a terminal obeys or that
-// changes how the rest reads: control characters and those of C1, the
-// bidirectional overrides, and bytes that are not UTF-8.
-func printable(line string) string {
-	var b strings.Builder
-	for i, r := range line {
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(line[i:], "\ufffd"):
-			fmt.Fprintf(&b, `\x%02x`, line[i])
-		case r < 0x20 || 0x7f <= r && r < 0xa0 ||
-			0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteRune(r)
-		}
+// columnsOf returns how wide the terminal behind f is, and whether it is one.
+func columnsOf(f io.Writer) (columns int, terminal bool) {
+	var fd int
+	switch f := f.(type) {
+	case *os.File:
+		fd = int(f.Fd())
+	case *console:
+		fd = f.fd
+	default:
+		return 0, false
 	}
-	return b.String()
+	size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, false
+	}
+	return int(size.Col), true
 }

@@ -37,6 +37,7 @@ type ingestFlags struct {
 	maxLine     int
 	maxEvents   int64
 	maxRejected int64
+	dryRun      bool
 }
 
 func (w *world) newIngestFlags() *ingestFlags {
@@ -53,6 +54,7 @@ func (w *world) newIngestFlags() *ingestFlags {
 	f.IntVar(&f.maxLine, "max-line", ingest.DefaultMaxLine, "")
 	f.Int64Var(&f.maxEvents, "max-events", maxEvents, "")
 	f.Int64Var(&f.maxRejected, "max-rejected", maxRejected, "")
+	f.BoolVar(&f.dryRun, "dry-run", false, "")
 	return f
 }
 
@@ -75,6 +77,9 @@ func (f *ingestFlags) check() error {
 	}
 	if !given(f.FlagSet, "ack-fd") {
 		return nil
+	}
+	if f.dryRun {
+		return badUsage("ingest: --dry-run takes no --ack-fd: what is not written cannot be acknowledged")
 	}
 	if f.ack == 0 || f.ack == f.fd {
 		return badUsage("ingest: --ack-fd is %d, which is for input; expected a descriptor of its own", f.ack)
@@ -122,7 +127,16 @@ func (w *world) ingest(args []string) error {
 	s := ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say,
 		In: f.fd, Ack: max(f.ack, 0), Stop: stop, Transitions: policy, MaxLine: f.maxLine,
 		RequireResult: f.required, EndOnResult: f.onResult, WriteTimeout: max(f.timeout, 1), Grace: max(f.grace, 1)} // for 0 means the default there
-	return w.conclude(s.Run())
+	if f.dryRun || isTerminal(w.stderr) {
+		s.ShowRefused = w.showRefused
+	}
+	if !f.dryRun {
+		return w.conclude(s.Run())
+	}
+	out := &firstError{Writer: w.stdout}
+	s.DryRun = out
+	err = w.conclude(s.Run())
+	return errors.Join(out.err, err)
 }
 
 // conclude says how the stream went and returns what the exit code is for.

@@ -5,16 +5,17 @@ const usage = `Usage:
   pika-cloud-lifecycle status [FLAGS]    replace status.json
   pika-cloud-lifecycle event  [FLAGS]    append to events.jsonl
   pika-cloud-lifecycle result [FLAGS]    replace result.json
+  pika-cloud-lifecycle show   [FLAGS] [DIR | FILE...]    what happened, as text
+  pika-cloud-lifecycle plot   [FLAGS] [DIR | FILE...]    and as a picture
+  pika-cloud-lifecycle verify [FLAGS]    say what is not sound, and mend it
+  pika-cloud-lifecycle schema [NAME]     print the JSON Schemas
   pika-cloud-lifecycle --version
 
 A guest tells its host how it is doing through three files, by default in
 /run/pika-cloud, or $PIKA_LIFECYCLE_DIR: status.json (now), events.jsonl
 (history) and result.json (verdict).
 
-COMMAND --help shows the flags of a command.
-
-Exit status: 0 done; 1 something could not be written; 2 wrong usage, nothing
-was touched; 3 ingest refused lines.
+COMMAND --help shows the flags of a command, and its exit codes.
 
 Examples:
   echo '{"state":"ready","message":"listening"}' | pika-cloud-lifecycle ingest
@@ -22,30 +23,23 @@ Examples:
 `
 
 const ingestUsage = `Usage: pika-cloud-lifecycle ingest [FLAGS]
+Read directives, JSON or KEY=value, one a line, and write the files. Refused
+lines are said on stderr and kept in rejected.jsonl; the others are taken.
 
-Read directives, one a line, JSON or KEY=value, until the input ends, and write
-status.json, events.jsonl and result.json. Refused lines are said on stderr and
-kept in rejected.jsonl; the others are taken.
-
-  --state-dir DIR      where the files are (/run/pika-cloud,
-                       or $PIKA_LIFECYCLE_DIR)
+  --state-dir DIR      where they are (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
   --fd N               read from descriptor N (0)
   --ack-fd N           after each commit write "LINE SEQ REJECTED" to N
-  --transitions WORD   a state that does not follow the last one:
-                       warn (default), enforce, off
+  --dry-run            check the input and print what would be written
+  --transitions WORD   if a state does not follow: warn (default), enforce, off
   --require-result     if the stream ends without a verdict, give one: failed
   --exit-on-result     end after the verdict, without waiting for the input to
   --grace DURATION     how long to read on after SIGTERM or SIGHUP (5s)
-  --write-timeout DURATION
-                       how long input waits for a disk that fails (30s)
+  --write-timeout DURATION  how long input waits for a disk that fails (30s)
   --max-line BYTES     refuse longer lines (1048576)
   --max-events BYTES   rotate events.jsonl beyond it; 0 = never (67108864)
   --max-rejected BYTES limit of rejected.jsonl (8388608)
   --journal never      the journal mirror; this version has none
-
-Exit status: 0 all settled and accepted; 1 something could not be written;
-2 wrong usage; 3 lines were refused.
-
+Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines refused.
 Examples:
   printf 'STATE=ready MESSAGE=%q\n' "$text" | pika-cloud-lifecycle ingest
   exec 3> >(pika-cloud-lifecycle ingest --require-result); pid=$!
@@ -107,4 +101,71 @@ Examples:
   pika-cloud-lifecycle result --status completed --message 'tests passed'
   pika-cloud-lifecycle result --status failed --exit-code 7 \
     --message 'tests failed'
+`
+
+const showUsage = `Usage: pika-cloud-lifecycle show [FLAGS] [DIR | FILE...]
+
+Show where the guest stands, and then what happened to it: for each event its
+time, the time since the one before it and since boot, message and details.
+FILEs are a status, a result and logs, copied from anywhere and under any name.
+Nothing is changed. A torn last line is shown as one.
+
+  --state-dir DIR      where the files are, if none are named
+                       (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
+  --format WORD        text (default), or json: one object a line
+  --follow             go on with what is written from now on
+  --utc                times in UTC, not in the local time zone
+
+Exit status: 0 shown; 1 something could not be read; 2 wrong usage.
+
+Examples:
+  pika-cloud-lifecycle show --follow
+  pika-cloud-lifecycle show --utc guest7/status.json guest7/events.jsonl | less
+`
+
+const plotUsage = `Usage: pika-cloud-lifecycle plot [FLAGS] [DIR | FILE...]
+
+Draw what happened to the guest: one SVG on standard output that needs nothing
+else, with a bar for each state over the time since boot, boots one under
+another, failures marked, and details where the pointer rests.
+
+  --state-dir DIR      where the files are, if none are named
+                       (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
+
+Exit status: 0 drawn; 1 something could not be read; 2 wrong usage.
+
+Examples:
+  pika-cloud-lifecycle plot > boot.svg
+  pika-cloud-lifecycle plot guest7/events.jsonl > guest7.svg
+`
+
+const verifyUsage = `Usage: pika-cloud-lifecycle verify [FLAGS]
+
+Hold a state directory against what it should be: the schema of every file, seq
+without gap, repeat or fall, the seq file, torn lines, whether status and
+result agree with their events, temporaries, boot IDs, modes and owners.
+
+  --state-dir DIR      the directory (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
+  --format WORD        text (default) or json
+  --repair             mend what can be mended; what is taken out of a file is
+                       kept beside it, and named
+
+Exit status: 0 sound; 1 something was found; 2 wrong usage; 3 it could not be
+read.
+
+Examples:
+  pika-cloud-lifecycle verify
+  pika-cloud-lifecycle verify --repair --state-dir /srv/guest7
+`
+
+const schemaUsage = `Usage: pika-cloud-lifecycle schema [NAME]
+
+Print the JSON Schema of an artifact, or of a directive: directive, events,
+rejected, result or status. Without NAME: all of them, as one object.
+
+Exit status: 0 printed; 2 wrong usage.
+
+Examples:
+  pika-cloud-lifecycle schema events
+  pika-cloud-lifecycle schema | jq 'keys'
 `

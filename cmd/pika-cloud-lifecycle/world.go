@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
 
@@ -23,9 +24,9 @@ type world struct {
 // The exit codes, which the man page lists.
 const (
 	exitOK      = 0
-	exitFailed  = 1 // something could not be written
+	exitFailed  = 1 // something could not be written, or is not sound
 	exitUsage   = 2
-	exitRefused = 3 // lines were refused
+	exitRefused = 3 // lines were refused, or what was to be verified could not be read
 )
 
 // A usageError is a mistake in the command line.
@@ -47,6 +48,8 @@ func (w *world) main(args []string) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
+	case errors.Is(err, errUnsound):
+		return exitFailed
 	case errors.Is(err, errRefused):
 		return exitRefused
 	case errors.As(err, &usage):
@@ -54,11 +57,15 @@ func (w *world) main(args []string) int {
 		return exitUsage
 	}
 	w.say(err.Error())
+	var unread *unreadError
+	if errors.As(err, &unread) {
+		return exitRefused
+	}
 	return exitFailed
 }
 
 // commands are the subcommands, in the order of the usage text.
-var commands = []string{"ingest", "status", "event", "result"}
+var commands = []string{"ingest", "status", "event", "result", "show", "plot", "verify", "schema"}
 
 func (w *world) run(args []string) error {
 	if len(args) == 0 {
@@ -73,6 +80,14 @@ func (w *world) run(args []string) error {
 		return w.event(args)
 	case "result":
 		return w.result(args)
+	case "show":
+		return w.show(args)
+	case "plot":
+		return w.plot(args)
+	case "verify":
+		return w.verify(args)
+	case "schema":
+		return w.schema(args)
 	case "help", "-h", "-help", "--help":
 		io.WriteString(w.stdout, usage)
 		return nil
@@ -87,25 +102,36 @@ func (w *world) run(args []string) error {
 
 // say writes one line to stderr.
 func (w *world) say(line string) {
-	fmt.Fprintf(w.stderr, "pika-cloud-lifecycle: %s\n", printable(line))
+	fmt.Fprintf(w.stderr, "pika-cloud-lifecycle: %s\n", timeline.Printable(line))
 }
 
-// parse parses the flags of a subcommand. A command line that asks for help
-// gets text and flag.ErrHelp.
+// parse parses the flags of a subcommand that takes nothing else.
 func (w *world) parse(flags *flag.FlagSet, text string, args []string) error {
-	flags.SetOutput(io.Discard)
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(w.stdout, text)
-		return err
-	case err != nil:
-		return badUsage("%s: %v%s", flags.Name(), err, choices(flags, err))
-	case flags.NArg() > 0:
-		return badUsage("%s: unexpected argument %q; every value stands behind its flag, and one with spaces in quotes",
-			flags.Name(), flags.Arg(0))
+	operands, err := w.parseOperands(flags, text, args)
+	if err == nil && len(operands) > 0 {
+		err = badUsage("%s: unexpected argument %q; every value stands behind its flag, and one with spaces in quotes",
+			flags.Name(), operands[0])
 	}
-	return nil
+	return err
+}
+
+// parseOperands parses the flags of a subcommand and returns what stands beside
+// them. A command line that asks for help gets text and flag.ErrHelp.
+func (w *world) parseOperands(flags *flag.FlagSet, text string, args []string) (operands []string, err error) {
+	flags.SetOutput(io.Discard)
+	for {
+		err := flags.Parse(args)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			io.WriteString(w.stdout, text)
+			return nil, err
+		case err != nil:
+			return nil, badUsage("%s: %v%s", flags.Name(), err, choices(flags, err))
+		case flags.NArg() == 0:
+			return operands, nil
+		}
+		operands, args = append(operands, flags.Arg(0)), flags.Args()[1:]
+	}
 }
 
 // choices names the flags there are, where err says that one is not.
@@ -116,6 +142,9 @@ func choices(flags *flag.FlagSet, err error) string {
 	}
 	var names []string
 	flags.VisitAll(func(f *flag.Flag) { names = append(names, "--"+f.Name) })
+	if names == nil {
+		return "; expected none"
+	}
 	return "; expected one of " + strings.Join(names, ", ") + didYouMean("--"+unknown, names)
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
 )
 
 // help returns the help text of a command.
@@ -23,7 +25,7 @@ func TestHelpNamesEveryFlagAndNoOther(t *testing.T) {
 	listed := regexp.MustCompile(`(?m)^  (--[a-z-]+)`)
 	for _, command := range commands {
 		_, said := runHere([]string{command, "--no-such-flag"})
-		_, known, ok := strings.Cut(said, "expected one of ")
+		_, known, ok := strings.Cut(said, "; expected ")
 		if !ok {
 			t.Fatalf("%s --no-such-flag says %q", command, said)
 		}
@@ -47,6 +49,26 @@ func TestHelpNamesEveryCommandAndFitsATerminal(t *testing.T) {
 		for _, line := range append(linesOf(help(t)), linesOf(help(t, command))...) {
 			if len(line) > 80 || strings.TrimRight(line, " \t") != line {
 				t.Errorf("%s --help: %q", command, line)
+			}
+		}
+	}
+}
+
+// A screen has 24 lines, one of which is the prompt's.
+func TestHelpFitsAScreenAndEndsInTwoExamples(t *testing.T) {
+	for _, command := range append([]string{""}, commands...) {
+		argv := strings.Fields(command)
+		text := help(t, argv...)
+		if n := strings.Count(text, "\n"); n > 23 {
+			t.Errorf("%s --help has %d lines", command, n)
+		}
+		_, examples, ok := strings.Cut(text, "\nExamples:\n")
+		if n := len(regexp.MustCompile(`(?m)^  \S.*$`).FindAllString(examples, -1)); !ok || n != 2 {
+			t.Errorf("%s --help ends in %d examples", command, n)
+		}
+		for example := range strings.SplitSeq(strings.TrimSuffix(examples, "\n"), "\n  p") {
+			if !strings.Contains(example, "ika-cloud-lifecycle "+command) && command != "" {
+				t.Errorf("%s --help has the example %q", command, example)
 			}
 		}
 	}
@@ -77,7 +99,7 @@ func TestWhatATerminalObeysIsEscaped(t *testing.T) {
 		"\u202e\u2028\u2066":  `\u202e\u2028\u2066`,
 		"\xff\xefx":           `\xff\xefx`,
 	} {
-		if got := printable(text); got != want {
+		if got := timeline.Printable(text); got != want {
 			t.Errorf("%q is shown as %q, want %q", text, got, want)
 		}
 	}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"html"
+	"image/color"
+	"image/png"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// browse has a headless Chromium open a file and returns its standard output.
+func browse(t *testing.T, path string, flags ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	args := append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1",
+		"--hide-scrollbars", "--user-data-dir=" + t.TempDir()}, flags...)
+	cmd := exec.CommandContext(ctx, "chromium", append(args, "file://"+path)...)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("chromium: %v", err)
+	}
+	return string(out)
+}
+
+// measure is a page that tells of each text of the picture in it where it is drawn.
+const measure = `<!doctype html><meta charset="utf-8"><body style="margin:0">%s<pre id="found"></pre><script>
+const svg = document.querySelector("svg"), page = svg.getBoundingClientRect();
+const texts = [...svg.querySelectorAll("text")].map(e => {
+	const b = e.getBoundingClientRect();
+	return {text: e.textContent, x: b.left, y: b.top, right: b.right, bottom: b.bottom, inside: e.getAttribute("class") == "in",
+		bar: e.parentNode.querySelector("rect.bar")?.getBoundingClientRect().right ?? 0};
+});
+const titles = [...svg.querySelectorAll("g>title")].length;
+document.getElementById("found").textContent = JSON.stringify({width: page.width, height: page.height, titles, texts});
+</script>`
+
+// A drawnText is where a browser draws a text.
+type drawnText struct {
+	Text                     string
+	X, Y, Right, Bottom, Bar float64
+	Inside                   bool
+}
+
+// inBrowser returns what a browser makes of a picture.
+func inBrowser(t *testing.T, svg string) (width, height float64, titles int, texts []drawnText) {
+	t.Helper()
+	page := filepath.Join(t.TempDir(), "page.html")
+	if err := os.WriteFile(page, fmt.Appendf(nil, measure, svg), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?s)<pre id="found">(.*?)</pre>`).FindStringSubmatch(browse(t, page, "--dump-dom"))
+	if found == nil {
+		t.Fatal("the page has run no script")
+	}
+	var drawn struct {
+		Width, Height float64
+		Titles        int
+		Texts         []drawnText
+	}
+	if err := json.Unmarshal([]byte(html.UnescapeString(found[1])), &drawn); err != nil {
+		t.Fatal(err)
+	}
+	return drawn.Width, drawn.Height, drawn.Titles, drawn.Texts
+}
+
+func TestABrowserDrawsPlots(t *testing.T) {
+	need(t, "chromium")
+	expected := map[string][]string{
+		"guest":  {"boot 1 of 2", "boot 2 of 2", "unreachable", "16m32s · answers again", `service exited with 3: panic: \u001b[31mindex out of`, "all 412 tests passed"},
+		"three":  {"3 events, 1 boot", "884ms", "8.093s · listening on 8080", "all tests passed", "since boot", "10s"},
+		"python": {"since the first event", "by the wall clock: no uptime is known"},
+		"many":   {"3000 events, 3 boots, 4 failures", "boot 3 of 3", "×"},
+	}
+	for name, svg := range plotted(t) {
+		width, height, titles, texts := inBrowser(t, svg)
+		var all strings.Builder
+		for i, text := range texts {
+			all.WriteString(text.Text + "\n")
+			if text.Text == "" {
+				t.Errorf("%s has an empty text: %+v", name, text)
+			}
+			if text.X < 0 || text.Right > width-20 || text.Y < 0 || text.Bottom > height {
+				t.Errorf("%s: %q is drawn outside: %+v of %v x %v", name, text.Text, text, width, height)
+			}
+			if text.Inside && text.Right > text.Bar {
+				t.Errorf("%s: %q is wider than its bar: %+v", name, text.Text, text)
+			}
+			for _, other := range texts[:i] {
+				if text.X < other.Right && other.X < text.Right && text.Y+3 < other.Bottom && other.Y+3 < text.Bottom {
+					t.Errorf("%s: %q is drawn over %q", name, text.Text, other.Text)
+				}
+			}
+		}
+		for _, want := range expected[name] {
+			if !strings.Contains(all.String(), want) {
+				t.Errorf("%s shows no %q:\n%s", name, want, all.String())
+			}
+		}
+		if titles == 0 || len(texts) == 0 {
+			t.Errorf("%s has %d tooltips and %d texts", name, titles, len(texts))
+		}
+	}
+}
+
+// pixels returns how many pixels of a screenshot have each of the colours, and how
+// many colours there are.
+func pixels(t *testing.T, path string, wanted ...color.RGBA) (counts []int, colours int) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	shot, err := png.Decode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[color.RGBA]int)
+	for y := range shot.Bounds().Dy() {
+		for x := range shot.Bounds().Dx() {
+			seen[color.RGBAModel.Convert(shot.At(x, y)).(color.RGBA)]++
+		}
+	}
+	for _, c := range wanted {
+		counts = append(counts, seen[c])
+	}
+	return counts, len(seen)
+}
+
+// The picture in the docs is such a screenshot.
+func TestAScreenshotOfAPlotShowsItsBars(t *testing.T) {
+	need(t, "chromium")
+	svg, err := filepath.Abs(filepath.Join(lookDir, "plot.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shot := filepath.Join(t.TempDir(), "plot.png")
+	browse(t, svg, "--window-size=1200,576", "--screenshot="+shot)
+	ready, failed, page := color.RGBA{0x3d, 0x9e, 0x62, 255}, color.RGBA{0xd4, 0x3d, 0x4a, 255}, color.RGBA{0xf6, 0xf7, 0xfa, 255}
+	counts, colours := pixels(t, shot, ready, failed, page)
+	if counts[0] < 5000 || counts[1] < 50 || counts[2] < 20000 || colours < 50 {
+		t.Errorf("%d pixels of a bar, %d of a failure, %d of the page, %d colours", counts[0], counts[1], counts[2], colours)
+	}
+	inDocs := "../../docs/plot.png"
+	if *update {
+		text, err := os.ReadFile(shot)
+		if err == nil {
+			err = os.WriteFile(inDocs, text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kept, _ := pixels(t, inDocs, ready, failed, page); kept[0] < counts[0]/2 || kept[1] < counts[1]/2 || kept[0] > 2*counts[0] {
+		t.Errorf("docs/plot.png shows another picture; -u writes it: %d, %d", kept, counts)
+	}
+}

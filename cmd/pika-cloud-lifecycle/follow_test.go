@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
+)
+
+// A follower is a show --follow under way.
+type follower struct {
+	*testing.T
+	dir   string
+	log   string
+	lines chan string
+}
+
+// newFollower follows a state directory that is not there yet.
+func newFollower(t *testing.T) *follower {
+	t.Helper()
+	f := &follower{T: t, dir: filepath.Join(t.TempDir(), "run"), lines: make(chan string, 100)}
+	f.log = filepath.Join(f.dir, "events.jsonl")
+	from, to := io.Pipe()
+	w := world{stdout: to, stderr: io.Discard, getenv: func(string) string { return "" }, bootID: func() string { return "" },
+		clock: func() ingest.Moment { return ingest.Moment{} }}
+	done := make(chan struct{})
+	go func() {
+		w.main([]string{"show", "--follow", "--utc", "--state-dir", f.dir})
+		close(done)
+	}()
+	go func() {
+		for lines := bufio.NewScanner(from); lines.Scan(); {
+			f.lines <- lines.Text()
+		}
+	}()
+	f.wants("no status")
+	f.wants("no verdict")
+	t.Cleanup(func() { // what it writes next fails, and ends it
+		from.CloseWithError(errors.New("gone"))
+		f.appends(0, "the last")
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Error("it goes on after its reader is gone")
+		}
+	})
+	return f
+}
+
+// wants waits for a line that ends in text; headings and blank lines are passed over.
+func (f *follower) wants(text string) {
+	f.Helper()
+	for {
+		select {
+		case line := <-f.lines:
+			if strings.HasSuffix(line, text) {
+				return
+			}
+			if line != "" && !strings.HasPrefix(line, "2026-") && !strings.HasPrefix(line, "time ") {
+				f.Fatalf("shown is %q, want %q", line, text)
+			}
+		case <-time.After(20 * time.Second):
+			f.Fatalf("%q was not shown", text)
+		}
+	}
+}
+
+// appends appends an event, as a writer with this limit does.
+func (f *follower) appends(maxBytes int64, message string) {
+	f.Helper()
+	dir := writer.In(f.dir)
+	defer dir.Close()
+	dir.Events.MaxBytes = maxBytes
+	unlock, err := dir.Events.Lock()
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer unlock()
+	var batch writer.Batch
+	batch.Add(&writer.Event{Kind: "ready", Time: time.Date(2026, 3, 25, 20, 0, 0, 0, time.UTC), Message: strictjson.AppendText(nil, message), BootID: "b"})
+	if err := dir.Events.Append(&batch); err != nil {
+		f.Fatal(err)
+	}
+}
+
+// writes writes text behind what is in the log.
+func (f *follower) writes(text string) {
+	f.Helper()
+	file, err := os.OpenFile(f.log, os.O_WRONLY|os.O_APPEND, 0)
+	if err == nil {
+		_, err = file.WriteString(text)
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f *follower) must(err error) {
+	f.Helper()
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
+func TestFollowGoesOnThroughRotationAndReplacement(t *testing.T) {
+	f := newFollower(t)
+	f.appends(0, "one")
+	f.wants("  one")
+	f.appends(0, "two")
+	f.wants("  two")
+	f.appends(1, "behind a rotation")
+	f.wants("  behind a rotation")
+	f.appends(0, "three")
+	f.wants("  three")
+
+	f.writes("what is this\n")
+	f.wants("is no event: column 1: expected a value")
+	if _, err := verify.Repair(f.dir); err != nil {
+		t.Fatal(err)
+	}
+	f.appends(0, "behind a repair") // which is not shown once more from the start
+	f.wants("  behind a repair")
+
+	f.must(os.RemoveAll(f.dir))
+	f.appends(0, "of a new directory")
+	f.wants("  of a new directory")
+}
+
+// What is cut back is not shown, nor is what is not whole yet.
+func TestFollowShowsWholeLinesOnly(t *testing.T) {
+	f := newFollower(t)
+	f.appends(0, "one")
+	f.wants("  one")
+	info, err := os.Stat(f.log)
+	f.must(err)
+	const line = `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00Z","message":"two","boot_id":"b","seq":2}` + "\n"
+	f.writes(strings.Replace(line, "two", "cut", 1)[:90])
+	time.Sleep(50 * time.Millisecond) // for it to be seen; the test holds either way
+	f.must(os.Truncate(f.log, info.Size()))
+	f.writes(line[:50])
+	time.Sleep(50 * time.Millisecond)
+	f.writes(line[50:])
+	f.wants("  two")
+
+	f.must(os.Truncate(f.log, 0)) // and begun anew
+	f.appends(0, "three")
+	f.wants("  three")
+}
