@@ -32,45 +32,54 @@ func browse(t *testing.T, path string, flags ...string) string {
 	return string(out)
 }
 
-// measure is a page that tells of each text of the picture in it where it is drawn.
-const measure = `<!doctype html><meta charset="utf-8"><body style="margin:0">%s<pre id="found"></pre><script>
-const svg = document.querySelector("svg"), page = svg.getBoundingClientRect();
-const texts = [...svg.querySelectorAll("text")].map(e => {
-	const b = e.getBoundingClientRect();
-	return {text: e.textContent, x: b.left, y: b.top, right: b.right, bottom: b.bottom, inside: e.getAttribute("class") == "in",
-		bar: e.parentNode.querySelector("rect.bar")?.getBoundingClientRect().right ?? 0};
-});
-const titles = [...svg.querySelectorAll("g>title")].length;
-document.getElementById("found").textContent = JSON.stringify({width: page.width, height: page.height, titles, texts});
+// measure is a script that tells of each picture in a page where its texts are drawn.
+const measure = `<pre id="found"></pre><script>
+const drawn = {};
+for (const div of document.querySelectorAll("div")) {
+	const svg = div.querySelector("svg"), page = svg.getBoundingClientRect();
+	drawn[div.id] = {width: page.width, height: page.height, titles: svg.querySelectorAll("g>title").length,
+		texts: [...svg.querySelectorAll("text")].map(e => {
+			const b = e.getBoundingClientRect();
+			return {text: e.textContent, x: b.left - page.left, y: b.top - page.top, right: b.right - page.left, bottom: b.bottom - page.top,
+				inside: e.getAttribute("class") == "in", bar: (e.parentNode.querySelector("rect.bar")?.getBoundingClientRect().right ?? 0) - page.left};
+		})};
+}
+document.getElementById("found").textContent = JSON.stringify(drawn);
 </script>`
 
-// A drawnText is where a browser draws a text.
-type drawnText struct {
-	Text                     string
-	X, Y, Right, Bottom, Bar float64
-	Inside                   bool
-}
-
-// inBrowser returns what a browser makes of a picture.
-func inBrowser(t *testing.T, svg string) (width, height float64, titles int, texts []drawnText) {
-	t.Helper()
-	page := filepath.Join(t.TempDir(), "page.html")
-	if err := os.WriteFile(page, fmt.Appendf(nil, measure, svg), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile(`(?s)<pre id="found">(.*?)</pre>`).FindStringSubmatch(browse(t, page, "--dump-dom"))
-	if found == nil {
-		t.Fatal("the page has run no script")
-	}
-	var drawn struct {
+// A drawnPicture is what a browser makes of one, and a drawnText where it draws a text.
+type (
+	drawnPicture struct {
 		Width, Height float64
 		Titles        int
 		Texts         []drawnText
 	}
+	drawnText struct {
+		Text                     string
+		X, Y, Right, Bottom, Bar float64
+		Inside                   bool
+	}
+)
+
+// inBrowser returns what a browser makes of pictures.
+func inBrowser(t *testing.T, svgs map[string]string) (drawn map[string]drawnPicture) {
+	t.Helper()
+	page := []byte(`<!doctype html><meta charset="utf-8"><body style="margin:0">`)
+	for name, svg := range svgs {
+		page = fmt.Appendf(page, "<div id=%q>%s</div>", name, svg)
+	}
+	path := filepath.Join(t.TempDir(), "page.html")
+	if err := os.WriteFile(path, append(page, measure...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?s)<pre id="found">(.*?)</pre>`).FindStringSubmatch(browse(t, path, "--dump-dom"))
+	if found == nil {
+		t.Fatal("the page has run no script")
+	}
 	if err := json.Unmarshal([]byte(html.UnescapeString(found[1])), &drawn); err != nil {
 		t.Fatal(err)
 	}
-	return drawn.Width, drawn.Height, drawn.Titles, drawn.Texts
+	return drawn
 }
 
 func TestABrowserDrawsPlots(t *testing.T) {
@@ -81,21 +90,24 @@ func TestABrowserDrawsPlots(t *testing.T) {
 		"python": {"since the first event", "by the wall clock: no uptime is known"},
 		"many":   {"3000 events, 3 boots, 4 failures", "boot 3 of 3", "×"},
 	}
-	for name, svg := range plotted(t) {
-		width, height, titles, texts := inBrowser(t, svg)
+	pictures := inBrowser(t, plotted(t))
+	if len(pictures) != len(expected) {
+		t.Errorf("%d pictures are drawn", len(pictures))
+	}
+	for name, p := range pictures {
 		var all strings.Builder
-		for i, text := range texts {
+		for i, text := range p.Texts {
 			all.WriteString(text.Text + "\n")
 			if text.Text == "" {
 				t.Errorf("%s has an empty text: %+v", name, text)
 			}
-			if text.X < 0 || text.Right > width-20 || text.Y < 0 || text.Bottom > height {
-				t.Errorf("%s: %q is drawn outside: %+v of %v x %v", name, text.Text, text, width, height)
+			if text.X < 0 || text.Right > p.Width-20 || text.Y < 0 || text.Bottom > p.Height {
+				t.Errorf("%s: %q is drawn outside: %+v of %v x %v", name, text.Text, text, p.Width, p.Height)
 			}
 			if text.Inside && text.Right > text.Bar {
 				t.Errorf("%s: %q is wider than its bar: %+v", name, text.Text, text)
 			}
-			for _, other := range texts[:i] {
+			for _, other := range p.Texts[:i] {
 				if text.X < other.Right && other.X < text.Right && text.Y+3 < other.Bottom && other.Y+3 < text.Bottom {
 					t.Errorf("%s: %q is drawn over %q", name, text.Text, other.Text)
 				}
@@ -106,8 +118,8 @@ func TestABrowserDrawsPlots(t *testing.T) {
 				t.Errorf("%s shows no %q:\n%s", name, want, all.String())
 			}
 		}
-		if titles == 0 || len(texts) == 0 {
-			t.Errorf("%s has %d tooltips and %d texts", name, titles, len(texts))
+		if p.Titles == 0 || len(p.Texts) == 0 {
+			t.Errorf("%s has %d tooltips and %d texts", name, p.Titles, len(p.Texts))
 		}
 	}
 }

@@ -92,13 +92,13 @@ func describe(f *verify.Finding) string {
 func conclusion(r *verify.Report, mendable int) string {
 	verdict := "sound"
 	if n := uint64(len(r.Findings)) + r.Omitted; n > 0 {
-		verdict = fmt.Sprintf("not sound: %s, %d of them mendable", count(n, "finding"), mendable)
+		verdict = fmt.Sprintf("not sound: %s, %d of them mendable", several(n, "finding"), mendable)
 	}
 	if r.Omitted > 0 {
 		verdict += fmt.Sprintf(", %d not listed", r.Omitted)
 	}
 	if r.Events > 0 {
-		verdict += fmt.Sprintf("; %s in %s, seq %d to %d", count(r.Events, "event"), count(uint64(r.Boots), "boot"), r.FirstSeq, r.LastSeq)
+		verdict += fmt.Sprintf("; %s in %s, seq %d to %d", several(r.Events, "event"), several(uint64(r.Boots), "boot"), r.FirstSeq, r.LastSeq)
 	}
 	if r.State != "" {
 		verdict += "; status " + r.State
@@ -109,8 +109,8 @@ func conclusion(r *verify.Report, mendable int) string {
 	return verdict
 }
 
-// count counts things in words.
-func count(n uint64, thing string) string {
+// several counts things in words.
+func several(n uint64, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
