@@ -95,6 +95,15 @@ type bar struct {
 	last  moment
 	until time.Duration // when the next state came
 	open  bool          // none came
+	cuts  []float64     // where it is drawn shorter than it is
+}
+
+// room returns how much of a bar a text may take: up to where it is cut.
+func (b *bar) room() float64 {
+	if len(b.cuts) > 0 {
+		return b.cuts[0] - 5 - b.x
+	}
+	return b.w
 }
 
 // isPoint reports whether a state is an end: it has a moment, and no length.
@@ -113,7 +122,7 @@ type lane struct {
 }
 
 // lanes returns the lanes of a boot, in the order in which a guest passes the states.
-func (b *boot) lanes(s scale) (lanes []lane) {
+func (b *boot) lanes(s *scale) (lanes []lane) {
 	for _, kind := range writer.States() {
 		l := lane{kind: kind}
 		for i := range b.moments {
@@ -129,7 +138,7 @@ func (b *boot) lanes(s scale) (lanes []lane) {
 }
 
 // bar returns the bar of one moment: up to the next one.
-func (b *boot) bar(i int, s scale) bar {
+func (b *boot) bar(i int, s *scale) bar {
 	m := b.moments[i]
 	r := bar{kind: m.kind, count: 1, first: m, last: m, until: m.at, x: s.x(m.at)}
 	switch {
@@ -140,6 +149,11 @@ func (b *boot) bar(i int, s scale) bar {
 		r.open, r.until = true, s.end
 	}
 	r.w = s.x(r.until) - r.x
+	for _, g := range s.breaks {
+		if r.x < s.x(g.to) && m.at <= g.from && g.to <= r.until {
+			r.cuts = append(r.cuts, s.x(g.from)+(s.x(g.to)-s.x(g.from))*.85)
+		}
+	}
 	return r
 }
 
@@ -155,7 +169,7 @@ func (l *lane) add(b bar) {
 		last := &l.bars[n-1]
 		last.w = max(last.w, b.x+b.w-last.x)
 		last.count++
-		last.last, last.until, last.open = b.first, b.until, b.open
+		last.last, last.until, last.open, last.cuts = b.first, b.until, b.open, append(last.cuts, b.cuts...)
 		return
 	}
 	l.bars = append(l.bars, b)

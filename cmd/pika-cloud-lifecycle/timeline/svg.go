@@ -24,49 +24,6 @@ const (
 	glyph      = 6.75 // a column of the font, which is monospaced at 11 px
 )
 
-// A scale maps the time of a boot to the chart.
-type scale struct{ start, end time.Duration }
-
-// newScale returns the scale of a boot. It starts at the boot itself, unless that
-// would leave what happened at the far end.
-func newScale(b *boot) scale {
-	first, last := b.moments[0].at, b.moments[len(b.moments)-1].at
-	var s scale
-	if first > 2*(last-first)+10*time.Second {
-		s.start = first
-	}
-	s.end = last
-	span := max(s.end-s.start, time.Millisecond)
-	s.end += span / 25
-	if !isPoint(b.moments[len(b.moments)-1].kind) {
-		s.end += span / 10 // for a state that goes on
-	}
-	return s
-}
-
-func (s scale) x(at time.Duration) float64 {
-	return chartLeft + float64(at-s.start)/float64(s.end-s.start)*(chartRight-chartLeft)
-}
-
-// step returns how far apart the lines of the grid are.
-func (s scale) step() time.Duration {
-	const most = 10
-	for unit := time.Millisecond; unit < time.Minute; unit *= 10 {
-		for _, n := range []time.Duration{1, 2, 5} {
-			if (s.end-s.start)/(n*unit) <= most && n*unit < time.Minute {
-				return n * unit
-			}
-		}
-	}
-	for _, minutes := range []time.Duration{1, 2, 5, 10, 15, 30, 60, 2 * 60, 3 * 60, 6 * 60, 12 * 60} {
-		if (s.end-s.start)/(minutes*time.Minute) <= most {
-			return minutes * time.Minute
-		}
-	}
-	days := (s.end-s.start)/(24*time.Hour)/most + 1
-	return days * 24 * time.Hour
-}
-
 // tick tells a time at the axis.
 func tick(d time.Duration) string {
 	if d >= 24*time.Hour && d%(24*time.Hour) == 0 {
@@ -118,7 +75,7 @@ func (p *Plot) Write(to io.Writer) error {
 	for i, b := range p.boots {
 		b.place()
 		s := newScale(b)
-		drawn[i] = drawing{boot: b, scale: s, lanes: b.lanes(s), number: p.before + i + 1, of: p.before + len(p.boots)}
+		drawn[i] = drawing{boot: b, scale: s, lanes: b.lanes(&s), number: p.before + i + 1, of: p.before + len(p.boots)}
 		height += drawn[i].height() + margin
 	}
 	w.begin(p, height)
@@ -148,6 +105,8 @@ text{font:11px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;fill:#2b
 .bad{fill:#b3202e;font-weight:700}
 .card{fill:#fff;stroke:#dfe3ea}
 .grid{stroke:#eceff4}
+.cut{stroke:#fff;stroke-width:5}
+.break{stroke:#9aa3b5;fill:none}
 .lane{stroke:#f3f5f8}
 g:hover>rect.bar,g:hover>.mark{opacity:.75}
 </style>
@@ -198,6 +157,15 @@ func (w *svg) boot(d *drawing) {
 		w.lane(&d.lanes[i], top+bootHead+i*laneHeight)
 	}
 	w.failures(d, top+bootHead)
+	w.breaks(d, top+bootHead+len(d.lanes)*laneHeight)
+}
+
+// breaks says at the axis how long what is drawn short was.
+func (w *svg) breaks(d *drawing, bottom int) {
+	for _, g := range d.scale.breaks {
+		fmt.Fprintf(w, `<text x="%.1f" y="%d" class="tick" text-anchor="middle">// %s //</text>`+"\n",
+			(d.x(g.from)+d.x(g.to))/2, bottom+16, Span(g.long()))
+	}
 }
 
 // name counts the boots, if there are several.
@@ -225,8 +193,7 @@ func (d *drawing) about() string {
 // grid writes the axis below the lanes, and a line for each step of it.
 func (w *svg) grid(d *drawing, top int) {
 	bottom := top + len(d.lanes)*laneHeight
-	step := d.step()
-	for at := (d.start + step - 1) / step * step; at < d.end; at += step {
+	for _, at := range d.ticks() {
 		x := d.x(at)
 		fmt.Fprintf(w, `<path class="grid" d="M%.1f %dV%d"/>`+"\n", x, top, bottom+4)
 		if x < chartRight-40 {
@@ -267,6 +234,10 @@ func (w *svg) bar(b *bar, top int, before, after float64) {
 	} else {
 		fmt.Fprintf(w, `<rect class="bar" x="%.1f" y="%d" width="%.1f" height="%d" rx="2" fill="%s"/>`+"\n",
 			b.x, y, max(b.w-.5, 1.5), barHeight, paint(b.kind))
+		for _, x := range b.cuts {
+			fmt.Fprintf(w, `<path class="cut" d="M%.1f %dl4 -%d"/><path class="break" d="M%.1f %dl4 -%dm4 0l-4 %[6]d"/>`+"\n",
+				x-2, y+barHeight+3, barHeight+6, x-5, y+barHeight+3, barHeight+6)
+		}
 		if b.open {
 			fmt.Fprintf(w, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="url(#fade)"/>`+"\n", b.x+b.w*.4, y, b.w*.6+1, barHeight)
 		}
@@ -293,7 +264,7 @@ func (w *svg) mark(b *bar, y float64) {
 // end, where there is room for them: so many columns before it, and after.
 func (w *svg) label(b *bar, before, after int, end, y float64) {
 	long, text := b.words()
-	fits := func(text string) bool { return !isPoint(b.kind) && glyph*float64(Columns(text))+12 < b.w }
+	fits := func(text string) bool { return !isPoint(b.kind) && glyph*float64(Columns(text))+12 < b.room() }
 	switch {
 	case fits(both(long, text)):
 		w.text(b.x+6, y, "in", both(long, text))

@@ -138,7 +138,7 @@ func TestScales(t *testing.T) {
 		{2 * time.Second, 11 * time.Second, 0, 2 * time.Second},
 		{2 * time.Millisecond, 4 * time.Millisecond, 0, time.Millisecond},
 		{time.Hour, time.Hour + time.Minute, time.Hour, 10 * time.Second},
-		{time.Second, 90 * 24 * time.Hour, 0, 10 * 24 * time.Hour},
+		{40 * 24 * time.Hour, 90 * 24 * time.Hour, 0, 10 * 24 * time.Hour},
 		{time.Second, time.Second, 0, 100 * time.Millisecond},
 	} {
 		b := boot{moments: []moment{{kind: "booted", at: c.first}, {kind: "completed", at: c.last}}}
@@ -149,6 +149,48 @@ func TestScales(t *testing.T) {
 		if x := s.x(c.last); x < s.x(c.first) || x > chartRight-10 {
 			t.Errorf("%v to %v: ends at %v", c.first, c.last, x)
 		}
+	}
+}
+
+// What takes so long that nothing else would be seen is drawn short; all else keeps its
+// proportions, and no line of the grid stands in what is short.
+func TestLongStretchesAreDrawnShort(t *testing.T) {
+	var b boot
+	for _, at := range []time.Duration{2, 3, 5, 9, 3600, 3604, 3605} {
+		b.moments = append(b.moments, moment{kind: "completed", at: at * time.Second})
+	}
+	s := newScale(&b)
+	if want := []stretch{{9 * time.Second, 3600 * time.Second}}; !slices.Equal(s.breaks, want) {
+		t.Fatalf("drawn short: %v", s.breaks)
+	}
+	second := s.x(3*time.Second) - s.x(2*time.Second)
+	for from, to := range map[time.Duration]time.Duration{5: 9, 0: 2, 3600: 3604} {
+		if got := (s.x(to*time.Second) - s.x(from*time.Second)) / float64(to-from); got < second*.999 || got > second*1.001 {
+			t.Errorf("a second from %d on takes %v, not %v", from, got, second)
+		}
+	}
+	if short := s.x(3600*time.Second) - s.x(9*time.Second); short < 3*second || short > 10*second {
+		t.Errorf("what is short takes %v, a second %v", short, second)
+	}
+	ticks := s.ticks()
+	if want := []time.Duration{0, 2, 4, 6, 8, 3600, 3602, 3604}; len(ticks) != len(want) {
+		t.Errorf("lines at %v", ticks)
+	}
+	for i := range ticks[1:] {
+		if ticks[i] >= ticks[i+1] || ticks[i] > 9*time.Second && ticks[i] < time.Hour {
+			t.Errorf("lines at %v", ticks)
+		}
+	}
+	even := boot{moments: []moment{{kind: "booted", at: 2 * time.Second}, {kind: "ready", at: 3 * time.Second}, {kind: "completed", at: 25 * time.Second}}}
+	if s := newScale(&even); s.breaks != nil {
+		t.Errorf("drawn short where all can be seen: %v", s.breaks)
+	}
+	for range 100 { // and not more than a few
+		b.moments = append(b.moments, moment{kind: "completed", at: b.moments[len(b.moments)-1].at * 10 / 9 * 8})
+	}
+	slices.SortFunc(b.moments, func(a, b moment) int { return int(a.at - b.at) })
+	if s = newScale(&b); len(s.breaks) > maxBreaks {
+		t.Errorf("%d are drawn short", len(s.breaks))
 	}
 }
 

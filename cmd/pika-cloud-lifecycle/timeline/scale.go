@@ -1,0 +1,122 @@
+package timeline
+
+import (
+	"slices"
+	"time"
+)
+
+// A scale maps the time of a boot to the chart. It is linear, but for stretches in which
+// nothing happens for so long that all else would be too thin to be seen: those are drawn
+// short, and marked.
+type scale struct {
+	start, end time.Duration
+	breaks     []stretch     // in their order
+	short      time.Duration // as long as each of them is drawn
+}
+
+// A stretch is a time in which nothing happens.
+type stretch struct{ from, to time.Duration }
+
+func (s stretch) long() time.Duration { return s.to - s.from }
+
+// newScale returns the scale of a boot. It starts at the boot itself, unless that
+// would leave what happened at the far end.
+func newScale(b *boot) scale {
+	first, last := b.moments[0].at, b.moments[len(b.moments)-1].at
+	var s scale
+	if first > 2*(last-first)+10*time.Second {
+		s.start = first
+	}
+	s.end = last
+	drawn := max(s.shorten(b), time.Millisecond)
+	s.end += drawn / 25
+	if !isPoint(b.moments[len(b.moments)-1].kind) {
+		s.end += drawn / 10 // for a state that goes on
+	}
+	return s
+}
+
+// maxBreaks is how many stretches are drawn short: with more the axis says nothing.
+const maxBreaks = 3
+
+// worthIt is how many times wider all else must become for an axis that is not even.
+const worthIt = 10
+
+// shorten finds the stretches that are drawn short: each takes three quarters of what
+// would be left otherwise. It returns how much time all that is drawn then stands for.
+func (s *scale) shorten(b *boot) (drawn time.Duration) {
+	var stretches []stretch
+	from := s.start
+	for _, m := range b.moments {
+		stretches, from = append(stretches, stretch{from, m.at}), m.at
+	}
+	slices.SortFunc(stretches, func(a, b stretch) int { return int(b.long() - a.long()) })
+	left := s.end - s.start
+	for _, g := range stretches {
+		if len(s.breaks) == maxBreaks || g.long() < left/4*3 || g.long() == left {
+			break
+		}
+		s.breaks = append(s.breaks, g)
+		left -= g.long()
+	}
+	if s.end-s.start < worthIt*left {
+		s.breaks = nil
+		return s.end - s.start
+	}
+	slices.SortFunc(s.breaks, func(a, b stretch) int { return int(a.from - b.from) })
+	s.short = left / 3
+	return left + time.Duration(len(s.breaks))*s.short
+}
+
+// drawn returns how much time is drawn between the start and at.
+func (s *scale) drawn(at time.Duration) time.Duration {
+	d := at - s.start
+	for _, g := range s.breaks {
+		if at > g.from {
+			d -= min(at, g.to) - g.from
+			d += time.Duration(float64(min(at, g.to)-g.from) / float64(g.long()) * float64(s.short))
+		}
+	}
+	return d
+}
+
+func (s *scale) x(at time.Duration) float64 {
+	return chartLeft + float64(s.drawn(at))/float64(s.drawn(s.end))*(chartRight-chartLeft)
+}
+
+// ticks returns where the lines of the grid are: none in what is drawn short.
+func (s *scale) ticks() (all []time.Duration) {
+	step, at := s.step(), s.start
+	for i := range len(s.breaks) + 1 {
+		until := s.end
+		if i < len(s.breaks) {
+			until = s.breaks[i].from
+		}
+		for at = (at + step - 1) / step * step; at <= until; at += step {
+			all = append(all, at)
+		}
+		if i < len(s.breaks) {
+			at = s.breaks[i].to
+		}
+	}
+	return all
+}
+
+// step returns how far apart the lines of the grid are.
+func (s *scale) step() time.Duration {
+	const most = 10
+	drawn := s.drawn(s.end)
+	for unit := time.Millisecond; unit < time.Minute; unit *= 10 {
+		for _, n := range []time.Duration{1, 2, 5} {
+			if drawn/(n*unit) <= most && n*unit < time.Minute {
+				return n * unit
+			}
+		}
+	}
+	for _, minutes := range []time.Duration{1, 2, 5, 10, 15, 30, 60, 2 * 60, 3 * 60, 6 * 60, 12 * 60} {
+		if drawn/(minutes*time.Minute) <= most {
+			return minutes * time.Minute
+		}
+	}
+	return (drawn/(24*time.Hour)/most + 1) * 24 * time.Hour
+}
