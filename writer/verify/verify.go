@@ -53,6 +53,7 @@ type check struct {
 	dir    string
 	reader history.Reader
 	files  map[string]*found
+	seq    []byte         // what the seq file says
 	status *writer.Status // nil if there is none, or none that can be read
 	result *writer.Result
 	told   [2]named // the events of status and result
@@ -133,7 +134,7 @@ type found struct {
 	own  bool // its last time is in the form that this program writes
 }
 
-// open opens the files that are there.
+// open opens the files that are there, and reads the one that is written in place.
 func (c *check) open() error {
 	if info, err := os.Stat(c.dir); err != nil {
 		return err
@@ -156,6 +157,13 @@ func (c *check) open() error {
 		if err != nil {
 			return err
 		}
+	}
+	if f := c.files[seqName]; f != nil {
+		text, err := history.ReadAll(f)
+		if err != nil {
+			return err
+		}
+		c.seq = text
 	}
 	if len(c.files) == 0 && c.Sound() {
 		return &fs.PathError{Op: "verify", Path: c.dir, Err: errors.New("no artifact stands there")}

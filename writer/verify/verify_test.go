@@ -430,6 +430,46 @@ func TestALookWaitsForTheWriters(t *testing.T) {
 	}
 }
 
+// Beside a writer that is busy all is sound at every look.
+func TestABusyWriterIsSound(t *testing.T) {
+	g := newGuest(t)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		dir, message := writer.In(g.dir), strictjson.AppendText(nil, "m")
+		defer dir.Close()
+		dir.Events.MaxBytes = 4 << 10
+		for seq := uint64(5); ; seq++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			unlock, err := dir.Events.Lock()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var batch writer.Batch
+			batch.Add(&writer.Event{Kind: "stopped", Time: when, Message: message, BootID: bootA})
+			err = errors.Join(dir.Events.Append(&batch),
+				dir.Status.Replace(&writer.Status{State: "stopped", Time: when, Message: message, BootID: bootA, Seq: seq}))
+			unlock()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for range 300 {
+		if report, err := verify.Dir(g.dir); err != nil || !report.Sound() {
+			t.Fatalf("found %q, %v", told(report.Findings), err)
+		}
+	}
+	close(stop)
+	<-done
+}
+
 func TestWhatTheReportSays(t *testing.T) {
 	g := newGuest(t)
 	r, err := verify.Dir(g.dir)
