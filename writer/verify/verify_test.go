@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -496,6 +497,41 @@ func TestWhatCannotBeRead(t *testing.T) {
 	}
 	if names, err := os.ReadDir(empty); err != nil || len(names) > 0 {
 		t.Errorf("made %v, %v", names, err)
+	}
+}
+
+// What was recorded from the Python command itself is sound.
+func TestTheRecordedArtifactsAreSound(t *testing.T) {
+	text, err := os.ReadFile("../../testdata/golden/oneshot.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified := 0
+	for line := range bytes.Lines(text) {
+		var run struct {
+			Name  string
+			Files map[string]string
+		}
+		if err := json.Unmarshal(line, &run); err != nil {
+			t.Fatal(err)
+		}
+		g, known := guest{t, t.TempDir()}, false
+		for _, name := range []string{"status.json", "events.jsonl", "events.jsonl.seq", "result.json"} {
+			if text, ok := run.Files[name]; ok {
+				g.write(name, text)
+				known = true
+			}
+		}
+		if !known {
+			continue
+		}
+		verified++
+		if r, err := verify.Dir(g.dir); err != nil || !r.Sound() {
+			t.Errorf("%s: %q, %v", run.Name, told(r.Findings), err)
+		}
+	}
+	if verified < 40 {
+		t.Errorf("%d directories", verified)
 	}
 }
 
