@@ -24,33 +24,44 @@ func (w *world) follow(f *showFlags) error {
 		return err
 	}
 	defer dir.Close()
-	p, err := pull(f.dir, f.paths)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoArtifact) {
-		p, err = new(pulled), nil // what is not there yet may come
-	}
+	v := w.newView(f)
+	log, err := f.begin(v, path)
 	if err != nil {
 		return err
 	}
-	v := w.newView(f)
+	for {
+		if log, err = log.goOn(v, path); err != nil {
+			return err
+		}
+		if err := v.Flush(); err != nil {
+			return err
+		}
+		if _, err := dir.Wait(-1); err != nil {
+			return err
+		}
+	}
+}
+
+// begin shows what there is, and returns the log that bears the path, nil if none does
+// yet.
+func (f *showFlags) begin(v view, path string) (log *pulledLog, err error) {
+	p, err := pull(f.dir, f.paths)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoArtifact) {
+		p, err = new(pulled), nil // it may come
+	}
+	if err != nil {
+		return nil, err
+	}
 	v.now(p)
-	var log *pulledLog
 	for _, l := range p.logs {
 		if err := l.show(v); err != nil {
-			return err
+			return nil, err
 		}
 		if log = nil; filepath.Clean(l.path) == path {
 			log = l
 		}
 	}
-	for err == nil {
-		if log, err = log.goOn(v, path); err == nil {
-			err = v.Flush()
-		}
-		if err == nil {
-			_, err = dir.Wait(-1)
-		}
-	}
-	return err
+	return log, nil
 }
 
 // followed returns the path of the log that is to be followed.

@@ -142,19 +142,7 @@ func (c *check) open() error {
 		return &fs.PathError{Op: "open", Path: c.dir, Err: errors.New("not a directory")}
 	}
 	for _, name := range names {
-		f, err := history.Open(c.dir, name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
-		case errors.Is(err, history.ErrNotRegular):
-			c.find(name, 0, false, "%v: remove it, and see who may write to the directory", history.ErrNotRegular)
-			continue
-		case err != nil:
-			return err
-		}
-		info, err := f.Stat()
-		c.files[name] = &found{File: f, info: info}
-		if err != nil {
+		if err := c.openFile(name); err != nil {
 			return err
 		}
 	}
@@ -169,6 +157,23 @@ func (c *check) open() error {
 		return &fs.PathError{Op: "verify", Path: c.dir, Err: errors.New("no artifact stands there")}
 	}
 	return nil
+}
+
+// openFile opens a file if it is there, and is one.
+func (c *check) openFile(name string) error {
+	f, err := history.Open(c.dir, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, history.ErrNotRegular):
+		c.find(name, 0, false, "%v: remove it, and see who may write to the directory", history.ErrNotRegular)
+		return nil
+	case err != nil:
+		return err
+	}
+	info, err := f.Stat()
+	c.files[name] = &found{File: f, info: info}
+	return err
 }
 
 func (c *check) close() {
