@@ -2,7 +2,7 @@
 // host how it is doing: status.json, events.jsonl and result.json.
 //
 // It either reads a stream of directives (ingest), or writes one file and ends
-// (status, event, result). The man page in docs is its reference.
+// (status, event, result), or looks at what was written (show, plot, verify). The man page in docs is its reference.
 package main
 
 import (
