@@ -3,7 +3,9 @@ package verify
 import (
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
+	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 )
@@ -30,13 +32,28 @@ func (c *check) directory() error {
 
 func (f *found) owner() uint32 { return f.info.Sys().(*syscall.Stat_t).Uid }
 
-// temporaries finds what a crash has left of them.
+// unlockedFor is how long a temporary of a living writer may be without its lock: it
+// takes it at once, but may be held up in between.
+const unlockedFor = 100 * time.Millisecond
+
+// temporaries finds what a crash has left of them. One that a writer has just made is
+// not locked yet: so where there are any they are looked at again, when no commit is
+// under way.
 func (c *check) temporaries() error {
 	dir := writer.In(c.dir)
 	defer dir.Close()
 	stale, err := dir.Stale()
-	for _, name := range stale {
-		c.find(name, 0, true, "a temporary that a crash left")
+	if err != nil || len(stale) == 0 {
+		return err
+	}
+	unlock, _ := c.lock(c.dir)
+	defer unlock()
+	time.Sleep(unlockedFor)
+	still, err := dir.Stale()
+	for _, name := range still {
+		if slices.Contains(stale, name) {
+			c.find(name, 0, true, "a temporary that a crash left")
+		}
 	}
 	return err
 }

@@ -51,6 +51,7 @@ func (r *Report) Sound() bool { return len(r.Findings) == 0 }
 type check struct {
 	Report
 	dir    string
+	lock   func(dir string) (unlock func(), err error)
 	reader history.Reader
 	files  map[string]*found
 	seq    []byte         // what the seq file says
@@ -85,7 +86,7 @@ func Dir(path string) (*Report, error) {
 
 // look looks at the directory at one moment, for which lock is held.
 func look(path string, lock func(dir string) (unlock func(), err error)) (*check, error) {
-	c := &check{dir: path, files: make(map[string]*found), unsound: make(map[string]bool)}
+	c := &check{dir: path, lock: lock, files: make(map[string]*found), unsound: make(map[string]bool)}
 	defer c.close()
 	unlock, held := lock(path)
 	err := c.open()

@@ -435,6 +435,10 @@ func TestALookWaitsForTheWriters(t *testing.T) {
 func TestABusyWriterIsSound(t *testing.T) {
 	g := newGuest(t)
 	stop, done := make(chan struct{}), make(chan struct{})
+	defer func() {
+		close(stop)
+		<-done
+	}()
 	go func() {
 		defer close(done)
 		dir, message := writer.In(g.dir), strictjson.AppendText(nil, "m")
@@ -467,8 +471,6 @@ func TestABusyWriterIsSound(t *testing.T) {
 			t.Fatalf("found %q, %v", told(report.Findings), err)
 		}
 	}
-	close(stop)
-	<-done
 }
 
 func TestWhatTheReportSays(t *testing.T) {
