@@ -129,12 +129,30 @@ func manyEvents(t *testing.T, n int) (path string) {
 	return path
 }
 
+// wildEvents writes a log whose times are as far apart as they can be, and whose texts
+// are as hostile.
+func wildEvents(t *testing.T) (path string) {
+	t.Helper()
+	var log strings.Builder
+	for i, when := range []string{"9999-12-31T23:59:59.999Z", "0001-01-01T00:00:00Z", "2026-03-25T20:00:00Z", "0000-01-01T00:00:00Z"} {
+		for _, uptime := range []string{"", `"uptime_ms":1,`, `"uptime_ms":18446744073709551615,`, `"uptime_ms":1099511627776,`} {
+			fmt.Fprintf(&log, `{"schema_version":1,"kind":"%s","timestamp":"%s","message":"]]>\u0000\ufffe</title><script>&lt;%s","boot_id":"<%d>",%s"details":{"</g>":"--"},"seq":1}`+"\n",
+				[]string{"ready", "failed"}[i%2], when, strings.Repeat("日W", 100), i/2, uptime)
+		}
+	}
+	path = filepath.Join(t.TempDir(), "wild<&>.jsonl")
+	if err := os.WriteFile(path, []byte(log.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // plotted returns the pictures that are looked at, by name.
 func plotted(t *testing.T) map[string]string {
 	t.Helper()
 	three := filepath.Join(lookDir, "three.jsonl")
 	all := make(map[string]string)
-	for name, path := range map[string]string{"guest": lookDir + "/guest", "three": three, "many": manyEvents(t, 3000), "python": filepath.Join(lookDir, "python.jsonl")} {
+	for name, path := range map[string]string{"guest": lookDir + "/guest", "three": three, "many": manyEvents(t, 3000), "python": filepath.Join(lookDir, "python.jsonl"), "wild": wildEvents(t)} {
 		text, code := looker{}.run("plot", path)
 		if code != 0 {
 			t.Fatalf("%s: exit %d", name, code)

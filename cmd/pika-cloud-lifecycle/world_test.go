@@ -97,6 +97,7 @@ func TestWhatATerminalObeysIsEscaped(t *testing.T) {
 		"\x1b[31m\x7f":        `\u001b[31m\u007f`,
 		"\u009b31m":           `\u009b31m`,
 		"\u202e\u2028\u2066":  `\u202e\u2028\u2066`,
+		"\ufffe\uffff":        `\ufffe\uffff`,
 		"\xff\xefx":           `\xff\xefx`,
 	} {
 		if got := timeline.Printable(text); got != want {

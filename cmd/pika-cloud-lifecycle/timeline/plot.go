@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -63,6 +64,10 @@ func (p *Plot) Add(e *history.Event) {
 	b.moments = append(b.moments, m)
 }
 
+// farthest is how far the wall clock may say that an event is from another one: input may
+// give any time, and the sums of these are to fit a time.Duration.
+const farthest = 40 * 365 * 24 * time.Hour
+
 // place gives each moment its place on the axis. Uptime is what counts, for no step
 // of the wall clock bends it; an event that has none stands as far from one that has
 // it as the wall clock says.
@@ -75,9 +80,9 @@ func (b *boot) place() {
 		if m.uptime > 0 {
 			anchor = *m
 		}
-		m.at = anchor.uptime + m.time.Sub(anchor.time)
+		m.at = anchor.uptime + max(-farthest, min(farthest, m.time.Sub(anchor.time)))
 	}
-	slices.SortStableFunc(b.moments, func(a, b moment) int { return int(a.at - b.at) })
+	slices.SortStableFunc(b.moments, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
 	if first := b.moments[0].at; first < 0 || b.wall {
 		for i := range b.moments {
 			b.moments[i].at -= first

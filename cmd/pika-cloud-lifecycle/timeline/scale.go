@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -50,7 +51,7 @@ func (s *scale) shorten(b *boot) (drawn time.Duration) {
 	for _, m := range b.moments {
 		stretches, from = append(stretches, stretch{from, m.at}), m.at
 	}
-	slices.SortFunc(stretches, func(a, b stretch) int { return int(b.long() - a.long()) })
+	slices.SortFunc(stretches, func(a, b stretch) int { return cmp.Compare(b.long(), a.long()) })
 	left := s.end - s.start
 	for _, g := range stretches {
 		if len(s.breaks) == maxBreaks || g.long() < left/4*3 || g.long() == left {
@@ -63,7 +64,7 @@ func (s *scale) shorten(b *boot) (drawn time.Duration) {
 		s.breaks = nil
 		return s.end - s.start
 	}
-	slices.SortFunc(s.breaks, func(a, b stretch) int { return int(a.from - b.from) })
+	slices.SortFunc(s.breaks, func(a, b stretch) int { return cmp.Compare(a.from, b.from) })
 	s.short = left / 3
 	return left + time.Duration(len(s.breaks))*s.short
 }
@@ -106,17 +107,25 @@ func (s *scale) ticks() (all []time.Duration) {
 func (s *scale) step() time.Duration {
 	const most = 10
 	drawn := s.drawn(s.end)
-	for unit := time.Millisecond; unit < time.Minute; unit *= 10 {
-		for _, n := range []time.Duration{1, 2, 5} {
-			if drawn/(n*unit) <= most && n*unit < time.Minute {
-				return n * unit
-			}
-		}
+	if step := roundStep(drawn/most, time.Millisecond); step < time.Minute {
+		return step
 	}
 	for _, minutes := range []time.Duration{1, 2, 5, 10, 15, 30, 60, 2 * 60, 3 * 60, 6 * 60, 12 * 60} {
 		if drawn/(minutes*time.Minute) <= most {
 			return minutes * time.Minute
 		}
 	}
-	return (drawn/(24*time.Hour)/most + 1) * 24 * time.Hour
+	return roundStep(drawn/most, 24*time.Hour)
+}
+
+// roundStep returns 1, 2 or 5 units, or ten or a hundred times these, and so on, that are
+// no less than least.
+func roundStep(least, unit time.Duration) time.Duration {
+	for ; ; unit *= 10 {
+		for _, n := range []time.Duration{1, 2, 5} {
+			if n*unit >= least {
+				return n * unit
+			}
+		}
+	}
 }

@@ -340,8 +340,7 @@ func (b *bar) tell() string {
 	return strings.Join(lines, "\n")
 }
 
-// escape returns printable text as XML has it. What XML cannot hold is shown as an
-// escape.
+// escape returns printable text, all of which XML can hold, as XML has it.
 func escape(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -354,8 +353,6 @@ func escape(text string) string {
 			b.WriteString("&gt;")
 		case '"':
 			b.WriteString("&quot;")
-		case '\ufffe', '\uffff':
-			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
 			b.WriteRune(r)
 		}

@@ -20,7 +20,7 @@ import (
 
 // Printable returns text with everything escaped that a terminal obeys or that
 // changes how the rest reads: control characters and those of C1, the
-// bidirectional overrides, and bytes that are not UTF-8.
+// bidirectional overrides, what is no character, and bytes that are not UTF-8.
 func Printable(text string) string {
 	if isPlain(text) {
 		return text
@@ -31,7 +31,7 @@ func Printable(text string) string {
 		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\ufffd"):
 			fmt.Fprintf(&b, `\x%02x`, text[i])
 		case r < 0x20 || 0x7f <= r && r < 0xa0 ||
-			0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069:
+			0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 || r == 0xfffe || r == 0xffff:
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
 			b.WriteRune(r)

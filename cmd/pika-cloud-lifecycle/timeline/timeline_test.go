@@ -139,7 +139,7 @@ func TestScales(t *testing.T) {
 		{2 * time.Millisecond, 4 * time.Millisecond, 0, time.Millisecond},
 		{time.Hour, time.Hour + time.Minute, time.Hour, 10 * time.Second},
 		{40 * 24 * time.Hour, 90 * 24 * time.Hour, 0, 10 * 24 * time.Hour},
-		{time.Second, time.Second, 0, 100 * time.Millisecond},
+		{time.Second, time.Second, 0, 200 * time.Millisecond},
 	} {
 		b := boot{moments: []moment{{kind: "booted", at: c.first}, {kind: "completed", at: c.last}}}
 		s := newScale(&b)
