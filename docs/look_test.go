@@ -44,7 +44,7 @@ func console(t *testing.T, bash, dir, sample string) string {
 	for _, m := range regexp.MustCompile(`(?m)^\$ (.*)$`).FindAllStringSubmatch(sample, -1) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, bash, "-c", m[1])
+		cmd := exec.CommandContext(ctx, bash, "-c", "umask 022; "+m[1])
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "TZ=UTC", "COLUMNS=80", "PATH="+binDir+string(os.PathListSeparator)+os.Getenv("PATH"))
 		out, _ := cmd.CombinedOutput()

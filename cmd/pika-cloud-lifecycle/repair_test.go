@@ -77,7 +77,9 @@ func TestARepairThatIsKilledLosesNothing(t *testing.T) {
 			if err == nil {
 				break // there is no such call any more
 			}
-			killed++
+			if killed++; killed > 500 {
+				t.Fatalf("%v\n%s", err, out)
+			}
 			at := fmt.Sprintf("killed before %s %d", call, n)
 			kept := readAll(t, dir)
 			for line := range strings.Lines(log) {
