@@ -42,6 +42,10 @@ func (w *world) verify(args []string) error {
 			r.Report = *report
 		}
 	}
+	var unmended *verify.MendError
+	if errors.As(err, &unmended) {
+		return err
+	}
 	if err != nil {
 		return &unreadError{err}
 	}

@@ -21,13 +21,34 @@ type Repaired struct {
 	Report          // of what is left
 }
 
+// A MendError is for what could be read and could not be mended. What stands there has
+// lost nothing.
+type MendError struct{ Err error }
+
+func (e *MendError) Error() string { return e.Err.Error() }
+func (e *MendError) Unwrap() error { return e.Err }
+
 // Repair mends what can be mended in the state directory at path, and looks at it
-// again. It holds the lock of all writers from the first look to the last.
+// again. It holds the lock of all writers from the look that it acts on to the last.
 func Repair(path string) (*Repaired, error) {
 	first, err := Dir(path) // before the lock, for that mends the seq file's mode
 	if err != nil {
 		return nil, err
 	}
+	r, err := repair(path)
+	if err != nil {
+		return nil, &MendError{err}
+	}
+	for _, f := range first.Findings {
+		if f.Mendable && !slices.Contains(r.Findings, f) {
+			r.Mended = append(r.Mended, f)
+		}
+	}
+	return r, nil
+}
+
+// repair does all of it under the lock.
+func repair(path string) (*Repaired, error) {
 	dir := writer.In(path)
 	defer dir.Close()
 	if exists(path, writer.EventsName) || exists(path, seqName) {
@@ -50,11 +71,6 @@ func Repair(path string) (*Repaired, error) {
 		return nil, err
 	}
 	r.Report = after.Report
-	for _, f := range first.Findings {
-		if f.Mendable && !slices.Contains(after.Findings, f) {
-			r.Mended = append(r.Mended, f)
-		}
-	}
 	return r, nil
 }
 
