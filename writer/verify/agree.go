@@ -7,30 +7,36 @@ import (
 // agreement holds status and result against the events that they tell of, and
 // against each other.
 func (c *check) agreement() error {
-	c.agrees(writer.StatusName, &c.told[0])
-	c.agrees(writer.ResultName, &c.told[1])
-	if c.status != nil && c.status.Seq > 0 {
+	status, result := c.agrees(writer.StatusName, &c.told[0]), c.agrees(writer.ResultName, &c.told[1])
+	if status && result && c.status != nil && c.status.Seq > 0 {
 		c.together(c.status, c.result)
 	}
 	return nil
 }
 
-// agrees holds a status or result against the event whose seq it gives.
-func (c *check) agrees(name string, t *named) {
+// agrees holds a status or result against the event whose seq it gives. Where another
+// event is what it says, in kind, time and boot, its seq can be mended.
+func (c *check) agrees(name string, t *named) bool {
 	if t.seq == 0 || c.files[writer.EventsName] == nil {
-		return
+		return true
 	}
+	mendable := t.likely > 0 && t.likely != t.seq
 	switch e := &t.event; {
 	case !t.found && t.seq > c.LastSeq:
-		c.find(name, 0, false, "tells of event %d; the log ends with %d", t.seq, c.LastSeq)
+		c.find(name, 0, mendable, "tells of event %d; the log ends with %d", t.seq, c.LastSeq)
 	case !t.found && t.seq >= c.FirstSeq:
-		c.find(name, 0, false, "tells of event %d, which is not in the log", t.seq)
-	case !t.found: // in a log that was rotated away
-	case e.Kind != t.kind:
-		c.find(name, 0, false, "says %s; event %d, of which it tells, is %s", t.kind, t.seq, e.Kind)
-	case e.BootID != t.boot:
-		c.find(name, 0, false, "has another boot_id than event %d, of which it tells", t.seq)
+		c.find(name, 0, mendable, "tells of event %d, which is not in the log", t.seq)
+	case t.found && e.Kind != t.kind:
+		c.find(name, 0, mendable, "says %s; event %d, of which it tells, is %s", t.kind, t.seq, e.Kind)
+	case t.found && e.BootID != t.boot:
+		c.find(name, 0, mendable, "has another boot_id than event %d, of which it tells", t.seq)
+	default: // or in a log that was rotated away
+		return true
 	}
+	if mendable {
+		t.now = t.likely
+	}
+	return false
 }
 
 // together holds the status of a commit against the result.

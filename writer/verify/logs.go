@@ -142,8 +142,12 @@ func (r *run) bootID(line uint64, id string) {
 // remember keeps the event that the status or the result tells of.
 func (r *run) remember(e *history.Event) {
 	for i := range r.told {
-		if t := &r.told[i]; t.seq == e.Seq && t.seq > 0 {
-			t.found, t.event = true, writer.Event{Kind: e.Kind, Time: e.Time, BootID: e.BootID}
+		t := &r.told[i]
+		if t.seq == e.Seq {
+			t.found, t.event = true, writer.Event{Kind: e.Kind, BootID: e.BootID}
+		}
+		if t.seq > 0 && t.says(e) && (t.likely != t.seq || e.Seq == t.seq) {
+			t.likely = e.Seq
 		}
 	}
 }

@@ -186,7 +186,7 @@ func (m *remaking) line(ln *history.Line) error {
 		text = renumbered(&m.reader, seq)
 	}
 	for i := range m.told {
-		if t := &m.told[i]; t.seq == e.Seq && t.kind == e.Kind && t.time.Equal(e.Time) {
+		if t := &m.told[i]; t.seq > 0 && e.Seq == t.likely && t.says(e) {
 			t.now = seq
 		}
 	}

@@ -70,9 +70,15 @@ type named struct {
 	time time.Time
 	boot string
 
-	found bool
-	event writer.Event // as the log says
-	now   uint64       // its seq after a repair; 0 if it is not there
+	found  bool
+	event  writer.Event // as the log says
+	likely uint64       // seq if that event is what it says, else that of the last one that is; 0 if none is
+	now    uint64       // its seq after a repair; 0 if it stays
+}
+
+// says reports whether e is what the status or the result says.
+func (t *named) says(e *history.Event) bool {
+	return t.kind == e.Kind && t.time.Equal(e.Time) && t.boot == e.BootID
 }
 
 // Dir looks at the state directory at path. The error is for what cannot be read.

@@ -187,23 +187,35 @@ var damages = []struct {
 	{"a status that is cut", func(g guest) { g.write("status.json", strings.TrimSuffix(g.read("status.json"), "\n")) },
 		[]string{"status.json:0 no newline at the end"}},
 	{"a status of another event", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`) },
-		[]string{"status.json:0 says completed; event 3, of which it tells, is ready",
-			"status.json:0 says completed, of event 3; the verdict is of event 4, after it"}},
+		[]string{"+status.json:0 says completed; event 3, of which it tells, is ready"}},
+	{"a status of no event of its boot", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`, bootA, bootB) },
+		[]string{"status.json:0 says completed; event 3, of which it tells, is ready"}},
+	{"a status before the verdict", func(g guest) {
+		g.replace("status.json", `"seq": 4`, `"seq": 3`, `"state": "completed"`, `"state": "ready"`)
+	},
+		[]string{"status.json:0 says ready, of event 3; the verdict is of event 4, after it"}},
+	{"a status of no event", func(g guest) {
+		g.replace("status.json", `"seq": 4`, `"seq": 3`, `"state": "completed"`, `"state": "failed"`)
+	},
+		[]string{"status.json:0 says failed; event 3, of which it tells, is ready"}},
 	{"a status ahead of the log", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 5`) },
-		[]string{"status.json:0 tells of event 5; the log ends with 4",
-			"result.json:0 is the verdict of event 4; the status says completed, of event 5, after it"}},
+		[]string{"+status.json:0 tells of event 5; the log ends with 4"}},
 	{"a status of an event that is gone", func(g guest) {
 		l := g.lines()
 		g.setLines(l[0], l[1], l[3])
 		g.replace("status.json", `"seq": 4`, `"seq": 3`)
 		g.replace("result.json", `"seq": 4`, `"seq": 3`)
-	}, []string{"events.jsonl:3 seq 3 is missing before 4", "status.json:0 tells of event 3, which is not in the log",
-		"result.json:0 tells of event 3, which is not in the log"}},
+	}, []string{"events.jsonl:3 seq 3 is missing before 4", "+status.json:0 tells of event 3, which is not in the log",
+		"+result.json:0 tells of event 3, which is not in the log"}},
 	{"a status of another boot", func(g guest) { g.replace("status.json", bootA, bootB) },
 		[]string{"status.json:0 has another boot_id than event 4, of which it tells"}},
 	{"no result", func(g guest) { g.must(os.Remove(g.path("result.json"))) }, []string{"result.json:0 missing; the status says completed"}},
 	{"another outcome", func(g guest) { g.replace("result.json", `"completed",`, `"failed",`) },
-		[]string{"result.json:0 says failed; event 4, of which it tells, is completed", "result.json:0 says failed; the status says completed"}},
+		[]string{"result.json:0 says failed; event 4, of which it tells, is completed"}},
+	{"a verdict of another event", func(g guest) {
+		g.appends("failed")
+		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "failed"`)
+	}, []string{"result.json:0 says completed; the status says failed"}},
 	{"a verdict of the run before", func(g guest) {
 		g.appends("booted")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "booted"`)
@@ -385,6 +397,21 @@ func TestARepairedLogHasEveryEventOnce(t *testing.T) {
 	g.write("events.jsonl", g.read("events.jsonl")+"x\n")
 	if r, err = verify.Repair(g.dir); err != nil || !slices.Equal(r.Kept, []string{"events.jsonl.unsound2"}) {
 		t.Errorf("kept in %q, %v: expected a name of its own", r.Kept, err)
+	}
+}
+
+// Of two events that a status may tell of, it goes on telling of the one whose seq it has.
+func TestARepairedStatusTellsOfItsEvent(t *testing.T) {
+	g := newGuest(t)
+	l := g.lines()
+	twice := strings.Replace(l[0], "booted", "requested", 1)
+	g.setLines(l[0], twice, l[1], l[2], l[3])
+	g.appends("completed")
+	if r, err := verify.Repair(g.dir); err != nil || !r.Sound() || r.LastSeq != 6 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if got := g.read("status.json"); !strings.Contains(got, "\n  \"seq\": 5\n") {
+		t.Errorf("%s", got)
 	}
 }
 
