@@ -14,6 +14,7 @@ type Dir struct {
 	Rejects RejectLog
 	Result  ResultFile
 	Status  StatusFile
+	Boots   BootList // of a log that is a copy
 }
 
 // The names of the artifacts in a state directory.
@@ -22,6 +23,7 @@ const (
 	EventsName   = "events.jsonl"
 	ResultName   = "result.json"
 	RejectedName = "rejected.jsonl"
+	BootsName    = EventsName + ".boots"
 )
 
 // In returns the artifacts of the state directory at path. It touches nothing.
@@ -31,6 +33,7 @@ func In(path string) *Dir {
 	d.Rejects.Path = filepath.Join(path, RejectedName)
 	d.Result.Path = filepath.Join(path, ResultName)
 	d.Status.Path = filepath.Join(path, StatusName)
+	d.Boots.Path = filepath.Join(path, BootsName)
 	shared := &folder{}
 	for _, p := range d.places() {
 		p.folder = shared
@@ -40,7 +43,7 @@ func In(path string) *Dir {
 
 func (d *Dir) places() []*place {
 	return []*place{&d.Events.lines.place, &d.Events.seq.place, &d.Rejects.lines.place,
-		&d.Result.whole.place, &d.Result.prev.place, &d.Status.whole.place}
+		&d.Result.whole.place, &d.Result.prev.place, &d.Status.whole.place, &d.Boots.lines.place}
 }
 
 // Exposed says who besides this process's user and root may write to the state
@@ -70,6 +73,7 @@ func (d *Dir) Close() {
 	d.Events.lines.forget()
 	d.Events.seq.drop()
 	d.Rejects.lines.forget()
+	d.Boots.lines.forget()
 	for _, p := range d.places() {
 		p.close()
 	}

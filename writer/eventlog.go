@@ -108,6 +108,14 @@ func (b *Batch) AppendLines(dst []byte) []byte {
 	return b.number(dst, 0)
 }
 
+// Text is AppendLines without a copy: it is valid until the next Add.
+func (b *Batch) Text() []byte {
+	if b.foreseen() {
+		return b.text
+	}
+	return b.number(nil, 0)
+}
+
 // lines returns what Append is to write: the events from kept on, in buf if they
 // have to be numbered anew.
 func (b *Batch) lines(buf *[]byte) []byte {

@@ -18,7 +18,7 @@ const maxWhole = 16 << 20
 // errNotArtifact is given for what stands at an artifact's path and is none.
 var errNotArtifact = errors.New("not an artifact that can be read")
 
-// Read returns what the standing status says of State, BootID and Seq; the
+// Read returns what the standing status says of State, Time, BootID and Seq; the
 // other fields are left empty. It returns fs.ErrNotExist if there is none.
 func (f *StatusFile) Read() (*Status, error) {
 	fields, err := readFields(&f.whole.place, f.Path)
@@ -31,12 +31,13 @@ func (f *StatusFile) Read() (*Status, error) {
 	}
 	return &Status{
 		State:  state,
+		Time:   timeOf(fields.Get("updated_at")),
 		BootID: fields.Get("boot_id").String(),
 		Seq:    fields.Get("seq").Uint(),
 	}, nil
 }
 
-// Read returns what the standing result says of Outcome, BootID and Seq; the
+// Read returns what the standing result says of Outcome, Time, BootID and Seq; the
 // other fields are left empty. It returns fs.ErrNotExist if there is none.
 func (f *ResultFile) Read() (*Result, error) {
 	fields, err := readFields(&f.whole.place, f.Path)
@@ -49,6 +50,7 @@ func (f *ResultFile) Read() (*Result, error) {
 	}
 	return &Result{
 		Outcome: outcome,
+		Time:    timeOf(fields.Get("finished_at")),
 		BootID:  fields.Get("boot_id").String(),
 		Seq:     fields.Get("seq").Uint(),
 	}, nil

@@ -1,0 +1,211 @@
+package writer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// copyOf returns a copy of events of testLine, whose messages are as in
+// testLines.
+func copyOf(seqs ...uint64) *Copy {
+	c := new(Copy)
+	for _, seq := range seqs {
+		c.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq))}, seq)
+	}
+	return c
+}
+
+// locked calls f under the lock of l.
+func locked(t *testing.T, l *EventLog, f func() error) error {
+	t.Helper()
+	unlock, err := l.Lock()
+	check(t, err)
+	defer unlock()
+	return f()
+}
+
+func appendCopy(t *testing.T, l *EventLog, c *Copy) error {
+	t.Helper()
+	return locked(t, l, func() error { return l.AppendCopy(c) })
+}
+
+func TestACopyKeepsItsSeqs(t *testing.T) {
+	l := logIn(fastDir(t))
+	if err := l.AppendCopy(copyOf(1)); !errors.Is(err, errNotLocked) {
+		t.Errorf("without the lock: %v", err)
+	}
+	c := copyOf(3, 4, 9)
+	if c.Len() != 3 || c.Last() != 9 || string(c.Text()) != testLines(3, 4)+testLines(9, 9) || c.Size() != len(c.Text()) {
+		t.Errorf("%d events up to %d: %s", c.Len(), c.Last(), c.Text())
+	}
+	check(t, appendCopy(t, l, c))
+	for _, seq := range []uint64{9, 8, 1} {
+		if err := appendCopy(t, l, copyOf(seq)); !errors.Is(err, errNotRising) {
+			t.Errorf("seq %d: %v", seq, err)
+		}
+	}
+	c.Reset()
+	c.Add(&Event{Kind: Ready, Time: testTime, Message: quoted("event 10")}, 10)
+	check(t, appendCopy(t, logIn(filepath.Dir(l.Path)), c)) // by one that must look
+	if got, want := get(t, l.Path), testLines(3, 4)+testLines(9, 10); got != want {
+		t.Errorf("the log is\n%swant\n%s", got, want)
+	}
+	if got := get(t, l.Path+".seq"); got != "10\n" {
+		t.Errorf("the seq file says %q", got)
+	}
+	if seq := appendTo(t, l, "event 11"); seq != 11 {
+		t.Errorf("the next seq is %d", seq)
+	}
+}
+
+// TestACopyThatFailedIsTriedAgain: a write is cut at every byte; what stands in
+// the log after the next try is each event once.
+func TestACopyThatFailedIsTriedAgain(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	before, text := testLines(1, 2), testLines(5, 6)
+	for cut := range len(text) {
+		dir := fastDir(t)
+		l := logIn(dir)
+		check(t, appendCopy(t, l, copyOf(1, 2)))
+		c := copyOf(5, 6)
+		undo := setLimit(t, unix.RLIMIT_FSIZE, uint64(len(before)+cut))
+		wantCause(t, appendCopy(t, l, c), l.Path, unix.EFBIG)
+		undo()
+		check(t, appendCopy(t, l, c))
+		if got := get(t, l.Path); got != before+text {
+			t.Fatalf("cut at %d: the log is\n%s", cut, got)
+		}
+		l.close()
+	}
+}
+
+// TestALooseCopyIsSettled, as TestLooseAppendIsSettled is of a batch.
+func TestALooseCopyIsSettled(t *testing.T) {
+	for kept := range 4 {
+		dir := fastDir(t)
+		l := logIn(dir)
+		check(t, appendCopy(t, l, copyOf(1, 2)))
+		l.lines.loose = &loose{l.lines.file.id, l.lines.end, []byte(testLines(3, 5))}
+		l.lines.forget()
+		other := testLine(9, "other")
+		put(t, l.Path, testLines(1, 2)+testLines(3, uint64(2+kept))+other)
+		c := copyOf(3, 4, 5)
+		err := appendCopy(t, l, c)
+		if want := testLines(1, uint64(2+kept)) + other; get(t, l.Path) != want || (err == nil) != (kept == 3) {
+			t.Errorf("%d kept: %v\n%s", kept, err, get(t, l.Path))
+		}
+	}
+}
+
+func TestACopyBeginsAnew(t *testing.T) {
+	dir := fastDir(t)
+	l := logIn(dir)
+	if err := l.Begin(); !errors.Is(err, errNotLocked) {
+		t.Errorf("without the lock: %v", err)
+	}
+	check(t, locked(t, l, l.Begin)) // of nothing, nothing
+	check(t, appendCopy(t, l, copyOf(1, 2, 3)))
+	check(t, locked(t, l, l.Begin))
+	check(t, locked(t, l, l.Begin)) // again, as after a crash: what was moved stays
+	for range 2 {                   // also for one that must look
+		l = logIn(dir)
+		var seq uint64
+		check(t, locked(t, l, func() (err error) { seq, _, err = l.Last(); return err }))
+		if seq != 0 {
+			t.Errorf("the last seq is %d", seq)
+		}
+	}
+	check(t, appendCopy(t, l, copyOf(1)))
+	check(t, appendCopy(t, l, copyOf(2)))
+	if get(t, l.Path) != testLines(1, 2) || get(t, l.Path+".1") != testLines(1, 3) || get(t, l.Path+".seq") != "2\n" {
+		t.Errorf("the log is\n%sthe one before\n%s", get(t, l.Path), get(t, l.Path+".1"))
+	}
+}
+
+func TestACopyIsRotated(t *testing.T) {
+	l := logIn(fastDir(t))
+	l.MaxBytes = int64(len(testLines(1, 2)))
+	for seq := uint64(1); seq <= 3; seq++ {
+		check(t, appendCopy(t, l, copyOf(seq)))
+	}
+	if get(t, l.Path) != testLines(3, 3) || get(t, l.Path+".1") != testLines(1, 2) {
+		t.Errorf("the log is\n%sthe one before\n%s", get(t, l.Path), get(t, l.Path+".1"))
+	}
+}
+
+func TestLastTellsTheLastEvent(t *testing.T) {
+	const boot = "6f1c9c3e-53f0-4b3a-9c39-2f0c1a5d7b11"
+	withBoot := `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"m","boot_id":"` + boot + `","seq":7}` + "\n"
+	for text, want := range map[string]struct {
+		seq  uint64
+		boot string
+	}{
+		testLines(1, 2) + strings.Replace(withBoot, `"m"`, `"`+strings.Repeat("m", maxLine)+`"`, 1): {2, ""},
+		"":                                 {0, ""},
+		testLines(1, 2):                    {2, ""},
+		testLines(1, 2) + withBoot:         {7, boot},
+		withBoot + testLines(8, 8):         {8, ""},
+		withBoot + `{"schema`:              {7, boot},
+		withBoot[:len(withBoot)-1]:         {7, boot},
+		testLines(1, 2) + "no event\n":     {2, ""},
+		testLines(1, 2) + "{\"boot_id\":1": {2, ""},
+	} {
+		l := logIn(fastDir(t))
+		if _, _, err := l.Last(); !errors.Is(err, errNotLocked) {
+			t.Errorf("without the lock: %v", err)
+		}
+		put(t, l.Path, text)
+		check(t, locked(t, l, func() error {
+			seq, boot, err := l.Last()
+			if seq != want.seq || boot != want.boot {
+				t.Errorf("%q: seq %d of boot %q, want %d of %q", text, seq, boot, want.seq, want.boot)
+			}
+			return err
+		}))
+	}
+}
+
+func TestBootsAreListed(t *testing.T) {
+	const a, b = "aaaaaaaa-53f0-4b3a-9c39-2f0c1a5d7b11", "bbbbbbbb-53f0-4b3a-9c39-2f0c1a5d7b11"
+	dir := fastDir(t)
+	boots := &In(dir).Boots
+	if got, err := boots.Read(); len(got) != 0 || err != nil {
+		t.Errorf("of no file: %q, %v", got, err)
+	}
+	for _, there := range []string{"", a + "\n", a, a[:10]} { // as a crash leaves it
+		put(t, boots.Path, there)
+		check(t, boots.Append(b))
+		got, err := boots.Read()
+		want := []string{a, b}
+		if len(there) < len(a) {
+			want = want[1:]
+		}
+		if err != nil || len(got) != len(want) || got[0] != want[0] {
+			t.Errorf("%q: %q, %v", there, got, err)
+		}
+	}
+	info, err := os.Stat(boots.Path)
+	check(t, err)
+	if info.Mode().Perm() != 0o644 {
+		t.Errorf("mode %v", info.Mode())
+	}
+	check(t, os.Remove(boots.Path))
+	check(t, os.Symlink("/etc/passwd", boots.Path))
+	if _, err := boots.Read(); !errors.Is(err, errSymlink) {
+		t.Errorf("a link is read: %v", err)
+	}
+	if err := boots.Append(a); !errors.Is(err, errSymlink) {
+		t.Errorf("a link is written: %v", err)
+	}
+}
