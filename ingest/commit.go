@@ -30,14 +30,19 @@ type pending struct {
 	exitCode    int32
 
 	startsRun bool // a verdict that stands is another run's
+
+	copies writer.Copy // of a source
+	over   string      // a boot that copies follow
+	anew   bool        // copies begin a log
 }
 
 func (p *pending) empty() bool {
-	return p.events.Len() == 0 && len(p.rejects) == 0 && !p.hasStatus && !p.hasResult && !p.startsRun
+	return p.events.Len() == 0 && len(p.rejects) == 0 && !p.hasStatus && !p.hasResult && !p.startsRun &&
+		p.copies.Len() == 0 && p.over == "" && !p.anew
 }
 
 func (p *pending) full() bool {
-	return p.events.Size() >= maxPending || len(p.rejects) >= maxPending
+	return p.events.Size() >= maxPending || p.copies.Size() >= maxPending || len(p.rejects) >= maxPending
 }
 
 // addEvent adds the event of d and returns its number in the commit, or -1 if
@@ -151,7 +156,7 @@ func (r *run) complain(err error) {
 // overdue reports whether the input has waited long enough for the disk.
 func (r *run) overdue() bool {
 	now := time.Now()
-	return r.hurried || now.Sub(r.failing) >= orDefault(r.WriteTimeout, DefaultWriteTimeout) ||
+	return r.hurried || r.From == nil && now.Sub(r.failing) >= orDefault(r.WriteTimeout, DefaultWriteTimeout) ||
 		!r.deadline.IsZero() && now.After(r.deadline)
 }
 
@@ -165,7 +170,7 @@ func (r *run) degrade() {
 // giveUp says what is lost at the end of a degraded stream.
 func (r *run) giveUp() {
 	p := &r.pending
-	r.Dropped += uint64(p.events.Len()) + p.refused
+	r.Dropped += uint64(p.events.Len()+p.copies.Len()) + p.refused
 	if p.hasStatus {
 		r.say("status %s could not be written", p.status.State)
 	}
@@ -186,14 +191,14 @@ func (r *run) attempt() error {
 		r.rehearse()
 		return nil
 	}
-	steps := [...]func(*run) error{(*run).writeEvents, (*run).writeRejects,
+	steps := [...]func(*run) error{(*run).writeCopies, (*run).writeEvents, (*run).writeRejects,
 		(*run).keepResult, (*run).writeResult, (*run).writeStatus, (*run).setResultAside}
 	todo := steps[:]
 	unlock, first := r.Dir.Events.Lock()
 	if first == nil {
 		defer unlock()
 	} else {
-		todo = steps[2:] // the logs are nobody's without the lock
+		todo = steps[3:] // the logs are nobody's without the lock
 	}
 	for _, step := range todo {
 		if first != nil && !r.Degraded {
@@ -217,7 +222,7 @@ func (r *run) writeEvents() error {
 	}
 	r.numbered()
 	if len(r.Followers) > 0 {
-		r.committed.Events = p.events.AppendLines(r.committed.Events)
+		r.committed.Events = p.events.Text() // told before anything is added
 	}
 	if p.hasStatus {
 		p.ownStatus()

@@ -28,5 +28,5 @@ func (r *run) tell() {
 	for _, f := range r.Followers {
 		f.Committed(c)
 	}
-	*c = Commit{Events: c.Events[:0], Rejects: c.Rejects[:0]}
+	*c = Commit{Rejects: c.Rejects[:0]}
 }

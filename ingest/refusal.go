@@ -15,3 +15,6 @@ func (r *refusal) Error() string {
 func refuse(at int, format string, args ...any) *refusal {
 	return &refusal{at, fmt.Sprintf(format, args...)}
 }
+
+// refuseFor refuses the whole of a line, for what a source says of it.
+func refuseFor(err error) *refusal { return &refusal{why: err.Error()} }

@@ -43,6 +43,9 @@ type Stream struct {
 	// nothing is written. Its errors are its own.
 	DryRun io.Writer
 
+	// From reads the lines in the place of directives, if it is set.
+	From Source
+
 	// Followers hear of each commit, in this order.
 	Followers []Follower
 
@@ -204,6 +207,9 @@ func (r *run) takeLines(ended bool) {
 	if r.input.rest(ln) {
 		r.take(ln)
 	}
+	if r.From != nil {
+		r.release(true)
+	}
 }
 
 // take takes one line: it is skipped, refused, or becomes part of the next
@@ -211,6 +217,10 @@ func (r *run) takeLines(ended bool) {
 func (r *run) take(ln *line) {
 	if ln.long {
 		r.refuse(ln, refuse(r.input.max, "the line has %d bytes; expected %d at most", ln.length, r.input.max))
+		return
+	}
+	if r.From != nil {
+		r.takeFrom(ln)
 		return
 	}
 	text := ln.text
@@ -280,7 +290,11 @@ func (r *run) await() bool {
 		if r.poll(r.In, r.patience()) {
 			return true
 		}
-		if r.Degraded && !r.pending.empty() {
+		if r.From != nil {
+			r.now = r.Clock()
+			r.release(false)
+		}
+		if (r.Degraded || r.From != nil) && !r.pending.empty() {
 			r.commit()
 		}
 		r.ack()
@@ -308,6 +322,8 @@ func (r *run) patience() time.Duration {
 		return time.Second
 	case !r.deadline.IsZero():
 		return max(0, time.Until(r.deadline))
+	case r.From != nil && r.From.Waits():
+		return waitForRecords
 	}
 	return -1
 }
