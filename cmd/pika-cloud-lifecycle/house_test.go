@@ -27,7 +27,8 @@ func rooms() map[string][]string {
 		"writer/history":    {"writer", "writer/strictjson"},
 		"writer/verify":     {"writer", "writer/history"},
 		"ingest":            {"writer", "writer/strictjson"},
-		"cmd/pika-cloud-lifecycle": {"bootid", "ingest", "writer", "writer/strictjson", "writer/watch",
+		"ingest/journal":    {"ingest", "writer", "writer/strictjson"},
+		"cmd/pika-cloud-lifecycle": {"bootid", "ingest", "ingest/journal", "writer", "writer/strictjson", "writer/watch",
 			"writer/history", "writer/verify", "docs/schema", "cmd/pika-cloud-lifecycle/timeline"},
 		"cmd/pika-cloud-lifecycle/timeline": {"writer", "writer/history", "writer/strictjson"},
 	}
@@ -209,6 +210,7 @@ func TestRoomsDoNotKnowWhatIsNotTheirs(t *testing.T) {
 		"writer/history":                    {"flag", "os.Stdin", "os.Args", "time.Now", "os.Getenv", "os/signal", "os/exec", "encoding/json", "reflect"},
 		"writer/verify":                     {"flag", "os.Stdin", "os.Args", "time.Now", "os.Getenv", "os/signal", "os/exec", "encoding/json", "reflect"},
 		"cmd/pika-cloud-lifecycle/timeline": {"flag", "os", "time.Now", "encoding/xml", "encoding/json"},
+		"ingest/journal":                    {"flag", "os", "os/signal", "os/exec", "net"},
 	}
 	for _, s := range production(t) {
 		for _, imported := range s.imports() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -28,6 +29,8 @@ type ingestFlags struct {
 	*flag.FlagSet
 	dir         *string
 	fd, ack     int
+	from        string
+	trusted     string
 	transitions string
 	journal     string
 	required    bool
@@ -45,6 +48,8 @@ func (w *world) newIngestFlags() *ingestFlags {
 	f.dir = w.stateDir(f.FlagSet)
 	f.IntVar(&f.fd, "fd", 0, "")
 	f.IntVar(&f.ack, "ack-fd", -1, "")
+	f.StringVar(&f.from, "from", fromDirectives, "")
+	f.StringVar(&f.trusted, "trust-uid", "0", "")
 	f.StringVar(&f.transitions, "transitions", ingest.Warn.String(), "")
 	f.StringVar(&f.journal, "journal", "never", "")
 	f.BoolVar(&f.required, "require-result", false, "")
@@ -61,8 +66,6 @@ func (w *world) newIngestFlags() *ingestFlags {
 // check checks the values that the flag package cannot.
 func (f *ingestFlags) check() error {
 	switch {
-	case f.journal != "never":
-		return badUsage("ingest: --journal is %q; this version has no journal mirror, expected never", f.journal)
 	case f.grace < 0 || f.timeout < 0:
 		return badUsage("ingest: --grace and --write-timeout take a duration that is not negative, such as 5s")
 	case f.maxLine < 1 || f.maxLine > maxMaxLine:
@@ -71,6 +74,9 @@ func (f *ingestFlags) check() error {
 		return badUsage("ingest: --max-events and --max-rejected take a number of bytes that is not negative")
 	case *f.dir == "":
 		return badUsage("ingest: --state-dir is empty")
+	}
+	if err := cmp.Or(checkMirror("ingest", f.journal), f.checkSource()); err != nil {
+		return err
 	}
 	if err := checkDescriptor("--fd", f.fd, unix.O_WRONLY, "reading"); err != nil {
 		return err
@@ -127,11 +133,16 @@ func (w *world) ingest(args []string) error {
 	s := ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say,
 		In: f.fd, Ack: max(f.ack, 0), Stop: stop, Transitions: policy, MaxLine: f.maxLine,
 		RequireResult: f.required, EndOnResult: f.onResult, WriteTimeout: max(f.timeout, 1), Grace: max(f.grace, 1)} // for 0 means the default there
+	if f.from == fromJournal {
+		if s.From, err = w.openJournal(f, dir); err != nil {
+			return err
+		}
+	}
 	if f.dryRun || isTerminal(w.stderr) {
 		s.ShowRefused = w.showRefused
 	}
 	if !f.dryRun {
-		return w.conclude(s.Run())
+		return w.runMirrored(&s, f.journal)
 	}
 	out := &firstError{Writer: w.stdout}
 	s.DryRun = out

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	sd "github.com/coreos/go-systemd/v22/journal"
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/bootid"
@@ -22,8 +23,15 @@ func main() {
 		getenv: os.Getenv,
 		clock:  clock,
 		bootID: bootID,
+		levels: onJournal(),
 	}
 	os.Exit(w.main(os.Args[1:]))
+}
+
+// onJournal reports whether systemd has connected stderr to the journal.
+func onJournal() bool {
+	is, _ := sd.StderrIsJournalStream()
+	return is
 }
 
 // clock reads the wall clock and CLOCK_BOOTTIME.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
@@ -19,11 +20,12 @@ type oneshot struct {
 	dir      *string
 	message  *string
 	details  *string
+	journal  string // of event and result
 }
 
 // newOneshot declares the common flags. The path flag is called pathFlag.
 func (w *world) newOneshot(command, pathFlag string) *oneshot {
-	o := &oneshot{world: w, flags: flag.NewFlagSet(command, flag.ContinueOnError), pathFlag: pathFlag}
+	o := &oneshot{world: w, flags: flag.NewFlagSet(command, flag.ContinueOnError), pathFlag: pathFlag, journal: "never"}
 	o.dir = w.stateDir(o.flags)
 	o.flags.StringVar(&o.path, pathFlag, "", "")
 	o.message = o.flags.String("message", "", "")
@@ -48,7 +50,7 @@ func (o *oneshot) parse(text string, args []string, artifact string, required ..
 	case *o.dir == "":
 		return badUsage("%s: --state-dir is empty", o.flags.Name())
 	}
-	return nil
+	return checkMirror(o.flags.Name(), o.journal)
 }
 
 func (o *oneshot) messageValue() strictjson.Value {
@@ -93,6 +95,7 @@ func (w *world) event(args []string) error {
 	o := w.newOneshot("event", "events-path")
 	word := o.flags.String("kind", "", "")
 	seqPath := o.flags.String("seq-path", "", "")
+	o.flags.StringVar(&o.journal, "journal", "never", "")
 	if err := o.parse(eventUsage, args, writer.EventsName, "kind"); err != nil {
 		return err
 	}
@@ -108,13 +111,25 @@ func (w *world) event(args []string) error {
 	var batch writer.Batch
 	batch.Add(&writer.Event{Kind: kind, Time: now.Time, Message: o.messageValue(),
 		BootID: w.bootID(), Details: details, Uptime: now.Uptime})
-	log := writer.EventLog{Path: o.path, SeqPath: *seqPath}
+	mirror, err := w.newMirror(o.journal, o.path)
+	if err != nil {
+		return err
+	}
+	defer w.endMirror(mirror)
+	if err := appendLocked(&writer.EventLog{Path: o.path, SeqPath: *seqPath}, &batch); err != nil || mirror == nil {
+		return err
+	}
+	mirror.Committed(&ingest.Commit{Events: batch.Text()})
+	return nil
+}
+
+func appendLocked(log *writer.EventLog, batch *writer.Batch) error {
 	unlock, err := log.Lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	return log.Append(&batch)
+	return log.Append(batch)
 }
 
 // result replaces result.json.
@@ -122,6 +137,7 @@ func (w *world) result(args []string) error {
 	o := w.newOneshot("result", "result-path")
 	word := o.flags.String("status", "", "")
 	code := o.flags.String("exit-code", "", "")
+	o.flags.StringVar(&o.journal, "journal", "never", "")
 	if err := o.parse(resultUsage, args, writer.ResultName, "status"); err != nil {
 		return err
 	}
@@ -137,9 +153,19 @@ func (w *world) result(args []string) error {
 	if err != nil {
 		return err
 	}
+	mirror, err := w.newMirror(o.journal, filepath.Join(filepath.Dir(o.path), writer.EventsName))
+	if err != nil {
+		return err
+	}
+	defer w.endMirror(mirror)
+	r := &writer.Result{Outcome: outcome, ExitCode: exitCode, Time: w.clock().Time,
+		Message: o.messageValue(), Details: details, BootID: w.bootID()}
 	file := writer.ResultFile{Path: o.path}
-	return file.Replace(&writer.Result{Outcome: outcome, ExitCode: exitCode, Time: w.clock().Time,
-		Message: o.messageValue(), Details: details, BootID: w.bootID()})
+	if err := file.Replace(r); err != nil || mirror == nil {
+		return err
+	}
+	mirror.Committed(&ingest.Commit{Result: r})
+	return nil
 }
 
 // exitCode parses --exit-code. Without one, completed means 0 and failed has

@@ -38,7 +38,9 @@ lines are said on stderr and kept in rejected.jsonl; the others are taken.
   --max-line BYTES     refuse longer lines (1048576)
   --max-events BYTES   rotate events.jsonl beyond it; 0 = never (67108864)
   --max-rejected BYTES limit of rejected.jsonl (8388608)
-  --journal never      the journal mirror; this version has none
+  --journal WORD       mirror to the journal: never (default), auto, always
+  --from journal       rebuild the files from journalctl -o json --all
+  --trust-uid UID      of a journal, believe this user besides root
 Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines refused.
 Examples:
   printf 'STATE=ready MESSAGE=%q\n' "$text" | pika-cloud-lifecycle ingest
@@ -74,6 +76,7 @@ Append one event to events.jsonl.
   --details-json JSON  any JSON value
   --events-path PATH   (DIR/events.jsonl)
   --seq-path PATH      (the events path and .seq)
+  --journal WORD       mirror to the journal: never (default), auto, always
   --state-dir DIR      (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
 
 Exit status: 0 written and durable; 1 not written; 2 wrong usage.
@@ -93,6 +96,7 @@ Replace result.json.
   --message TEXT       what to tell an operator
   --details-json JSON  any JSON value
   --result-path PATH   (DIR/result.json)
+  --journal WORD       mirror to the journal: never (default), auto, always
   --state-dir DIR      (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
 
 Exit status: 0 written and durable; 1 not written; 2 wrong usage.

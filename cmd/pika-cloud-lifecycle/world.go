@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	sd "github.com/coreos/go-systemd/v22/journal"
+
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
@@ -19,6 +21,7 @@ type world struct {
 	getenv func(string) string
 	clock  func() ingest.Moment
 	bootID func() string
+	levels bool // stderr goes to the journal, which takes a level before each line
 }
 
 // The exit codes, which the man page lists.
@@ -53,10 +56,10 @@ func (w *world) main(args []string) int {
 	case errors.Is(err, errRefused):
 		return exitRefused
 	case errors.As(err, &usage):
-		w.say(err.Error())
+		w.tell(sd.PriErr, err.Error())
 		return exitUsage
 	}
-	w.say(err.Error())
+	w.tell(sd.PriErr, err.Error())
 	var unread *unreadError
 	if errors.As(err, &unread) {
 		return exitRefused
@@ -100,9 +103,16 @@ func (w *world) run(args []string) error {
 	}
 }
 
-// say writes one line to stderr.
-func (w *world) say(line string) {
-	fmt.Fprintf(w.stderr, "pika-cloud-lifecycle: %s\n", timeline.Printable(line))
+// say writes one line to stderr that somebody should look at.
+func (w *world) say(line string) { w.tell(sd.PriWarning, line) }
+
+// tell writes one line to stderr.
+func (w *world) tell(p sd.Priority, line string) {
+	level := ""
+	if w.levels {
+		level = fmt.Sprintf("<%d>", p) // sd-daemon(3)
+	}
+	fmt.Fprintf(w.stderr, "%spika-cloud-lifecycle: %s\n", level, timeline.Printable(line))
 }
 
 // parse parses the flags of a subcommand that takes nothing else.

@@ -1,0 +1,76 @@
+package journal
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// block returns the block of sh in docs/journal.md that has a text in it.
+func block(t *testing.T, text string) string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/journal.md")
+	must(t, err)
+	for _, block := range fences(string(page), "sh") {
+		if strings.Contains(block, text) {
+			return block
+		}
+	}
+	t.Fatalf("docs/journal.md has no %s", text)
+	return ""
+}
+
+// fences returns the code blocks of a page in a language.
+func fences(page, lang string) (all []string) {
+	for _, m := range regexp.MustCompile("(?ms)^```"+lang+"\n(.*?)^```$").FindAllStringSubmatch(page, -1) {
+		all = append(all, m[1])
+	}
+	return all
+}
+
+func TestReconcilingListsWhatTheJournalLacks(t *testing.T) {
+	m := newJournal(t, 51)
+	need(t, "bash", "jq", "comm")
+	dir := memoryDir(t)
+	line := strings.ReplaceAll(block(t, "comm"), "/run/pika-cloud", dir)
+	m.ingest(dir, many(12))
+	m.run("", "journalctl", "--sync")
+	if out := m.run("", "bash", "-c", line); out != "" {
+		t.Errorf("nothing is missing, but\n%s", out)
+	}
+	m.run(many(1), bin(t), "ingest", "--state-dir", dir)
+	m.ingest(dir, "STATE=failed\n")
+	m.run("", "journalctl", "--sync")
+	if out := m.run("", "bash", "-c", line); out != m.boot+" 13\n" {
+		t.Errorf("13 is missing, but\n%s", out)
+	}
+}
+
+func TestTheDocsWayBackWorks(t *testing.T) {
+	m := newJournal(t, 52)
+	need(t, "bash")
+	guest, host := memoryDir(t), memoryDir(t)
+	m.ingest(guest, aRun)
+	m.run("", "journalctl", "--sync")
+	line := strings.NewReplacer(Identifier+" ingest", bin(t)+" ingest", "dir copy", "dir "+host).Replace(block(t, "--from=journal"))
+	m.run("", "bash", "-c", line)
+	same(t, host, guest)
+}
+
+// The questions that the docs show are understood, and find what they say.
+func TestTheDocsQuestionsAreAnswered(t *testing.T) {
+	m := newJournal(t, 53)
+	need(t, "bash")
+	m.ingest(memoryDir(t), aRun)
+	m.run("", "journalctl", "--sync")
+	for line := range strings.Lines(block(t, "journalctl -x")) {
+		want := "it failed"
+		if strings.Contains(line, "PIKA_SEQ=2") {
+			want = "PIKA_KIND=starting"
+		}
+		if out := m.run("", "bash", "-c", line); !strings.HasPrefix(line, "#") && !strings.Contains(out, want) {
+			t.Errorf("%s%s", line, out)
+		}
+	}
+}

@@ -1,0 +1,221 @@
+package journal
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A host receives the journals of guests on loopback, and has a state
+// directory for each.
+type host struct {
+	testing.TB
+	url     string
+	address string
+	journal string // where the remote writes
+	fleet   string // the parent of the state directories
+	remote  *exec.Cmd
+}
+
+func newHost(t testing.TB) *host {
+	t.Helper()
+	need(t, remote, upload, "bash", "journalctl")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	address := l.Addr().String()
+	l.Close()
+	h := &host{TB: t, address: address, url: "http://" + address, journal: t.TempDir(), fleet: t.TempDir()}
+	h.start()
+	return h
+}
+
+// start starts the remote and waits until it listens.
+func (h *host) start() {
+	h.Helper()
+	h.remote = commandOutside(remote, "--listen-http="+h.address, "--output="+h.journal, "--split-mode=host")
+	must(h, h.remote.Start())
+	h.Cleanup(h.kill)
+	await(h, func() bool {
+		conn, err := net.Dial("tcp", h.address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// kill ends the remote, which finishes its journal file.
+func (h *host) kill() {
+	if h.remote != nil {
+		h.remote.Process.Signal(syscall.SIGTERM)
+		h.remote.Wait()
+	}
+	h.remote = nil
+}
+
+// dir returns the state directory of a guest.
+func (h *host) dir(m *machine) string { return filepath.Join(h.fleet, m.id) }
+
+// follow runs what the unit of a guest runs, with the paths of the host.
+func (h *host) follow(m *machine) follower {
+	h.Helper()
+	unit, err := os.ReadFile("../../docs/units/pika-cloud-fleet@.service")
+	must(h, err)
+	_, line, ok := strings.Cut(string(unit), "\nExecStart=/usr/bin/env bash -c '")
+	line, _, ok2 := strings.Cut(line, "'\n")
+	if !ok || !ok2 {
+		h.Fatal("the unit starts something else")
+	}
+	line = strings.NewReplacer("%i", m.id, "/var/lib/pika-cloud-fleet", h.fleet, "/var/log/journal/remote", h.journal,
+		Identifier+" ingest", bin(h)+" ingest").Replace(line)
+	cmd := commandOutside("bash", "-c", line)
+	cmd.SysProcAttr.Setpgid = true
+	cmd.Stderr = os.Stderr
+	must(h, cmd.Start())
+	stop := func() {
+		if cmd.ProcessState == nil {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			cmd.Wait()
+		}
+	}
+	h.Cleanup(stop)
+	return follower{cmd.Process.Pid, stop}
+}
+
+// A follower is what a unit runs.
+type follower struct {
+	pid  int
+	stop func()
+}
+
+// upload sends the guest's journal to a host and goes on to, until it is
+// stopped or the host cannot be reached.
+func (m *machine) upload(h *host) (stop func()) {
+	m.Helper()
+	m.run("", "journalctl", "--sync")
+	cmd := m.command(upload, "-u", h.url, "-D", "/var/log/journal/"+m.id, "--save-state=/run/upload", "--follow")
+	must(m, cmd.Start())
+	stop = func() {
+		if cmd.ProcessState == nil {
+			cmd.Process.Signal(syscall.SIGTERM)
+			cmd.Wait()
+		}
+	}
+	m.Cleanup(stop)
+	return stop
+}
+
+// arrives waits until a host has the guest's artifacts as they are.
+func (h *host) arrives(m *machine, guest string) {
+	h.Helper()
+	want := readFile(h, guest, "status.json")
+	for until := time.Now().Add(time.Minute); readFile(h, h.dir(m), "status.json") != want ||
+		readFile(h, h.dir(m), "result.json") != readFile(h, guest, "result.json"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(until) {
+			h.Fatalf("the host has\n%s%sthe guest\n%s", readFile(h, h.dir(m), "events.jsonl"), readFile(h, h.dir(m), "status.json"), want)
+		}
+	}
+	same(h, h.dir(m), guest)
+}
+
+// TestGuestsComeTogetherOnAHost, each in its own directory, also when the host
+// was away for a while and when its units are started anew.
+func TestGuestsComeTogetherOnAHost(t *testing.T) {
+	h := newHost(t)
+	guests := []*machine{newJournal(t, 41), newJournal(t, 42)}
+	var dirs []string
+	var stops []func()
+	for i, m := range guests {
+		dir := memoryDir(t)
+		m.ingest(dir, strings.ReplaceAll(aRun, "it failed", fmt.Sprint("guest ", i, " failed")))
+		dirs, stops = append(dirs, dir), append(stops, m.upload(h), h.follow(m).stop)
+	}
+	for i, m := range guests {
+		h.arrives(m, dirs[i])
+	}
+
+	h.kill()
+	for i, m := range guests {
+		m.ingest(dirs[i], "STATE=starting MESSAGE='while the host is away'\n")
+	}
+	for _, stop := range stops {
+		stop()
+	}
+	h.start()
+	for i, m := range guests {
+		m.upload(h)
+		h.follow(m)
+		h.arrives(m, dirs[i])
+		if got := seqs(t, h.dir(m), "events.jsonl"); got != "1 2 3 4 5 6" {
+			t.Errorf("seqs %s", got)
+		}
+	}
+	if text := readFile(t, h.dir(guests[0]), "result.json"); text != "" {
+		t.Errorf("a new run has the result\n%s", text)
+	}
+}
+
+// TestAHostCarriesManyGuests measures it: how long it takes until the host has
+// what all guests say at once, and what it costs the host.
+func TestAHostCarriesManyGuests(t *testing.T) {
+	n := 3
+	if os.Getenv("SWEEP") != "" {
+		n = 50
+	}
+	h := newHost(t)
+	guests, dirs := make([]*machine, n), make([]string, n)
+	var followers []int
+	for i := range guests {
+		guests[i], dirs[i] = newJournal(t, 100+i), memoryDir(t)
+		guests[i].ingest(dirs[i], aRun)
+		guests[i].upload(h)
+	}
+	start := time.Now()
+	for _, m := range guests {
+		followers = append(followers, h.follow(m).pid)
+	}
+	for i, m := range guests {
+		h.arrives(m, dirs[i])
+	}
+	caughtUp := time.Since(start)
+	start = time.Now()
+	for i, m := range guests {
+		m.ingest(dirs[i], many(99)+"STATE=failed EXIT_CODE=1\n")
+	}
+	said := time.Since(start)
+	for i, m := range guests {
+		h.arrives(m, dirs[i])
+	}
+	all := time.Since(start)
+	t.Logf("fleet: %d guests; units caught up in %v; 100 events of each, said in %v, all on the host after %v; memory of the host %d MiB for the remote, %d MiB for the units (shared pages once)",
+		n, caughtUp.Round(time.Millisecond), said.Round(time.Millisecond), all.Round(time.Millisecond), memory(t, h.remote.Process.Pid), memory(t, followers...))
+}
+
+// memory returns the MiB of process groups, shared pages in parts.
+func memory(t testing.TB, groups ...int) int {
+	t.Helper()
+	kib := 0
+	paths, err := filepath.Glob("/proc/[0-9]*/smaps_rollup")
+	must(t, err)
+	for _, path := range paths {
+		var pid int
+		fmt.Sscanf(path, "/proc/%d/", &pid)
+		group, err := syscall.Getpgid(pid)
+		if err != nil || !slices.Contains(groups, group) && !slices.Contains(groups, pid) {
+			continue
+		}
+		text, _ := os.ReadFile(path)
+		_, pss, _ := strings.Cut(string(text), "\nPss:")
+		var n int
+		fmt.Sscan(pss, &n)
+		kib += n
+	}
+	return kib >> 10
+}

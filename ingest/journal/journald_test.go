@@ -1,0 +1,343 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// program is built once: the tests hold the real one against real journals.
+var program = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(scratch, Identifier)
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../cmd/"+Identifier)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%v\n%s", err, out)
+	}
+	return path, err
+})
+
+// scratch is a directory for all tests.
+var scratch string
+
+func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+
+func runAll(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "journal")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	scratch = dir
+	return m.Run()
+}
+
+// need skips a test for which a tool is missing, and fails it in CI.
+func need(t testing.TB, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err == nil {
+			continue
+		}
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is not installed", tool)
+		}
+		t.Skipf("%s is not installed", tool)
+	}
+}
+
+// needRoot skips a test of what only root may do, as need does.
+func needRoot(t testing.TB) {
+	t.Helper()
+	switch {
+	case os.Geteuid() == 0:
+	case os.Getenv("CI") != "":
+		t.Fatal("only root may do this")
+	default:
+		t.Skip("only root may do this")
+	}
+}
+
+const (
+	journald = "/lib/systemd/systemd-journald"
+	remote   = "/lib/systemd/systemd-journal-remote"
+	upload   = "/lib/systemd/systemd-journal-upload"
+)
+
+// A machine has a journald, a machine ID and a boot ID of its own, in a mount
+// namespace that a shell holds open until the test ends.
+type machine struct {
+	testing.TB
+	id, boot string
+	holder   *exec.Cmd
+	journald *exec.Cmd // nil if it is not running
+}
+
+// setUp is what the shell does first. The machine's IDs are bound over the real
+// ones.
+const setUp = `set -e
+mount -t tmpfs t /run
+mkdir -p /run/systemd/journald.conf.d /run/systemd/journal /run/log
+touch /run/systemd/journal/flushed
+mount -t tmpfs t /var/log
+mkdir /var/log/journal
+printf '%s\n' '[Journal]' Storage=persistent ReadKMsg=no RateLimitIntervalSec=0 ForwardToSyslog=no "$3" >/run/systemd/journald.conf.d/t.conf
+echo "$1" >/run/machine-id; mount --bind /run/machine-id /etc/machine-id
+echo "$2" >/run/boot_id; mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
+echo ready; exec cat >/dev/null`
+
+// newMachine sets a machine up; options go to journald.conf. Its journald is
+// not started.
+func newMachine(t testing.TB, number int, options ...string) *machine {
+	t.Helper()
+	need(t, "unshare", "nsenter", "mount", "journalctl", journald)
+	m := &machine{TB: t, id: fmt.Sprintf("%032x", 0xabc000+number)}
+	m.boot = fmt.Sprintf("%08x-1111-4222-8333-444444444444", number)
+	args := []string{"--mount"}
+	if os.Geteuid() != 0 {
+		args = append(args, "--user", "--map-root-user")
+	}
+	m.holder = exec.Command("unshare", append(args, "sh", "-c", setUp, "sh", m.id, m.boot, strings.Join(options, "\n"))...)
+	m.holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdin, err := m.holder.StdinPipe()
+	must(t, err)
+	stdout, err := m.holder.StdoutPipe()
+	must(t, err)
+	var said bytes.Buffer
+	m.holder.Stderr = &said
+	must(t, m.holder.Start())
+	t.Cleanup(func() { stdin.Close(); m.holder.Wait() })
+	if ready := make([]byte, 6); !reads(stdout, ready) || string(ready) != "ready\n" {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("no namespace: %s", said.String())
+		}
+		t.Skipf("no namespace: %s", said.String())
+	}
+	return m
+}
+
+func reads(f interface{ Read([]byte) (int, error) }, text []byte) bool {
+	n, err := f.Read(text)
+	return n == len(text) && err == nil
+}
+
+// newJournal is newMachine with its journald started.
+func newJournal(t testing.TB, number int, options ...string) *machine {
+	t.Helper()
+	m := newMachine(t, number, options...)
+	m.start()
+	return m
+}
+
+// root returns where a path of the machine is to be found from outside.
+func (m *machine) root(path string) string {
+	return fmt.Sprintf("/proc/%d/root%s", m.holder.Process.Pid, path)
+}
+
+// command returns a command that runs in the machine.
+func (m *machine) command(argv ...string) *exec.Cmd {
+	args := []string{"--target", fmt.Sprint(m.holder.Process.Pid), "--mount", "--wdns=" + filepath.Dir(scratch)}
+	if os.Geteuid() != 0 {
+		args = append(args, "--user", "--preserve-credentials")
+	}
+	cmd := exec.Command("nsenter", append(append(args, "--"), argv...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	return cmd
+}
+
+// start starts the journald and waits for its sockets, the one that journalctl
+// talks to last.
+func (m *machine) start() {
+	m.Helper()
+	sockets := []string{DefaultSocket, "/run/systemd/journal/io.systemd.journal"}
+	for _, path := range sockets {
+		os.Remove(m.root(path)) // journald leaves them behind
+	}
+	m.journald = m.command(journald)
+	must(m, m.journald.Start())
+	m.Cleanup(m.kill)
+	for _, path := range sockets {
+		await(m, func() bool {
+			_, err := os.Stat(m.root(path))
+			return err == nil
+		})
+	}
+}
+
+func (m *machine) signal(s syscall.Signal) {
+	m.Helper()
+	must(m, m.journald.Process.Signal(s))
+}
+
+func (m *machine) kill() {
+	if m.journald != nil {
+		m.journald.Process.Kill()
+		m.journald.Wait()
+	}
+	m.journald = nil
+}
+
+// run runs a command in the machine that must end well, and returns its stdout.
+func (m *machine) run(stdin string, argv ...string) string {
+	m.Helper()
+	out, said, code := m.try(stdin, argv...)
+	if code != 0 {
+		m.Fatalf("%q: exit %d\n%s", argv, code, said)
+	}
+	return out
+}
+
+// try runs a command in the machine.
+func (m *machine) try(stdin string, argv ...string) (stdout, stderr string, code int) {
+	m.Helper()
+	cmd := m.command(argv...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		m.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// bin returns the program.
+func bin(t testing.TB) string {
+	t.Helper()
+	path, err := program()
+	must(t, err)
+	return path
+}
+
+// ingest runs a stream of directives with the mirror, and returns what was said.
+func (m *machine) ingest(dir, stdin string, args ...string) (said string) {
+	m.Helper()
+	_, said, code := m.try(stdin, append([]string{bin(m), "ingest", "--state-dir", dir, "--journal=always"}, args...)...)
+	if code != 0 {
+		m.Fatalf("exit %d\n%s", code, said)
+	}
+	return said
+}
+
+// json returns what journalctl prints of the machine's entries of ours.
+func (m *machine) json(args ...string) string {
+	m.Helper()
+	m.run("", "journalctl", "--sync")
+	return m.run("", append([]string{"journalctl", "--no-pager", "-o", "json", "--all", "-D", "/var/log/journal",
+		"SYSLOG_IDENTIFIER=" + Identifier}, args...)...)
+}
+
+// A stored is an entry as the journal has it, its own fields apart: those of
+// the sender.
+type stored map[string]string
+
+// entries returns the machine's entries of ours.
+func (m *machine) entries(args ...string) (all []stored) {
+	m.Helper()
+	for line := range strings.Lines(m.json(args...)) {
+		var raw map[string]any
+		must(m, json.Unmarshal([]byte(line), &raw))
+		e := stored{}
+		for name, value := range raw {
+			e[name] = plain(m, value)
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// plain returns the text of a value.
+func plain(t testing.TB, value any) string {
+	switch v := value.(type) {
+	case string:
+		return v
+	case []any:
+		var text []byte
+		for _, b := range v {
+			text = append(text, byte(b.(float64)))
+		}
+		return string(text)
+	}
+	t.Fatalf("a value is %v", value)
+	return ""
+}
+
+// sent returns the fields that the sender gave.
+func (e stored) sent() stored {
+	own := stored{}
+	for name, value := range e {
+		if !strings.HasPrefix(name, "_") {
+			own[name] = value
+		}
+	}
+	return own
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// memoryDir returns a directory in memory, as a guest's /run is.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "journal")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func readFile(t testing.TB, dir, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func commandOutside(argv ...string) *exec.Cmd {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// await waits for something that only looking tells.
+func await(t testing.TB, what func() bool) {
+	t.Helper()
+	for until := time.Now().Add(time.Minute); !what(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it does not come")
+		}
+	}
+}
+
+// A lockedText is written by one goroutine and read by another.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}

@@ -1,0 +1,70 @@
+package journal
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// recipe is what the test does on the booted machine, which is guest and host:
+// between the blocks of docs/fleet.md, whose names stand in brackets.
+const recipe = `#!/bin/bash
+exec >/opt/lab/said 2>&1
+set -eux
+install /opt/lab/pika-cloud-lifecycle /usr/local/bin
+cd /opt/lab
+[host]
+[guest]
+printf '%s\n' STATE=booted STATE=starting 'STATE=failed EXIT_CODE=3' | pika-cloud-lifecycle ingest --journal=auto
+until journalctl -D /var/log/journal/remote -F _MACHINE_ID | grep -q .; do sleep 0.1; done
+[units]
+copy=/var/lib/pika-cloud-fleet/$(cat /etc/machine-id)
+arrives() {
+	until cmp /run/pika-cloud/status.json "$copy/status.json"; do sleep 0.1; done
+	cmp /run/pika-cloud/events.jsonl "$copy/events.jsonl"
+}
+arrives
+cmp /run/pika-cloud/result.json "$copy/result.json"
+systemctl restart 'pika-cloud-fleet@*'
+echo STATE=starting | pika-cloud-lifecycle ingest --journal=auto
+arrives
+[look]
+systemctl is-active 'pika-cloud-fleet@*' systemd-journal-upload systemd-journal-remote
+touch /opt/lab/done
+`
+
+// TestTheRecipeOfAFleetCanBeFollowed, on a machine that systemd has booted. Its
+// packages are there, for it has no network.
+func TestTheRecipeOfAFleetCanBeFollowed(t *testing.T) {
+	need(t, "bash", "systemd-nspawn", remote, upload)
+	needRoot(t)
+	page, err := os.ReadFile("../../docs/fleet.md")
+	must(t, err)
+	const install = "apt-get install -y systemd-journal-remote\n"
+	blocks := fences(string(page), "sh")
+	if len(blocks) != 5 || !strings.HasPrefix(blocks[0], install) || !strings.HasPrefix(blocks[1], install) {
+		t.Fatalf("docs/fleet.md has %d blocks; the first two install", len(blocks))
+	}
+	script := strings.NewReplacer("[host]\n", blocks[0], "[guest]\n", strings.Replace(blocks[1], "//HOST:", "//127.0.0.1:", 1),
+		"[units]\n", blocks[2], "[look]\n", blocks[3]).Replace(recipe)
+	lab, units := t.TempDir(), t.TempDir()
+	copyFile(t, bin(t), filepath.Join(lab, Identifier), 0o755)
+	copyFile(t, "../../docs/units/pika-cloud-fleet@.service", filepath.Join(lab, "pika-cloud-fleet@.service"), 0o644)
+	must(t, os.WriteFile(filepath.Join(lab, "test"), []byte(strings.ReplaceAll(script, install, "")), 0o755))
+	must(t, os.WriteFile(filepath.Join(units, "fleet.target"), []byte("[Unit]\nRequires=test.service\nAfter=test.service\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(units, "test.service"),
+		[]byte("[Service]\nType=oneshot\nExecStart=/opt/lab/test\nExecStopPost=systemctl --no-block poweroff\n"), 0o644))
+	out, err := exec.Command("../../testdata/boot/boot", units, lab, "fleet.target").CombinedOutput()
+	if _, stat := os.Stat(filepath.Join(lab, "done")); stat != nil || err != nil {
+		t.Errorf("%v\n%s%s", err, out, readFile(t, lab, "said"))
+	}
+}
+
+func copyFile(t *testing.T, from, to string, mode os.FileMode) {
+	t.Helper()
+	text, err := os.ReadFile(from)
+	must(t, err)
+	must(t, os.WriteFile(to, text, mode))
+}
