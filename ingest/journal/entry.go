@@ -82,13 +82,14 @@ func priority(s writer.State) sd.Priority {
 // (systemd.io/JOURNAL_NATIVE_PROTOCOL). Names of fields stand here and nowhere
 // else: whatever the input holds becomes a value.
 type encoder struct {
-	path string // of the events log
-	buf  []byte
+	path   string // of the events log
+	buf    []byte
+	fields int // counted ones
 }
 
 // begin begins an entry with what all have.
 func (e *encoder) begin(id string, p sd.Priority) {
-	e.buf = e.buf[:0]
+	e.buf, e.fields = e.buf[:0], 0
 	e.add("MESSAGE_ID", id)
 	e.add("PRIORITY", strconv.Itoa(int(p)))
 	e.add("SYSLOG_IDENTIFIER", Identifier)
@@ -97,6 +98,9 @@ func (e *encoder) begin(id string, p sd.Priority) {
 
 // add adds a field. A value with a newline is told by its length.
 func (e *encoder) add(name, value string) {
+	if isCounted(name) {
+		e.fields++
+	}
 	e.buf = append(e.buf, name...)
 	if strings.IndexByte(value, '\n') < 0 {
 		e.buf = append(e.buf, '=')
@@ -106,6 +110,19 @@ func (e *encoder) add(name, value string) {
 	}
 	e.buf = append(e.buf, value...)
 	e.buf = append(e.buf, '\n')
+}
+
+// end ends an entry, which says how many fields it has: journalctl and the
+// uploader of systemd 252 leave out, without a word, a field that they cannot read
+// because journald is writing the file (sd_journal_enumerate_data(3) skips it).
+func (e *encoder) end() []byte {
+	e.add("PIKA_FIELDS", strconv.Itoa(e.fields+1))
+	return e.buf
+}
+
+// isCounted reports whether PIKA_FIELDS counts a field: whether it is one of ours.
+func isCounted(name string) bool {
+	return strings.HasPrefix(name, "PIKA_") || strings.HasPrefix(name, "MESSAGE")
 }
 
 // addSome adds a field unless its value is empty.
@@ -154,7 +171,7 @@ func (e *encoder) event(line string) []byte {
 	e.addSome("PIKA_BOOT_ID", l.boot)
 	e.addSome("PIKA_UPTIME_MS", l.uptime)
 	e.addSome("PIKA_DETAILS", l.details)
-	return e.buf
+	return e.end()
 }
 
 // timeFormat is the form of times in artifacts.
@@ -175,7 +192,7 @@ func (e *encoder) result(r *writer.Result) []byte {
 	e.add("PIKA_TIMESTAMP", r.Time.UTC().Format(timeFormat))
 	e.addSome("PIKA_BOOT_ID", r.BootID)
 	e.addSome("PIKA_DETAILS", string(r.Details))
-	return e.buf
+	return e.end()
 }
 
 // reject makes the entry of a line of rejected.jsonl.
@@ -192,7 +209,7 @@ func (e *encoder) reject(line string) []byte {
 	e.add("PIKA_OFFSET", l.Get("offset").Raw)
 	e.add("PIKA_TIMESTAMP", l.Get("timestamp").Str)
 	e.add("PIKA_RAW", raw)
-	return e.buf
+	return e.end()
 }
 
 // missed makes the entry that says how many others there are not.
@@ -201,5 +218,5 @@ func (e *encoder) missed(n uint64) []byte {
 	e.begin(idMissed, sd.PriWarning)
 	e.add("MESSAGE", "the journal missed "+count+" entries of the lifecycle; the artifacts have them")
 	e.add("PIKA_MISSED", count)
-	return e.buf
+	return e.end()
 }

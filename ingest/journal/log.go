@@ -148,8 +148,12 @@ func (l *Log) Read(line []byte, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	kind, outcome := kindOf(e[fieldID].Str)
-	if kind == "" && outcome == "" || !l.believes(e[fieldUID].Str) {
+	kind, outcome := kindOf(e.fields[fieldID].Str)
+	if kind == "" && outcome == "" || !l.believes(e.fields[fieldUID].Str) {
+		return nil
+	}
+	if !e.isWhole() {
+		l.say("an entry of seq %.20s has lost fields on its way and is left out; read the guest's own journal again to have it", e.fields[fieldSeq].Str)
 		return nil
 	}
 	f, err := e.understand(kind, outcome)

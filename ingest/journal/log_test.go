@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,9 +109,10 @@ func (e made) String() string {
 	if e.boot == "-" {
 		boot = ""
 	}
-	return fmt.Sprintf(`{"MESSAGE_ID":%q,"_UID":%q,"_MACHINE_ID":%q,"PIKA_EVENTS_PATH":%q,%s"MESSAGE":"m",%s%s,"PIKA_TIMESTAMP":%q%s}`+"\n",
+	text := fmt.Sprintf(`{"MESSAGE_ID":%q,"_UID":%q,"_MACHINE_ID":%q,"PIKA_EVENTS_PATH":%q,%s"MESSAGE":"m",%s%s,"PIKA_TIMESTAMP":%q%s`,
 		id, or(e.uid, "0"), or(e.machine, "m1"), or(e.path, "/run/pika-cloud/events.jsonl"), boot, word, seq,
 		or(e.time, "2026-03-25T20:00:00.123Z"), e.more)
+	return fmt.Sprintf(`%s,"PIKA_FIELDS":"%d"}`+"\n", text, strings.Count(text, `"PIKA_`)+strings.Count(text, `"MESSAGE`)+1)
 }
 
 func or(text, otherwise string) string {
@@ -150,6 +152,25 @@ func join(entries ...made) string {
 		b.WriteString(e.String())
 	}
 	return b.String()
+}
+
+// TestAnEntryThatLostAFieldIsLeftOut: what a reader of a journal that is being
+// written leaves out must not become an event that says less.
+func TestAnEntryThatLostAFieldIsLeftOut(t *testing.T) {
+	whole := made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":"{}","PIKA_UPTIME_MS":"7"`}.String()
+	for _, field := range []string{"PIKA_EVENTS_PATH", "PIKA_BOOT_ID", "MESSAGE", "PIKA_KIND", "PIKA_SEQ",
+		"PIKA_TIMESTAMP", "PIKA_DETAILS", "PIKA_UPTIME_MS", "PIKA_FIELDS"} {
+		dir := memoryDir(t)
+		lost := regexp.MustCompile(`,"`+field+`":"([^"\\\\]|\\\\.)*"`).ReplaceAllString(whole, "")
+		if lost == whole {
+			t.Fatalf("%s is not in %s", field, whole)
+		}
+		said, code := rebuild(t, dir, ready(1).String()+lost+ready(3).String())
+		if code != 0 || seqs(t, dir, "events.jsonl") != "1 3" || !strings.Contains(said, "has lost fields on its way") ||
+			!strings.Contains(said, "the journal lacks seq 2") {
+			t.Errorf("without %s: exit %d, seqs %s, said\n%s", field, code, seqs(t, dir, "events.jsonl"), said)
+		}
+	}
 }
 
 // TestACopyHasEachEventOnceInOrder: each input is given to a directory of its

@@ -30,26 +30,36 @@ const (
 	fieldDetails
 	fieldOutcome
 	fieldExitCode
+	fieldFields
 	fieldCount
 )
 
 // fieldNames are the names of the fields, in the order of the constants.
 var fieldNames = [fieldCount]string{"MESSAGE_ID", "_UID", "_MACHINE_ID", "PIKA_EVENTS_PATH",
 	"MESSAGE", "PIKA_KIND", "PIKA_SEQ", "PIKA_TIMESTAMP", "PIKA_UPTIME_MS", "PIKA_BOOT_ID",
-	"PIKA_DETAILS", "PIKA_OUTCOME", "PIKA_EXIT_CODE"}
+	"PIKA_DETAILS", "PIKA_OUTCOME", "PIKA_EXIT_CODE", "PIKA_FIELDS"}
 
 // An entry is what journalctl -o json prints on one line, as far as it is read.
-type entry [fieldCount]gjson.Result
+type entry struct {
+	fields  [fieldCount]gjson.Result
+	counted int // how many fields of ours there are
+}
 
 // set keeps a field if it is one that is read.
 func (e *entry) set(name, value gjson.Result) bool {
 	for f, known := range fieldNames {
 		if known == name.Str {
-			e[f] = value
+			e.fields[f] = value
 		}
+	}
+	if isCounted(name.Str) {
+		e.counted++
 	}
 	return true
 }
+
+// isWhole reports whether the entry has all the fields that it was sent with.
+func (e *entry) isWhole() bool { return e.fields[fieldFields].Str == strconv.Itoa(e.counted) }
 
 // readEntry reads a line.
 func readEntry(n *strictjson.Normaliser, line []byte) (e entry, err error) {
@@ -66,7 +76,7 @@ func readEntry(n *strictjson.Normaliser, line []byte) (e entry, err error) {
 // a value that is no text for a terminal as an array of its bytes, one that is
 // given several times as an array of them all, and null for a large one.
 func (e *entry) text(f field) (string, error) {
-	v := e[f]
+	v := e.fields[f]
 	switch {
 	case v.Type == gjson.String || !v.Exists():
 		return v.Str, nil
