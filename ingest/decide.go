@@ -25,7 +25,7 @@ func (r *run) decide(d *directive, number uint64) *refusal {
 func (r *run) check(d *directive, number uint64) *refusal {
 	need, _ := d.verb.keys()
 	at := d.at[need]
-	if r.verdict && d.verb != addEvent && d.state != writer.Stopped && d.state != writer.Destroyed {
+	if r.given() && !r.follows(d) {
 		return refuse(at, "this stream has given its verdict; expected only stopped, destroyed and plain events after it")
 	}
 	if d.verb != transition || r.state == "" || r.Transitions == Off || Follows(r.state, d.state) {
@@ -40,8 +40,23 @@ func (r *run) check(d *directive, number uint64) *refusal {
 	return nil
 }
 
+// given reports whether the run that the stream carries has its verdict.
+func (r *run) given() bool { return r.verdict || r.lent != nil }
+
+// follows reports whether d may follow a verdict.
+func (r *run) follows(d *directive) bool {
+	if d.verb == addEvent || d.state == writer.Stopped || d.state == writer.Destroyed {
+		return true
+	}
+	return r.ManyRuns && d.verb == transition && startsRun(d.state)
+}
+
 // apply adds to the commit what d writes.
 func (r *run) apply(d *directive, when Moment) {
+	if r.Owner != nil && d.isVerdict() {
+		r.lend(d)
+		return
+	}
 	p, event := &r.pending, -1
 	if d.verb == transition || d.verb == addEvent {
 		if event = p.addEvent(r, d, when); event < 0 {
@@ -53,7 +68,7 @@ func (r *run) apply(d *directive, when Moment) {
 		p.setResult(r, d, when, event)
 	}
 	if d.verb == transition && startsRun(d.state) {
-		p.startsRun = true
+		p.startsRun, r.verdict = true, false
 	}
 	if d.verb == transition || d.verb == setStatus {
 		r.state = d.state
@@ -62,11 +77,28 @@ func (r *run) apply(d *directive, when Moment) {
 	p.ready = p.ready || d.verb == transition && d.state == writer.Ready
 }
 
-// The verdict that a stream supplies.
-var (
-	suppliedMessage = strictjson.AppendText(nil, "lifecycle stream ended without a result")
-	suppliedDetails = strictjson.Value(`{"reason":"stream_ended"}`)
-)
+// suppliedMessage is that of a verdict that a stream supplies.
+var suppliedMessage = strictjson.AppendText(nil, "lifecycle stream ended without a result")
+
+// A Cause is what a service manager tells of how a service ended. Empty fields
+// are not known.
+type Cause struct {
+	Result string // such as signal, oom-kill
+	Code   string // exited, killed or dumped
+	Status string // the exit code, or the name of the signal
+}
+
+// details are those of a verdict that a stream supplies.
+func (c *Cause) details() strictjson.Value {
+	d := strictjson.Value(`{"reason":"stream_ended"`)
+	for _, member := range [...][2]string{{"service_result", c.Result}, {"main_code", c.Code}, {"main_status", c.Status}} {
+		if member[1] != "" {
+			d = append(append(append(d, `,"`...), member[0]...), `":`...)
+			d = strictjson.AppendText(d, member[1])
+		}
+	}
+	return append(d, '}')
+}
 
 // supply gives the verdict of a run that ended without one, unless the guest
 // was stopped or destroyed: that is an end of its own.
@@ -78,7 +110,7 @@ func (r *run) supply() {
 	r.pending.startsRun = true // a result that stands is another run's
 	r.say("the stream ended without a result; giving the verdict failed")
 	r.apply(&directive{verb: transition, state: writer.Failed, outcome: writer.OutcomeFailed,
-		message: suppliedMessage, details: suppliedDetails}, r.now)
+		message: suppliedMessage, details: r.Cause.details()}, r.now)
 }
 
 // resultStands reports whether the result on disk is the verdict of this run.

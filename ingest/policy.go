@@ -54,3 +54,12 @@ func Follows(last, next writer.State) bool {
 	step, from := slices.Index(way[:], next), slices.Index(way[:], last)
 	return step < 0 || step > from || last == writer.Ready && next == writer.Starting
 }
+
+// Reaches reports whether a guest in the state now is in the state want, or has
+// come past it on the way up to ready: a status shows the last state of a commit
+// only, so one that went by in between is never seen there.
+func Reaches(now, want writer.State) bool {
+	up := way[:slices.Index(way[:], writer.Ready)+1]
+	step := slices.Index(up, want)
+	return now == want || step >= 0 && slices.Index(up, now) >= step
+}

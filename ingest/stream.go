@@ -49,9 +49,15 @@ type Stream struct {
 	// Followers hear of each commit, in this order.
 	Followers []Follower
 
+	// Owner opens the stream and gives its verdict; nil where those who write
+	// to the stream do.
+	Owner Owner
+
 	Transitions   Policy
 	RequireResult bool          // supply a failed verdict if the stream ends without one
+	Cause         Cause         // what is known of it then
 	EndOnResult   bool          // end once the verdict is committed
+	ManyRuns      bool          // the input carries run after run, as a FIFO may
 	MaxLine       int           // longest line in bytes; DefaultMaxLine if 0
 	WriteTimeout  time.Duration // DefaultWriteTimeout if 0
 	Grace         time.Duration // DefaultGrace if 0
@@ -85,6 +91,7 @@ func (s *Stream) Run() (Summary, error) {
 	r := &run{Stream: s, now: s.Clock()}
 	r.input = lines{fd: s.In, max: orDefault(s.MaxLine, DefaultMaxLine)}
 	r.begin()
+	r.open()
 	err := r.readAll()
 	r.end()
 	r.Summary.Lines = r.input.number
@@ -113,6 +120,7 @@ type run struct {
 	warned  int
 	state   writer.State // the last one; empty if none is known
 	verdict bool         // this stream has given one
+	lent    *lent        // what a verdict said of which the owner has the last word
 	pending pending
 
 	committed Commit // not yet told to followers; of no use where there are none
@@ -121,6 +129,7 @@ type run struct {
 	tryAgain time.Time // of a degraded stream
 	said     string    // the last write error
 	deadline time.Time // when an ending stream reads no more; zero if it is not
+	owed     int       // bytes that had arrived when it was told to end, and were not read yet
 	hurried  bool      // it was told to end a second time
 
 	settled, acked uint64 // lines
@@ -172,6 +181,7 @@ func (r *run) readAll() error {
 		if n >= flood {
 			r.pending.events.Grow(maxPending + usualLine)
 		}
+		r.owed -= n
 		r.now = r.Clock()
 		ended := n == 0 || err != nil
 		r.takeLines(ended)
@@ -301,13 +311,14 @@ func (r *run) await() bool {
 	}
 }
 
-// over reports whether the stream reads no more: it was told to end and its
-// grace is over, or it has given the verdict that it was to end on.
+// over reports whether the stream reads no more: it was told to end, what had
+// arrived by then is read, and its grace is over; or it has given the verdict
+// that it was to end on.
 func (r *run) over() bool {
 	if r.EndOnResult && r.verdict {
 		return true
 	}
-	return !r.deadline.IsZero() && (r.hurried || !time.Now().Before(r.deadline))
+	return !r.deadline.IsZero() && (r.hurried || r.owed <= 0 && !time.Now().Before(r.deadline))
 }
 
 // ready reports whether a read would not block, and more may be pending.
@@ -365,12 +376,17 @@ func (r *run) stop() {
 		return
 	}
 	r.deadline = time.Now().Add(orDefault(r.Grace, DefaultGrace))
+	// Best effort: 0 for what does not tell, such as a file.
+	r.owed, _ = unix.IoctlGetInt(r.In, unix.TIOCINQ)
 }
 
-// end supplies the verdict where one is required and none was given, and waits
-// a little for an acknowledgement to be taken.
+// end gives the verdict that is the owner's, or the one that is required and
+// was not given, and waits a little for an acknowledgement to be taken.
 func (r *run) end() {
-	if r.RequireResult {
+	switch {
+	case r.Owner != nil:
+		r.conclude()
+	case r.RequireResult:
 		r.now = r.Clock()
 		r.supply()
 	}

@@ -1,0 +1,142 @@
+package ingest
+
+import (
+	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+)
+
+// An Owner is who knows how a run began and how it ended, such as the parent of
+// the process that writes to the stream. A completed or failed that stands in
+// the stream lends the owner's verdict its message and details, and is
+// otherwise withheld.
+type Owner interface {
+	// Opening returns the first transition, which is committed before
+	// anything is read.
+	Opening() *Transition
+
+	// Opened is called when the opening was committed, or when that has failed
+	// once: then it is tried again, but nobody has to wait for it.
+	Opened()
+
+	// Verdict is called when the stream has ended. It returns a transition to
+	// completed or failed, whose message is used where the stream has lent none.
+	Verdict() *Transition
+}
+
+// A Transition is one that does not stand in the stream.
+type Transition struct {
+	State    writer.State // required
+	Message  string
+	Details  strictjson.Value // an object; none if empty
+	ExitCode *int32           // of a verdict; none if nil
+}
+
+func (t *Transition) directive() *directive {
+	d := &directive{verb: transition, state: t.State, details: t.Details,
+		message: strictjson.AppendText(nil, t.Message)}
+	d.outcome, _ = t.State.Outcome()
+	if t.ExitCode != nil {
+		d.exitCode, d.hasExit = *t.ExitCode, true
+	}
+	return d
+}
+
+// open commits the owner's opening.
+func (r *run) open() {
+	if r.Owner == nil {
+		return
+	}
+	r.apply(r.Owner.Opening().directive(), r.now)
+	err := r.attempt()
+	if err != nil {
+		r.complain(err)
+	}
+	r.Owner.Opened()
+	r.commit()
+}
+
+// A lent is what a verdict in the stream has said.
+type lent struct {
+	outcome writer.Outcome
+	message strictjson.Value
+	details strictjson.Value
+}
+
+// isVerdict reports whether d would tell the host how the run ended.
+func (d *directive) isVerdict() bool {
+	_, terminal := d.state.Outcome()
+	return d.verb == setResult || terminal && d.verb != addEvent
+}
+
+// lend keeps the words of a verdict for the owner's.
+func (r *run) lend(d *directive) {
+	r.lent = &lent{outcome: d.outcome, message: append(strictjson.Value(nil), d.message...),
+		details: append(strictjson.Value(nil), d.details...)}
+	if r.lent.outcome == "" { // a status
+		r.lent.outcome, _ = d.state.Outcome()
+	}
+}
+
+// conclude gives the owner's verdict. A guest that said stopped or destroyed is so
+// still: that is told again behind the verdict, as of any guest that has ended
+// and then is stopped.
+func (r *run) conclude() {
+	d := r.Owner.Verdict().directive()
+	r.now = r.Clock()
+	if r.lent != nil {
+		r.borrow(d)
+	}
+	event := r.addEvent(d)
+	r.pending.setResult(r, d, r.now, event)
+	if r.state == writer.Stopped || r.state == writer.Destroyed {
+		last := &r.pending.status
+		d = &directive{state: r.state, message: last.Message, details: last.Details}
+		event = r.addEvent(d)
+	}
+	r.pending.setStatus(r, d, r.now, event)
+	r.verdict = true
+	// For what the commit may take, as a stream that is told to end.
+	r.deadline = time.Now().Add(DefaultGrace)
+}
+
+// addEvent adds the event of d to the commit and returns its number.
+func (r *run) addEvent(d *directive) int {
+	event := r.pending.addEvent(r, d, r.now)
+	if event < 0 {
+		r.drop()
+	}
+	return event
+}
+
+// borrow gives d the message and the details that were lent.
+func (r *run) borrow(d *directive) {
+	if r.lent.outcome != d.outcome {
+		r.say("the verdict is %s, though the stream said %s", d.outcome, r.lent.outcome)
+		d.details = join(d.details, strictjson.Value(`{"said":"`+string(r.lent.outcome)+`"}`))
+	}
+	d.message = r.lent.message
+	d.details = join(r.lent.details, d.details)
+}
+
+// join returns the members of both values, of one name those of over. What is no
+// object becomes a member of one.
+func join(under, over strictjson.Value) strictjson.Value {
+	switch {
+	case len(under) == 0:
+		return over
+	case len(over) == 0:
+		return under
+	case under[0] != '{':
+		under = append(append(strictjson.Value(`{"details":`), under...), '}')
+	}
+	joined := append(under[:len(under)-1:len(under)-1], ',')
+	joined = append(joined, over[1:]...)
+	var n strictjson.Normaliser
+	normal, err := n.Normalise(nil, joined)
+	if err != nil {
+		return over // under has no member, or became one and was as deep as may be
+	}
+	return normal
+}
