@@ -25,9 +25,13 @@ func (f *StatusFile) Read() (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	return statusOf(fields, f.Path)
+}
+
+func statusOf(fields gjson.Result, path string) (*Status, error) {
 	state, ok := ParseState(fields.Get("state").String())
 	if !ok {
-		return nil, &fs.PathError{Op: "read", Path: f.Path, Err: errNotArtifact}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errNotArtifact}
 	}
 	return &Status{
 		State:  state,
@@ -44,9 +48,13 @@ func (f *ResultFile) Read() (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	return resultOf(fields, f.Path)
+}
+
+func resultOf(fields gjson.Result, path string) (*Result, error) {
 	outcome, ok := ParseOutcome(fields.Get("status").String())
 	if !ok {
-		return nil, &fs.PathError{Op: "read", Path: f.Path, Err: errNotArtifact}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errNotArtifact}
 	}
 	return &Result{
 		Outcome: outcome,
