@@ -29,6 +29,8 @@ type ingestFlags struct {
 	*flag.FlagSet
 	dir         *string
 	fd, ack     int
+	fifo        string
+	notify      string
 	from        string
 	trusted     string
 	transitions string
@@ -47,11 +49,13 @@ func (w *world) newIngestFlags() *ingestFlags {
 	f := &ingestFlags{FlagSet: flag.NewFlagSet("ingest", flag.ContinueOnError)}
 	f.dir = w.stateDir(f.FlagSet)
 	f.IntVar(&f.fd, "fd", 0, "")
+	f.StringVar(&f.fifo, "fifo", "", "")
 	f.IntVar(&f.ack, "ack-fd", -1, "")
 	f.StringVar(&f.from, "from", fromDirectives, "")
 	f.StringVar(&f.trusted, "trust-uid", "0", "")
 	f.StringVar(&f.transitions, "transitions", ingest.Warn.String(), "")
 	f.StringVar(&f.journal, "journal", "never", "")
+	f.StringVar(&f.notify, "notify", "auto", "")
 	f.BoolVar(&f.required, "require-result", false, "")
 	f.BoolVar(&f.onResult, "exit-on-result", false, "")
 	f.DurationVar(&f.grace, "grace", ingest.DefaultGrace, "")
@@ -78,17 +82,11 @@ func (f *ingestFlags) check() error {
 	if err := cmp.Or(checkMirror("ingest", f.journal), f.checkSource()); err != nil {
 		return err
 	}
-	if err := checkDescriptor("--fd", f.fd, unix.O_WRONLY, "reading"); err != nil {
-		return err
-	}
 	if !given(f.FlagSet, "ack-fd") {
 		return nil
 	}
 	if f.dryRun {
 		return badUsage("ingest: --dry-run takes no --ack-fd: what is not written cannot be acknowledged")
-	}
-	if f.ack == 0 || f.ack == f.fd {
-		return badUsage("ingest: --ack-fd is %d, which is for input; expected a descriptor of its own", f.ack)
 	}
 	return checkDescriptor("--ack-fd", f.ack, unix.O_RDONLY, "writing")
 }
@@ -124,15 +122,29 @@ func (w *world) ingest(args []string) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	dir := writer.In(*f.dir)
-	dir.Events.MaxBytes, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
-	stop, err := stopOnSignal(f.fd)
+	if f.dryRun || f.from == fromJournal {
+		f.notify = "never" // for nothing is done, or another guest's doing is copied
+	}
+	told, err := w.invite("ingest", f.notify)
 	if err != nil {
 		return err
 	}
-	s := ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say,
-		In: f.fd, Ack: max(f.ack, 0), Stop: stop, Transitions: policy, MaxLine: f.maxLine,
-		RequireResult: f.required, EndOnResult: f.onResult, WriteTimeout: max(f.timeout, 1), Grace: max(f.grace, 1)} // for 0 means the default there
+	defer w.dismiss(told)
+	signals := endings() // before a FIFO is opened, for which a writer waits
+	in, err := w.openInput(f)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	dir := writer.In(*f.dir)
+	dir.Events.MaxBytes, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
+	stop, err := stopOn(signals, in)
+	if err != nil {
+		return err
+	}
+	s := ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say, Followers: told.followers(),
+		In: in.fd, Ack: max(f.ack, 0), Stop: stop, Transitions: policy, MaxLine: f.maxLine, ManyRuns: in.manyRuns && !f.onResult,
+		RequireResult: f.required, Cause: w.cause(), EndOnResult: f.onResult, WriteTimeout: max(f.timeout, 1), Grace: max(f.grace, 1)} // for 0 means the default there
 	if f.from == fromJournal {
 		if s.From, err = w.openJournal(f, dir); err != nil {
 			return err
@@ -148,6 +160,15 @@ func (w *world) ingest(args []string) error {
 	s.DryRun = out
 	err = w.conclude(s.Run())
 	return errors.Join(out.err, err)
+}
+
+// cause is what systemd tells to what it runs when a service has ended
+// (systemd.exec(5), $SERVICE_RESULT): there a stream is the backstop.
+func (w *world) cause() ingest.Cause {
+	if w.getenv("SERVICE_RESULT") == "" {
+		return ingest.Cause{} // the other two may be anybody's
+	}
+	return ingest.Cause{Result: w.getenv("SERVICE_RESULT"), Code: w.getenv("EXIT_CODE"), Status: w.getenv("EXIT_STATUS")}
 }
 
 // conclude says how the stream went and returns what the exit code is for.
@@ -168,13 +189,8 @@ func (w *world) conclude(sum ingest.Summary, err error) error {
 	return nil
 }
 
-// stopOnSignal returns a descriptor from which a byte can be read for each
-// signal that asks the stream to end.
-func stopOnSignal(in int) (int, error) {
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return 0, os.NewSyscallError("pipe", err)
-	}
+// endings returns the signals that ask the stream to end.
+func endings() <-chan os.Signal {
 	signal.Ignore(syscall.SIGPIPE) // a reader of acks or stderr may go
 	signals := make(chan os.Signal, 8)
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT} {
@@ -182,14 +198,28 @@ func stopOnSignal(in int) (int, error) {
 			signal.Notify(signals, s)
 		}
 	}
+	return signals
+}
+
+// stopOn returns a descriptor from which a byte can be read for each signal that
+// counts. A FIFO that is kept open then is no more: it ends with its last writer.
+func stopOn(signals <-chan os.Signal, in input) (int, error) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return 0, os.NewSyscallError("pipe", err)
+	}
 	go func() {
-		spare := isPipe(in)
+		spare := isPipe(in.fd) && !in.manyRuns
 		for s := range signals {
 			if s == syscall.SIGINT && spare {
 				spare = false
 				continue
 			}
 			unix.Write(pipe[1], []byte{0})
+			if in.keep > 0 {
+				unix.Close(in.keep)
+				in.keep = 0
+			}
 		}
 	}()
 	return pipe[0], nil

@@ -32,7 +32,7 @@ func (f *ingestFlags) checkSource() error {
 	default:
 		return badUsage("ingest: --from is %q; expected directives or journal", f.from)
 	}
-	for _, name := range []string{"journal", "transitions", "require-result", "exit-on-result", "write-timeout", "dry-run"} {
+	for _, name := range []string{"journal", "transitions", "require-result", "exit-on-result", "write-timeout", "dry-run", "notify"} {
 		if given(f.FlagSet, name) {
 			return badUsage("ingest: --%s is for directives; --from=journal copies what the guest has written", name)
 		}

@@ -233,7 +233,7 @@ func TestAFloodLeavesMemoryAndDiskFlat(t *testing.T) {
 		directives, enough = 1_000_000, 100
 	}
 	built, dir := builtProgram(t), memoryDir(t)
-	w := &watch{dir: dir, stop: make(chan struct{})}
+	w := &observers{dir: dir, stop: make(chan struct{})}
 	for _, look := range []func(){w.poll, w.judge, w.load, w.tail} {
 		w.readers.Go(func() { w.run(look) })
 	}
@@ -337,8 +337,8 @@ func writeFlood(to io.Writer, directives int) error {
 	return w.Flush()
 }
 
-// A watch is readers that poll the artifacts as the host does.
-type watch struct {
+// Observers are readers that poll the artifacts as the host does.
+type observers struct {
 	dir     string
 	stop    chan struct{}
 	readers sync.WaitGroup
@@ -351,7 +351,7 @@ type watch struct {
 }
 
 // run looks again and again.
-func (w *watch) run(look func()) {
+func (w *observers) run(look func()) {
 	for {
 		select {
 		case <-w.stop:
@@ -363,12 +363,12 @@ func (w *watch) run(look func()) {
 }
 
 // enough reports whether the readers have seen everything several times.
-func (w *watch) enough(times int) bool {
+func (w *observers) enough(times int) bool {
 	n := int64(times)
 	return w.matched.Load() >= n && w.verdicts.Load() >= n && w.logs.Load() >= n
 }
 
-func (w *watch) problem(format string, args ...any) {
+func (w *observers) problem(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.problems) < 10 { // the others are the same
@@ -377,14 +377,14 @@ func (w *watch) problem(format string, args ...any) {
 }
 
 // poll reads a status, and then the log, which must have its event.
-func (w *watch) poll() {
+func (w *observers) poll() {
 	if status := w.whole("status.json"); status != nil {
 		w.match(status, w.read("events.jsonl"))
 	}
 }
 
 // judge reads a status, and then the result, which a verdict must have.
-func (w *watch) judge() {
+func (w *observers) judge() {
 	status, result := w.whole("status.json"), w.whole("result.json")
 	if status != nil && status.State == "completed" {
 		w.verdict(status, result)
@@ -393,7 +393,7 @@ func (w *watch) judge() {
 
 // load reads a log whole but for a last line without its end, in the strictest
 // way.
-func (w *watch) load() {
+func (w *observers) load() {
 	log := w.read("events.jsonl")
 	events, err := loadEvents(log[:bytes.LastIndexByte(log, '\n')+1])
 	if err != nil {
@@ -405,7 +405,7 @@ func (w *watch) load() {
 }
 
 // tail looks at the last byte of the log.
-func (w *watch) tail() {
+func (w *observers) tail() {
 	f, err := os.Open(filepath.Join(w.dir, "events.jsonl"))
 	if err != nil {
 		return // it is not there yet, or was just rotated
@@ -426,7 +426,7 @@ func (w *watch) tail() {
 
 // verdict demands the result of a status that says completed. If there is none
 // the next run has begun meanwhile.
-func (w *watch) verdict(status, result *seen) {
+func (w *observers) verdict(status, result *seen) {
 	switch {
 	case result != nil && result.Status == "completed" && result.Seq >= status.Seq:
 		w.verdicts.Add(1)
@@ -441,7 +441,7 @@ func (w *watch) verdict(status, result *seen) {
 
 // match demands the event of a status, in the log or the one before it. An
 // event that is older than both was rotated away since the status was read.
-func (w *watch) match(status *seen, log []byte) {
+func (w *observers) match(status *seen, log []byte) {
 	mark := fmt.Appendf(nil, `"seq":%d}`+"\n", status.Seq)
 	at := bytes.Index(log, mark)
 	if at < 0 {
@@ -470,7 +470,7 @@ func firstSeq(log []byte) int {
 }
 
 // whole reads an artifact that is whole whenever it is there.
-func (w *watch) whole(name string) *seen {
+func (w *observers) whole(name string) *seen {
 	text := w.read(name)
 	if text == nil {
 		return nil
@@ -483,7 +483,7 @@ func (w *watch) whole(name string) *seen {
 	return &s
 }
 
-func (w *watch) read(name string) []byte {
+func (w *observers) read(name string) []byte {
 	text, err := os.ReadFile(filepath.Join(w.dir, name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		w.problem("%v", err)

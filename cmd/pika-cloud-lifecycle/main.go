@@ -1,8 +1,10 @@
 // Command pika-cloud-lifecycle writes the files in which a guest tells its
 // host how it is doing: status.json, events.jsonl and result.json.
 //
-// It either reads a stream of directives (ingest), or writes one file and ends
-// (status, event, result), or looks at what was written (show, plot, verify). The man page in docs is its reference.
+// It runs a command and tells how it ended (run), reads a stream of directives
+// (ingest), waits for a state (wait), writes one file and ends (status, event,
+// result), or looks at what was written (show, plot, verify). The man page in
+// docs is its reference.
 package main
 
 import (

@@ -1,7 +1,10 @@
 package main
 
 const usage = `Usage:
+  pika-cloud-lifecycle run    [FLAGS] -- COMMAND
+                                         run a command, tell how it ended
   pika-cloud-lifecycle ingest [FLAGS]    read directives, one a line
+  pika-cloud-lifecycle wait   [FLAGS]    wait for a state
   pika-cloud-lifecycle status [FLAGS]    replace status.json
   pika-cloud-lifecycle event  [FLAGS]    append to events.jsonl
   pika-cloud-lifecycle result [FLAGS]    replace result.json
@@ -22,12 +25,36 @@ Examples:
   exec 3> >(pika-cloud-lifecycle ingest --require-result)
 `
 
-const ingestUsage = `Usage: pika-cloud-lifecycle ingest [FLAGS]
-Read directives, JSON or KEY=value, one a line, and write the files. Refused
-lines are said on stderr and kept in rejected.jsonl; the others are taken.
+const runUsage = `Usage: pika-cloud-lifecycle run [FLAGS] -- COMMAND [ARG...]
 
+Run a command and tell how it ended: starting before it is started, completed
+or failed, with its exit code, when it has ended. Meanwhile it may print
+directives to the descriptor named in $PIKA_LIFECYCLE_FD. A completed or failed
+of its own lends the verdict message and details, never outcome or exit code.
+
+  --state-dir DIR      where the files are (/run/pika-cloud,
+                       or $PIKA_LIFECYCLE_DIR)
+  --message TEXT       of starting (starting COMMAND)
+  --timeout DURATION   send SIGTERM when it takes longer; 0s = never (0s)
+  --kill-after DURATION
+                       and SIGKILL so much later (10s)
+  --notify WORDS       tell auto (default) = who listens, never, systemd,incus
+
+Exit status: that of the command; 128+N if signal N ended it, 124 if it took
+too long, 127 if there is no such command, 126 if it cannot be run; 2 wrong
+usage. What could not be written is said, and changes nothing.
+
+Examples:
+  pika-cloud-lifecycle run --timeout 10m -- make test
+  pika-cloud-lifecycle run -- sh -c 'serve & probe &&
+    echo STATE=ready >&"$PIKA_LIFECYCLE_FD"; wait $!'
+`
+
+const ingestUsage = `Usage: pika-cloud-lifecycle ingest [FLAGS]
+Read directives, JSON or KEY=value, one a line, and write the files.
   --state-dir DIR      where they are (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
-  --fd N               read from descriptor N (0)
+  --fd N               read from descriptor N (0, or what ListenFIFO= passes)
+  --fifo PATH          read from a FIFO, which is made if it is missing
   --ack-fd N           after each commit write "LINE SEQ REJECTED" to N
   --dry-run            check the input and print what would be written
   --transitions WORD   if a state does not follow: warn (default), enforce, off
@@ -38,6 +65,7 @@ lines are said on stderr and kept in rejected.jsonl; the others are taken.
   --max-line BYTES     refuse longer lines (1048576)
   --max-events BYTES   rotate events.jsonl beyond it; 0 = never (67108864)
   --max-rejected BYTES limit of rejected.jsonl (8388608)
+  --notify WORDS       tell auto (default) = who listens, never, systemd,incus
   --journal WORD       mirror to the journal: never (default), auto, always
   --from journal       rebuild the files from journalctl -o json --all
   --trust-uid UID      of a journal, believe this user besides root
@@ -45,6 +73,28 @@ Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines refused.
 Examples:
   printf 'STATE=ready MESSAGE=%q\n' "$text" | pika-cloud-lifecycle ingest
   exec 3> >(pika-cloud-lifecycle ingest --require-result); pid=$!
+`
+
+const waitUsage = `Usage: pika-cloud-lifecycle wait --for STATE[,STATE...] [FLAGS]
+
+Wait until the guest is in one of the states, and print the status. A state on
+the way to ready counts as reached where a later one is. completed and failed
+are reached once their result stands too.
+
+  --for STATES         requested, provisioning, booted, starting, ready,
+                       completed, failed, unreachable, stopped, destroyed
+  --timeout DURATION   give up after it; 0s = look once (never)
+  --boot WORD          whose status counts: current (default) = of this boot;
+                       any, as for files that were copied
+  --format WORD        text (default), json
+  --state-dir DIR      (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
+
+Exit status: 0 reached; 1 failed or completed instead; 2 wrong usage; 3 the
+files cannot be read; 124 time is over.
+
+Examples:
+  pika-cloud-lifecycle wait --for ready --timeout 2m
+  pika-cloud-lifecycle wait --for completed,failed --format json
 `
 
 const statusUsage = `Usage: pika-cloud-lifecycle status --state STATE --message TEXT [FLAGS]

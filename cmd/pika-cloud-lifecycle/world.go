@@ -29,7 +29,12 @@ const (
 	exitOK      = 0
 	exitFailed  = 1 // something could not be written, or is not sound
 	exitUsage   = 2
-	exitRefused = 3 // lines were refused, or what was to be verified could not be read
+	exitRefused = 3 // lines were refused, or what was to be verified or waited for could not be read
+
+	// Of run and wait, as a shell's and timeout(1)'s.
+	exitTimeout    = 124 // it took too long
+	exitNotStarted = 126
+	exitNotFound   = 127
 )
 
 // A usageError is a mistake in the command line.
@@ -48,6 +53,8 @@ var errRefused = errors.New("lines were refused")
 func (w *world) main(args []string) int {
 	err := w.run(args)
 	var usage *usageError
+	var ended commandExit
+	var unreadable errUnreadable
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
@@ -55,6 +62,14 @@ func (w *world) main(args []string) int {
 		return exitFailed
 	case errors.Is(err, errRefused):
 		return exitRefused
+	case errors.As(err, &unreadable):
+		w.say(err.Error())
+		return exitRefused
+	case errors.Is(err, errLate):
+		w.say(err.Error())
+		return exitTimeout
+	case errors.As(err, &ended):
+		return int(ended)
 	case errors.As(err, &usage):
 		w.tell(sd.PriErr, err.Error())
 		return exitUsage
@@ -68,15 +83,19 @@ func (w *world) main(args []string) int {
 }
 
 // commands are the subcommands, in the order of the usage text.
-var commands = []string{"ingest", "status", "event", "result", "show", "plot", "verify", "schema"}
+var commands = []string{"run", "ingest", "wait", "status", "event", "result", "show", "plot", "verify", "schema"}
 
 func (w *world) run(args []string) error {
 	if len(args) == 0 {
 		return badUsage("expected a command: %s; see --help", strings.Join(commands, ", "))
 	}
 	switch name, args := args[0], args[1:]; name {
+	case "run":
+		return w.runCommand(args)
 	case "ingest":
 		return w.ingest(args)
+	case "wait":
+		return w.wait(args)
 	case "status":
 		return w.status(args)
 	case "event":
@@ -126,22 +145,32 @@ func (w *world) parse(flags *flag.FlagSet, text string, args []string) error {
 }
 
 // parseOperands parses the flags of a subcommand and returns what stands beside
-// them. A command line that asks for help gets text and flag.ErrHelp.
+// them.
 func (w *world) parseOperands(flags *flag.FlagSet, text string, args []string) (operands []string, err error) {
-	flags.SetOutput(io.Discard)
 	for {
-		err := flags.Parse(args)
-		switch {
-		case errors.Is(err, flag.ErrHelp):
-			io.WriteString(w.stdout, text)
+		if err := w.parseFlags(flags, text, args); err != nil {
 			return nil, err
-		case err != nil:
-			return nil, badUsage("%s: %v%s", flags.Name(), err, choices(flags, err))
-		case flags.NArg() == 0:
+		}
+		if flags.NArg() == 0 {
 			return operands, nil
 		}
 		operands, args = append(operands, flags.Arg(0)), flags.Args()[1:]
 	}
+}
+
+// parseFlags parses the flags that stand before anything else. A command line
+// that asks for help gets text and flag.ErrHelp.
+func (w *world) parseFlags(flags *flag.FlagSet, text string, args []string) error {
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		io.WriteString(w.stdout, text)
+		return err
+	case err != nil:
+		return badUsage("%s: %v%s", flags.Name(), err, choices(flags, err))
+	}
+	return nil
 }
 
 // choices names the flags there are, where err says that one is not.

@@ -1,0 +1,387 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// launch starts another subcommand than ingest, which has nothing to read.
+func launch(t *testing.T, dir string, change func(*exec.Cmd), args ...string) *process {
+	t.Helper()
+	return startIn(t, dir, func(cmd *exec.Cmd) {
+		cmd.Args = append([]string{cmd.Args[0]}, args...)
+		cmd.Stdin, cmd.ExtraFiles = nil, nil
+		cmd.Env = append(cmd.Env, "PIKA_LIFECYCLE_DIR="+dir)
+		if change != nil {
+			change(cmd)
+		}
+	})
+}
+
+func launchRun(t *testing.T, script string) *process {
+	t.Helper()
+	return launch(t, t.TempDir(), nil, "run", "--", "bash", "-c", script)
+}
+
+// signalled are all signals that end a process which does not mind them.
+func signalled() (all []syscall.Signal) {
+	for s := syscall.Signal(1); s <= 31; s++ {
+		switch s {
+		case unix.SIGCHLD, unix.SIGCONT, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGURG, unix.SIGWINCH:
+		default:
+			all = append(all, s)
+		}
+	}
+	return append(all, 34, 64) // of real time
+}
+
+func TestEveryDeathOfACommandHasItsVerdict(t *testing.T) {
+	type death struct {
+		script, details string
+		code            int
+	}
+	deaths := []death{{"exit 0", "", 0}, {"exit 3", "", 3}, {"exit 127", "", 127}, {"exit 255", "", 255}, {"set -e; false; exit 3", "", 1}}
+	for _, s := range signalled() {
+		name := unix.SignalName(s)
+		if name == "" {
+			name = fmt.Sprintf("SIG%d", s)
+		}
+		deaths = append(deaths, death{fmt.Sprintf("ulimit -c 0; kill -%d $$; exit 99", s), fmt.Sprintf(`{"signal":%q}`, name), 128 + int(s)})
+	}
+	for _, d := range deaths {
+		t.Run(d.script, func(t *testing.T) {
+			t.Parallel()
+			// Not bash, which never minds SIGQUIT.
+			p := launch(t, t.TempDir(), nil, "run", "--", "sh", "-c", d.script)
+			p.exits(d.code)
+			p.seqs(2)
+			outcome := "failed"
+			if d.code == 0 {
+				outcome = "completed"
+			}
+			for _, name := range []string{"status.json", "result.json"} {
+				p.holds(name, fmt.Sprintf("%q", outcome))
+				p.holds(name, `"seq": 2`)
+				if d.details != "" {
+					p.holds(name, `"details": `+d.details)
+				}
+			}
+			p.holds("result.json", fmt.Sprintf(`"exit_code": %d,`, d.code))
+			p.sound()
+		})
+	}
+}
+
+// sound demands that the artifacts load in a strict reader, and agree.
+func (p *process) sound() {
+	p.Helper()
+	if out, err := testCommand("verify", "--state-dir", p.dir).CombinedOutput(); err != nil {
+		p.Errorf("%v: %s", err, out)
+	}
+	if n, err := compileSchemas(p.T).hold(p.dir, nil); n < 3 || err != nil {
+		p.Errorf("%d artifacts: %v", n, err)
+	}
+}
+
+func TestSignalsReachTheCommand(t *testing.T) {
+	need(t, "bash")
+	p := launchRun(t, `for s in TERM HUP INT QUIT USR1 USR2; do trap "echo KIND=ready MESSAGE=$s >&3" $s; done
+		echo STATE=ready >&3
+		while ! [ -e `+t.TempDir()+`/never ]; do sleep 1000 & wait $!; done`)
+	p.await("status.json", `"state": "ready"`)
+	for i, s := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTERM} {
+		p.signal(s)
+		p.await("events.jsonl", fmt.Sprintf(`"message":%q`, strings.TrimPrefix(unix.SignalName(s), "SIG")))
+		p.await("events.jsonl", fmt.Sprintf(`"seq":%d}`, i+3))
+	}
+	group := p.childOf()
+	must(t, unix.Kill(-group, unix.SIGKILL))
+	p.exits(137)
+}
+
+// childOf returns the process ID of the command.
+func (p *process) childOf() (pid int) {
+	p.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.cmd.Process.Pid))
+	must(p.T, err)
+	for _, task := range globOf(p.T, fmt.Sprintf("/proc/%d/task/*/children", p.cmd.Process.Pid)) {
+		more, _ := os.ReadFile(task)
+		text = append(text, more...)
+	}
+	if _, err := fmt.Sscan(string(text), &pid); err != nil {
+		p.Fatalf("no child: %q, %v", text, err)
+	}
+	return pid
+}
+
+func globOf(t *testing.T, pattern string) []string {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	must(t, err)
+	return names
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// isStopped reports whether a process is stopped (proc_pid_stat(5)).
+func isStopped(pid int) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return strings.Contains(string(text), ") T ")
+}
+
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(hung); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func TestACommandIsStoppedAndContinued(t *testing.T) {
+	need(t, "bash")
+	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }, // no terminal
+		"run", "--", "bash", "-c", `trap 'exit 7' TERM; echo STATE=ready >&3; while :; do sleep 1000 & wait $!; done`)
+	p.await("status.json", `"state": "ready"`)
+	child := p.childOf()
+	p.signal(unix.SIGTSTP)
+	until(t, "the command is stopped", func() bool { return isStopped(child) })
+	p.signal(unix.SIGCONT)
+	until(t, "the command goes on", func() bool { return !isStopped(child) })
+	if isStopped(p.cmd.Process.Pid) {
+		t.Error("run is stopped, though there is no terminal")
+	}
+	p.signal(unix.SIGTERM)
+	p.exits(7)
+}
+
+func TestAKilledRunLeavesTheVerdictToTheBackstop(t *testing.T) {
+	need(t, "bash")
+	p := launchRun(t, `echo STATE=ready >&3; exec sleep 1000`)
+	p.await("status.json", `"state": "ready"`)
+	child := p.childOf()
+	p.signal(unix.SIGKILL)
+	<-p.ended
+	must(t, unix.Kill(child, unix.SIGKILL))
+	p.absent("result.json")
+	// What ExecStopPost= of a unit does.
+	backstop := testCommand("ingest", "--require-result", "--state-dir", p.dir)
+	if out, err := backstop.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p.seqs(3)
+	p.holds("status.json", `"state": "failed"`)
+	p.holds("result.json", `"details": {"reason":"stream_ended"}`)
+	p.holds("result.json", `"seq": 3`)
+	p.sound()
+}
+
+// A terminal is a pseudo-terminal of a test.
+type terminal struct {
+	*testing.T
+	*os.File
+	heard chan string
+	said  string
+}
+
+// newTerminal starts bash on a terminal of its own, where it has control over
+// jobs if it is interactive.
+func newTerminal(t *testing.T, dir string, args ...string) *terminal {
+	t.Helper()
+	need(t, "bash")
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	must(t, err)
+	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	must(t, err)
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	must(t, err)
+	cmd := exec.Command("bash", args...)
+	cmd.Env = append(testCommand().Env, "PIKA_LIFECYCLE_DIR="+dir, "PS1=$ ", "LC_ALL=C", "HISTFILE=/dev/null", "PATH="+os.Getenv("PATH"))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	must(t, cmd.Start())
+	slave.Close()
+	term := &terminal{T: t, File: master, heard: make(chan string, 100)}
+	go func() {
+		for r := bufio.NewReader(master); ; {
+			buf := make([]byte, 4096)
+			n, err := r.Read(buf)
+			if err != nil {
+				close(term.heard)
+				return
+			}
+			term.heard <- string(buf[:n])
+		}
+	}()
+	t.Cleanup(func() {
+		unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		master.Close()
+		cmd.Wait()
+	})
+	return term
+}
+
+func (term *terminal) send(text string) {
+	term.Helper()
+	_, err := term.WriteString(text)
+	must(term.T, err)
+}
+
+// expect waits until the terminal has shown a text since the last time.
+func (term *terminal) expect(text string) {
+	term.Helper()
+	late := time.After(hung)
+	for {
+		if _, after, ok := strings.Cut(term.said, text); ok {
+			term.said = after
+			return
+		}
+		select {
+		case more, ok := <-term.heard:
+			if term.said += more; !ok {
+				term.Fatalf("the terminal is gone, without %q: %q", text, term.said)
+			}
+		case <-late:
+			term.Fatalf("%q is not shown: %q", text, term.said)
+		}
+	}
+}
+
+// A command that reads the terminal would be stopped if its group did not have
+// it, and so would whoever reads it next if the group kept it.
+func TestTheCommandHasTheTerminalAndGivesItBack(t *testing.T) {
+	for name, command := range map[string]string{"ends": `sh -c 'read -r x; echo "one: $x"'`, "cannot start": "/etc/passwd"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			term := newTerminal(t, t.TempDir(), "-c", program+` run -- `+command+`; read -r y; echo "two: $y"`)
+			if name == "ends" {
+				term.send("a\n")
+				term.expect("one: a")
+			}
+			term.send("b\n")
+			term.expect("two: b")
+		})
+	}
+}
+
+func TestWhatRunSaysDoesNotStopIt(t *testing.T) {
+	term := newTerminal(t, t.TempDir(), "-c", "stty tostop; "+program+` run -- sh -c 'echo bad >&3; read -r x; exit 4'; echo "code: $?"`)
+	term.expect("line 1, column 1")
+	term.send("a\n")
+	term.expect("code: 4")
+}
+
+func TestCtrlCReachesTheCommand(t *testing.T) {
+	dir := t.TempDir()
+	term := newTerminal(t, dir, "-c", program+` run -- sh -c 'echo up; exec sleep 1000'; echo "code: $?"`)
+	term.expect("up")
+	term.send("\x03")
+	term.expect("code: 130")
+	if text, err := os.ReadFile(dir + "/result.json"); !strings.Contains(string(text), "SIGINT") {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// The shell gets the terminal when the command is stopped, and fg wakes both.
+func TestCtrlZStopsBothAndFgContinuesBoth(t *testing.T) {
+	term := newTerminal(t, t.TempDir(), "--norc", "-i")
+	term.send(program + ` run -- sh -c 'echo up; while read -r x; do echo "heard: $x"; done; exit 5'` + "\n")
+	term.expect("\rup\r")
+	term.send("\x1a")
+	term.expect("Stopped")
+	term.send("echo $((40 + 2))\n")
+	term.expect("42\r")
+	term.send("fg\n")
+	term.expect("run --")
+	term.send("a\n")
+	term.expect("heard: a")
+	term.send("\x04")
+	term.expect("$ ")
+	term.send("echo code: $?\n")
+	term.expect("code: 5")
+}
+
+func TestAFIFOEndsWithItsLastWriterOnceItIsToldTo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := startIn(t, dir, nil, "--grace", "1h", "--require-result", "--fifo", dir+"/fifo")
+	until(t, "there is a FIFO", func() bool { _, err := os.Stat(dir + "/fifo"); return err == nil })
+	open := func() *os.File {
+		f, err := os.OpenFile(dir+"/fifo", os.O_WRONLY, 0)
+		must(t, err)
+		return f
+	}
+	first := open()
+	first.WriteString("STATE=starting\n")
+	p.ackUpTo(1)
+	must(t, first.Close())
+	second := open()
+	second.WriteString("STATE=ready\n")
+	p.ackUpTo(2)
+	p.signal(unix.SIGTERM)
+	second.WriteString("STATE=unreachable\n") // it is still read
+	p.ackUpTo(3)
+	must(t, second.Close())
+	p.exits(exitOK)
+	p.holds("result.json", "stream_ended")
+	p.absent("fifo")
+}
+
+func TestAHalfLineThatNeverEndsIsRefusedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	p := start(t, "--grace", "1ms", "--require-result")
+	p.write("STATE=ready")
+	p.ackUpTo(1)
+	_, err := p.in.WriteString("STATE=completed MESSAGE=cut")
+	must(t, err)
+	p.signal(unix.SIGTERM)
+	p.exits(exitRefused)
+	p.holds("rejected.jsonl", "the input ended before this line's newline")
+	p.holds("result.json", "stream_ended")
+}
+
+func TestAWaitEndsWhenTheStateIsThere(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "not/yet")
+	p := launch(t, dir, nil, "wait", "--for", "completed", "--timeout", "1h")
+	for _, state := range []string{"starting", "ready", "completed"} {
+		if code, said := runHere([]string{"status", "--state", state, "--message", "m", "--state-dir", dir}); code != exitOK {
+			t.Fatal(said)
+		}
+	}
+	if code, said := runHere([]string{"result", "--status", "completed", "--message", "m", "--state-dir", dir}); code != exitOK {
+		t.Fatal(said)
+	}
+	p.exits(exitOK)
+}
+
+// What the runtime has opened for itself, and closes in a child, is free.
+func TestADescriptorOfOursIsFree(t *testing.T) {
+	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+	must(t, err)
+	defer unix.Close(fd)
+	if got := freeNumber(); got > fd {
+		t.Errorf("%d is free, expected %d", got, fd)
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+	must(t, err)
+	if got := freeNumber(); got == fd {
+		t.Errorf("%d is free, though it was handed to us", got)
+	}
+}
