@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# A boot script with a stream beside it: ingest is not the main process.
+exec 3> >(exec /opt/lab/pika-cloud-lifecycle ingest --state-dir /run/stream --require-result)
+ingest=$!
+trap : PIPE
+echo STATE=starting >&3
+echo STATE=ready >&3
+until [ -e /run/stream-end ]; do sleep 0.02; done
+echo STATE=failed EXIT_CODE=7 >&3
+exec 3>&-
+wait "$ingest"
