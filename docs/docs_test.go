@@ -224,6 +224,51 @@ func TestTheReadmesCommandsDoWhatItSays(t *testing.T) {
 	}
 }
 
+func TestTheReadmesRunAndWaitDoWhatItSays(t *testing.T) {
+	bash := need(t, "bash")
+	blocks := fenced(t, "../README.md", "shell")
+	if len(blocks) != 2 {
+		t.Fatalf("the README has %d blocks of shell; expected 2", len(blocks))
+	}
+	state := t.TempDir()
+	job := strings.Replace(blocks[0], "make test", "sh -c 'exit 5'", 1)
+	if stdout, stderr, code := (command{state: state}).run(t, bash, "-c", job); code != 5 || stdout+stderr != "" {
+		t.Errorf("%s: exit %d\n%s%s", job, code, stdout, stderr)
+	}
+	if r := readOne(t, state, "result.json"); r.Status != "failed" || r.ExitCode == nil || *r.ExitCode != 5 {
+		t.Errorf("result %+v", r)
+	}
+	for wait, want := range map[string]int{blocks[1]: 1, strings.Replace(blocks[1], "ready", "failed", 1): 0} {
+		if stdout, stderr, code := (command{state: state}).run(t, bash, "-c", wait); code != want || stdout != "failed: sh exited with 5\n" {
+			t.Errorf("%s: exit %d\n%s%s", wait, code, stdout, stderr)
+		}
+	}
+}
+
+// The page's FIFO, and that >| is not for a plain file.
+func TestTheVerdictPagesFIFO(t *testing.T) {
+	bash := need(t, "bash")
+	const path = "/run/lifecycle"
+	block := fenced(t, "verdict.md", "sh")[1]
+	dir, state := t.TempDir(), t.TempDir()
+	script := strings.ReplaceAll(block, path, dir+"/fifo") + "exec 3>&-; kill $!; wait $!; test -p " + dir + "/fifo"
+	if _, stderr, code := (command{state: state}).run(t, bash, "-ec", script); strings.Count(block, path) != 3 || code != 0 {
+		t.Errorf("%s: exit %d\n%s", script, code, stderr)
+	}
+	if got := kinds(read(t, state, "events.jsonl")); !slices.Equal(got, []string{"ready", "failed"}) {
+		t.Errorf("events %v", got)
+	}
+	plain := dir + "/plain"
+	script = strings.ReplaceAll(block, path, plain) + "wait $!"
+	if err := os.WriteFile(plain, []byte("precious"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, _ := command{state: state}.run(t, bash, "-c", script)
+	if readFile(t, plain) != "STATE=ready\n" || !strings.Contains(stderr, "no FIFO stands there") {
+		t.Errorf("a plain file holds %q\n%s", readFile(t, plain), stderr)
+	}
+}
+
 func TestTheReadmesBashTellsOfItsFailedChild(t *testing.T) {
 	bash := need(t, "bash")
 	state := t.TempDir()
