@@ -60,7 +60,7 @@ func (r *run) open() {
 // A lent is what a verdict in the stream has said.
 type lent struct {
 	outcome writer.Outcome
-	message strictjson.Value
+	message strictjson.Value // empty if it gave none
 	details strictjson.Value
 }
 
@@ -72,8 +72,10 @@ func (d *directive) isVerdict() bool {
 
 // lend keeps the words of a verdict for the owner's.
 func (r *run) lend(d *directive) {
-	r.lent = &lent{outcome: d.outcome, message: append(strictjson.Value(nil), d.message...),
-		details: append(strictjson.Value(nil), d.details...)}
+	r.lent = &lent{outcome: d.outcome, details: append(strictjson.Value(nil), d.details...)}
+	if d.has[messageKey] { // else it is its word, and the owner knows better
+		r.lent.message = append(strictjson.Value(nil), d.message...)
+	}
 	if r.lent.outcome == "" { // a status
 		r.lent.outcome, _ = d.state.Outcome()
 	}
@@ -116,7 +118,9 @@ func (r *run) borrow(d *directive) {
 		r.say("the verdict is %s, though the stream said %s", d.outcome, r.lent.outcome)
 		d.details = join(d.details, strictjson.Value(`{"said":"`+string(r.lent.outcome)+`"}`))
 	}
-	d.message = r.lent.message
+	if len(r.lent.message) > 0 {
+		d.message = r.lent.message
+	}
 	d.details = join(r.lent.details, d.details)
 }
 
