@@ -55,7 +55,7 @@ func mutants() []mutant {
 			[]string{"\t\t_ = j.cutBack() // tried again by settle\n", "\t\tj.forget()\n", "\tif j.loose == nil {\n", "\tif j.loose = nil; true {\n"},
 			"ingest/three directives", faultJobs, "write run/events.jsonl", repeated},
 		{"a sync tried again on the same descriptor", "writer/file.go",
-			[]string{"p.stale = err != nil", "p.stale = false"},
+			[]string{"f.stale = err != nil", "f.stale = false"},
 			"ingest/three directives", faultJobs, "fsync run", notDurable},
 		{"following links", "writer/file.go",
 			[]string{"flags |= unix.O_NOFOLLOW | ", "flags |= "},
