@@ -45,11 +45,10 @@
 //
 // # Running it
 //
-// go test takes a fixed share of the points, so that it takes seconds. With
-// SWEEP=ci all crash points are tried and a larger share of the others, with
-// SWEEP=full everything; each test says its share. Tracing must be
-// allowed, which many containers do not; as root the attacked directory is
-// another user's and devices are planted.
+// go test takes a fixed share of the points, so that it takes seconds, and with
+// SWEEP=full all of them; each test says its share. Tracing must be allowed, which
+// many containers do not; as root the attacked directory is another user's and
+// devices are planted.
 //
 // When a point fails, the test names the scenario, the action, the number of
 // the call and the call itself. A new artifact or step of a commit needs a

@@ -146,25 +146,21 @@ func thin(jobs []job, n int) []job {
 	return shuffled[:(len(jobs)+n-1)/n]
 }
 
-// share returns what part of a sweep is tried: one point in home, one in ci
-// where SWEEP is set, and all where it is full.
-func share(t *testing.T, ci, home int) int {
+// share returns what part of a sweep is tried: one point in n, all where SWEEP is
+// set.
+func share(t *testing.T, n int) int {
 	t.Helper()
-	n := home
-	switch {
-	case os.Getenv("SWEEP") == "full":
+	if os.Getenv("SWEEP") != "" {
 		n = 1
-	case os.Getenv("SWEEP") != "":
-		n = ci
 	}
-	t.Logf("one point in %d is tried; SWEEP=ci and SWEEP=full try more", n)
+	t.Logf("one point in %d is tried; SWEEP=full tries all", n)
 	return n
 }
 
 // TestFailedCalls makes every call fail once, before and after its effect, and
 // every write fall short.
 func TestFailedCalls(t *testing.T) {
-	program, n := program(t), share(t, 5, 40)
+	program, n := program(t), share(t, 40)
 	var jobs []job
 	for _, s := range scenarios() {
 		jobs = append(jobs, faultJobs(&s, rehearsed.rehearse(t, program, &s))...)
@@ -181,7 +177,7 @@ func TestFailedCalls(t *testing.T) {
 // TestDiskStaysFull lets the disk fill up at every call that needs room, for
 // good.
 func TestDiskStaysFull(t *testing.T) {
-	program, n := program(t), share(t, 1, 10)
+	program, n := program(t), share(t, 10)
 	var jobs []job
 	for _, s := range scenarios() {
 		if s.ingests() {

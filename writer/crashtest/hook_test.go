@@ -17,7 +17,7 @@ import (
 // TestSignalsNeverSplitACommit sends SIGTERM at every call: what was written
 // to the pipe before its end is committed all the same.
 func TestSignalsNeverSplitACommit(t *testing.T) {
-	program, n := program(t), share(t, 6, 60)
+	program, n := program(t), share(t, 60)
 	terminate := func(*bench) func(int) {
 		return func(pid int) { _ = unix.Kill(pid, unix.SIGTERM) }
 	}
@@ -56,7 +56,7 @@ func ended(b *bench, j *job, tl *trial, g *ledger) {
 // TestAnotherWriterAtEveryCall lets a one-shot append at every call. Both
 // events stand, each with a seq of its own.
 func TestAnotherWriterAtEveryCall(t *testing.T) {
-	program, n := program(t), share(t, 6, 60)
+	program, n := program(t), share(t, 60)
 	var jobs []job
 	for _, s := range scenarios() {
 		if s.args[0] == "status" || s.args[0] == "result" || strings.Contains(s.name, "rotation") {
@@ -215,7 +215,7 @@ func attackJobs(s *scenario, calls []*call) (jobs []job) {
 // TestNothingOutsideIsTouched lets the owner of the directory put traps in the
 // artifacts' places while the writer, which may be root, is at work.
 func TestNothingOutsideIsTouched(t *testing.T) {
-	program, n := program(t), share(t, 12, 120)
+	program, n := program(t), share(t, 120)
 	if os.Getuid() != 0 {
 		t.Log("not root: the directory keeps its owner, and no device is planted")
 	}
@@ -241,7 +241,7 @@ func TestNothingOutsideIsTouched(t *testing.T) {
 // TestLockFileTakenAway unlinks or replaces the seq file at every call: the
 // log decides, and nothing is lost or numbered twice.
 func TestLockFileTakenAway(t *testing.T) {
-	program, n := program(t), share(t, 6, 30)
+	program, n := program(t), share(t, 30)
 	var jobs []job
 	for _, name := range []string{"event/standing", "event/torn tail", "ingest/three directives", "ingest/rotation"} {
 		s := named(t, name)

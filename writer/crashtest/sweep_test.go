@@ -346,7 +346,7 @@ func parts(c *call) (lengths []uint64) {
 // TestCrashPoints kills the program before and after every call, and in every
 // write.
 func TestCrashPoints(t *testing.T) {
-	program, n := program(t), share(t, 1, 12)
+	program, n := program(t), share(t, 12)
 	var jobs []job
 	for _, s := range scenarios() {
 		calls := rehearsed.rehearse(t, program, &s)

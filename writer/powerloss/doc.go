@@ -38,7 +38,6 @@
 //
 // Root, loop devices, mkfs.ext4, mkfs.xfs and ptrace are needed. The mounts are
 // made in a mount namespace of the test's own and vanish with it. go test tries
-// one point in fifty, so that it takes seconds; SWEEP=ci tries one in four, some
-// 700, and SWEEP=full all of them. For the machines, PIKA_QEMU_KERNEL is the
-// directory that testdata/qemu/fetch-kernel filled; qemu-system-x86_64 is needed.
+// one point in fifty, so that it takes seconds, and SWEEP=full all of them. For the
+// machines, PIKA_QEMU_KERNEL is the directory that testdata/qemu/fetch-kernel filled; qemu-system-x86_64 is needed.
 package powerloss

@@ -28,7 +28,7 @@ const guestLines = 3000
 // time, and reads its disk at the next boot.
 func TestKilledMachineLosesNothing(t *testing.T) {
 	if os.Getenv("SWEEP") == "" {
-		t.Skip("machines are killed in sweeps only: set SWEEP=ci")
+		t.Skip("machines are killed in sweeps only: set SWEEP=full")
 	}
 	cycles, _ := strconv.Atoi(os.Getenv("PIKA_QEMU_CYCLES"))
 	kernel := os.Getenv("PIKA_QEMU_KERNEL")
