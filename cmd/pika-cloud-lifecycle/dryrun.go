@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
 
 // A firstError passes on what is written until that fails.
@@ -19,6 +21,14 @@ func (w *firstError) Write(p []byte) (n int, err error) {
 		n, w.err = w.Writer.Write(p)
 	}
 	return n, w.err
+}
+
+// rehearse runs a stream that only prints what it would write.
+func (w *world) rehearse(s *ingest.Stream) error {
+	out := &firstError{Writer: w.stdout}
+	s.DryRun = out
+	err := w.conclude(s.Run())
+	return errors.Join(out.err, err)
 }
 
 // showRefused shows a refused line, and below it a caret at what was not expected

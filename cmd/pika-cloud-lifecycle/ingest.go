@@ -34,6 +34,7 @@ type ingestFlags struct {
 	from        string
 	trusted     string
 	transitions string
+	policy      ingest.Policy // of transitions
 	journal     string
 	required    bool
 	onResult    bool
@@ -69,6 +70,10 @@ func (w *world) newIngestFlags() *ingestFlags {
 
 // check checks the values that the flag package cannot.
 func (f *ingestFlags) check() error {
+	var ok bool
+	if f.policy, ok = ingest.ParsePolicy(f.transitions); !ok {
+		return badUsage("ingest: --transitions is %q; expected warn, enforce or off", f.transitions)
+	}
 	switch {
 	case f.grace < 0 || f.timeout < 0:
 		return badUsage("ingest: --grace and --write-timeout take a duration that is not negative, such as 5s")
@@ -109,21 +114,26 @@ func checkDescriptor(name string, fd int, wrong int, use string) error {
 	return nil
 }
 
-// ingest reads a stream of directives.
-func (w *world) ingest(args []string) error {
+// parseIngest parses the command line of ingest.
+func (w *world) parseIngest(args []string) (*ingestFlags, error) {
 	f := w.newIngestFlags()
 	if err := w.parse(f.FlagSet, ingestUsage, args); err != nil {
-		return err
-	}
-	policy, ok := ingest.ParsePolicy(f.transitions)
-	if !ok {
-		return badUsage("ingest: --transitions is %q; expected warn, enforce or off", f.transitions)
+		return nil, err
 	}
 	if err := f.check(); err != nil {
-		return err
+		return nil, err
 	}
 	if f.dryRun || f.from == fromJournal {
 		f.notify = "never" // for nothing is done, or another guest's doing is copied
+	}
+	return f, nil
+}
+
+// ingest reads a stream of directives.
+func (w *world) ingest(args []string) error {
+	f, err := w.parseIngest(args)
+	if err != nil {
+		return err
 	}
 	told, err := w.invite("ingest", f.notify)
 	if err != nil {
@@ -136,30 +146,34 @@ func (w *world) ingest(args []string) error {
 		return err
 	}
 	defer in.close()
-	dir := writer.In(*f.dir)
-	dir.Events.MaxBytes, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
-	stop, err := stopOn(signals, in)
+	s, err := w.newStream(f, in)
 	if err != nil {
 		return err
 	}
-	s := ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say, Followers: told.followers(),
-		In: in.fd, Ack: max(f.ack, 0), Stop: stop, Transitions: policy, MaxLine: f.maxLine, ManyRuns: in.manyRuns && !f.onResult,
+	s.Followers = told.followers()
+	if s.Stop, err = stopOn(signals, in); err != nil {
+		return err
+	}
+	if f.dryRun {
+		return w.rehearse(s)
+	}
+	return w.runMirrored(s, f.journal)
+}
+
+// newStream returns the stream that the flags ask for.
+func (w *world) newStream(f *ingestFlags, in input) (s *ingest.Stream, err error) {
+	dir := writer.In(*f.dir)
+	dir.Events.MaxBytes, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
+	s = &ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say,
+		In: in.fd, Ack: max(f.ack, 0), Transitions: f.policy, MaxLine: f.maxLine, ManyRuns: in.manyRuns && !f.onResult,
 		RequireResult: f.required, Cause: w.cause(), EndOnResult: f.onResult, WriteTimeout: max(f.timeout, 1), Grace: max(f.grace, 1)} // for 0 means the default there
 	if f.from == fromJournal {
-		if s.From, err = w.openJournal(f, dir); err != nil {
-			return err
-		}
+		s.From, err = w.openJournal(f, dir)
 	}
 	if f.dryRun || isTerminal(w.stderr) {
 		s.ShowRefused = w.showRefused
 	}
-	if !f.dryRun {
-		return w.runMirrored(&s, f.journal)
-	}
-	out := &firstError{Writer: w.stdout}
-	s.DryRun = out
-	err = w.conclude(s.Run())
-	return errors.Join(out.err, err)
+	return s, err
 }
 
 // cause is what systemd tells to what it runs when a service has ended
