@@ -64,7 +64,7 @@ func (w *world) activated() (in input, ok bool, err error) {
 }
 
 // errNoFIFO is what a path is refused for where something else stands.
-var errNoFIFO = errors.New("no FIFO stands there: remove it, and see who may write to the directory")
+var errNoFIFO = errors.New("no FIFO stands there; name another path, or see who put it there")
 
 // openFIFO opens the FIFO at path, which is made if it is missing. It is opened
 // for writing too, so that it has no end while writers come and go.
