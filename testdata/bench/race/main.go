@@ -206,7 +206,7 @@ func floods(dir string) {
 			{"pika-cloud-lifecycle, KEY=value", ingest, words},
 			{"C, the same system calls", []string{tool("limit"), "ingest", "DIR"}, json},
 			{"s6-log", []string{"s6-log", "t", "s1000000000", "n2", "DIR"}, json},
-			{"svlogd", []string{"sh", "-c", "printf 's1000000000\n' >DIR/config; exec svlogd -ttt -l 1048576 -b 1048576 DIR"}, json},
+			{"svlogd", []string{"sh", "-c", "printf 's1000000000\n' >DIR/config; exec svlogd -tt -b 1048576 DIR"}, json},
 			{"multilog", []string{"multilog", "t", "s16777215", "n100", "DIR"}, json},
 			{"cat > file", []string{"sh", "-c", "exec cat >DIR/file"}, json},
 		}
