@@ -1,6 +1,6 @@
-// Package examples_test runs the example callers, with real bash, real Python
+// Package incus_test runs the programs of the guest images, with real bash, real Python
 // and the real program.
-package examples_test
+package incus_test
 
 import (
 	"bufio"
