@@ -1,10 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 )
+
+// Set by the linker where the build sees no repository, as in Nix:
+// -X main.stampedVersion=1.2.3 -X main.stampedCommit=COMMIT
+var stampedVersion, stampedCommit string
 
 // version says what was built, from which commit, and with what.
 func version() string {
@@ -24,6 +29,7 @@ func version() string {
 			}
 		}
 	}
+	v, commit = cmp.Or(stampedVersion, v), cmp.Or(stampedCommit, commit)
 	return fmt.Sprintf("pika-cloud-lifecycle %s\ncommit %s%s%s\n%s %s/%s\n",
 		v, commit, when, dirty, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

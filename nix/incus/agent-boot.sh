@@ -11,6 +11,7 @@
 #   AGENT_PROBE_SECONDS  how long one probe, or publishing, may take (5)
 #   AGENT_PAUSE          seconds between two probes (1)
 #   AGENT_STOP_SECONDS   whole seconds that the service may take to stop (10)
+#   INGEST_FLAGS         further flags of ingest, parted by blanks (none)
 #   PIKA_LIFECYCLE_DIR   where the artifacts are (/run/pika-cloud)
 #
 # Its exit code is the service's; 0 if it was asked to stop (SIGTERM, SIGINT,
@@ -31,6 +32,7 @@ probes=${AGENT_PROBES:-60}
 step_seconds=${AGENT_PROBE_SECONDS:-5}
 pause=${AGENT_PAUSE:-1}
 stop_seconds=${AGENT_STOP_SECONDS:-10}
+read -ra ingest_flags <<<"${INGEST_FLAGS-}"
 
 guest='DETAILS.agent_kind=openclaw DETAILS.backend_mode=native DETAILS.service_kind=openclaw_gateway'
 health='DETAILS.service_probe_satisfied:=false'
@@ -59,8 +61,12 @@ report() {
 # start_service COMMAND [ARG...] starts it without the pipe, which would keep
 # the stream open for as long as the service or a child of it lives. A plain
 # "$@" & would start it with SIGINT and SIGQUIT ignored; exec gives them back.
+# Whether the guest is ready is not the service's to say: it has no socket for it.
 start_service() {
-  (exec "$@") 3>&- &
+  (
+    unset NOTIFY_SOCKET
+    exec "$@"
+  ) 3>&- &
   service=$!
   if [[ -n $stopping ]]; then stop_service; fi # the signal found no service yet
 }
@@ -179,7 +185,7 @@ trap 'trap "" TERM INT HUP; stopping=yes; stop_service' TERM INT HUP
 
 # Where a whole unit is signalled at once, ingest must read on for longer than
 # the service may take to stop.
-exec 3> >(exec pika-cloud-lifecycle ingest --state-dir "$state_dir" \
+exec 3> >(exec pika-cloud-lifecycle ingest "${ingest_flags[@]}" --state-dir "$state_dir" \
   --require-result --grace "$((stop_seconds + 5))s")
 ingest_pid=$!
 

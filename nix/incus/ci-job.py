@@ -7,6 +7,7 @@ REQUEST is a JSON file: {"schema_version": 2, "command": "make test",
 "timeout_secs": 600, "run_as_root": true}. The command runs in bash, in a
 session of its own; what it says goes to standard output and to
 DIR/logs/guest.log. What it leaves running in its process group is killed.
+$INGEST_FLAGS are further flags of ingest, parted by blanks.
 
 Its exit code is the command's (128 + N if signal N ended it), 124 if the
 command took longer than timeout_secs, 2 if the request cannot be served.
@@ -52,8 +53,8 @@ class Lifecycle:
         # The job must not inherit the pipe: it would keep the stream open for
         # as long as anything that the job started lives. Python's pipes are
         # closed by exec (PEP 446).
-        command = ["pika-cloud-lifecycle", "ingest", "--state-dir", state_dir]
-        command += ["--require-result", "--grace", f"{grace}s"]
+        command = ["pika-cloud-lifecycle", "ingest", *os.environ.get("INGEST_FLAGS", "").split()]
+        command += ["--state-dir", state_dir, "--require-result", "--grace", f"{grace}s"]
         self._ingest: Optional[subprocess.Popen[bytes]] = None
         self._gone = False
         try:

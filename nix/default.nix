@@ -1,0 +1,6 @@
+# The package, without flakes: nix-build nix
+{
+  pkgs ? import <nixpkgs> { },
+}:
+
+pkgs.callPackage ./package.nix { }

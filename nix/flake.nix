@@ -1,0 +1,94 @@
+{
+  description = "Tells a host how its guest is doing";
+
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      inherit (nixpkgs) lib;
+      each = lib.genAttrs [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+
+      # A build from a commit says which.
+      package =
+        pkgs:
+        pkgs.callPackage ./package.nix (
+          lib.optionalAttrs (self ? rev) {
+            version = "${lib.fileContents ../VERSION}+${self.shortRev}";
+            revision = self.rev;
+          }
+        );
+
+      # The module, and the images, with the package of this flake.
+      withPackage =
+        module:
+        { lib, pkgs, ... }:
+        {
+          imports = [ module ];
+          services.pika-cloud-lifecycle.package = lib.mkDefault (package pkgs);
+        };
+
+      # The system of an image, complete enough to be built.
+      system =
+        system: image: settings:
+        (lib.nixosSystem {
+          inherit system;
+          modules = [
+            image
+            {
+              boot.isContainer = true; # its disk and boot loader are the image builder's
+              system.stateVersion = "25.11";
+            }
+            settings
+          ];
+        }).config.system.build.toplevel;
+    in
+    {
+      packages = each (system: rec {
+        pika-cloud-lifecycle = package nixpkgs.legacyPackages.${system};
+        default = pika-cloud-lifecycle;
+      });
+
+      overlays.default = import ./overlay.nix;
+
+      nixosModules = {
+        default = withPackage ./module.nix;
+        managed-agent-image = withPackage ./incus/managed-agent-image.nix;
+        ci-image = withPackage ./incus/ci-image.nix;
+      };
+
+      checks = each (host: {
+        package = self.packages.${host}.default; # its tests are part of its build
+        managed-agent-image = system host self.nixosModules.managed-agent-image {
+          services.pika-cloud-managed-agent = {
+            command = [ "/run/current-system/sw/bin/sleep" "infinity" ];
+            probe = "true";
+          };
+        };
+        ci-image = system host self.nixosModules.ci-image { };
+      });
+
+      devShells = each (
+        system:
+        let
+          pkgs = nixpkgs.legacyPackages.${system};
+        in
+        {
+          default = pkgs.mkShell {
+            packages = [
+              pkgs.go
+              pkgs.jq
+              pkgs.mandoc
+              pkgs.nodejs
+              pkgs.python3
+              pkgs.shellcheck
+              pkgs.strace
+            ];
+          };
+        }
+      );
+    };
+}

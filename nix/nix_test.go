@@ -1,0 +1,212 @@
+// Package nix_test evaluates and builds what is in nix with a stand-in for
+// nixpkgs, offline, and boots the units that come of it in a real systemd.
+package nix_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const program = "pika-cloud-lifecycle"
+
+// missing fails the test in CI, and skips it, said aloud, elsewhere.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("%s is missing", what)
+	}
+	t.Skipf("%s is missing", what)
+}
+
+func need(t *testing.T, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing(t, tool)
+		}
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// workshop is where the tests of this process work.
+var workshop string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "nix")
+	if err != nil {
+		panic(err)
+	}
+	workshop = dir
+	code := m.Run()
+	makeWritable(dir) // what is in a store is not
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func makeWritable(dir string) {
+	_ = exec.Command("chmod", "-R", "u+w", dir).Run()
+}
+
+// tree is a copy of the tracked files, with what the stand-in for nixpkgs must
+// know of this machine. It is a repository, as a flake must be.
+var tree = sync.OnceValues(func() (string, error) {
+	to := filepath.Join(workshop, "tree")
+	host, err := json.Marshal(goEnv("GOROOT", "GOMODCACHE", "GOCACHE"))
+	if err != nil {
+		return "", err
+	}
+	script := `mkdir "$1"; cd ..; git ls-files -z | xargs -0 cp --parents -t "$1"; cd "$1"
+		printf '%s' "$2" >nix/testdata/nixpkgs/host.json
+		git init -q; git add -A; git -c user.name=t -c user.email=t@t commit -qm t`
+	out, err := exec.Command("bash", "-euc", script, "bash", to, string(host)).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return to, err
+})
+
+func goEnv(names ...string) map[string]string {
+	values := make(map[string]string)
+	for _, name := range names {
+		out, _ := exec.Command("go", "env", name).Output()
+		values[name] = strings.TrimSpace(string(out))
+	}
+	return values
+}
+
+func needTree(t *testing.T) string {
+	t.Helper()
+	need(t, "bash", "git", "go")
+	dir, err := tree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// storeDir is the store that Nix uses here: nothing outside the workshop is
+// read or written.
+func storeDir() string { return filepath.Join(workshop, "store") }
+
+func nixEnv() []string {
+	at := func(name string) string { return filepath.Join(workshop, name) }
+	return append(os.Environ(), "NIX_STORE_DIR="+storeDir(), "NIX_STATE_DIR="+at("state"),
+		"NIX_LOG_DIR="+at("log"), "NIX_CONF_DIR="+at("conf"), "XDG_CACHE_HOME="+at("cache"), "HOME="+at("home"),
+		"NIX_CONFIG=experimental-features = nix-command flakes\nbuild-users-group =\nsandbox = false\nsubstituters =\n")
+}
+
+// newStore makes the store: two commands that find none get into each other's way.
+var newStore = sync.OnceValue(func() error {
+	init := exec.Command("nix-store", "--init")
+	init.Env = nixEnv()
+	return init.Run()
+})
+
+// nix runs a command of Nix in the tree and returns its output and its stderr.
+func nix(t *testing.T, argv ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	dir := needTree(t)
+	need(t, "nix-instantiate")
+	if err := newStore(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env = dir, nixEnv()
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(out.String()), errs.String(), err
+}
+
+// mustNix is nix for what must succeed.
+func mustNix(t *testing.T, argv ...string) string {
+	t.Helper()
+	stdout, stderr, err := nix(t, argv...)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, stderr)
+	}
+	return stdout
+}
+
+// eval evaluates an expression and decodes its value. Files that it names are
+// copied to the store.
+func eval(t *testing.T, expression string, value any) {
+	t.Helper()
+	text := mustNix(t, "nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "-E", expression)
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber() // 1000000 must not become 1e+06
+	if err := d.Decode(value); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+}
+
+// nixFiles returns all expressions, as paths in the tree.
+func nixFiles(t *testing.T) (files []string) {
+	t.Helper()
+	for _, pattern := range []string{"*.nix", "incus/*.nix", "testdata/*.nix", "testdata/nixpkgs/*.nix"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(found), err)
+		}
+		for _, file := range found {
+			files = append(files, filepath.Join("nix", file))
+		}
+	}
+	return files
+}
+
+func TestEveryFileParses(t *testing.T) {
+	t.Parallel()
+	for _, file := range nixFiles(t) {
+		mustNix(t, "nix-instantiate", "--parse", file)
+	}
+}
+
+// standIn has a command of Nix take the stand-in for nixpkgs.
+func standIn(t *testing.T, argv ...string) []string {
+	return append(argv, "--offline", "--override-input", "nixpkgs", "path:"+needTree(t)+"/nix/testdata/nixpkgs", "./nix")
+}
+
+// For this machine's system the checks are built too: the package by a builder
+// that must have the true vendorHash, and the systems of both images.
+func TestFlakeChecks(t *testing.T) {
+	t.Parallel()
+	mustNix(t, standIn(t, "nix", "flake", "check", "--no-write-lock-file")...)
+	var all map[string]map[string]json.RawMessage
+	shown := mustNix(t, standIn(t, "nix", "flake", "show", "--json", "--no-write-lock-file")...)
+	if err := json.Unmarshal([]byte(shown), &all); err != nil {
+		t.Fatal(err)
+	}
+	for output, names := range map[string][]string{
+		"packages":     {"x86_64-linux", "aarch64-linux"},
+		"checks":       {"x86_64-linux", "aarch64-linux"},
+		"devShells":    {"x86_64-linux", "aarch64-linux"},
+		"overlays":     {"default"},
+		"nixosModules": {"default", "managed-agent-image", "ci-image"},
+	} {
+		for _, name := range names {
+			if len(all[output][name]) == 0 {
+				t.Errorf("the flake has no %s.%s", output, name)
+			}
+		}
+	}
+}

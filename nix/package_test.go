@@ -1,0 +1,134 @@
+package nix_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// built is the package, built by the steps of nixpkgs' buildGoModule.
+var built = sync.OnceValues(func() (string, error) {
+	build := exec.Command("nix-build", "--no-out-link", "nix", "--arg", "pkgs", "import ./nix/testdata/nixpkgs { }")
+	build.Env = nixEnv()
+	build.Dir, _ = tree()
+	build.Stderr = os.Stderr
+	out, err := build.Output()
+	return strings.TrimSpace(string(out)), err
+})
+
+func needPackage(t *testing.T) string {
+	t.Helper()
+	mustNix(t, "nix-instantiate", "--version")
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPackageHasAllThatBelongsToTheProgram(t *testing.T) {
+	t.Parallel()
+	out := needPackage(t)
+	for _, name := range []string{"bin/" + program, "share/man/man1/" + program + ".1",
+		"lib/systemd/system/" + program + ".service", "lib/systemd/system/" + program + ".socket",
+		"lib/tmpfiles.d/" + program + ".conf"} {
+		text := readFile(t, filepath.Join(out, name))
+		if strings.Contains(text, "/usr/local/") && !strings.HasPrefix(name, "bin/") {
+			t.Errorf("%s speaks of /usr/local, where nothing is", name)
+		}
+		if strings.HasSuffix(name, ".service") && !strings.Contains(text, "\nExecStart="+out+"/bin/"+program+" ") {
+			t.Errorf("%s does not start the program of the package:\n%s", name, text)
+		}
+	}
+	version, err := exec.Command(filepath.Join(out, "bin", program), "--version").Output()
+	if want := program + " " + strings.TrimSpace(readFile(t, "../VERSION")) + "\n"; !strings.HasPrefix(string(version), want) {
+		t.Errorf("the program says %q, %v; want %q", version, err, want)
+	}
+}
+
+// ldd fails for a static program.
+func TestPackageIsStaticAndStripped(t *testing.T) {
+	t.Parallel()
+	need(t, "ldd", "file")
+	binary := filepath.Join(needPackage(t), "bin", program)
+	if out, err := exec.Command("ldd", binary).CombinedOutput(); err == nil {
+		t.Errorf("the program is not static: %s", out)
+	}
+	if out, err := exec.Command("file", binary).Output(); err != nil || !strings.Contains(string(out), ", stripped") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestPackageIsBuiltAsItShouldBe(t *testing.T) {
+	t.Parallel()
+	var p struct {
+		Args struct {
+			Env     map[string]any
+			DoCheck *bool
+			Tools   []struct{ Name string } `json:"nativeCheckInputs"`
+		}
+		Meta struct {
+			MainProgram string
+			Platforms   []string
+		}
+	}
+	eval(t, `let p = import ./nix { pkgs = import ./nix/testdata/nixpkgs { }; }; in {
+		args = { inherit (p.args) env; doCheck = p.args.doCheck or null; nativeCheckInputs = map (i: { inherit (i) name; }) p.args.nativeCheckInputs; };
+		inherit (p) meta; }`, &p)
+	if p.Args.Env["CGO_ENABLED"] != json.Number("0") || p.Args.DoCheck != nil {
+		t.Errorf("env %v, doCheck %v; want no cgo, and the tests, which are the default", p.Args.Env, p.Args.DoCheck)
+	}
+	if p.Meta.MainProgram != program || !slices.Equal(p.Meta.Platforms, []string{"x86_64-linux", "aarch64-linux"}) {
+		t.Errorf("meta %+v", p.Meta)
+	}
+}
+
+func TestVendorHashIsThatOfGoMod(t *testing.T) {
+	t.Parallel()
+	dir := needTree(t)
+	want := regexp.MustCompile(`vendorHash = "(sha256-[^"]+)"`).FindStringSubmatch(readFile(t, "package.nix"))
+	if want == nil {
+		t.Fatal("package.nix has no vendorHash")
+	}
+	need(t, "nix")
+	out, err := exec.Command(filepath.Join(dir, "nix/vendor-hash.sh")).Output()
+	if got := strings.TrimSpace(string(out)); err != nil || got != want[1] {
+		t.Errorf("vendorHash is %s, want %s (%v); nix/vendor-hash.sh --update sets it", want[1], got, err)
+	}
+}
+
+func TestVendorHashIsSetWithOneCommand(t *testing.T) {
+	t.Parallel()
+	from := needTree(t)
+	need(t, "nix")
+	to := filepath.Join(t.TempDir(), "tree")
+	script := `cp -r "$1" "$2"; cd "$2"; sed -i 's/vendorHash = "sha256-../&XX/' nix/package.nix; nix/vendor-hash.sh --update; git diff --exit-code`
+	if out, err := exec.Command("bash", "-euc", script, "bash", from, to).CombinedOutput(); err != nil {
+		t.Errorf("%v: package.nix is not as before\n%s", err, out)
+	}
+}
+
+// A flake that has its lock file tells the commit.
+func TestFlakeStampsTheCommit(t *testing.T) {
+	t.Parallel()
+	from := needTree(t)
+	to := filepath.Join(t.TempDir(), "tree")
+	if out, err := exec.Command("cp", "-r", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { makeWritable(to) })
+	mustNix(t, "bash", "-euc", `cd "$1"; nix flake lock --offline --override-input nixpkgs path:"$1"/nix/testdata/nixpkgs ./nix
+		git add -A; git -c user.name=t -c user.email=t@t commit -qm lock`, "bash", to)
+	rev := mustNix(t, "git", "-C", to, "rev-parse", "HEAD")
+	out := mustNix(t, "bash", "-euc", `cd "$1"; nix build --offline -o result ./nix; result/bin/pika-cloud-lifecycle --version`, "bash", to)
+	want := program + " " + strings.TrimSpace(readFile(t, "../VERSION")) + "+" + rev[:7] + "\ncommit " + rev + "\n"
+	if !strings.HasPrefix(out, want) {
+		t.Errorf("the program says %q, want %q", out, want)
+	}
+}

@@ -1,0 +1,95 @@
+# As much of NixOS as the modules in nix use. system.build.toplevel is a file
+# that says what a system is made of, and cannot be had where an assertion does
+# not hold.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib) mkOption types;
+  option = type: default: mkOption { inherit type default; };
+  names = option (types.listOf types.str) [ ];
+  settings = option (types.attrsOf types.setting) { };
+
+  # What all kinds of units have.
+  unit = {
+    description = option types.str "";
+    documentation = names;
+    wantedBy = names;
+    requiredBy = names;
+    requires = names;
+    wants = names;
+    after = names;
+    before = names;
+    bindsTo = names;
+    partOf = names;
+    unitConfig = settings;
+  };
+  units = more: option (types.attrsOf (types.submodule { options = unit // more; })) { };
+in
+{
+  options = {
+    assertions = option (types.listOf types.anything) [ ];
+    boot.isContainer = option types.bool false;
+    environment.systemPackages = option (types.listOf types.package) [ ];
+    system.stateVersion = mkOption { type = types.str; };
+    system.build.toplevel = mkOption { type = types.package; };
+    systemd.tmpfiles.rules = names;
+    systemd.sockets = units {
+      listenStreams = names;
+      socketConfig = settings;
+    };
+    systemd.services = units {
+      environment = option (types.attrsOf (types.nullOr types.str)) { };
+      path = option (types.listOf types.package) [ ];
+      restartIfChanged = option types.bool true;
+      stopIfChanged = option types.bool true;
+      serviceConfig = settings;
+    };
+    systemd.mounts = option (types.listOf (types.submodule { options = unit // {
+      what = mkOption { type = types.str; };
+      where = mkOption { type = types.str; };
+      type = option types.str "";
+      options = option types.str "";
+      mountConfig = settings;
+    }; })) [ ];
+    users.users = option (types.attrsOf (types.submodule { options = {
+      isSystemUser = option types.bool false;
+      isNormalUser = option types.bool false;
+      description = option types.str "";
+      group = option types.str "";
+      home = option types.str "/var/empty";
+      createHome = option types.bool false;
+      uid = option (types.nullOr types.int) null;
+    }; })) { };
+    users.groups = option (types.attrsOf (types.submodule { options = {
+      gid = option (types.nullOr types.int) null;
+    }; })) { };
+  };
+
+  config = {
+    users.users.root = {
+      uid = 0;
+      group = "root";
+      home = "/root";
+    };
+    users.groups.root.gid = 0;
+    system.build.toplevel =
+      let
+        broken = map (a: a.message) (builtins.filter (a: !a.assertion) config.assertions);
+      in
+      if broken != [ ] then
+        throw "Failed assertions:\n- ${builtins.concatStringsSep "\n- " broken}"
+      else
+        derivation {
+          name = "system";
+          inherit (pkgs) system;
+          builder = "/bin/bash";
+          args = [ "-c" "echo $units >$out" ];
+          units = builtins.toJSON { inherit (config.systemd) services sockets mounts; inherit (config.systemd.tmpfiles) rules; };
+        };
+  };
+}
