@@ -38,6 +38,7 @@ guest='DETAILS.agent_kind=openclaw DETAILS.backend_mode=native DETAILS.service_k
 health='DETAILS.service_probe_satisfied:=false'
 service=''
 stopping=''
+killer=''
 ingest_gone=''
 output=''
 code=0
@@ -58,17 +59,41 @@ report() {
   fi
 }
 
-# start_service COMMAND [ARG...] starts it without the pipe, which would keep
-# the stream open for as long as the service or a child of it lives. A plain
-# "$@" & would start it with SIGINT and SIGQUIT ignored; exec gives them back.
-# Whether the guest is ready is not the service's to say: it has no socket for it.
-start_service() {
+# serve COMMAND [ARG...] runs the service and prints its pid and, at its end, its
+# exit code. A signal to the whole unit is for the service alone to obey. That it
+# is ready is not the service's to say: it has no socket for it. exec gives back
+# the signals that a shell ignores in what it starts behind its back.
+serve() {
+  local code=0
+  exec 3>&- # which would keep the stream open for as long as the service lives
+  trap : TERM INT HUP
   (
     unset NOTIFY_SOCKET
-    exec "$@"
-  ) 3>&- &
-  service=$!
+    echo "$BASHPID"
+    exec "$@" <&6 >&7 6<&- 7>&-
+  ) || code=$?
+  echo "$code"
+}
+
+# start_service COMMAND [ARG...] starts it. Its exit code is read, not waited for:
+# where a trapped signal ends a wait at the moment at which the child does, bash
+# loses the code, and a second wait never ends.
+start_service() {
+  exec 6<&0 7>&1
+  coproc SERVICE { serve "$@"; }
+  exec 5<&"${SERVICE[0]}" 6<&- 7>&-
+  hear service
   if [[ -n $stopping ]]; then stop_service; fi # the signal found no service yet
+}
+
+# hear NAME reads what serve prints into a variable, which is empty if that was
+# killed. A trapped signal may end a read.
+hear() {
+  local status=0
+  until read -r "$1" <&5; do
+    status=$?
+    if ((status <= 128)); then return 0; fi
+  done
 }
 
 lives() { [[ -n $service ]] && kill -0 "$service" 2>/dev/null; }
@@ -77,6 +102,7 @@ stop_service() {
   if ! lives; then return 0; fi
   kill -TERM "$service" 2>/dev/null || true
   kill_later 3>&- &
+  killer=$!
 }
 
 kill_later() {
@@ -125,16 +151,11 @@ give_up() {
   leave 1
 }
 
-# await_service leaves the service's own exit code in $code. A trapped signal
-# ends a wait before the child does; a second wait gets the code even of a
-# child that has gone meanwhile, for bash remembers it.
+# await_service leaves the service's own exit code in $code.
 await_service() {
-  code=0
-  wait "$service" || code=$?
-  if [[ -n $stopping ]]; then
-    code=0
-    wait "$service" || code=$?
-  fi
+  hear code
+  if [[ -z $service && -n $stopping ]]; then code=0; fi # the signal came before it was started
+  if [[ -n $killer ]]; then kill "$killer" 2>/dev/null || true; fi
 }
 
 # come_up takes the service to ready, or fails.
@@ -160,6 +181,10 @@ leave() {
 # set -e ends the script there and the verdict is never given.
 conclude() {
   local exited=("openclaw_gateway_exited" "EXIT_CODE=$code")
+  if [[ -z $code ]]; then
+    note 'how the service ended is not known'
+    leave 1
+  fi
   # 128 + SIGHUP, SIGINT or SIGTERM: the service ended as it was asked to.
   if [[ -n $stopping && " 0 129 130 143 " == *" $code "* ]]; then
     report stopped 'managed OpenClaw guest stopped'
