@@ -120,6 +120,7 @@ in
       after = [ "network-online.target" ];
       unitConfig = {
         ConditionPathExists = cfg.request;
+        StartLimitIntervalSec = 0; # it is the host that starts it again
         RequiresMountsFor = [
           "${lifecycle.stateDir}/logs"
           "${lifecycle.stateDir}/artifacts"
@@ -138,6 +139,8 @@ in
         Type = "oneshot";
         # Else a job could speak to systemd as this unit, and have it killed.
         NotifyAccess = "none";
+        # What a job before left is not this one's, and may have filled its room.
+        ExecStartPre = "-${pkgs.findutils}/bin/find ${lifecycle.stateDir}/logs ${lifecycle.stateDir}/artifacts -mindepth 1 -delete";
         ExecStart = utils.escapeSystemdExecArgs [
           "${pkgs.python3}/bin/python3"
           "${./ci-job.py}"

@@ -1,0 +1,234 @@
+package nix_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A lab is what a booted system and the test share: /opt/lab in there.
+type lab struct {
+	t   *testing.T
+	dir string
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	need(t, "systemd-nspawn", "unshare", "setpriv", "jq")
+	if os.Geteuid() != 0 {
+		missing(t, "root")
+	}
+	dir, err := os.MkdirTemp(workshop, "lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // for other users in there
+		t.Fatal(err)
+	}
+	return &lab{t, dir}
+}
+
+func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
+
+func (l *lab) write(name, text string, mode fs.FileMode) {
+	l.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(l.path(name)), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.WriteFile(l.path(name), []byte(text), mode); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// boot boots a system in which a script of testdata/boot is the test, and
+// returns when it has powered itself off.
+func (l *lab) boot(s *system, script string) {
+	l.t.Helper()
+	l.furnish(s, script)
+	cmd := exec.Command("../testdata/boot/boot", l.path("units"), l.dir, "lab.target", "120")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		l.t.Fatalf("%v\n%s\n%s", err, out, l.said())
+	}
+	if done := readFile(l.t, l.path("out/done")); done != "0\n" {
+		l.t.Fatalf("%s ended with %s%s", script, done, l.said())
+	}
+}
+
+// said returns what the scripts of the boot said, and the end of its journal.
+func (l *lab) said() string {
+	script := `cat said; grep pika journal | tail -n 30`
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Dir = l.path("out")
+	out, _ := cmd.CombinedOutput()
+	return string(out)
+}
+
+// furnish writes the system's units, its users and what it has in its store.
+func (l *lab) furnish(s *system, script string) {
+	l.t.Helper()
+	units, wanted := s.files()
+	for name, text := range units {
+		l.write("units/"+name, l.stock(text), 0o644)
+	}
+	wants := strings.Join(append(wanted["multi-user.target"], "lab.service"), " ")
+	l.write("units/lab.target", "[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=lab-keep.service "+wants+"\n", 0o644)
+	for _, name := range wanted["sockets.target"] {
+		l.link(name, "units/sockets.target.wants/"+name)
+	}
+	for _, name := range []string{"lab.service", "lab-setup.service", "lab-keep.service"} {
+		l.write("units/"+name, readFile(l.t, "testdata/boot/"+name), 0o644)
+	}
+	l.link("lab-setup.service", "units/sysinit.target.wants/lab-setup.service")
+	l.write("tmpfiles.conf", strings.Join(s.Rules, "\n")+"\n"+s.homes(), 0o644)
+	l.write("users.conf", s.sysusers(), 0o644)
+	for _, name := range []string{"setup.sh", "keep.sh", "lab.sh", script} {
+		l.write(name, readFile(l.t, "testdata/boot/"+name), 0o755)
+	}
+	l.write("test", fmt.Sprintf("#!/bin/sh\n/opt/lab/%s; echo $? >/opt/lab/out/done\njournalctl -b -o short >/opt/lab/out/journal", script), 0o755)
+	if err := os.MkdirAll(l.path("out"), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lab) link(name, from string) {
+	l.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(l.path(from)), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.Symlink("../"+name, l.path(from)); err != nil && !errors.Is(err, fs.ErrExist) {
+		l.t.Fatal(err)
+	}
+}
+
+// stock copies what text names of the store to the lab, and has it named there.
+func (l *lab) stock(text string) string {
+	l.t.Helper()
+	for _, m := range regexp.MustCompile(regexp.QuoteMeta(storeDir())+`/([^/" ]+)`).FindAllStringSubmatch(text, -1) {
+		to := l.path("store/" + m[1])
+		if _, err := os.Stat(to); err == nil {
+			continue
+		}
+		l.copy(m[0], to)
+	}
+	return strings.ReplaceAll(text, storeDir(), "/opt/lab/store")
+}
+
+func (l *lab) copy(from, to string) {
+	l.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	if out, err := exec.Command("cp", "-r", from, to).CombinedOutput(); err != nil {
+		l.t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// sysusers renders the users and groups for systemd-sysusers.
+func (s *system) sysusers() string {
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(s.Groups)) {
+		fmt.Fprintf(&text, "g %s %s\n", name, number(s.Groups[name].GID))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Users)) {
+		id := number(s.Users[name].UID)
+		if id != "-" {
+			id += ":" + s.Users[name].Group
+		}
+		fmt.Fprintf(&text, "u %s %s - %s /bin/sh\n", name, id, s.Users[name].Home)
+	}
+	return text.String()
+}
+
+func number(n *int) string {
+	if n == nil {
+		return "-"
+	}
+	return fmt.Sprint(*n)
+}
+
+// homes renders the users' homes for systemd-tmpfiles.
+func (s *system) homes() (text string) {
+	for _, name := range slices.Sorted(maps.Keys(s.Users)) {
+		text += fmt.Sprintf("d %s 0700 %s %s -\n", s.Users[name].Home, name, s.Users[name].Group)
+	}
+	return text
+}
+
+// An artifact is what the tests look at in any of the files.
+type artifact struct {
+	State, Kind, Status, Message string
+	ExitCode                     *int `json:"exit_code"`
+	Details                      map[string]any
+	Seq, Rejected                int
+	BootID                       string `json:"boot_id"`
+}
+
+// code is the exit code, -1 if there is none.
+func (a *artifact) code() int {
+	if a.ExitCode == nil {
+		return -1
+	}
+	return *a.ExitCode
+}
+
+// A guest is the artifacts of a state directory as a boot left it.
+type guest struct {
+	Events               []artifact
+	Status, Result, Prev *artifact
+}
+
+// guest reads the artifacts that a script kept under a name.
+func (l *lab) guest(name string) (g guest) {
+	l.t.Helper()
+	g.Status, g.Result, g.Prev = l.artifact(name+"/status.json"), l.artifact(name+"/result.json"), l.artifact(name+"/result.json.prev")
+	for line := range bytes.Lines([]byte(readFile(l.t, l.path(name+"/events.jsonl")))) {
+		var a artifact
+		if err := json.Unmarshal(line, &a); err != nil {
+			l.t.Fatal(err)
+		}
+		if a.Seq != len(g.Events)+1 {
+			l.t.Errorf("%s: event %d has seq %d", name, len(g.Events)+1, a.Seq)
+		}
+		g.Events = append(g.Events, a)
+	}
+	return g
+}
+
+// artifact reads a file, nil if there is none.
+func (l *lab) artifact(name string) *artifact {
+	l.t.Helper()
+	text, err := os.ReadFile(l.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	a := new(artifact)
+	if err := errors.Join(err, json.Unmarshal(text, a)); err != nil {
+		l.t.Fatalf("%s: %v", name, err)
+	}
+	return a
+}
+
+// kinds returns the kinds of the events, from the nth on.
+func (g *guest) kinds(n int) string {
+	var kinds []string
+	for _, e := range g.Events[n:] {
+		kinds = append(kinds, e.Kind)
+	}
+	return strings.Join(kinds, " ")
+}
+
+// lines returns the lines of a file that a script wrote.
+func (l *lab) lines(name string) []string {
+	l.t.Helper()
+	return strings.Split(strings.TrimSuffix(readFile(l.t, l.path("out/"+name)), "\n"), "\n")
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# again.sh finds the artifacts of the boot before, and has all of the agent's
+# unit killed, its stream too.
+# shellcheck source=lab.sh source-path=SCRIPTDIR
+. /opt/lab/lab.sh
+state=/opt/lab/state
+unit=pika-cloud-managed-agent.service
+
+touch /run/healthy
+await stands ready
+await active "$unit" active
+keep again
+rm /run/healthy
+rm -f "$state/result.json.prev"
+systemctl kill --signal=KILL "$unit"
+await test -e "$state/result.json.prev"
+keep killed

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# agent.sh takes a managed agent through a life: ready, dead, restarted, ready,
+# and stopped by the power-off that ends this boot.
+# shellcheck source=lab.sh source-path=SCRIPTDIR
+. /opt/lab/lab.sh
+state=/opt/lab/state
+unit=pika-cloud-managed-agent.service
+
+await stands starting
+systemctl show --value -p ActiveState "$unit" >"$out/while-starting"
+touch /run/healthy
+await stands ready
+await active "$unit" active
+systemctl show --value -p StatusText "$unit" >"$out/while-ready"
+keep ready
+
+rm /run/healthy
+echo 7 >/var/lib/agent/orders
+died() { [[ -e $state/result.json.prev ]] && stands starting; }
+await died
+keep died
+systemctl show --value -p NRestarts "$unit" >"$out/restarts"
+
+touch /run/healthy
+await stands ready
+await active "$unit" active
+cp /var/lib/agent/said "$out/agent"

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# ci.sh has the CI image run jobs, one after the other.
+# shellcheck source=lab.sh source-path=SCRIPTDIR
+. /opt/lab/lab.sh
+unit=pika-cloud-ci.service
+
+# ask NAME REQUEST runs a job and keeps what it leaves.
+ask() {
+  mkdir -p /var/lib/pika-cloud
+  echo "$2" >/var/lib/pika-cloud/request.json
+  systemctl start "$unit" || :
+  systemctl show --value -p ExecMainStatus "$unit" >"$out/$1.exit"
+  keep "$1"
+}
+
+# job COMMAND [TIMEOUT] [AS_ROOT] prints a request.
+job() {
+  jq -n --arg command "$1" --argjson timeout "${2-60}" --argjson root "${3-false}" \
+    '{schema_version: 2, command: $command, timeout_secs: $timeout, run_as_root: $root}'
+}
+
+# Without a request nothing was run at boot.
+[[ ! -e $state/status.json ]]
+
+ask passes "$(job 'id; echo done >/run/pika-cloud/artifacts/report.txt')"
+ask exits-7 "$(job 'id -un; exit 7' 60 true)"
+ask times-out "$(job 'sleep infinity' 1)"
+ask bad-request '{"schema_version": 9}'
+ask hostile "$(job 'bash /opt/lab/hostile.sh')"
+pgrep -u ci >"$out/left" || :
+ask after "$(job 'echo harmless')"
+stat -c '%A %U %n' "$state" "$state"/* >"$out/modes"
+
+# The last is ended by the power-off.
+job 'echo up; sleep infinity' >/var/lib/pika-cloud/request.json
+systemctl start --no-block "$unit"
+await stands starting
+await grep -q up "$state/logs/guest.log"

@@ -1,0 +1,26 @@
+# lab.sh is what the scripts that test a booted system have in common.
+# shellcheck shell=bash
+set -euo pipefail
+
+out=/opt/lab/out
+state=/run/pika-cloud
+
+# await COMMAND [ARG...] waits until it succeeds, for longer than the busiest
+# machine takes.
+await() {
+	local try
+	for ((try = 0; try < 600; try++)); do
+		if "$@"; then return 0; fi
+		sleep 0.1
+	done
+	echo "not within a minute: $*"
+	return 1
+}
+
+# stands STATE: the status says so.
+stands() { [[ $(jq -r .state "$state/status.json" 2>/dev/null) == "$1" ]]; }
+
+active() { [[ $(systemctl show --value -p ActiveState "$1") == "$2" ]]; }
+
+# keep NAME keeps the artifacts as they are.
+keep() { cp -r "$state" "$out/$1"; }
