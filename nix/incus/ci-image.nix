@@ -154,6 +154,9 @@ in
         # What the job says is in logs/guest.log. In the journal it would use up the
         # limit of the unit, and so the mirror's.
         StandardOutput = "null";
+        # The runner alone is asked to stop: a job that ends before it knows why would
+        # have failed by itself.
+        KillMode = "mixed";
         TimeoutStopSec = cfg.killAfterSeconds + 20;
         IgnoreSIGPIPE = false; # the job would inherit it ignored
         # A job that forks or allocates without end must not take the stream along:

@@ -142,6 +142,9 @@ in
         WorkingDirectory = home;
         Restart = "on-failure";
         RestartSec = "1s";
+        # The script alone is asked to stop: an agent that ends before the script knows
+        # why would have completed by itself.
+        KillMode = "mixed";
         TimeoutStopSec = cfg.stopSeconds + 20;
         IgnoreSIGPIPE = false; # the agent would inherit it ignored
         OOMPolicy = "continue"; # a child that is killed is the agent's to judge
