@@ -16,18 +16,19 @@ prefix=$1
 to=${DESTDIR-}$prefix
 cd "$(dirname "$0")/.."
 
-# place DIRECTORY FILE... copies files, and has the units name the binary where
-# it will be.
+# place DIRECTORY FILE... copies files, and has units name the binary where it will
+# be.
 place() {
   local dir=$to/$1 file
   shift
   mkdir -p "$dir"
   for file in "$@"; do
-    sed "s|/usr/local/|$prefix/|g" "$file" >"$dir/${file##*/}"
+    sed "s|/usr/local/|$prefix/|g; s|exec pika-cloud|exec $prefix/bin/pika-cloud|" "$file" >"$dir/${file##*/}"
     chmod 0644 "$dir/${file##*/}"
   done
 }
 
 place share/man/man1 docs/pika-cloud-lifecycle.1
-place lib/systemd/system nix/systemd/*.service nix/systemd/*.socket
+place lib/systemd/catalog docs/catalog/*.catalog
+place lib/systemd/system nix/systemd/*.service nix/systemd/*.socket docs/units/*.service
 place lib/tmpfiles.d nix/systemd/*.conf

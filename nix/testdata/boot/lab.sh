@@ -10,7 +10,7 @@ state=/run/pika-cloud
 await() {
 	local try
 	for ((try = 0; try < 600; try++)); do
-		if "$@"; then return 0; fi
+		if "$@" 2>/dev/null; then return 0; fi
 		sleep 0.1
 	done
 	echo "not within a minute: $*"

@@ -1,0 +1,24 @@
+"""incus.py SOCKET LOG is what the host gives a guest of Incus to talk to: it logs
+each request, and answers that all is well."""
+
+import http.server
+import os
+import socketserver
+import sys
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_PATCH(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        with open(sys.argv[2], "a") as log:
+            log.write(f"{self.command} {self.path} {body.decode()}\n")
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def address_string(self) -> str:
+        return "guest"
+
+
+os.umask(0)  # for a guest that does not run as root
+socketserver.UnixStreamServer(sys.argv[1], Handler).serve_forever()
