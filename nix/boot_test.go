@@ -62,6 +62,9 @@ func (l *lab) boot(s *system, script string) {
 	if done := readFile(l.t, l.path("out/done")); done != "0\n" {
 		l.t.Fatalf("%s ended with %s%s", script, done, l.said())
 	}
+	if verified := readFile(l.t, l.path("out/verified")); verified != "0\n" && len(s.Services) > 0 {
+		l.t.Errorf("systemd-analyze verify says %s", verified)
+	}
 }
 
 // said returns what the scripts of the boot said, and the end of its journal.
@@ -94,7 +97,9 @@ func (l *lab) furnish(s *system, script string) {
 	for _, name := range []string{"setup.sh", "keep.sh", "lab.sh", script} {
 		l.write(name, readFile(l.t, "testdata/boot/"+name), 0o755)
 	}
-	l.write("test", fmt.Sprintf("#!/bin/sh\n/opt/lab/%s; echo $? >/opt/lab/out/done\njournalctl -b -o short >/opt/lab/out/journal", script), 0o755)
+	l.write("test", fmt.Sprintf("#!/bin/sh\n/opt/lab/%s; echo $? >/opt/lab/out/done\n"+
+		"systemd-analyze verify --man=no /etc/systemd/system/pika-cloud-*.s* >/opt/lab/out/verified 2>&1; echo $? >>/opt/lab/out/verified\n"+
+		"journalctl -b -o short >/opt/lab/out/journal", script), 0o755)
 	if err := os.MkdirAll(l.path("out"), 0o755); err != nil {
 		l.t.Fatal(err)
 	}

@@ -23,7 +23,8 @@ in
       type = types.package;
       default = pkgs.callPackage ./package.nix { };
       defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
-      description = "The program.";
+      example = lib.literalExpression "pkgs.pika-cloud-lifecycle";
+      description = "The program, as the flake's package or the overlay has it.";
     };
 
     stateDir = mkOption {

@@ -13,6 +13,6 @@ in
     ;
   inherit (config.systemd.tmpfiles) rules;
   inherit (config.users) users groups;
-  path = config.environment.systemPackages;
+  path = map (package: "${package}") config.environment.systemPackages;
   built = config.system.build.toplevel.drvPath;
 }

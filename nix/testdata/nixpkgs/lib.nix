@@ -162,8 +162,11 @@ let
           if full && rest != { } then throw "Module has an unsupported attribute `${head (attrNames rest)}'."
           else
             concatMap load (value.imports or [ ])
-            ++ [ { options = value.options or { }; config = if full then value.config or { } else rest; } ];
-        loaded = concatMap load modules;
+            ++ [ { file = if isPath module then toString module else null; options = value.options or { }; config = if full then value.config or { } else rest; } ];
+        # A file that several modules import counts once.
+        loaded = foldl' (seen: module:
+          if module.file != null && any (other: other.file == module.file) seen then seen else seen ++ [ module ]
+        ) [ ] (concatMap load modules);
 
         join = path: a: b:
           a // mapAttrs (name: value:
@@ -182,7 +185,7 @@ let
               default = optional (option ? default) (mkOverride 1500 option.default);
             in
             if !isOption option then evaluate here option (concatMap spread defs)
-            else if option.readOnly or false && length defs > 1 then throw "The option `${at here}' is read-only, but it's set multiple times."
+            else if option.readOnly or false && length (default ++ defs) > 1 then throw "The option `${at here}' is read-only, but it's set multiple times."
             else (option.apply or (value: value)) (mergeDefs here option.type (default ++ defs))
           ) options;
         config = evaluate path options (concatMap (module: spread module.config) loaded);

@@ -1,0 +1,225 @@
+package nix_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+)
+
+// The programs of the images, which tell a host through ingest alone.
+const (
+	agentScript = "incus/agent-boot.sh"
+	jobScript   = "incus/ci-job.py"
+)
+
+func words[T ~string](all []T) (words []string) {
+	for _, word := range all {
+		words = append(words, string(word))
+	}
+	return words
+}
+
+// listed returns the words of a list in running text, such as "a, b and c".
+func listed(t *testing.T, page, pattern string) (words []string) {
+	t.Helper()
+	text := strings.Join(strings.Fields(readFile(t, page)), " ")
+	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("%s has no %s", page, pattern)
+	}
+	return regexp.MustCompile(`[a-z]+`).FindAllString(strings.ReplaceAll(m[1], " and ", " "), -1)
+}
+
+// enum returns the words that a schema allows for a key.
+func enum(t *testing.T, schema, key string) (words []string) {
+	t.Helper()
+	var s struct {
+		Properties map[string]struct{ Enum []*string }
+	}
+	if err := json.Unmarshal([]byte(readFile(t, "../docs/schema/"+schema+".json")), &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range s.Properties[key].Enum {
+		if word != nil { // absent
+			words = append(words, *word)
+		}
+	}
+	return words
+}
+
+func TestStatesAndOutcomesAreTheSameEverywhere(t *testing.T) {
+	states, outcomes := words(writer.States()), words(writer.Outcomes())
+	catalog := readFile(t, "../docs/catalog/pika-cloud-lifecycle.catalog")
+	for where, got := range map[string][]string{
+		"docs/format.md":             listed(t, "../docs/format.md", `The \*\*ten states\*\*: (.*?)\.`),
+		"docs/protocol.md":           listed(t, "../docs/protocol.md", `The states are (.*?);`),
+		"the man page":               listed(t, "../docs/pika-cloud-lifecycle.1", `is one of (requested.*?)\.`),
+		"docs/schema/status.json":    enum(t, "status", "state"),
+		"docs/schema/events.json":    enum(t, "events", "kind"),
+		"docs/schema/directive.json": enum(t, "directive", "state"),
+		"kinds in directive.json":    enum(t, "directive", "kind"),
+		"the catalog":                explained(t, catalog, "event"),
+	} {
+		if !slices.Equal(got, states) {
+			t.Errorf("%s has the states %v; the program has %v", where, got, states)
+		}
+	}
+	for where, got := range map[string][]string{
+		"docs/protocol.md":           listed(t, "../docs/protocol.md", `the outcomes ([a-z ]*?)\.`),
+		"docs/schema/result.json":    enum(t, "result", "status"),
+		"statuses in directive.json": enum(t, "directive", "status"),
+		"the results in the catalog": explained(t, catalog, "result"),
+	} {
+		if !slices.Equal(got, outcomes) {
+			t.Errorf("%s has the outcomes %v; the program has %v", where, got, outcomes)
+		}
+	}
+}
+
+// explained returns the words for which docs/journal.md lists an ID that the
+// catalog explains.
+func explained(t *testing.T, catalog, what string) (words []string) {
+	t.Helper()
+	row := regexp.MustCompile("(?m)^\\| " + what + " `([a-z]+)` \\| `([0-9a-f]{32})` \\|$")
+	for _, m := range row.FindAllStringSubmatch(readFile(t, "../docs/journal.md"), -1) {
+		if strings.Contains(catalog, "\n-- "+m[2]+"\nSubject: ") {
+			words = append(words, m[1])
+		}
+	}
+	return words
+}
+
+// What the images' programs say is a state: in the script the first word behind
+// report, in the runner the first argument.
+func TestImagesSayOnlyStatesThatThereAre(t *testing.T) {
+	for script, want := range map[string][]string{
+		agentScript: {"booted", "completed", "failed", "ready", "starting", "stopped"},
+		jobScript:   {"booted", "completed", "failed", "starting"},
+	} {
+		var said []string
+		for _, m := range regexp.MustCompile(`(?m)^\s*(?:lifecycle\.)?report[ (]"?([a-z]+)`).FindAllStringSubmatch(readFile(t, script), -1) {
+			said = append(said, m[1])
+		}
+		slices.Sort(said)
+		if said = slices.Compact(said); !slices.Equal(said, want) {
+			t.Errorf("%s says %v, want %v", script, said, want)
+		}
+		for _, word := range said {
+			if _, ok := writer.ParseState(word); !ok {
+				t.Errorf("%s says %s, which is no state", script, word)
+			}
+		}
+	}
+}
+
+// The host looks in one place. The module, the program, its docs and both
+// scripts have the same.
+func TestPathsAreTheCanonicalOnes(t *testing.T) {
+	const dir = "/run/pika-cloud"
+	for _, name := range []string{writer.StatusName, writer.EventsName, writer.ResultName} {
+		if !slices.Contains([]string{"status.json", "events.jsonl", "result.json"}, name) {
+			t.Errorf("the program writes %s", name)
+		}
+		for _, page := range []string{"../docs/format.md", "../docs/pika-cloud-lifecycle.1"} {
+			if !strings.Contains(readFile(t, page), name) {
+				t.Errorf("%s does not speak of %s", page, name)
+			}
+		}
+	}
+	for file, text := range map[string]string{
+		"../cmd/pika-cloud-lifecycle/world.go": `dir = "` + dir + `"`,
+		"../docs/format.md":                    "`" + dir + "`",
+		"module.nix":                           `default = "` + dir + `";`,
+		agentScript:                            "state_dir=${PIKA_LIFECYCLE_DIR:-" + dir + "}",
+		jobScript:                              `os.environ.get("PIKA_LIFECYCLE_DIR") or "` + dir + `"`,
+	} {
+		if !strings.Contains(readFile(t, file), text) {
+			t.Errorf("%s does not have %s", file, text)
+		}
+	}
+}
+
+// Neither of the images' programs makes JSON of an artifact, counts, or writes a
+// file of ours: they start one ingest and print to it.
+func TestImagesLeaveArtifactsToTheProgram(t *testing.T) {
+	forbidden := []string{"status.json", "events.jsonl", "result.json", "seq", "boot_id", "uptime", "updated_at",
+		"lifecycle status", "lifecycle event", "lifecycle result", "jq", "flock", "rename", "+= 1"}
+	for script, more := range map[string][]string{
+		agentScript: {"{\"", "'{", "schema_version", "date"},
+		jobScript:   {`"w"`, `"a"`, ".dump(", "datetime", "NamedTemporaryFile"},
+	} {
+		text := readFile(t, script)
+		for _, word := range append(forbidden, more...) {
+			if whole(word).MatchString(text) {
+				t.Errorf("%s has %s: artifacts are the program's", script, word)
+			}
+		}
+		ingest := regexp.MustCompile(`pika-cloud-lifecycle\W+ingest`)
+		if n := len(ingest.FindAllString(text, -1)); n != 1 {
+			t.Errorf("%s starts ingest in %d places, want one", script, n)
+		}
+	}
+	if n := strings.Count(readFile(t, jobScript), "json.dumps("); n != 1 {
+		t.Errorf("%s makes JSON in %d places, want one: that of a directive", jobScript, n)
+	}
+}
+
+// whole matches a text that is no part of a longer word.
+func whole(text string) *regexp.Regexp {
+	pattern := regexp.QuoteMeta(text)
+	if letters := regexp.MustCompile(`^\w+$`); letters.MatchString(text) {
+		pattern = `\b` + pattern + `\b`
+	}
+	return regexp.MustCompile(pattern)
+}
+
+func TestBothImagesInstallThePackage(t *testing.T) {
+	t.Parallel()
+	mustNix(t, "nix-instantiate", "--version")
+	for image, c := range map[string]struct{ unit, settings string }{
+		"managed-agent-image": {"pika-cloud-managed-agent", `{ services.pika-cloud-managed-agent = { command = [ "x" ]; probe = "true"; }; }`},
+		"ci-image":            {"pika-cloud-ci", "{ }"},
+	} {
+		s := evalSystem(t, "./nix/incus/"+image+".nix", c.settings)
+		if len(s.Path) != 1 || !strings.Contains(s.Path[0], "-pika-cloud-lifecycle-") {
+			t.Errorf("%s has on its path %v, want the package", image, s.Path)
+			continue
+		}
+		if unit := s.Services[c.unit]; !slices.Contains(unit.Path, s.Path[0]) {
+			t.Errorf("the unit of %s has on its path %v, want %s", image, unit.Path, s.Path[0])
+		}
+		if !slices.Equal(s.Rules, []string{"d /run/pika-cloud 0755 root root -"}) {
+			t.Errorf("%s makes %v, want a state directory of root's", image, s.Rules)
+		}
+	}
+}
+
+func TestScriptsAreClean(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		tool     []string
+		patterns []string
+	}{
+		{[]string{"shellcheck"}, []string{"*.sh", "testdata/boot/*.sh"}},
+		{[]string{"mypy", "--strict", "--python-version=3.9", "--cache-dir=" + t.TempDir()}, []string{"incus/*.py", "testdata/boot/*.py"}},
+	} {
+		need(t, c.tool[0])
+		args := c.tool[1:]
+		for _, pattern := range c.patterns {
+			found, err := filepath.Glob(pattern)
+			if err != nil || len(found) == 0 {
+				t.Fatalf("%s: %d files, %v", pattern, len(found), err)
+			}
+			args = append(args, found...)
+		}
+		if out, err := exec.Command(c.tool[0], args...).CombinedOutput(); err != nil {
+			t.Errorf("%v: %v\n%s", c.tool, err, out)
+		}
+	}
+}

@@ -1,0 +1,131 @@
+package nix_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestEveryOptionSaysWhatItIsFor(t *testing.T) {
+	t.Parallel()
+	var options []struct {
+		Name, Type, Description string
+		Example                 bool
+	}
+	eval(t, "import ./nix/testdata/options.nix", &options)
+	if len(options) < 25 {
+		t.Errorf("%d options found", len(options))
+	}
+	for _, o := range options {
+		if o.Type == "" || len(o.Description) < 10 || !strings.HasSuffix(strings.TrimSpace(o.Description), ".") || !o.Example {
+			t.Errorf("%+v: want a type, a sentence and an example", o)
+		}
+	}
+}
+
+// refusal evaluates a system that must not be built, and returns why not.
+func refusal(t *testing.T, modules ...string) string {
+	t.Helper()
+	_, stderr, err := nix(t, "nix-instantiate", "--eval", "--strict", "--json", "-E", "("+systemOf(modules...)+").built")
+	if err == nil {
+		t.Errorf("%s can be built", modules)
+	}
+	return stderr
+}
+
+func TestModuleRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	const agent, ci = "./nix/incus/managed-agent-image.nix", "./nix/incus/ci-image.nix"
+	for _, c := range []struct{ image, config, why string }{
+		{"", `stateDir = "run/pika-cloud";`, `stateDir is "run/pika-cloud"; expected an absolute path`},
+		{"", `stateDir = "/run/../etc";`, `stateDir is "/run/../etc"; expected an absolute path`},
+		{"", `stateDir = "/run/./pika-cloud";`, `stateDir is "/run/./pika-cloud"; expected`},
+		{"", `stateDir = "/run/pika-cloud/";`, `stateDir is "/run/pika-cloud/"; expected`},
+		{"", `stateDir = "/run//pika-cloud";`, `stateDir is "/run//pika-cloud"; expected`},
+		{"", `stateDir = "/";`, `stateDir is "/"; expected`},
+		{"", `stateDir = "/run/pika cloud";`, `stateDir is "/run/pika cloud"; expected`},
+		{"", `stateDir = "/run/%i";`, `stateDir is "/run/%i"; expected`},
+		{"", `owner = "nobody-we-know";`, `owner is "nobody-we-know", which users.users does not have`},
+		{"", `group = "no-group";`, `group is "no-group", which users.groups does not have`},
+		{"", `fifo = { enable = true; path = "/run/other"; };`, `fifo.path is "/run/other"; expected a path inside /run/pika-cloud`},
+		{"", `fifo = { enable = true; path = "/run/pika-cloud-fifo"; };`, `fifo.path is "/run/pika-cloud-fifo"; expected a path inside`},
+		{"", `fifo = { enable = true; path = "/run/pika-cloud/../x"; };`, `expected a path inside`},
+		{"", `fifo = { enable = true; group = "no-group"; };`, `fifo.group is "no-group", which users.groups does not have`},
+		{"", `mode = "rwxr-xr-x";`, "services.pika-cloud-lifecycle.mode' is not of type"},
+		{"", `fifo.mode = "9";`, "services.pika-cloud-lifecycle.fifo.mode' is not of type"},
+		{"", `journal = "yes";`, `services.pika-cloud-lifecycle.journal' is not of type`},
+		{"", `notify = "lxd";`, `services.pika-cloud-lifecycle.notify' is not of type`},
+		{"", `rateLimit.burst = 0;`, "rateLimit.burst' is not of type"},
+		{"", `rateLimit.interval = "0";`, "rateLimit.interval' is not of type"},
+		{"", `ingestFlags = [ ];`, "ingestFlags' is read-only"},
+		{"", `stateDirectory = "/run";`, "services.pika-cloud-lifecycle.stateDirectory' does not exist"},
+		{agent, ``, "services.pika-cloud-managed-agent.command' is used but not defined"},
+		{agent, `command = [ ]; probe = "true";`, "command is empty; expected the agent and its arguments"},
+		{agent, `command = [ "x" ];`, "services.pika-cloud-managed-agent.probe' is used but not defined"},
+		{agent, `command = [ "x" ]; probe = "true"; user = "root";`, `user is "root", who owns /run/pika-cloud: the agent could forge`},
+		{ci, `user = "root";`, `user is "root", who owns /run/pika-cloud: a job could forge`},
+		{ci, `artifactsSize = "plenty";`, "artifactsSize' is not of type"},
+	} {
+		service, module := "pika-cloud-lifecycle", "./nix/module.nix"
+		switch c.image {
+		case agent:
+			service, module = "pika-cloud-managed-agent", agent
+		case ci:
+			service, module = "pika-cloud-ci", ci
+		}
+		why := refusal(t, module, "{ services."+service+" = { "+c.config+" }; }", "{ services.pika-cloud-lifecycle = { enable = true; fifo.enable = true; }; }")
+		if !strings.Contains(strings.ReplaceAll(why, "\n", " "), c.why) {
+			t.Errorf("%s%s is refused with\n%s\nwant %s", c.image, c.config, why, c.why)
+		}
+	}
+}
+
+// A module that is imported and not enabled changes nothing.
+func TestModuleIsOffByDefault(t *testing.T) {
+	t.Parallel()
+	s := evalSystem(t, "./nix/module.nix")
+	if len(s.Services)+len(s.Sockets)+len(s.Rules)+len(s.Path) != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestSettingsReachTheUnits(t *testing.T) {
+	t.Parallel()
+	s := evalSystem(t, "./nix/incus/managed-agent-image.nix", "./nix/incus/ci-image.nix", `{
+		services.pika-cloud-lifecycle = {
+			stateDir = "/var/lib/pika-cloud";
+			mode = "0750";
+			journal = "always";
+			notify = "incus";
+			rateLimit = { interval = "10s"; burst = 12345; };
+			fifo = { enable = true; mode = "0622"; };
+		};
+		services.pika-cloud-managed-agent = {
+			command = [ "agent" "with space" "100% $HOME" ];
+			probe = "true";
+			stopSeconds = 33;
+		};
+		services.pika-cloud-ci = { request = "/srv/request.json"; killAfterSeconds = 44; logsSize = "7M"; };
+	}`)
+	text, _ := s.files()
+	if !slices.Equal(s.Rules, []string{"d /var/lib/pika-cloud 0750 root root -"}) {
+		t.Errorf("rules %q", s.Rules)
+	}
+	flags := "--state-dir=/var/lib/pika-cloud --journal=always --notify=incus"
+	limits := "LogRateLimitBurst=12345\nLogRateLimitIntervalSec=10s\n"
+	for name, wants := range map[string][]string{
+		"pika-cloud-lifecycle.service": {" ingest " + flags + " --grace", limits, "ReadWritePaths=/var/lib/pika-cloud\n"},
+		"pika-cloud-lifecycle.socket":  {"ListenFIFO=/var/lib/pika-cloud/lifecycle.fifo\n", "SocketMode=0622\n"},
+		"pika-cloud-managed-agent.service": {`INGEST_FLAGS=` + flags + `"`, limits, "Type=simple\n", "AGENT_STOP_SECONDS=33", "TimeoutStopSec=53\n",
+			`"agent" "with space" "100%% $$HOME"`, "ExecStopPost=" + s.Path[0] + "/bin/pika-cloud-lifecycle ingest " + flags + " --require-result\n"},
+		"pika-cloud-ci.service": {`INGEST_FLAGS=` + flags + `"`, limits, `"--kill-after=44" "/srv/request.json"`, "ConditionPathExists=/srv/request.json\n",
+			"RequiresMountsFor=/var/lib/pika-cloud/logs\nRequiresMountsFor=/var/lib/pika-cloud/artifacts\n"},
+		`var-lib-pika\x2dcloud-logs.mount`: {"Where=/var/lib/pika-cloud/logs\n", "Options=size=7M,"},
+	} {
+		for _, want := range wants {
+			if !strings.Contains(text[name], want) {
+				t.Errorf("%s does not have %q:\n%s", name, want, text[name])
+			}
+		}
+	}
+}
