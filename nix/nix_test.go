@@ -71,8 +71,10 @@ var tree = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	script := `mkdir "$1"; cd ..; git ls-files -z | xargs -0 cp --parents -t "$1"; cd "$1"
-		printf '%s' "$2" >nix/testdata/nixpkgs/host.json
+	if err := copyTracked(to); err != nil {
+		return "", err
+	}
+	script := `cd "$1"; printf '%s' "$2" >nix/testdata/nixpkgs/host.json
 		git init -q; git add -A; git -c user.name=t -c user.email=t@t commit -qm t`
 	out, err := exec.Command("bash", "-euc", script, "bash", to, string(host)).CombinedOutput()
 	if err != nil {
@@ -80,6 +82,29 @@ var tree = sync.OnceValues(func() (string, error) {
 	}
 	return to, err
 })
+
+// copyTracked copies the tracked files. It reads them itself: the test cache does
+// not see what another program reads.
+func copyTracked(to string) error {
+	list := exec.Command("git", "ls-files", "-z")
+	list.Dir = ".."
+	names, err := list.Output()
+	if err != nil {
+		return err
+	}
+	for _, name := range strings.Split(strings.TrimSuffix(string(names), "\x00"), "\x00") {
+		from, at := filepath.Join("..", name), filepath.Join(to, name)
+		info, err := os.Stat(from)
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile(from)
+		if err := errors.Join(err, os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, text, info.Mode())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func goEnv(names ...string) map[string]string {
 	values := make(map[string]string)
@@ -93,6 +118,9 @@ func goEnv(names ...string) map[string]string {
 func needTree(t *testing.T) string {
 	t.Helper()
 	need(t, "bash", "git", "go")
+	if exec.Command("git", "rev-parse", "--git-dir").Run() != nil {
+		missing(t, "a repository, to know what is tracked,")
+	}
 	dir, err := tree()
 	if err != nil {
 		t.Fatal(err)
@@ -121,8 +149,8 @@ var newStore = sync.OnceValue(func() error {
 // nix runs a command of Nix in the tree and returns its output and its stderr.
 func nix(t *testing.T, argv ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	dir := needTree(t)
 	need(t, "nix-instantiate")
+	dir := needTree(t)
 	if err := newStore(); err != nil {
 		t.Fatal(err)
 	}

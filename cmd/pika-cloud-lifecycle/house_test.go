@@ -50,7 +50,7 @@ func sources(t *testing.T) (all []source) {
 	t.Helper()
 	set := token.NewFileSet()
 	err := fs.WalkDir(os.DirFS("../.."), ".", func(name string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && (d.Name() == "testdata" || len(d.Name()) > 1 && d.Name()[0] == '.') {
+		if err == nil && d.IsDir() && (d.Name() == "testdata" || d.Name() == "vendor" || len(d.Name()) > 1 && d.Name()[0] == '.') {
 			return fs.SkipDir
 		}
 		if err != nil || path.Ext(name) != ".go" {
