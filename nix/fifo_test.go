@@ -52,7 +52,7 @@ func TestFIFOInABootedSystem(t *testing.T) {
 		}
 	}
 	g := l.guest("out/off")
-	if g.kinds(0) != "booted starting ready ready stopped" || g.Status.State != "stopped" || g.Status.Rejected != 1 || g.Result != nil {
+	if g.kinds(0) != "booted starting ready ready stopped" || g.Status.State != "stopped" || g.Status.Rejected != 1 || g.Status.BootID == "" || g.Result != nil {
 		t.Errorf("the guest is %s, %+v, %+v", g.kinds(0), g.Status, g.Result)
 	}
 	if g.Events[1].Message != "it's the second writer" {

@@ -89,6 +89,15 @@ func TestPackageIsBuiltAsItShouldBe(t *testing.T) {
 	}
 }
 
+func TestOverlayHasThePackage(t *testing.T) {
+	t.Parallel()
+	var name string
+	eval(t, `let pkgs = import ./nix/testdata/nixpkgs { }; in (import ./nix/overlay.nix pkgs { }).pika-cloud-lifecycle.args.pname`, &name)
+	if name != program {
+		t.Errorf("the overlay has %q, want %q", name, program)
+	}
+}
+
 func TestVendorHashIsThatOfGoMod(t *testing.T) {
 	t.Parallel()
 	dir := needTree(t)
