@@ -46,7 +46,7 @@ func TestModuleRefusesWhatCannotWork(t *testing.T) {
 		{"", `stateDir = "/run/pika cloud";`, `stateDir is "/run/pika cloud"; expected`},
 		{"", `stateDir = "/run/%i";`, `stateDir is "/run/%i"; expected`},
 		{"", `owner = "nobody-we-know";`, `owner is "nobody-we-know", which users.users does not have`},
-		{"", `group = "no-group";`, `group is "no-group", which users.groups does not have`},
+		{"", `group = "no-group";`, `services.pika-cloud-lifecycle.group is "no-group", which users.groups does not have`},
 		{"", `fifo = { enable = true; path = "/run/other"; };`, `fifo.path is "/run/other"; expected a path inside /run/pika-cloud`},
 		{"", `fifo = { enable = true; path = "/run/pika-cloud-fifo"; };`, `fifo.path is "/run/pika-cloud-fifo"; expected a path inside`},
 		{"", `fifo = { enable = true; path = "/run/pika-cloud/../x"; };`, `expected a path inside`},

@@ -37,12 +37,12 @@ func TestPackageHasAllThatBelongsToTheProgram(t *testing.T) {
 	out := needPackage(t)
 	for _, name := range []string{"bin/" + program, "share/man/man1/" + program + ".1",
 		"lib/systemd/system/" + program + ".service", "lib/systemd/system/" + program + ".socket",
-		"lib/tmpfiles.d/" + program + ".conf"} {
+		"lib/systemd/system/pika-cloud-fleet@.service", "lib/systemd/catalog/" + program + ".catalog", "lib/tmpfiles.d/" + program + ".conf"} {
 		text := readFile(t, filepath.Join(out, name))
 		if strings.Contains(text, "/usr/local/") && !strings.HasPrefix(name, "bin/") {
 			t.Errorf("%s speaks of /usr/local, where nothing is", name)
 		}
-		if strings.HasSuffix(name, ".service") && !strings.Contains(text, "\nExecStart="+out+"/bin/"+program+" ") {
+		if strings.HasSuffix(name, ".service") && !strings.Contains(text, out+"/bin/"+program+" ingest ") {
 			t.Errorf("%s does not start the program of the package:\n%s", name, text)
 		}
 	}
