@@ -9,6 +9,7 @@
   mandoc,
   python3,
   shellcheck,
+  util-linux,
   version ? lib.fileContents ../VERSION,
   revision ? "unknown",
 }:
@@ -37,6 +38,7 @@ buildGoModule {
     mandoc
     python3
     shellcheck
+    util-linux
   ];
 
   postInstall = ''
