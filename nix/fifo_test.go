@@ -20,6 +20,7 @@ func TestFIFOInABootedSystem(t *testing.T) {
 		users.groups.writers = { };
 		services.pika-cloud-lifecycle = {
 			enable = true;
+			stateDir = "/var/lib/pika-cloud"; # which nothing but ReadWritePaths opens to the unit
 			owner = "teller";
 			group = "teller";
 			mode = "0750";
@@ -33,7 +34,7 @@ func TestFIFOInABootedSystem(t *testing.T) {
 				Type = "oneshot";
 				RemainAfterExit = true;
 				ExecStart = "/bin/true";
-				ExecStop = "/bin/sh -c 'echo STATE=stopped >/run/pika-cloud/lifecycle.fifo'";
+				ExecStop = "/bin/sh -c 'echo STATE=stopped >/var/lib/pika-cloud/lifecycle.fifo'";
 			};
 		};
 	}`)
@@ -43,16 +44,17 @@ func TestFIFOInABootedSystem(t *testing.T) {
 	for name, want := range map[string]string{
 		"modes":       "prw--w---- teller writers\ndrwxr-x--- teller teller\n",
 		"shown":       "LogRateLimitIntervalUSec=30s\nLogRateLimitBurst=54321\nUser=teller\n",
+		"result":      "success\n",
 		"status-text": "ready: third writer\n",
 		"incus":       "PATCH /1.0 {\"state\":\"Started\"}\nPATCH /1.0 {\"state\":\"Ready\"}\n",
-		"mirror":      "booted\nstarting\nready\nready\nreject\n",
+		"mirror":      "booted\nstarting\nready\nready\nreject\nready\n",
 	} {
 		if got := readFile(t, l.path("out/"+name)); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
 	g := l.guest("out/off")
-	if g.kinds(0) != "booted starting ready ready stopped" || g.Status.State != "stopped" || g.Status.Rejected != 1 || g.Status.BootID == "" || g.Result != nil {
+	if g.kinds(0) != "booted starting ready ready ready stopped" || g.Status.State != "stopped" || g.Status.Rejected != 0 || g.Status.BootID == "" || g.Result != nil {
 		t.Errorf("the guest is %s, %+v, %+v", g.kinds(0), g.Status, g.Result)
 	}
 	if g.Events[1].Message != "it's the second writer" {

@@ -20,7 +20,9 @@ job() {
 }
 
 # Without a request nothing was run at boot.
-[[ ! -e $state/status.json ]]
+considered() { (($(systemctl show --value -p ConditionTimestampMonotonic "$unit") > 0)); }
+await considered
+[[ $(systemctl show --value -p ConditionResult "$unit") == no ]]
 
 ask passes "$(job 'id; echo done >/run/pika-cloud/artifacts/report.txt')"
 ask exits-7 "$(job 'id -un; exit 7' 60 true)"

@@ -3,6 +3,7 @@
 # have, has ingest killed in between, and lets the power-off say the last word.
 # shellcheck source=lab.sh source-path=SCRIPTDIR
 . /opt/lab/lab.sh
+state=/var/lib/pika-cloud
 unit=pika-cloud-lifecycle.service
 fifo=$state/lifecycle.fifo
 
@@ -37,6 +38,12 @@ echo 'nonsense' >&3
 exec 3>&-
 await grep -q fourth "$state/events.jsonl"
 await test -s "$state/rejected.jsonl"
+
+# A line that was refused is no failure of the unit.
+systemctl stop "$unit"
+systemctl show --value -p Result "$unit" >"$out/result"
+echo 'KIND=ready MESSAGE=fifth' >"$fifo"
+await grep -q fifth "$state/events.jsonl"
 
 mirrored() { (($(journalctl -o cat PIKA_SEQ=4 | wc -l) > 0)); }
 await mirrored

@@ -2,4 +2,6 @@
 # keep.sh copies the state directory when all units have stopped.
 set -euo pipefail
 
-cp -r /run/pika-cloud /opt/lab/out/off
+for dir in /run/pika-cloud /var/lib/pika-cloud; do
+  if [[ -e $dir/status.json ]]; then cp -r "$dir" /opt/lab/out/off; fi
+done
