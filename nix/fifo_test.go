@@ -42,12 +42,11 @@ func TestFIFOInABootedSystem(t *testing.T) {
 	l.boot(&s, "fifo.sh")
 
 	for name, want := range map[string]string{
-		"modes":       "prw--w---- teller writers\ndrwxr-x--- teller teller\n",
-		"shown":       "LogRateLimitIntervalUSec=30s\nLogRateLimitBurst=54321\nUser=teller\n",
-		"result":      "success\n",
-		"status-text": "ready: third writer\n",
-		"incus":       "PATCH /1.0 {\"state\":\"Started\"}\nPATCH /1.0 {\"state\":\"Ready\"}\n",
-		"mirror":      "booted\nstarting\nready\nready\nreject\nready\n",
+		"modes":  "prw--w---- teller writers\ndrwxr-x--- teller teller\n",
+		"shown":  "LogRateLimitIntervalUSec=30s\nLogRateLimitBurst=54321\nUser=teller\n",
+		"result": "success\n",
+		"incus":  "PATCH /1.0 {\"state\":\"Started\"}\nPATCH /1.0 {\"state\":\"Ready\"}\n",
+		"mirror": "booted\nstarting\nready\nready\nreject\nready\n",
 	} {
 		if got := readFile(t, l.path("out/"+name)); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)

@@ -11,7 +11,7 @@ systemctl show --value -p ActiveState "$unit" >"$out/while-starting"
 touch /run/healthy
 await stands ready
 await active "$unit" active
-systemctl show --value -p StatusText "$unit" >"$out/while-ready"
+await shows "$unit" "ready: managed OpenClaw guest ready"
 keep ready
 
 rm /run/healthy

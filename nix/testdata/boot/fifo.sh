@@ -27,7 +27,7 @@ exec 3>"$fifo"
 echo '{"state":"ready","message":"third writer"}' >&3
 await stands ready
 await grep -q Ready "$out/incus"
-systemctl show --value -p StatusText "$unit" >"$out/status-text"
+await shows "$unit" "ready: third writer"
 
 # What is printed while ingest is down waits; the next line starts another.
 systemctl kill --signal=KILL "$unit"

@@ -14,4 +14,5 @@ systemctl daemon-reload
 systemctl start farewell.service
 await stands booted
 stat -c "%A %U %G" $state/lifecycle.fifo >"$out/modes"
-journalctl -x --no-pager SYSLOG_IDENTIFIER=pika-cloud-lifecycle >"$out/explained"
+explained() { journalctl -x --no-pager SYSLOG_IDENTIFIER=pika-cloud-lifecycle | grep 'Subject: Guest has booted'; }
+await explained >"$out/explained"

@@ -22,5 +22,8 @@ stands() { [[ $(jq -r .state "$state/status.json" 2>/dev/null) == "$1" ]]; }
 
 active() { [[ $(systemctl show --value -p ActiveState "$1") == "$2" ]]; }
 
+# shows UNIT TEXT: the text is what systemd was told of the unit's state.
+shows() { [[ $(systemctl show --value -p StatusText "$1") == "$2" ]]; }
+
 # keep NAME keeps the artifacts as they are.
 keep() { cp -r "$state" "$out/$1"; }
