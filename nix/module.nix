@@ -13,6 +13,10 @@ let
 
   octal = types.strMatching "0?[0-7]{3}";
   normalised = path: builtins.match "(/[^/[:space:]%]+)+" path != null && builtins.match ".*/[.][.]?(/.*)?" path == null;
+  limits = {
+    LogRateLimitIntervalSec = cfg.rateLimit.interval;
+    LogRateLimitBurst = cfg.rateLimit.burst;
+  };
   inside = lib.hasPrefix "${cfg.stateDir}/" cfg.fifo.path;
 in
 {
@@ -146,16 +150,24 @@ in
     streamConfig = mkOption {
       type = types.attrsOf types.anything;
       readOnly = true;
-      default = {
-        LogRateLimitIntervalSec = cfg.rateLimit.interval;
-        LogRateLimitBurst = cfg.rateLimit.burst;
+      default = limits // {
+        # The verdict, should the stream have been killed too. Its input is empty.
+        ExecStopPost = "${cfg.package}/bin/pika-cloud-lifecycle ingest ${toString cfg.ingestFlags} --require-result";
+        StandardInput = "null";
+        IgnoreSIGPIPE = false; # what the unit runs would inherit it ignored
       };
-      defaultText = lib.literalExpression "{ LogRateLimitIntervalSec = …; LogRateLimitBurst = …; }";
+      defaultText = lib.literalExpression "{ LogRateLimitIntervalSec = …; LogRateLimitBurst = …; ExecStopPost = …; … }";
       example = {
         LogRateLimitIntervalSec = "30s";
         LogRateLimitBurst = 1000000;
+        ExecStopPost = "pika-cloud-lifecycle ingest --require-result";
+        StandardInput = "null";
+        IgnoreSIGPIPE = false;
       };
-      description = "What the serviceConfig of such a unit needs, from these options.";
+      description = ''
+        What the serviceConfig of such a unit needs, from these options: limits that
+        the mirror does not meet, and a verdict should all of the unit be killed.
+      '';
     };
   };
 
@@ -209,7 +221,7 @@ in
         documentation = [ "man:pika-cloud-lifecycle(1)" ];
         # Units that print to the FIFO are ordered behind this one, and so end first.
         after = [ "systemd-tmpfiles-setup.service" ];
-        serviceConfig = cfg.streamConfig // {
+        serviceConfig = limits // {
           # A FIFO has no end: what its writers left is read within the grace. A
           # verdict is not supplied, for a restart of this unit is no end of a run.
           ExecStart = "${cfg.package}/bin/pika-cloud-lifecycle ingest ${toString cfg.ingestFlags} --grace=1s";

@@ -148,9 +148,6 @@ in
           "--kill-after=${toString cfg.killAfterSeconds}"
           cfg.request
         ];
-        # The verdict, should the stream have been killed too. Its input is empty.
-        ExecStopPost = "${lifecycle.package}/bin/pika-cloud-lifecycle ingest ${toString lifecycle.ingestFlags} --require-result";
-        StandardInput = "null";
         # What the job says is in logs/guest.log. In the journal it would use up the
         # limit of the unit, and so the mirror's.
         StandardOutput = "null";
@@ -158,7 +155,6 @@ in
         # have failed by itself.
         KillMode = "mixed";
         TimeoutStopSec = cfg.killAfterSeconds + 20;
-        IgnoreSIGPIPE = false; # the job would inherit it ignored
         # A job that forks or allocates without end must not take the stream along:
         # it meets its own limit first, which root is free of.
         LimitNPROC = cfg.processes;

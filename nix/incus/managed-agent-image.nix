@@ -136,9 +136,6 @@ in
         ExecStart = utils.escapeSystemdExecArgs (
           [ "${pkgs.bash}/bin/bash" "${./agent-boot.sh}" ] ++ asUser ++ cfg.command
         );
-        # The verdict, should the stream have been killed too. Its input is empty.
-        ExecStopPost = "${lifecycle.package}/bin/pika-cloud-lifecycle ingest ${toString lifecycle.ingestFlags} --require-result";
-        StandardInput = "null";
         WorkingDirectory = home;
         Restart = "on-failure";
         RestartSec = "1s";
@@ -146,7 +143,6 @@ in
         # why would have completed by itself.
         KillMode = "mixed";
         TimeoutStopSec = cfg.stopSeconds + 20;
-        IgnoreSIGPIPE = false; # the agent would inherit it ignored
         OOMPolicy = "continue"; # a child that is killed is the agent's to judge
       };
     };
