@@ -47,7 +47,7 @@ func (g *guest) runJob(request any, flags ...string) {
 	if err := os.WriteFile(g.path("request.json"), []byte(text), 0o644); err != nil {
 		g.t.Fatal(err)
 	}
-	g.start(needPython(g.t), append(append([]string{"ci-job.py"}, flags...), g.path("request.json"))...)
+	g.start(needPython(g.t), append(append([]string{"-X", "dev", "-W", "error", "ci-job.py"}, flags...), g.path("request.json"))...)
 }
 
 // obey is a job that says that it is up, and exits as ordered.
