@@ -134,7 +134,7 @@ func storeDir() string { return filepath.Join(workshop, "store") }
 
 func nixEnv() []string {
 	at := func(name string) string { return filepath.Join(workshop, name) }
-	return append(os.Environ(), "NIX_STORE_DIR="+storeDir(), "NIX_STATE_DIR="+at("state"),
+	return append(os.Environ(), "NIX_REMOTE=", "NIX_STORE_DIR="+storeDir(), "NIX_STATE_DIR="+at("state"),
 		"NIX_LOG_DIR="+at("log"), "NIX_CONF_DIR="+at("conf"), "XDG_CACHE_HOME="+at("cache"), "HOME="+at("home"),
 		"NIX_CONFIG=experimental-features = nix-command flakes\nbuild-users-group =\nsandbox = false\nsubstituters =\n")
 }
@@ -149,7 +149,7 @@ var newStore = sync.OnceValue(func() error {
 // nix runs a command of Nix in the tree and returns its output and its stderr.
 func nix(t *testing.T, argv ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	need(t, "nix-instantiate")
+	need(t, "nix-instantiate", "/bin/bash") // as the stand-in for nixpkgs does
 	dir := needTree(t)
 	if err := newStore(); err != nil {
 		t.Fatal(err)
