@@ -12,6 +12,7 @@ touch /run/healthy
 await stands ready
 await active "$unit" active
 await shows "$unit" "ready: managed OpenClaw guest ready"
+await mirrors PIKA_KIND=ready
 keep ready
 
 rm /run/healthy

@@ -45,7 +45,6 @@ systemctl show --value -p Result "$unit" >"$out/result"
 echo 'KIND=ready MESSAGE=fifth' >"$fifo"
 await grep -q fifth "$state/events.jsonl"
 
-mirrored() { (($(journalctl -o cat PIKA_SEQ=4 | wc -l) > 0)); }
-await mirrored
+await mirrors PIKA_SEQ=5
 journalctl -o json --all SYSLOG_IDENTIFIER=pika-cloud-lifecycle | jq -r 'select(.MESSAGE_ID) | .PIKA_KIND // "reject"' >"$out/mirror"
 stat -c '%A %U %n' "$state"/*.json* >"$out/files"

@@ -25,5 +25,8 @@ active() { [[ $(systemctl show --value -p ActiveState "$1") == "$2" ]]; }
 # shows UNIT TEXT: the text is what systemd was told of the unit's state.
 shows() { [[ $(systemctl show --value -p StatusText "$1") == "$2" ]]; }
 
+# mirrors FIELD: the journal has such an entry.
+mirrors() { [[ -n $(journalctl -o cat SYSLOG_IDENTIFIER=pika-cloud-lifecycle "$1") ]]; }
+
 # keep NAME keeps the artifacts as they are.
 keep() { cp -r "$state" "$out/$1"; }
