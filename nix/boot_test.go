@@ -62,8 +62,26 @@ func (l *lab) boot(s *system, script string) {
 	if done := readFile(l.t, l.path("out/done")); done != "0\n" {
 		l.t.Fatalf("%s ended with %s%s", script, done, l.said())
 	}
+	l.wantSound()
 	if verified := readFile(l.t, l.path("out/verified")); verified != "0\n" && len(s.Services) > 0 {
 		l.t.Errorf("systemd-analyze verify says %s", verified)
+	}
+}
+
+// wantSound demands that the program finds nothing to say about the artifacts that
+// were kept.
+func (l *lab) wantSound() {
+	l.t.Helper()
+	kept, err := filepath.Glob(l.path("out/*/status.json"))
+	if err != nil || len(kept) == 0 {
+		l.t.Fatalf("%d state directories were kept: %v", len(kept), err)
+	}
+	for _, status := range kept {
+		dir := filepath.Dir(status)
+		out, err := exec.Command(filepath.Join(needPackage(l.t), "bin", program), "verify", "--state-dir", dir).CombinedOutput()
+		if err != nil {
+			l.t.Errorf("%s: %v\n%s", filepath.Base(dir), err, out)
+		}
 	}
 }
 

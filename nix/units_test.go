@@ -139,7 +139,7 @@ func escape(path string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(strings.Trim(path, "/"), "-", `\x2d`), "/", "-")
 }
 
-var update = flag.Bool("update", false, "write the unit files in systemd anew")
+var update = flag.Bool("u", false, "write the unit files in systemd anew")
 
 // Other images get as files what NixOS makes of the module's defaults.
 func TestUnitFilesAreWhatTheModuleMakes(t *testing.T) {
@@ -159,7 +159,7 @@ func TestUnitFilesAreWhatTheModuleMakes(t *testing.T) {
 			}
 		}
 		if got := readFile(t, path); got != text {
-			t.Errorf("%s is not what the module makes; go test ./nix -update writes\n%s", path, text)
+			t.Errorf("%s is not what the module makes; go test ./nix -u writes\n%s", path, text)
 		}
 	}
 	if len(want) != 3 {
