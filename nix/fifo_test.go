@@ -1,6 +1,9 @@
 package nix_test
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // The FIFO of the module, whose unit runs as a user of its own.
 func TestFIFOInABootedSystem(t *testing.T) {
@@ -38,15 +41,21 @@ func TestFIFOInABootedSystem(t *testing.T) {
 		"modes":  "prw--w---- teller writers\ndrwxr-x--- teller teller\n",
 		"shown":  "LogRateLimitIntervalUSec=30s\nLogRateLimitBurst=54321\nUser=teller\n",
 		"result": "success\n",
-		"incus":  "PATCH /1.0 {\"state\":\"Started\"}\nPATCH /1.0 {\"state\":\"Ready\"}\n",
-		"mirror": "booted\nstarting\nready\nready\nreject\nready\n",
+		"mirror": "booted\nstarting\nready\nready\nreject\nfailed\nfailed\nbooted\n",
 	} {
 		if got := readFile(t, l.path("out/"+name)); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
+	told := "PATCH /1.0 {\"state\":\"Started\"}\nPATCH /1.0 {\"state\":\"Ready\"}\nPATCH /1.0 {\"state\":\"Started\"}\n"
+	if got := readFile(t, l.path("out/incus")); !strings.HasPrefix(got, told) {
+		t.Errorf("the host of Incus was told %s, want %s", got, told)
+	}
+	if r := l.guest("out/ended").Result; r == nil || r.Status != "failed" || r.Details["reason"] != "stream_ended" {
+		t.Errorf("when the unit was stopped in a run the verdict is %+v", r)
+	}
 	g := l.guest("out/off")
-	if g.kinds(0) != "booted starting ready ready ready stopped" || g.Status.State != "stopped" || g.Status.Rejected != 0 || g.Status.BootID == "" || g.Result != nil {
+	if g.kinds(0) != "booted starting ready ready failed booted stopped" || g.Status.State != "stopped" || g.Status.Rejected != 0 || g.Status.BootID == "" || g.Result != nil {
 		t.Errorf("the guest is %s, %+v, %+v", g.kinds(0), g.Status, g.Result)
 	}
 	if g.Events[1].Message != "it's the second writer" {

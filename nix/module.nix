@@ -221,10 +221,10 @@ in
         documentation = [ "man:pika-cloud-lifecycle(1)" ];
         # Units that print to the FIFO are ordered behind this one, and so end first.
         after = [ "systemd-tmpfiles-setup.service" ];
+        restartIfChanged = false; # a stop of this unit is the end of the run
         serviceConfig = limits // {
-          # A FIFO has no end: what its writers left is read within the grace. A
-          # verdict is not supplied, for a restart of this unit is no end of a run.
-          ExecStart = "${cfg.package}/bin/pika-cloud-lifecycle ingest ${toString cfg.ingestFlags} --grace=1s";
+          # A FIFO has no end: what its writers left is read within the grace.
+          ExecStart = "${cfg.package}/bin/pika-cloud-lifecycle ingest ${toString cfg.ingestFlags} --require-result --grace=1s";
           NotifyAccess = "main";
           User = cfg.owner;
           Group = cfg.group;

@@ -114,7 +114,7 @@ func TestSettingsReachTheUnits(t *testing.T) {
 	flags := "--state-dir=/var/lib/pika-cloud --journal=always --notify=incus"
 	limits := "LogRateLimitBurst=12345\nLogRateLimitIntervalSec=10s\n"
 	for name, wants := range map[string][]string{
-		"pika-cloud-lifecycle.service": {" ingest " + flags + " --grace", limits, "ReadWritePaths=/var/lib/pika-cloud\n"},
+		"pika-cloud-lifecycle.service": {" ingest " + flags + " --require-result --grace", limits, "ReadWritePaths=/var/lib/pika-cloud\n"},
 		"pika-cloud-lifecycle.socket":  {"ListenFIFO=/var/lib/pika-cloud/lifecycle.fifo\n", "SocketMode=0622\n"},
 		"pika-cloud-managed-agent.service": {`INGEST_FLAGS=` + flags + `"`, limits, "Type=simple\n", "AGENT_STOP_SECONDS=33", "TimeoutStopSec=53\n", "KillMode=mixed\n",
 			`"agent" "with space" "100%% $$HOME"`, "ExecStopPost=" + s.Path[0] + "/bin/pika-cloud-lifecycle ingest " + flags + " --require-result\n"},
