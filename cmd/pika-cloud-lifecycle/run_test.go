@@ -300,9 +300,9 @@ func TestCtrlCReachesTheCommand(t *testing.T) {
 
 // The shell gets the terminal when the command is stopped, and fg wakes both.
 func TestCtrlZStopsBothAndFgContinuesBoth(t *testing.T) {
-	term := newTerminal(t, t.TempDir(), "--norc", "-i")
+	term := newTerminal(t, t.TempDir(), "--norc", "--noediting", "-i") // whatever TERM is
 	term.send(program + ` run -- sh -c 'echo up; while read -r x; do echo "heard: $x"; done; exit 5'` + "\n")
-	term.expect("\rup\r")
+	term.expect("up\r")
 	term.send("\x1a")
 	term.expect("Stopped")
 	term.send("echo $((40 + 2))\n")
