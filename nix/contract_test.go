@@ -206,7 +206,7 @@ func TestScriptsAreClean(t *testing.T) {
 		tool     []string
 		patterns []string
 	}{
-		{[]string{"shellcheck"}, []string{"*.sh", "testdata/boot/*.sh"}},
+		{[]string{"shellcheck"}, []string{"*.sh", "testdata/boot/*.sh", "testdata/nixpkgs/*.sh"}},
 		{[]string{"mypy", "--strict", "--python-version=3.9", "--cache-dir=" + t.TempDir()}, []string{"incus/*.py", "testdata/boot/*.py"}},
 	} {
 		need(t, c.tool[0])

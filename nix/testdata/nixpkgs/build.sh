@@ -1,12 +1,13 @@
 # build.sh builds and installs a Go program, in the steps of nixpkgs.
+# shellcheck shell=bash
+: "${go:?}" "${src:?}" "${out:?}" "${goModules:?}" "${cache:?}" "${ldflags?}" "${postPatch?}" "${postInstall?}"
 export PATH=$go:/usr/bin:/bin HOME=$PWD GOTOOLCHAIN=local
 export GOCACHE=$cache GOPROXY=off GOFLAGS='-mod=vendor -trimpath' CGO_ENABLED
 cp -r --no-preserve=mode "$src" source
-cd source
+cd source || exit
 patchShebangs() { :; }
 eval "$postPatch"
 cp -r "$goModules" vendor
 mkdir -p "$out/bin"
-# All programs but those below testdata and examples.
 GOBIN=$out/bin go install -buildvcs=false "-ldflags=$ldflags -buildid=" ./cmd/...
 eval "$postInstall"
