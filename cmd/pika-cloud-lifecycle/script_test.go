@@ -75,6 +75,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Condition:           missing,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TEST_TIME", testTime)
 			env.Setenv("TEST_BOOT_ID", testBoot)
@@ -177,6 +178,19 @@ func values(ts *testscript.TestScript, neg bool, args []string) {
 // linesOf cuts text into its lines.
 func linesOf(text string) []string {
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
+// missing is the condition [missing:TOOL], for a script to be skipped where a
+// tool is not installed. In CI that is an error.
+func missing(condition string) (bool, error) {
+	tool, ok := strings.CutPrefix(condition, "missing:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", condition)
+	}
+	if _, err := exec.LookPath(tool); err == nil || os.Getenv("CI") == "" {
+		return err != nil, nil
+	}
+	return true, fmt.Errorf("%s is not installed", tool)
 }
 
 // need skips a test for which a tool is missing, and fails it in CI.
