@@ -14,7 +14,7 @@ func (r *run) rehearse() {
 	if p.events.Len() > 0 {
 		p.events.Number(r.lastSeq + 1)
 		r.numbered()
-		r.wouldWrite(r.Dir.Events.Path, p.events.AppendLines(nil))
+		r.wouldWrite(r.Dir.Events.Path, p.events.Text())
 	}
 	if len(p.rejects) > 0 {
 		r.wouldWrite(r.Dir.Rejects.Path, p.rejects)

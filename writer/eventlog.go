@@ -99,16 +99,8 @@ func (b *Batch) Seq(i int) uint64 {
 // Number gives the events seqs from first on, as if Append had done it.
 func (b *Batch) Number(first uint64) { b.kept, b.next = 0, first }
 
-// AppendLines appends the events as they stand in the log, once Append has
-// returned without error.
-func (b *Batch) AppendLines(dst []byte) []byte {
-	if b.foreseen() {
-		return append(dst, b.text...)
-	}
-	return b.number(dst, 0)
-}
-
-// Text is AppendLines without a copy: it is valid until the next Add.
+// Text returns the events as they stand in the log, once Append has returned
+// without error. It is valid until the next Add.
 func (b *Batch) Text() []byte {
 	if b.foreseen() {
 		return b.text

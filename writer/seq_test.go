@@ -311,7 +311,7 @@ func TestForeseenSeqsAreThoseOfTheLog(t *testing.T) {
 				b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq+i))})
 			}
 			check(t, tryAppend(l, &b))
-			told = b.AppendLines(told)
+			told = append(told, b.Text()...)
 			b.Reset()
 			appendTo(t, other, fmt.Sprint("event ", seq+2))
 		}
