@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -17,23 +18,23 @@ type pending struct {
 	rejects []byte
 	refused uint64 // lines in rejects
 
-	status      writer.Status
+	status      artifact.Status
 	hasStatus   bool
 	statusEvent int              // in events; -1 if none was committed with it
 	ready       bool             // a transition to ready led to status
 	message     strictjson.Value // of status, unless it stands in events
 	details     strictjson.Value
 
-	result      writer.Result
+	result      artifact.Result
 	hasResult   bool
 	resultEvent int
 	exitCode    int32
 
 	startsRun bool // a verdict that stands is another run's
 
-	copies writer.Copy // of a source
-	over   string      // a boot that copies follow
-	anew   bool        // copies begin a log
+	copies writer.NumberedBatch // of a source
+	over   string               // a boot that copies follow
+	anew   bool                 // copies begin a log
 }
 
 func (p *pending) empty() bool {
@@ -51,7 +52,7 @@ func (p *pending) addEvent(r *run, d *directive, when Moment) int {
 	if r.Degraded && p.events.Size() >= maxPending {
 		return -1
 	}
-	e := writer.Event{Kind: d.state, Time: when.Time, Message: d.message,
+	e := artifact.Event{Kind: d.state, Time: when.Time, Message: d.message,
 		Details: d.details, BootID: r.BootID, Uptime: when.Uptime}
 	p.events.Add(&e)
 	d.message, d.details = e.Message, e.Details
@@ -59,7 +60,7 @@ func (p *pending) addEvent(r *run, d *directive, when Moment) int {
 }
 
 // addReject adds a refused line, or returns false if there is no room.
-func (p *pending) addReject(reject *writer.Reject, degraded bool) bool {
+func (p *pending) addReject(reject *artifact.Reject, degraded bool) bool {
 	if degraded && len(p.rejects) >= maxPending {
 		return false
 	}
@@ -72,7 +73,7 @@ func (p *pending) addReject(reject *writer.Reject, degraded bool) bool {
 // it has an event there: of a million states only the last of each commit is
 // written, and only that is worth a copy.
 func (p *pending) setStatus(r *run, d *directive, when Moment, event int) {
-	p.status = writer.Status{State: d.state, Time: when.Time, BootID: r.BootID, Rejected: r.Refused,
+	p.status = artifact.Status{State: d.state, Time: when.Time, BootID: r.BootID, Rejected: r.Refused,
 		Message: d.message, Details: d.details}
 	p.hasStatus, p.statusEvent = true, event
 	if event < 0 {
@@ -91,7 +92,7 @@ func (p *pending) ownStatus() {
 // setResult makes d the result of the commit.
 func (p *pending) setResult(r *run, d *directive, when Moment, event int) {
 	res := &p.result
-	*res = writer.Result{Outcome: d.outcome, Time: when.Time, BootID: r.BootID,
+	*res = artifact.Result{Outcome: d.outcome, Time: when.Time, BootID: r.BootID,
 		Message: append(res.Message[:0], d.message...), Details: append(res.Details[:0], d.details...)}
 	if d.hasExit {
 		p.exitCode = d.exitCode
@@ -162,7 +163,7 @@ func (r *run) overdue() bool {
 
 func (r *run) degrade() {
 	r.Degraded = true
-	r.Dir.Events.Wait = time.Millisecond // the wait goes on beside the reading
+	r.Dir.Events.LockWait = time.Millisecond // the wait goes on beside the reading
 	r.say("gave up waiting for the disk: reading on, keeping the last state and the verdict, "+
 		"dropping events beyond %d bytes", maxPending)
 }
@@ -266,7 +267,7 @@ func (r *run) keepResult() error {
 	if !p.startsRun || !p.hasResult {
 		return nil
 	}
-	if err := r.Dir.Result.Keep(); err != nil {
+	if err := r.Dir.Result.CopyToPrevious(); err != nil {
 		return err
 	}
 	p.startsRun = false
@@ -306,7 +307,7 @@ func (r *run) setResultAside() error {
 	if !r.pending.startsRun || r.pending.hasStatus {
 		return nil
 	}
-	if err := r.Dir.Result.SetAside(); err != nil {
+	if err := r.Dir.Result.MoveToPrevious(); err != nil {
 		return err
 	}
 	r.pending.startsRun = false

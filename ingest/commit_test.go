@@ -472,7 +472,7 @@ func TestSuppliedVerdictIsTriedAgain(t *testing.T) {
 func TestHeldLockIsWaitedFor(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout = time.Hour
-	g.Dir.Events.Wait = time.Millisecond
+	g.Dir.Events.LockWait = time.Millisecond
 	g.talk = make(chan string, 100)
 	holder, err := os.Create(g.file("events.jsonl.seq"))
 	must(t, err)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"io/fs"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -28,7 +28,7 @@ func (r *run) check(d *directive, number uint64) *refusal {
 	if r.given() && !r.follows(d) {
 		return refuse(at, "this stream has given its verdict; expected only stopped, destroyed and plain events after it")
 	}
-	if d.verb != transition || r.state == "" || r.Transitions == Off || Follows(r.state, d.state) {
+	if d.verb != transition || r.state == "" || r.Transitions == Off || d.state.Follows(r.state) {
 		return nil
 	}
 	if r.Transitions == Enforce {
@@ -45,10 +45,10 @@ func (r *run) given() bool { return r.verdict || r.lent != nil }
 
 // follows reports whether d may follow a verdict.
 func (r *run) follows(d *directive) bool {
-	if d.verb == addEvent || d.state == writer.Stopped || d.state == writer.Destroyed {
+	if d.verb == addEvent || d.state == artifact.Stopped || d.state == artifact.Destroyed {
 		return true
 	}
-	return r.ManyRuns && d.verb == transition && startsRun(d.state)
+	return r.ManyRuns && d.verb == transition && d.state.StartsRun()
 }
 
 // apply adds to the commit what d writes.
@@ -67,14 +67,14 @@ func (r *run) apply(d *directive, when Moment) {
 		r.verdict = true
 		p.setResult(r, d, when, event)
 	}
-	if d.verb == transition && startsRun(d.state) {
+	if d.verb == transition && d.state.StartsRun() {
 		p.startsRun, r.verdict = true, false
 	}
 	if d.verb == transition || d.verb == setStatus {
 		r.state = d.state
 		p.setStatus(r, d, when, event)
 	}
-	p.ready = p.ready || d.verb == transition && d.state == writer.Ready
+	p.ready = p.ready || d.verb == transition && d.state == artifact.Ready
 }
 
 // suppliedMessage is that of a verdict that a stream supplies.
@@ -103,13 +103,13 @@ func (c *Cause) details() strictjson.Value {
 // supply gives the verdict of a run that ended without one, unless the guest
 // was stopped or destroyed: that is an end of its own.
 func (r *run) supply() {
-	if r.verdict || r.state == writer.Stopped || r.state == writer.Destroyed || r.resultStands() {
+	if r.verdict || r.state == artifact.Stopped || r.state == artifact.Destroyed || r.resultStands() {
 		return
 	}
 	r.Supplied = true
 	r.pending.startsRun = true // a result that stands is another run's
 	r.say("the stream ended without a result; giving the verdict failed")
-	r.apply(&directive{verb: transition, state: writer.Failed, outcome: writer.OutcomeFailed,
+	r.apply(&directive{verb: transition, state: artifact.Failed, outcome: artifact.OutcomeFailed,
 		message: suppliedMessage, details: r.Cause.details()}, r.now)
 }
 
@@ -135,15 +135,5 @@ func (r *run) resultStands() bool {
 	if err != nil || result.Seq == 0 || status.Seq <= result.Seq {
 		return true
 	}
-	return !runs(status.State)
-}
-
-// runs reports whether a guest in the state s runs: all but the verdicts and
-// the ends.
-func runs(s writer.State) bool {
-	switch s {
-	case writer.Completed, writer.Failed, writer.Stopped, writer.Destroyed:
-		return false
-	}
-	return true
+	return status.State.Ended()
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // decodeLine decodes a line and says in one what it means, or why it is
@@ -35,7 +35,7 @@ func (dec *decoder) describe(text string, cut bool) string {
 }
 
 // outcomeAlone is the outcome of a directive that has no state.
-func (d *directive) outcomeAlone() writer.Outcome {
+func (d *directive) outcomeAlone() artifact.Outcome {
 	if d.state != "" {
 		return ""
 	}

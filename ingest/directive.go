@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -71,8 +71,8 @@ func parseKey(name []byte) (key, bool) {
 // line, and are valid until the next one is decoded.
 type directive struct {
 	verb     verb
-	state    writer.State // of a transition or status, or the kind of an event
-	outcome  writer.Outcome
+	state    artifact.State // of a transition or status, or the kind of an event
+	outcome  artifact.Outcome
 	message  strictjson.Value
 	details  strictjson.Value
 	time     time.Time // when it happened; zero if the line does not say
@@ -163,13 +163,13 @@ func (d *directive) setWord(k key, text []byte) bool {
 	case typeKey:
 		return d.setVerb(text)
 	case statusKey:
-		outcome, ok := writer.ParseOutcome(text)
+		outcome, ok := artifact.ParseOutcome(text)
 		if ok {
 			d.outcome = outcome
 		}
 		return ok
 	}
-	state, ok := writer.ParseState(text)
+	state, ok := artifact.ParseState(text)
 	if ok {
 		d.state = state
 	}
@@ -282,9 +282,9 @@ func (d *directive) checkExitCode() *refusal {
 		return refuse(at, "%s takes no exit_code; only a result, or a transition to completed or failed, has one", d.verb)
 	case d.hasExit && d.outcome == "":
 		return refuse(at, "a transition to %s takes no exit_code; only completed and failed have one", d.state)
-	case d.outcome == writer.OutcomeCompleted && d.hasExit && d.exitCode != 0:
+	case d.outcome == artifact.OutcomeCompleted && d.hasExit && d.exitCode != 0:
 		return refuse(at, "completed with exit_code %d contradicts itself; completed means 0, say failed for any other", d.exitCode)
-	case d.outcome == writer.OutcomeCompleted:
+	case d.outcome == artifact.OutcomeCompleted:
 		d.hasExit = true
 	}
 	return nil
@@ -305,11 +305,11 @@ func choices(k key) []string {
 	case typeKey:
 		return []string{string(transition), string(setStatus), string(addEvent), string(setResult)}
 	case stateKey, kindKey:
-		for _, s := range writer.States() {
+		for _, s := range artifact.States() {
 			words = append(words, string(s))
 		}
 	case statusKey:
-		for _, o := range writer.Outcomes() {
+		for _, o := range artifact.Outcomes() {
 			words = append(words, string(o))
 		}
 	}

@@ -1,15 +1,15 @@
 package ingest
 
-import "github.com/sledtools/pika-cloud-lifecycle/writer"
+import "github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 
 // A Commit is what one commit has made durable. One that fails in part and is
 // tried again is told in parts, each thing once.
 type Commit struct {
-	Events  []byte         // lines of events.jsonl
-	Rejects []byte         // lines as in rejected.jsonl, those beyond its limit too
-	Result  *writer.Result // nil if none
-	Status  *writer.Status // nil if none
-	Ready   bool           // a transition to ready led to Status
+	Events  []byte           // lines of events.jsonl
+	Rejects []byte           // lines as in rejected.jsonl, those beyond its limit too
+	Result  *artifact.Result // nil if none
+	Status  *artifact.Status // nil if none
+	Ready   bool             // a transition to ready led to Status
 }
 
 // A Follower hears of each commit, with the lock released and what is settled

@@ -70,7 +70,7 @@ func TestFollowersComeLast(t *testing.T) {
 		}
 		other := writer.In(g.path)
 		defer other.Close()
-		other.Events.Wait = time.Millisecond
+		other.Events.LockWait = time.Millisecond
 		if _, err := other.Events.Lock(); err != nil {
 			t.Error(err)
 		}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"unicode"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // goldenInputs are the seeds of the fuzz tests.
@@ -199,14 +199,14 @@ func checkDirective(t *testing.T, d *directive) {
 		t.Errorf("in the year %d", year)
 	}
 	need := d.verb != setResult
-	if _, ok := writer.ParseState(d.state); ok != need {
+	if _, ok := artifact.ParseState(d.state); ok != need {
 		t.Errorf("%s of state %q", d.verb, d.state)
 	}
-	_, verdict := writer.ParseOutcome(d.outcome)
-	if wants := d.verb == setResult || d.verb == transition && slices.Contains([]writer.State{"completed", "failed"}, d.state); verdict != wants {
+	_, verdict := artifact.ParseOutcome(d.outcome)
+	if wants := d.verb == setResult || d.verb == transition && slices.Contains([]artifact.State{"completed", "failed"}, d.state); verdict != wants {
 		t.Errorf("%s %s of outcome %q", d.verb, d.state, d.outcome)
 	}
-	if d.hasExit && !verdict || d.outcome == writer.OutcomeCompleted && (!d.hasExit || d.exitCode != 0) {
+	if d.hasExit && !verdict || d.outcome == artifact.OutcomeCompleted && (!d.hasExit || d.exitCode != 0) {
 		t.Errorf("%s %s %s with exit code %v %d", d.verb, d.state, d.outcome, d.hasExit, d.exitCode)
 	}
 }

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // readSize is how much is read at once: what the largest pipe holds that an
@@ -118,7 +118,7 @@ func (l *lines) take(ln *line, stop, newline int) {
 
 // head is how much is kept of a line that is too long: however it arrived, the
 // same.
-func (l *lines) head() int { return min(l.max, writer.MaxRaw) }
+func (l *lines) head() int { return min(l.max, artifact.MaxRaw) }
 
 // skip drops what was read of a line that is too long, all but its start and
 // its last byte, which may be the CR of its end.

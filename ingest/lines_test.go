@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // packets returns a descriptor of which each read gets one of the chunks, and
@@ -91,10 +91,10 @@ func TestLinesDoNotDependOnChunks(t *testing.T) {
 }
 
 func TestLongLinesKeepTheirFirstBytes(t *testing.T) {
-	text := strings.Repeat("0123456789abcdef", 2*writer.MaxRaw/16)
-	want := fmt.Sprintf("1@0+%d %s long|2@%d+1 x|", len(text), text[:writer.MaxRaw], len(text)+1)
+	text := strings.Repeat("0123456789abcdef", 2*artifact.MaxRaw/16)
+	want := fmt.Sprintf("1@0+%d %s long|2@%d+1 x|", len(text), text[:artifact.MaxRaw], len(text)+1)
 	input := text + "\nx\n"
-	for _, size := range []int{len(input), 1000, writer.MaxRaw, 7000} {
+	for _, size := range []int{len(input), 1000, artifact.MaxRaw, 7000} {
 		var chunks []string
 		for rest := input; rest != ""; rest = rest[min(size, len(rest)):] {
 			chunks = append(chunks, rest[:min(size, len(rest))])
@@ -187,7 +187,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Errorf("%+v\n%s", sum, g.read("status.json"))
 	}
 	check(t, "what is said", g.heard(), "line 1, column 1048577: the line has 104857600 bytes; expected 1048576 at most")
-	if reject := g.read("rejected.jsonl"); !strings.Contains(reject, `"raw":"`+chunk[:writer.MaxRaw]+`","length":104857600,"truncated":true}`) {
+	if reject := g.read("rejected.jsonl"); !strings.Contains(reject, `"raw":"`+chunk[:artifact.MaxRaw]+`","length":104857600,"truncated":true}`) {
 		t.Error(clip(reject))
 	}
 }

@@ -3,7 +3,7 @@ package ingest
 import (
 	"time"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -27,7 +27,7 @@ type Owner interface {
 
 // A Transition is one that does not stand in the stream.
 type Transition struct {
-	State    writer.State // required
+	State    artifact.State // required
 	Message  string
 	Details  strictjson.Value // an object; none if empty
 	ExitCode *int32           // of a verdict; none if nil
@@ -59,7 +59,7 @@ func (r *run) open() {
 
 // A lent is what a verdict in the stream has said.
 type lent struct {
-	outcome writer.Outcome
+	outcome artifact.Outcome
 	message strictjson.Value // empty if it gave none
 	details strictjson.Value
 }
@@ -92,7 +92,7 @@ func (r *run) conclude() {
 	}
 	event := r.addEvent(d)
 	r.pending.setResult(r, d, r.now, event)
-	if r.state == writer.Stopped || r.state == writer.Destroyed {
+	if r.state == artifact.Stopped || r.state == artifact.Destroyed {
 		last := &r.pending.status
 		d = &directive{state: r.state, message: last.Message, details: last.Details}
 		event = r.addEvent(d)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -16,7 +16,7 @@ type parent struct {
 }
 
 func (p *parent) Opening() *Transition {
-	return &Transition{State: writer.Starting, Message: "off we go", Details: strictjson.Value(`{"argv":["a"]}`)}
+	return &Transition{State: artifact.Starting, Message: "off we go", Details: strictjson.Value(`{"argv":["a"]}`)}
 }
 
 func (p *parent) Opened() {
@@ -34,7 +34,7 @@ func (p *parent) Verdict() *Transition {
 
 // failedWith is the verdict of a parent whose child exited with n.
 func failedWith(n int32) Transition {
-	return Transition{State: writer.Failed, Message: "exited", ExitCode: &n}
+	return Transition{State: artifact.Failed, Message: "exited", ExitCode: &n}
 }
 
 func (g *guest) holds(name string, texts ...string) {
@@ -231,12 +231,12 @@ func TestARequiredResultIsOfTheLastRun(t *testing.T) {
 }
 
 func TestReaches(t *testing.T) {
-	for _, now := range writer.States() {
-		for _, want := range writer.States() {
+	for _, now := range artifact.States() {
+		for _, want := range artifact.States() {
 			order := "requested provisioning booted starting ready"
 			past := strings.Contains(order, string(now)) && strings.Contains(order, string(want)) &&
 				strings.Index(order, string(want)) <= strings.Index(order, string(now))
-			if got := Reaches(now, want); got != (now == want || past) {
+			if got := now.Reaches(want); got != (now == want || past) {
 				t.Errorf("%s reaches %s: %v", now, want, got)
 			}
 		}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // follows is who may follow whom, as the contract has it: the way is requested,
@@ -29,14 +29,14 @@ stopped           x          x         x       x       -       -       -        
 destroyed         x          -         -       -       -       -       -        -          -        x
 `
 
-func forEachPair(t *testing.T, test func(last, next writer.State, allowed bool)) {
+func forEachPair(t *testing.T, test func(last, next artifact.State, allowed bool)) {
 	rows := strings.Split(strings.TrimSpace(follows), "\n")
 	columns := strings.Fields(rows[0])
 	pairs := 0
 	for _, row := range rows[1:] {
 		fields := strings.Fields(row)
 		for i, mark := range fields[1:] {
-			test(writer.State(fields[0]), writer.State(columns[i]), mark == "x")
+			test(artifact.State(fields[0]), artifact.State(columns[i]), mark == "x")
 			pairs++
 		}
 	}
@@ -46,15 +46,15 @@ func forEachPair(t *testing.T, test func(last, next writer.State, allowed bool))
 }
 
 func TestFollows(t *testing.T) {
-	forEachPair(t, func(last, next writer.State, allowed bool) {
-		if Follows(last, next) != allowed {
+	forEachPair(t, func(last, next artifact.State, allowed bool) {
+		if next.Follows(last) != allowed {
 			t.Errorf("%s may follow %s: %v", next, last, !allowed)
 		}
 	})
 }
 
 func TestPolicy(t *testing.T) {
-	forEachPair(t, func(last, next writer.State, allowed bool) {
+	forEachPair(t, func(last, next artifact.State, allowed bool) {
 		for _, policy := range []Policy{Warn, Enforce, Off} {
 			g := newGuest(t)
 			g.Transitions = policy

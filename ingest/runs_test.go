@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // standing is a result that stands when a stream begins, and the status beside
@@ -107,14 +107,14 @@ func TestResultIsNotSuppliedUnasked(t *testing.T) {
 }
 
 func TestRunStartsSetTheVerdictAside(t *testing.T) {
-	for _, s := range writer.States() {
+	for _, s := range artifact.States() {
 		for verb, line := range map[string]string{"transition": "STATE=", "status": "TYPE=status STATE=", "event": "KIND="} {
 			g := newGuest(t)
 			old := standing("failed", 7, otherBoot)["result.json"]
 			g.write("result.json", old)
 			g.feed(line + string(s) + "\n")
 			starts := verb == "transition" && strings.Contains("requested provisioning booted starting", string(s))
-			verdict := verb == "transition" && (s == writer.Completed || s == writer.Failed)
+			verdict := verb == "transition" && (s == artifact.Completed || s == artifact.Failed)
 			what := verb + " " + string(s) + ": the result "
 			switch {
 			case starts:
@@ -152,8 +152,8 @@ func TestShortRunKeepsTheVerdictBefore(t *testing.T) {
 
 func TestVerdictIsGivenOnce(t *testing.T) {
 	for _, verdict := range []string{"STATE=completed", "STATE=failed", "STATUS=completed", "STATUS=failed"} {
-		for _, s := range writer.States() {
-			end := s == writer.Stopped || s == writer.Destroyed
+		for _, s := range artifact.States() {
+			end := s == artifact.Stopped || s == artifact.Destroyed
 			checkAfter(t, verdict, "STATE="+string(s), end)
 			checkAfter(t, verdict, "TYPE=status STATE="+string(s), end)
 			checkAfter(t, verdict, "KIND="+string(s), true)

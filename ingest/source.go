@@ -3,7 +3,7 @@ package ingest
 import (
 	"time"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // A Source reads lines that tell of the events of another log, in the place of
@@ -24,10 +24,10 @@ type Source interface {
 
 // A Record is what a Source has read.
 type Record struct {
-	Event  *writer.Event  // nil if none
-	Seq    uint64         // of Event
-	Known  bool           // the log has Event; the status may not
-	Result *writer.Result // nil if none
+	Event  *artifact.Event  // nil if none
+	Seq    uint64           // of Event
+	Known  bool             // the log has Event; the status may not
+	Result *artifact.Result // nil if none
 
 	Former bool // the result that stands is another run's, or another boot's
 
@@ -58,7 +58,7 @@ func (r *run) release(all bool) {
 // too: else the copy had a gap that its source has not.
 func (r *run) copy(rec *Record) {
 	p := &r.pending
-	apart := rec.Over != "" || rec.Anew || p.hasResult && rec.Event != nil && startsRun(rec.Event.Kind)
+	apart := rec.Over != "" || rec.Anew || p.hasResult && rec.Event != nil && rec.Event.Kind.StartsRun()
 	if apart {
 		r.commit()
 	}
@@ -80,12 +80,12 @@ func (r *run) copy(rec *Record) {
 
 func (p *pending) copyEvent(rec *Record, refused uint64) {
 	e := rec.Event
-	p.startsRun = p.startsRun || rec.Anew || startsRun(e.Kind)
-	p.status = writer.Status{State: e.Kind, Time: e.Time, Message: e.Message, BootID: e.BootID,
-		Details: e.Details, Seq: rec.Seq, Rejected: refused}
+	p.startsRun = p.startsRun || rec.Anew || e.Kind.StartsRun()
+	p.status = artifact.Status{State: e.Kind, Time: e.Time, Message: e.Message, BootID: e.BootID,
+		Details: e.Details, Seq: e.Seq, Rejected: refused}
 	p.hasStatus, p.statusEvent = true, -1
 	if !rec.Known {
-		p.copies.Add(e, rec.Seq) // which makes the values of e the copy's
+		p.copies.Add(e) // which makes the values of e the copy's
 	}
 }
 
@@ -100,7 +100,7 @@ func (r *run) writeCopies() error {
 		p.over = ""
 	}
 	if p.anew {
-		if err := r.Dir.Events.Begin(); err != nil {
+		if err := r.Dir.Events.Rotate(); err != nil {
 			return err
 		}
 		p.anew = false
@@ -108,7 +108,7 @@ func (r *run) writeCopies() error {
 	if p.copies.Len() == 0 {
 		return nil
 	}
-	if err := r.Dir.Events.AppendCopy(&p.copies); err != nil {
+	if err := r.Dir.Events.AppendNumbered(&p.copies); err != nil {
 		return err
 	}
 	r.lastSeq = p.copies.Last()

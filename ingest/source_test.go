@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -33,10 +34,9 @@ func (s *teller) Read(line []byte, _ time.Time) error {
 	s.next = Record{}
 	message := strictjson.AppendText(nil, text)
 	if outcome, ok := strings.CutSuffix(word, "!"); ok {
-		rec.Result = &writer.Result{Outcome: writer.Outcome(outcome), Time: testMoment.Time, Message: message, Seq: seq}
+		rec.Result = &artifact.Result{Outcome: artifact.Outcome(outcome), Time: testMoment.Time, Message: message, Seq: seq}
 	} else {
-		rec.Seq = seq
-		rec.Event = &writer.Event{Kind: writer.State(word), Time: testMoment.Time, Message: message}
+		rec.Event = &artifact.Event{Kind: artifact.State(word), Time: testMoment.Time, Message: message, Seq: seq}
 	}
 	if waits {
 		s.late = append(s.late, &rec)
@@ -125,7 +125,7 @@ func TestNoLogIsWrittenWithoutTheLock(t *testing.T) {
 	unlock, err := other.Events.Lock()
 	must(t, err)
 	defer unlock()
-	g.Dir.Events.Wait, g.WriteTimeout = time.Millisecond, time.Nanosecond
+	g.Dir.Events.LockWait, g.WriteTimeout = time.Millisecond, time.Nanosecond
 	if sum := g.feed("bad\nSTATE=failed\n"); !sum.Degraded || sum.Dropped != 2 {
 		t.Errorf("%+v", sum)
 	}
@@ -194,8 +194,8 @@ func TestACopyThatMustEndHasNoHoles(t *testing.T) {
 // TestADegradedCopyDropsWholeEnds: once a record does not fit behind what is
 // still to be written, none behind it does.
 func TestADegradedCopyDropsWholeEnds(t *testing.T) {
-	event := func(size int) *writer.Event {
-		return &writer.Event{Kind: writer.Ready, Time: testMoment.Time, Message: strictjson.AppendText(nil, strings.Repeat("x", size))}
+	event := func(size int) *artifact.Event {
+		return &artifact.Event{Kind: artifact.Ready, Time: testMoment.Time, Message: strictjson.AppendText(nil, strings.Repeat("x", size))}
 	}
 	for name, c := range map[string]struct {
 		size int

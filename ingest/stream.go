@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // A Moment is one reading of the clocks.
@@ -118,9 +119,9 @@ type run struct {
 	now   Moment
 
 	warned  int
-	state   writer.State // the last one; empty if none is known
-	verdict bool         // this stream has given one
-	lent    *lent        // what a verdict said of which the owner has the last word
+	state   artifact.State // the last one; empty if none is known
+	verdict bool           // this stream has given one
+	lent    *lent          // what a verdict said of which the owner has the last word
 	pending pending
 
 	committed Commit // not yet told to followers; of no use where there are none
@@ -154,10 +155,10 @@ func (r *run) begin() {
 		r.state = status.State
 	}
 	if err != nil {
-		status = new(writer.Status)
+		status = new(artifact.Status)
 	}
-	r.pending.events.Foresee(status.Seq + 1)
-	if who := r.Dir.Exposed(); who != "" {
+	r.pending.events.Predict(status.Seq + 1)
+	if who := r.Dir.OtherWriters(); who != "" {
 		r.say("%s may write to %s, and so delete or forge what stands there", who, filepath.Dir(r.Dir.Status.Path))
 	}
 }
@@ -275,7 +276,7 @@ func (r *run) refuse(ln *line, why *refusal) {
 	case r.Refused == maxSaid+1:
 		r.say("more lines are refused; they are kept in %s and counted", r.Dir.Rejects.Path)
 	}
-	reject := writer.Reject{Line: ln.number, Offset: ln.offset, Time: r.now.Time,
+	reject := artifact.Reject{Line: ln.number, Offset: ln.offset, Time: r.now.Time,
 		Error: why.Error(), Raw: ln.text, Length: ln.length}
 	if !r.pending.addReject(&reject, r.Degraded) {
 		r.drop()

@@ -187,8 +187,8 @@ func (s *system) homes() (text string) {
 	return text
 }
 
-// An artifact is what the tests look at in any of the files.
-type artifact struct {
+// fields are what the tests look at in any of the files.
+type fields struct {
 	State, Kind, Status, Message string
 	ExitCode                     *int `json:"exit_code"`
 	Details                      map[string]any
@@ -197,7 +197,7 @@ type artifact struct {
 }
 
 // code is the exit code, -1 if there is none.
-func (a *artifact) code() int {
+func (a *fields) code() int {
 	if a.ExitCode == nil {
 		return -1
 	}
@@ -206,16 +206,16 @@ func (a *artifact) code() int {
 
 // A guest is the artifacts of a state directory as a boot left it.
 type guest struct {
-	Events               []artifact
-	Status, Result, Prev *artifact
+	Events               []fields
+	Status, Result, Prev *fields
 }
 
 // guest reads the artifacts that a script kept under a name.
 func (l *lab) guest(name string) (g guest) {
 	l.t.Helper()
-	g.Status, g.Result, g.Prev = l.artifact(name+"/status.json"), l.artifact(name+"/result.json"), l.artifact(name+"/result.json.prev")
+	g.Status, g.Result, g.Prev = l.readArtifact(name+"/status.json"), l.readArtifact(name+"/result.json"), l.readArtifact(name+"/result.json.prev")
 	for line := range bytes.Lines([]byte(readFile(l.t, l.path(name+"/events.jsonl")))) {
-		var a artifact
+		var a fields
 		if err := json.Unmarshal(line, &a); err != nil {
 			l.t.Fatal(err)
 		}
@@ -227,14 +227,14 @@ func (l *lab) guest(name string) (g guest) {
 	return g
 }
 
-// artifact reads a file, nil if there is none.
-func (l *lab) artifact(name string) *artifact {
+// readArtifact reads a file, nil if there is none.
+func (l *lab) readArtifact(name string) *fields {
 	l.t.Helper()
 	text, err := os.ReadFile(l.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	a := new(artifact)
+	a := new(fields)
 	if err := errors.Join(err, json.Unmarshal(text, a)); err != nil {
 		l.t.Fatalf("%s: %v", name, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // The programs of the images, which tell a host through ingest alone.
@@ -54,7 +55,7 @@ func enum(t *testing.T, schema, key string) (words []string) {
 }
 
 func TestStatesAndOutcomesAreTheSameEverywhere(t *testing.T) {
-	states, outcomes := words(writer.States()), words(writer.Outcomes())
+	states, outcomes := words(artifact.States()), words(artifact.Outcomes())
 	catalog := readFile(t, "../docs/catalog/pika-cloud-lifecycle.catalog")
 	for where, got := range map[string][]string{
 		"docs/format.md":             listed(t, "../docs/format.md", `The \*\*ten states\*\*: (.*?)\.`),
@@ -111,7 +112,7 @@ func TestImagesSayOnlyStatesThatThereAre(t *testing.T) {
 			t.Errorf("%s says %v, want %v", script, said, want)
 		}
 		for _, word := range said {
-			if _, ok := writer.ParseState(word); !ok {
+			if _, ok := artifact.ParseState(word); !ok {
 				t.Errorf("%s says %s, which is no state", script, word)
 			}
 		}

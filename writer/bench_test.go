@@ -6,11 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-func benchEvent() *Event {
-	return &Event{Kind: Ready, Time: testTime, Message: quoted("guest agent is ready"), BootID: "11111111-2222-4333-8444-555555555555",
+func benchEvent() *artifact.Event {
+	return &artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("guest agent is ready"), BootID: "11111111-2222-4333-8444-555555555555",
 		Details: strictjson.Value(`{"step":"boot","elapsed_ms":1234.5,"host":"worker-17.example"}`), Uptime: 4200e6}
 }
 
@@ -29,7 +30,7 @@ func BenchmarkBatchAdd(b *testing.B) {
 func BenchmarkStatusReplace(b *testing.B) {
 	d := In(fastDir(b))
 	defer d.Close()
-	s := &Status{State: Ready, Time: testTime, Message: quoted("guest agent is ready"), Seq: 1}
+	s := &artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("guest agent is ready"), Seq: 1}
 	b.ReportAllocs()
 	for b.Loop() {
 		check(b, d.Status.Replace(s))
@@ -63,7 +64,7 @@ func BenchmarkAppend(b *testing.B) {
 		dir := longLog(b, size.bytes)
 		b.Run("going on/"+size.name, func(b *testing.B) {
 			l := logIn(dir)
-			defer l.lines.folder.close()
+			defer l.lines.Dir.Close()
 			batch := batchOf("up")
 			b.ReportAllocs()
 			for b.Loop() {

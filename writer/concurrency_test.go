@@ -18,6 +18,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
 // How many of each kind write at once beside an ingest.
@@ -62,7 +65,7 @@ func pythonEvent(path, message string) error {
 		return err
 	}
 	defer seqFile.Close()
-	if err := retry(func() error { return unix.Flock(int(seqFile.Fd()), unix.LOCK_EX) }); err != nil {
+	if err := dirfs.Retry(func() error { return unix.Flock(int(seqFile.Fd()), unix.LOCK_EX) }); err != nil {
 		return err
 	}
 	text, err := io.ReadAll(seqFile)
@@ -152,7 +155,7 @@ func TestManyWritersShareOneLog(t *testing.T) {
 		t.Errorf("%d commits, expected %d", acks, singleCommits)
 	}
 	wantEvents(t, log, f.want)
-	if s, err := statusIn(dir).Read(); err != nil || s.State != Ready {
+	if s, err := statusIn(dir).Read(); err != nil || s.State != artifact.Ready {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -225,7 +228,7 @@ func TestWritersShareOneLogWhileItTears(t *testing.T) {
 					err = l.Append(batchOf(fmt.Sprint(w, " ", n)))
 				}
 				if err == nil && n%3 == 0 {
-					err = l.lines.file.write([]byte(`{"schema_version":1,`)) // and dies
+					_, err = l.lines.file.Write([]byte(`{"schema_version":1,`)) // and dies
 				}
 				if unlock != nil {
 					unlock()
@@ -267,7 +270,7 @@ func TestPythonWriterReplaces(t *testing.T) {
 	check(t, err)
 	r, err := d.Result.Read()
 	check(t, err)
-	if s.State != Failed || s.BootID == "" || r.Outcome != OutcomeFailed {
+	if s.State != artifact.Failed || s.BootID == "" || r.Outcome != artifact.OutcomeFailed {
 		t.Errorf("%+v, %+v", s, r)
 	}
 	check(t, d.Status.Replace(numbered(2)))

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -18,7 +19,7 @@ func soundLog(t testing.TB) string {
 	l := logIn(fastDir(t))
 	b := new(Batch)
 	for i, message := range []string{"", "plain", "é\u2028😀", "a\"\\\n\x00", strings.Repeat("long ", 9), `{"seq":9}` + "\n"} {
-		e := Event{Kind: States()[i], Time: testTime, Message: quoted(message)}
+		e := artifact.Event{Kind: artifact.States()[i], Time: testTime, Message: quoted(message)}
 		b.Add(&e)
 		e.BootID, e.Uptime = "88059f83-9637-4953-a507-8aac6f3477ee", 4200*time.Millisecond
 		b.Add(&e)
@@ -76,10 +77,10 @@ func (c *repairCase) run(t testing.TB) {
 
 // close gives back the descriptors of a log, of which these tests open many.
 func (l *EventLog) close() {
-	l.lines.forget()
-	l.lines.place.close()
-	l.seq.drop()
-	l.seq.place.close()
+	l.lines.close()
+	l.lines.Dir.Close()
+	l.seq.close()
+	l.seq.Dir.Close()
 }
 
 // TestLogCutAtEveryByteIsRepaired: wherever a crash cut the log, all whole
@@ -222,7 +223,7 @@ func TestHugeTailIsSetAside(t *testing.T) {
 // TestLongWholeTailIsSetAside: a line longer than any of ours is not parsed.
 func TestLongWholeTailIsSetAside(t *testing.T) {
 	l := logIn(fastDir(t))
-	tail := strings.TrimSuffix(testLine(4, strings.Repeat("x", maxLine)), "\n")
+	tail := strings.TrimSuffix(testLine(4, strings.Repeat("x", artifact.MaxSize)), "\n")
 	put(t, l.Path, testLines(1, 3)+tail)
 	if seq := appendTo(t, l, "after"); seq != 4 {
 		t.Errorf("seq %d", seq)
@@ -261,7 +262,7 @@ func TestTornFileIsBounded(t *testing.T) {
 // text is whole, and the limit holds.
 func TestRejectLogIsRepaired(t *testing.T) {
 	reject := func(n uint64) string {
-		r := Reject{Line: n, Time: testTime, Error: "expected a word", Raw: []byte("x"), Length: 1}
+		r := artifact.Reject{Line: n, Time: testTime, Error: "expected a word", Raw: []byte("x"), Length: 1}
 		return string(r.Append(nil))
 	}
 	whole := reject(1) + reject(2)

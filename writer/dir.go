@@ -6,24 +6,36 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// A Dir is the artifacts of one state directory.
+// A Dir is the artifacts of one state directory. Not for concurrent use.
 type Dir struct {
 	Events  EventLog
 	Rejects RejectLog
 	Result  ResultFile
 	Status  StatusFile
-	Boots   BootList // of a log that is a copy
+	Boots   BootList // beside a log that is a copy
 }
 
-// The names of the artifacts in a state directory.
+// The names of the files in a state directory.
 const (
-	StatusName   = "status.json"
-	EventsName   = "events.jsonl"
-	ResultName   = "result.json"
-	RejectedName = "rejected.jsonl"
-	BootsName    = EventsName + ".boots"
+	StatusName     = "status.json"
+	EventsName     = "events.jsonl"
+	ResultName     = "result.json"
+	RejectedName   = "rejected.jsonl"
+	SeqName        = EventsName + seqSuffix
+	OldEventsName  = EventsName + oldSuffix
+	PrevResultName = ResultName + prevSuffix
+	BootsName      = EventsName + ".boots"
+)
+
+const (
+	seqSuffix  = ".seq"  // the seq file, which bears the lock
+	oldSuffix  = ".1"    // the log before the last rotation
+	prevSuffix = ".prev" // the result of the previous run
+	tornSuffix = ".torn" // tails that a repair cut off
 )
 
 // In returns the artifacts of the state directory at path. It touches nothing.
@@ -34,47 +46,90 @@ func In(path string) *Dir {
 	d.Result.Path = filepath.Join(path, ResultName)
 	d.Status.Path = filepath.Join(path, StatusName)
 	d.Boots.Path = filepath.Join(path, BootsName)
-	shared := &folder{}
-	for _, p := range d.places() {
-		p.folder = shared
+	shared := new(dirfs.Dir)
+	for _, l := range d.locations() {
+		l.Dir = shared
 	}
 	return d
 }
 
-func (d *Dir) places() []*place {
-	return []*place{&d.Events.lines.place, &d.Events.seq.place, &d.Rejects.lines.place,
-		&d.Result.whole.place, &d.Result.prev.place, &d.Status.whole.place, &d.Boots.lines.place}
+func (d *Dir) locations() []*location {
+	return []*location{&d.Events.lines.location, &d.Events.seq.location, &d.Rejects.lines.location,
+		&d.Result.current.location, &d.Result.previous.location, &d.Status.current.location, &d.Boots.lines.location}
 }
 
-// Exposed says who besides this process's user and root may write to the state
-// directory, "" for nobody: such a one can delete or forge whatever stands there.
-// It must have been opened by a read or a write.
-func (d *Dir) Exposed() string {
-	p := &d.Status.whole.place
-	var st unix.Stat_t
-	if p.folder == nil || p.fd == 0 || unix.Fstat(p.fd, &st) != nil {
+// OtherWriters names the users, besides root and the user of this process, who
+// may write to the state directory, and so delete or forge its files; it is ""
+// if there are none. The directory must have been opened by a read or a write.
+func (d *Dir) OtherWriters() string {
+	dir := d.Status.current.Dir
+	if dir == nil || !dir.IsOpen() {
 		return ""
 	}
+	st, err := dir.Stat()
+	if err != nil {
+		return ""
+	}
+	return OtherWriters(&st, os.Geteuid())
+}
+
+// OtherWriters names the users, besides root and the user uid, who may write to
+// the directory that st describes; it is "" if there are none.
+func OtherWriters(st *unix.Stat_t, uid int) string {
 	switch {
 	case st.Mode&0o002 != 0:
-		return "everybody"
+		return "every user"
 	case st.Mode&0o020 != 0:
 		return fmt.Sprintf("group %d", st.Gid)
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+	case st.Uid != 0 && int(st.Uid) != uid:
 		return fmt.Sprintf("user %d", st.Uid)
 	}
 	return ""
 }
 
-// Close closes all that the artifacts hold open, a lock that is held or waited
-// for with it. It is not needed before the process ends; a use after it opens
-// anew.
+// Close closes all files, and releases a lock that is held or waited for. A
+// process need not call it before it ends. A later use opens the files again.
 func (d *Dir) Close() {
-	d.Events.lines.forget()
-	d.Events.seq.drop()
-	d.Rejects.lines.forget()
-	d.Boots.lines.forget()
-	for _, p := range d.places() {
-		p.close()
+	d.Events.lines.close()
+	d.Events.seq.close()
+	d.Rejects.lines.close()
+	d.Boots.lines.close()
+	for _, l := range d.locations() {
+		l.Dir.Close()
 	}
+}
+
+// A location is a file's name in a directory, which several locations may
+// share. The zero location is ready.
+type location struct {
+	*dirfs.Dir
+	path string // of the file
+	name string // its last element
+}
+
+// open opens the directory of the file at path.
+func (l *location) open(path string) error {
+	if l.path != path {
+		l.path, l.name = path, filepath.Base(path)
+	}
+	parent := filepath.Dir(path)
+	elsewhere := l.Dir != nil && l.Dir.Path() != "" && l.Dir.Path() != parent
+	if l.Dir == nil || elsewhere {
+		l.Dir = new(dirfs.Dir)
+	}
+	return l.Dir.Open(parent)
+}
+
+// read returns the content of the file at path, which must not be larger than
+// any artifact.
+func (l *location) read(path string, most int64) ([]byte, error) {
+	if err := l.open(path); err != nil {
+		return nil, err
+	}
+	f, err := l.OpenFile(l.name, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadAll(most)
 }

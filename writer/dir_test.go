@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
 // TestExposedNamesWhoElseMayWrite: an operator is to know who could have
@@ -19,7 +21,7 @@ func TestExposedNamesWhoElseMayWrite(t *testing.T) {
 	}{
 		{0o755, os.Getuid(), ""},
 		{0o700, os.Getuid(), ""},
-		{0o757, os.Getuid(), "everybody"},
+		{0o757, os.Getuid(), "every user"},
 		{0o775, os.Getuid(), fmt.Sprintf("group %d", os.Getgid())},
 		{0o755, 65534, "user 65534"},
 	} {
@@ -33,11 +35,11 @@ func TestExposedNamesWhoElseMayWrite(t *testing.T) {
 		}
 		check(t, os.Chmod(path, c.mode))
 		d := In(path)
-		if who := d.Exposed(); who != "" {
+		if who := d.OtherWriters(); who != "" {
 			t.Errorf("%s before the directory was opened", who)
 		}
 		_, _ = d.Status.Read() // there is none
-		if who := d.Exposed(); who != c.want {
+		if who := d.OtherWriters(); who != c.want {
 			t.Errorf("mode %o of user %d: %q, expected %q", c.mode, c.uid, who, c.want)
 		}
 		d.Close()
@@ -51,10 +53,10 @@ func TestReplacedDirectoryIsNotMixed(t *testing.T) {
 	d := In(dir)
 	defer d.Close()
 	check(t, os.Mkdir(dir, 0o755))
-	check(t, d.Status.whole.open(d.Status.Path))
+	check(t, d.Status.current.open(d.Status.Path))
 	check(t, os.Rename(dir, dir+".away"))
 	check(t, os.Mkdir(dir, 0o755))
-	if _, err := d.Status.whole.openRoot(); !errors.Is(err, errReplaced) {
+	if _, err := d.Status.current.Root(); !errors.Is(err, dirfs.ErrReplaced) {
 		t.Errorf("opened the other directory: %v", err)
 	}
 	check(t, d.Status.Replace(numbered(1)))
@@ -68,15 +70,15 @@ func TestReplacedDirectoryIsNotMixed(t *testing.T) {
 func TestArtifactsShareADirectory(t *testing.T) {
 	d := In(fastDir(t))
 	defer d.Close()
-	for _, p := range d.places() {
-		if p.folder != d.Events.lines.folder {
+	for _, p := range d.locations() {
+		if p.Dir != d.Events.lines.Dir {
 			t.Error("an artifact has a directory of its own")
 		}
 	}
 	l := EventLog{Path: filepath.Join(fastDir(t), EventsName), SeqPath: filepath.Join(fastDir(t), "seq")}
 	appendTo(t, &l, "event 1")
 	appendTo(t, &l, "event 2")
-	if l.lines.folder == l.seq.folder || get(t, l.Path) != testLines(1, 2) || get(t, l.SeqPath) != "2\n" {
+	if l.lines.Dir == l.seq.Dir || get(t, l.Path) != testLines(1, 2) || get(t, l.SeqPath) != "2\n" {
 		t.Errorf("%s%s", get(t, l.Path), get(t, l.SeqPath))
 	}
 }

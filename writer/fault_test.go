@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // setLimit sets a soft resource limit and returns what undoes it.
@@ -81,9 +83,9 @@ func TestFileSizeLimitKeepsWholeFiles(t *testing.T) {
 	signal.Ignore(syscall.SIGXFSZ)
 	dir := fastDir(t)
 	d := In(dir)
-	old := Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("old")}
+	old := artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("old")}
 	check(t, d.Result.Replace(&old))
-	next := Result{Outcome: OutcomeCompleted, Time: testTime, Message: quoted("next")}
+	next := artifact.Result{Outcome: artifact.OutcomeCompleted, Time: testTime, Message: quoted("next")}
 	for size := range len(next.Append(nil)) {
 		undo := setLimit(t, unix.RLIMIT_FSIZE, uint64(size))
 		wantCause(t, d.Result.Replace(&next), d.Result.Path, unix.EFBIG)
@@ -127,7 +129,7 @@ func TestFullTmpfsHarmsNothing(t *testing.T) {
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	d := In(dir)
-	status := Status{State: Ready, Time: testTime, Message: quoted("old")}
+	status := artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("old")}
 	check(t, d.Status.Replace(&status))
 	ballast := filepath.Join(dir, "ballast")
 	put(t, ballast, strings.Repeat("x", 4096))
@@ -152,7 +154,7 @@ func fillLog(t *testing.T, l *EventLog) (last uint64) {
 	for n := uint64(3); n > 0; {
 		b := new(Batch)
 		for i := range n {
-			b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", last+1+i))})
+			b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", last+1+i))})
 		}
 		if err := tryAppend(l, b); err == nil {
 			last += n
@@ -222,8 +224,8 @@ func TestUnwritableDirectoryHarmsNothing(t *testing.T) {
 		d.Rejects.MaxBytes = 1 << 10
 		wantCause(t, tryAppend(&d.Events, batchOf("m")), d.Events.Path+".seq", unix.EACCES)
 		wantCause(t, d.Rejects.Append([]byte("{}\n")), d.Rejects.Path, unix.EACCES)
-		wantCause(t, d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("m")}), d.Status.Path, unix.EACCES)
-		wantCause(t, d.Result.Replace(&Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m")}), d.Result.Path, unix.EACCES)
+		wantCause(t, d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("m")}), d.Status.Path, unix.EACCES)
+		wantCause(t, d.Result.Replace(&artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m")}), d.Result.Path, unix.EACCES)
 		below := In(filepath.Join(dir, "a", "b"))
 		wantCause(t, tryAppend(&below.Events, batchOf("m")), dir, unix.EACCES)
 	})
@@ -241,12 +243,12 @@ func TestUnwritableArtifactsHarmNothing(t *testing.T) {
 	dir := fastDir(t)
 	d := In(dir)
 	appendTo(t, &d.Events, "event 1")
-	check(t, d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("old")}))
+	check(t, d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("old")}))
 	check(t, os.Chmod(dir, 0o777))
 	asNobody(t, func() {
 		d := In(dir)
 		wantCause(t, tryAppend(&d.Events, batchOf("m")), d.Events.Path+".seq", unix.EACCES)
-		check(t, d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("next")}))
+		check(t, d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("next")}))
 	})
 	check(t, os.Chmod(d.Events.Path+".seq", 0o666))
 	asNobody(t, func() {
@@ -358,8 +360,8 @@ func TestErrorsNameWhatWasDoneToWhichFile(t *testing.T) {
 	d := In(dir)
 	for _, err := range []error{
 		tryAppend(&d.Events, batchOf("m")),
-		d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("m")}),
-		d.Result.Keep(), d.Result.SetAside(),
+		d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("m")}),
+		d.Result.CopyToPrevious(), d.Result.MoveToPrevious(),
 	} {
 		var p *fs.PathError
 		if !errors.As(err, &p) || p.Op == "" || p.Path != dir || !strings.Contains(err.Error(), "not a directory") {

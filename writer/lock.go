@@ -8,21 +8,23 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// DefaultWait is how long a lock is waited for: far longer than any commit
-// holds it, far shorter than anybody at a boot console waits.
-const DefaultWait = 5 * time.Second
+// DefaultLockWait is how long a lock is waited for: far longer than a commit
+// holds it, far shorter than a person waits at a boot console.
+const DefaultLockWait = 5 * time.Second
 
-// maxAbandoned is how many waits for locks on replaced files may be left
-// behind: each is a thread of ours, and who owns the directory could ask for
-// one every DefaultWait.
+// maxAbandoned is how many waits for locks on replaced files may be left behind.
+// Each is a thread, and the owner of the directory could cause one every
+// DefaultLockWait.
 const maxAbandoned = 8
 
-// A LockError says that the lock of the events log could not be had in time.
+// A LockError reports that the lock of the events log was not free in time.
 type LockError struct {
 	Path   string // of the seq file, which bears the lock
-	Holder string // who holds it, as far as /proc tells; may be empty
+	Holder string // the process that holds it, if /proc shows it
 	Waited time.Duration
 }
 
@@ -34,142 +36,128 @@ func (e *LockError) Error() string {
 	return fmt.Sprintf("lock %s: still held by %s after %v", e.Path, holder, e.Waited.Round(time.Millisecond))
 }
 
-// A seqLock is the flock(2) on the seq file, shared with every other writer of
-// the log.
+// A seqFile is the file that holds the last seq and bears the lock of all
+// writers of the log, a flock(2).
 //
-// flock has no time limit, and asking again and again without waiting starves
-// beside a writer that is busy. So a lock that is not free is waited for on a
-// goroutine, and a wait that was given up is taken up again by the next try:
-// it keeps its place in the queue, and no thread is left behind.
-type seqLock struct {
-	place
-	file      *file
-	spent     bool       // file is of no use after a failed sync
-	waiting   chan error // of the flock under way on file; nil if none
-	abandoned chan struct{}
+// A lock that is not free is waited for on another goroutine. A wait that was
+// given up is continued by the next lock: it keeps its place in the queue, and
+// no thread is left behind.
+//
+// While waiting is not nil, it waits for a lock on file, which must stay open.
+type seqFile struct {
+	location
+	file      *dirfs.File
+	unusable  bool // a sync of file has failed
+	waiting   *dirfs.LockWait
+	abandoned chan struct{} // one element for each wait left behind
 }
 
-// lock takes the lock of the seq file at path, which it makes if it is
-// missing. A lock on a file that was unlinked or replaced meanwhile excludes
-// nobody, so the name is looked at again once the lock is held. The wait is
-// that of all tries together: who may replace the file could do it for ever.
-func (l *seqLock) lock(path string, wait time.Duration) error {
+// lock locks the seq file at path, which it creates if it is missing. A lock on
+// a file that was removed or replaced meanwhile excludes no other writer, so
+// the name is checked again under the lock. limit is for all attempts together,
+// because the owner of the directory could replace the file again and again.
+func (l *seqFile) lock(path string, limit time.Duration) error {
 	for start := time.Now(); ; {
-		if err := l.openSeq(path); err != nil {
+		if err := l.openFile(path); err != nil {
 			return err
 		}
-		if err := l.acquire(start, wait); err != nil {
+		if err := l.acquire(start, limit); err != nil {
 			return err
 		}
-		if l.seqStands() {
+		if l.hasName() {
 			return nil
 		}
-		l.drop()
-		if time.Since(start) > wait {
-			return pathError("lock", path, errSwapped)
+		l.close()
+		if time.Since(start) > limit {
+			return pathError("lock", path, errReplacedOften)
 		}
 	}
 }
 
-var errSwapped = errors.New("the file was replaced again and again: see who may write to the directory")
+var errReplacedOften = errors.New("the file was replaced again and again; check which users may write to the directory")
 
-func (l *seqLock) unlock() {
-	_ = unix.Flock(l.file.fd, unix.LOCK_UN)
+func (l *seqFile) unlock() {
+	_ = unix.Flock(l.file.Fd(), unix.LOCK_UN)
 }
 
-// openSeq opens the seq file, or keeps the open one if it still bears its name.
-func (l *seqLock) openSeq(path string) error {
+// openFile opens the seq file, unless it is open and still has its name.
+func (l *seqFile) openFile(path string) error {
 	if err := l.open(path); err != nil {
 		return err
 	}
-	if l.file != nil && !l.spent && l.file.in == l.id && l.seqStands() {
+	if l.file != nil && !l.unusable && l.file.Dir() == l.Dir.ID() && l.hasName() {
 		return nil
 	}
-	l.drop()
-	l.spent = false
-	f, err := l.openFile(l.name, unix.O_RDWR|unix.O_CREAT, seqMode)
-	l.file = f
+	l.close()
+	f, err := l.OpenFile(l.name, unix.O_RDWR|unix.O_CREAT, seqMode)
+	l.file, l.unusable = f, false
 	return err
 }
 
-// seqStands reports whether the open seq file is the one that bears the name.
-func (l *seqLock) seqStands() bool {
-	st, err := l.stat(l.name)
-	return err == nil && identify(&st) == l.file.id && plain(&st, true) == nil
+// hasName reports whether the open file is still the one called name.
+func (l *seqFile) hasName() bool {
+	st, err := l.StatFile(l.name)
+	return err == nil && dirfs.IDOf(&st) == l.file.ID() && dirfs.CheckRegular(&st, true) == nil
 }
 
-// drop lets go of the open seq file and of a lock on it. A wait that is under
-// way keeps the descriptor until it ends.
-func (l *seqLock) drop() {
+// close closes the file, and releases a lock on it. A wait in progress keeps the
+// descriptor until it ends.
+func (l *seqFile) close() {
 	f, waiting := l.file, l.waiting
 	l.file, l.waiting = nil, nil
 	if waiting == nil {
-		f.close()
+		f.Close()
 		return
 	}
 	if l.abandoned == nil {
 		l.abandoned = make(chan struct{}, maxAbandoned)
 	}
-	l.abandoned <- struct{}{}
-	go func(abandoned chan struct{}) {
-		<-waiting
-		f.close()
+	abandoned := l.abandoned
+	abandoned <- struct{}{}
+	waiting.Abandon(func() {
+		f.Close()
 		<-abandoned
-	}(l.abandoned)
+	})
 }
 
-// acquire waits for the lock on the open seq file, until wait after start.
-func (l *seqLock) acquire(start time.Time, wait time.Duration) error {
+// acquire waits for the lock on the open file until limit after start.
+func (l *seqFile) acquire(start time.Time, limit time.Duration) error {
 	if l.waiting == nil {
-		err := retry(func() error { return unix.Flock(l.file.fd, unix.LOCK_EX|unix.LOCK_NB) })
-		if err != unix.EWOULDBLOCK {
+		locked, err := dirfs.TryLock(l.file.Fd(), unix.LOCK_EX)
+		if locked || err != nil {
 			return pathError("lock", l.path, err)
 		}
 		if len(l.abandoned) == maxAbandoned {
-			return l.held(wait)
+			return l.lockError(limit)
 		}
-		l.wait()
+		l.waiting = dirfs.WaitLock(l.file.Fd(), unix.LOCK_EX)
 	}
-	timer := time.NewTimer(wait - time.Since(start))
-	defer timer.Stop()
-	select {
-	case err := <-l.waiting:
-		l.waiting = nil
-		return pathError("lock", l.path, err)
-	case <-timer.C:
-		return l.held(wait)
+	over, err := l.waiting.Within(limit - time.Since(start))
+	if !over {
+		return l.lockError(limit)
 	}
+	l.waiting = nil
+	return pathError("lock", l.path, err)
 }
 
-// wait starts a flock that is waited for.
-func (l *seqLock) wait() {
-	fd, waiting := l.file.fd, make(chan error, 1)
-	l.waiting = waiting
-	go func() {
-		waiting <- retry(func() error { return unix.Flock(fd, unix.LOCK_EX) })
-	}()
+func (l *seqFile) lockError(waited time.Duration) error {
+	return &LockError{Path: l.path, Holder: lockHolder(l.file.ID()), Waited: waited}
 }
 
-func (l *seqLock) held(wait time.Duration) error {
-	return &LockError{Path: l.path, Holder: lockHolder(l.file.id), Waited: wait}
-}
-
-// lockHolder names the process that holds the flock on the file id, as
-// /proc/locks (proc_locks(5)) and /proc/PID/comm tell.
-func lockHolder(id identity) string {
+// lockHolder names the process that holds the flock on a file, from /proc/locks
+// (proc_locks(5)) and /proc/PID/comm.
+func lockHolder(file dirfs.ID) string {
 	table, err := os.ReadFile("/proc/locks")
 	if err != nil {
 		return ""
 	}
-	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(id.dev), unix.Minor(id.dev), id.ino)
+	id := fmt.Sprintf("%02x:%02x:%d", unix.Major(file.Dev), unix.Minor(file.Dev), file.Ino)
 	for line := range strings.Lines(string(table)) {
 		f := strings.Fields(line) // 1: FLOCK ADVISORY WRITE 1234 00:2a:17 0 EOF
-		if len(f) >= 6 && f[1] == "FLOCK" && f[5] == file {
+		if len(f) >= 6 && f[1] == "FLOCK" && f[5] == id {
 			comm, _ := os.ReadFile("/proc/" + f[4] + "/comm")
 			return strings.TrimSpace(fmt.Sprintf("process %s %.20q", f[4], strings.TrimSpace(string(comm))))
 		}
 	}
 	return ""
 }
-
-var errNotLocked = errors.New("the log is not locked by the caller")

@@ -20,7 +20,7 @@ const shortWait = 20 * time.Millisecond
 // TestLockErrorNamesTheHolder: who holds the lock is what an operator must know.
 func TestLockErrorNamesTheHolder(t *testing.T) {
 	l := logIn(fastDir(t))
-	l.Wait = shortWait
+	l.LockWait = shortWait
 	holder := child("hold", l.Path+".seq")
 	stop := startChild(t, holder)
 	_, err := l.Lock()
@@ -37,7 +37,7 @@ func TestLockErrorNamesTheHolder(t *testing.T) {
 	if seq := appendTo(t, l, "m"); seq != 1 {
 		t.Errorf("seq %d", seq)
 	}
-	unknown := LockError{Path: "p", Waited: DefaultWait}
+	unknown := LockError{Path: "p", Waited: DefaultLockWait}
 	if got := unknown.Error(); got != "lock p: still held by another process after 5s" {
 		t.Errorf("%s", got)
 	}
@@ -107,7 +107,7 @@ func TestLockFollowsTheName(t *testing.T) {
 // stood there before holds nobody up.
 func TestLockIsNotWaitedForOnAFileWithoutAName(t *testing.T) {
 	l := logIn(fastDir(t))
-	l.Wait = shortWait
+	l.LockWait = shortWait
 	appendTo(t, l, "m")
 	defer holdHere(t, l.Path+".seq")()
 	check(t, os.Remove(l.Path+".seq"))
@@ -129,7 +129,7 @@ func lockIsHeld(t *testing.T, path string) bool {
 // queue, and the next try waits on, so that no thread and no place is lost.
 func TestWaitIsTakenUpAgain(t *testing.T) {
 	l := logIn(fastDir(t))
-	l.Wait = shortWait
+	l.LockWait = shortWait
 	release := holdHere(t, l.Path+".seq")
 	for range 5 {
 		if _, err := l.Lock(); !errors.As(err, new(*LockError)) {
@@ -163,7 +163,7 @@ func TestWaitIsTakenUpAgain(t *testing.T) {
 // left behind, but not any number of them, and all end when they can.
 func TestWaitsLeftBehindAreBounded(t *testing.T) {
 	l := logIn(fastDir(t))
-	l.Wait = shortWait
+	l.LockWait = shortWait
 	before := runtime.NumGoroutine()
 	var releases []func()
 	for i := range 2 * maxAbandoned {
@@ -195,7 +195,7 @@ func TestWaitsLeftBehindAreBounded(t *testing.T) {
 // has become worthless. The time limit covers all tries.
 func TestSwapsDoNotHoldALockUpForEver(t *testing.T) {
 	l := logIn(fastDir(t))
-	l.Wait = 10 * shortWait
+	l.LockWait = 10 * shortWait
 	path := l.Path + ".seq"
 	release := holdHere(t, path)
 	done := make(chan error, 1)
@@ -207,7 +207,7 @@ func TestSwapsDoNotHoldALockUpForEver(t *testing.T) {
 		select {
 		case err := <-done:
 			release()
-			if !errors.As(err, new(*LockError)) && !errors.Is(err, errSwapped) {
+			if !errors.As(err, new(*LockError)) && !errors.Is(err, errReplacedOften) {
 				t.Errorf("%v", err)
 			}
 			return

@@ -16,7 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // childRole names what a test binary is to do instead of its tests.
@@ -187,7 +189,7 @@ func quoted(text string) strictjson.Value { return strictjson.AppendText(nil, te
 func batchOf(messages ...string) *Batch {
 	b := new(Batch)
 	for _, m := range messages {
-		b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(m)})
+		b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(m)})
 	}
 	return b
 }
@@ -272,7 +274,7 @@ func mustLoad(t testing.TB, path string) []record {
 
 // readRecord reads one line.
 func readRecord(line string) (r record, err error) {
-	if err := strictValue(line); err != nil {
+	if err := testenv.StrictJSON(line); err != nil {
 		return r, err
 	}
 	var fields map[string]json.RawMessage

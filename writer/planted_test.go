@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // A planted is an object that somebody who owns the directory puts where an
@@ -58,7 +60,7 @@ var jobs = []job{
 	}, func(d *Dir) error { return tryAppend(&d.Events, batchOf("m")) }},
 	{"rotate", []string{"events.jsonl.1"}, true, func(t *testing.T, d *Dir) {
 		put(t, d.Events.Path, testLines(1, 2))
-		d.Events.MaxBytes = 1
+		d.Events.RotateAt = 1
 	}, func(d *Dir) error { return tryAppend(&d.Events, batchOf("m")) }},
 	{"reject", []string{"rejected.jsonl"}, false, nil, func(d *Dir) error { return d.Rejects.Append([]byte("{}\n")) }},
 	{"repair rejects", []string{"rejected.jsonl.torn"}, false, func(t *testing.T, d *Dir) {
@@ -68,15 +70,15 @@ var jobs = []job{
 	{"replace result", []string{"result.json"}, true, nil, func(d *Dir) error { return d.Result.Replace(testResult()) }},
 	{"keep result", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
 		check(t, d.Result.Replace(testResult()))
-	}, func(d *Dir) error { return d.Result.Keep() }},
+	}, func(d *Dir) error { return d.Result.CopyToPrevious() }},
 	{"set result aside", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
 		check(t, d.Result.Replace(testResult()))
-	}, func(d *Dir) error { return d.Result.SetAside() }},
+	}, func(d *Dir) error { return d.Result.MoveToPrevious() }},
 	{"sweep", []string{".status.json123456789012345"}, true, nil, func(d *Dir) error { return d.Status.Replace(numbered(1)) }},
 }
 
-func testResult() *Result {
-	return &Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m")}
+func testResult() *artifact.Result {
+	return &artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m")}
 }
 
 // owner is who owns the directory in these tests, where that can be anybody.
@@ -187,7 +189,7 @@ func TestPlantedObjectsAreNotRead(t *testing.T) {
 			within(t, time.Minute, func() {
 				_, statusErr := d.Status.Read()
 				_, resultErr := d.Result.Read()
-				keepErr := d.Result.Keep()
+				keepErr := d.Result.CopyToPrevious()
 				if readable := object.name == "hard link"; readable != (statusErr == nil) ||
 					readable != (resultErr == nil) || readable != (keepErr == nil) {
 					t.Errorf("%v, %v, %v", statusErr, resultErr, keepErr)

@@ -2,41 +2,48 @@ package writer
 
 import "bytes"
 
-// A RejectLog is rejected.jsonl: the input lines that were refused. It is
+// A RejectLog is rejected.jsonl: the input lines that were rejected. It is
 // written under the lock of the events log beside it. Not for concurrent use.
 type RejectLog struct {
 	Path string // required
 
-	// MaxBytes is the size that the file does not exceed; 0 means that it
-	// is not written at all.
+	// MaxBytes is the size that the file does not exceed; 0 means that nothing
+	// is written.
 	MaxBytes int64
 
-	lines jsonl
+	lines lineFile
 }
 
-// Append makes as many of lines durable as MaxBytes lets in; the others are
-// dropped, for their input is hostile or broken and is counted elsewhere. On
-// an error the next call must be given lines that begin with the same.
+// Append makes as many of lines durable as fit into MaxBytes, and drops the
+// others: their input is hostile or broken, and the status counts them. After an
+// error the next call must be given lines that begin with the same.
 func (l *RejectLog) Append(lines []byte) error {
 	if l.MaxBytes == 0 {
 		return nil
 	}
-	kept, err := l.lines.settle(l.Path)
+	kept, err := l.lines.resolve(l.Path)
 	if err != nil {
 		return err
 	}
-	l.lines.whole = func([]byte) bool { return false } // a torn reject is set aside
-	if _, err := l.lines.ready(l.Path); err != nil {
+	if _, err := l.lines.prepare(l.Path); err != nil {
 		return err
 	}
 	for range kept {
 		lines = lines[bytes.IndexByte(lines, '\n')+1:]
 	}
-	if room := l.MaxBytes - l.lines.end; int64(len(lines)) > room {
-		lines = lines[:bytes.LastIndexByte(lines[:max(room, 0)], '\n')+1]
+	free := l.MaxBytes - l.lines.end
+	if int64(len(lines)) > free {
+		lines = lines[:bytes.LastIndexByte(lines[:max(free, 0)], '\n')+1]
 	}
 	if len(lines) == 0 {
 		return nil
 	}
 	return l.lines.append(lines)
+}
+
+// RepairTail moves a torn tail away, as the next Append would. The caller holds
+// the lock of the events log.
+func (l *RejectLog) RepairTail() error {
+	_, err := l.lines.prepare(l.Path)
+	return err
 }

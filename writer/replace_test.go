@@ -11,12 +11,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // numbered is a status whose fields all tell the same number, in a text whose
 // length depends on it, so that a mixture of two shows.
-func numbered(n int) *Status {
-	return &Status{State: Ready, Time: testTime, BootID: fmt.Sprint("boot ", n), Seq: uint64(n),
+func numbered(n int) *artifact.Status {
+	return &artifact.Status{State: artifact.Ready, Time: testTime, BootID: fmt.Sprint("boot ", n), Seq: uint64(n),
 		Message: quoted(fmt.Sprint("status ", n)), Details: quoted(strings.Repeat(fmt.Sprint(n, " "), n%700))}
 }
 
@@ -67,9 +69,9 @@ func readNumbered(path string) error {
 	if err != nil {
 		return err
 	}
-	fields, ok := parse(text)
-	if n := int(fields.Get("seq").Int()); !ok || string(numbered(n).Append(nil)) != string(text) {
-		return fmt.Errorf("not whole: %.200q", text)
+	status, err := new(artifact.Decoder).Status(text)
+	if err != nil || string(numbered(int(status.Seq)).Append(nil)) != string(text) {
+		return fmt.Errorf("not whole: %.200q, %v", text, err)
 	}
 	return nil
 }
@@ -163,13 +165,13 @@ func wantSet(t *testing.T, dir string, want ...string) {
 func TestSweepingNeverHarmsAWriter(t *testing.T) {
 	dir := fastDir(t)
 	f, sweeper := statusIn(dir), statusIn(dir)
-	check(t, sweeper.whole.open(sweeper.Path))
+	check(t, sweeper.current.open(sweeper.Path))
 	begin, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		for range begin {
-			for range maxSwept / 2 {
-				sweeper.whole.sweep()
+			for range maxAttempts / 2 {
+				sweeper.current.removeStale()
 			}
 			done <- struct{}{}
 		}
@@ -199,7 +201,7 @@ func TestManyFirstWritersReplaceAtOnce(t *testing.T) {
 				if err := f.Replace(numbered(1000*w + n)); err != nil {
 					t.Errorf("writer %d: %v", w, err)
 				}
-				f.whole.close()
+				f.current.Close()
 			}
 		})
 	}
@@ -211,25 +213,25 @@ func TestManyFirstWritersReplaceAtOnce(t *testing.T) {
 // TestPreviousResultIsKept: Keep copies and SetAside moves; without a result
 // both do nothing, and neither touches the result of the run before.
 func TestPreviousResultIsKept(t *testing.T) {
-	result := func(seq uint64) *Result {
-		return &Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m"), Seq: seq}
+	result := func(seq uint64) *artifact.Result {
+		return &artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m"), Seq: seq}
 	}
 	text := func(seq uint64) string { return string(result(seq).Append(nil)) }
 	dir := fastDir(t)
 	f := &ResultFile{Path: filepath.Join(dir, ResultName)}
-	check(t, errors.Join(f.Keep(), f.SetAside()))
+	check(t, errors.Join(f.CopyToPrevious(), f.MoveToPrevious()))
 	wantNames(t, dir)
 	check(t, f.Replace(result(1)))
-	check(t, f.Keep())
+	check(t, f.CopyToPrevious())
 	if get(t, f.Path) != text(1) || get(t, f.Path+".prev") != text(1) {
 		t.Error("not kept")
 	}
 	check(t, f.Replace(result(2)))
-	check(t, f.SetAside())
+	check(t, f.MoveToPrevious())
 	if get(t, f.Path+".prev") != text(2) {
 		t.Error("not set aside")
 	}
-	check(t, errors.Join(f.Keep(), f.SetAside()))
+	check(t, errors.Join(f.CopyToPrevious(), f.MoveToPrevious()))
 	wantNames(t, dir, ResultName+".prev")
 	if get(t, f.Path+".prev") != text(2) {
 		t.Error("the result before was touched")

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // absent is the content of a file that is not there.
@@ -129,7 +131,7 @@ func TestLastSeqIsTheEnd(t *testing.T) {
 	l := logIn(fastDir(t))
 	text := testLine(math.MaxUint64-1, "m")
 	put(t, l.Path, text)
-	if err := tryAppend(l, batchOf("one", "two")); !errors.Is(err, errSpent) || !strings.Contains(err.Error(), l.Path) {
+	if err := tryAppend(l, batchOf("one", "two")); !errors.Is(err, errNoSeqLeft) || !strings.Contains(err.Error(), l.Path) {
 		t.Errorf("%v", err)
 	}
 	if got := get(t, l.Path); got != text {
@@ -138,7 +140,7 @@ func TestLastSeqIsTheEnd(t *testing.T) {
 	if seq := appendTo(t, l, "one"); seq != math.MaxUint64 {
 		t.Errorf("seq %d", seq)
 	}
-	if err := tryAppend(l, batchOf("two")); !errors.Is(err, errSpent) {
+	if err := tryAppend(l, batchOf("two")); !errors.Is(err, errNoSeqLeft) {
 		t.Errorf("%v", err)
 	}
 }
@@ -147,7 +149,7 @@ func TestLastSeqIsTheEnd(t *testing.T) {
 // two, and no log grows beyond the limit.
 func TestRotationGoesOn(t *testing.T) {
 	l := logIn(fastDir(t))
-	l.MaxBytes = 600
+	l.RotateAt = 600
 	all, before := "", ""
 	for seq := uint64(1); seq <= 50; seq++ {
 		message := fmt.Sprint("event ", seq)
@@ -155,7 +157,7 @@ func TestRotationGoesOn(t *testing.T) {
 			t.Fatalf("seq %d, expected %d", got, seq)
 		}
 		text, old := get(t, l.Path), get(t, l.Path+".1")
-		if int64(len(text)) > l.MaxBytes || int64(len(old)) > l.MaxBytes {
+		if int64(len(text)) > l.RotateAt || int64(len(old)) > l.RotateAt {
 			t.Fatalf("%d and %d bytes", len(text), len(old))
 		}
 		if old != before {
@@ -173,11 +175,11 @@ func TestRotationGoesOn(t *testing.T) {
 // TestBatchBeyondTheLimitIsWritten: it goes into a log of its own.
 func TestBatchBeyondTheLimitIsWritten(t *testing.T) {
 	l := logIn(fastDir(t))
-	l.MaxBytes = 300
+	l.RotateAt = 300
 	put(t, l.Path, testLines(1, 1))
 	b := new(Batch)
 	for seq := uint64(2); seq <= 9; seq++ {
-		b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq))})
+		b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq))})
 	}
 	check(t, tryAppend(l, b))
 	if get(t, l.Path) != testLines(2, 9) || get(t, l.Path+".1") != testLines(1, 1) {
@@ -191,7 +193,7 @@ func TestRotationSurvivesACrash(t *testing.T) {
 	for _, hint := range []string{absent, "", "2\n", "3\n", "9\n"} {
 		for _, log := range []string{absent, ""} {
 			l := logIn(fastDir(t))
-			l.MaxBytes = 600
+			l.RotateAt = 600
 			putUnlessAbsent(t, l.Path, log)
 			put(t, l.Path+".1", testLines(1, 3))
 			putUnlessAbsent(t, l.Path+".seq", hint)
@@ -207,7 +209,7 @@ func TestRotationSurvivesACrash(t *testing.T) {
 func TestRotationByAnotherWriterIsNoticed(t *testing.T) {
 	dir := fastDir(t)
 	l, other := logIn(dir), logIn(dir)
-	other.MaxBytes = 1
+	other.RotateAt = 1
 	appendTo(t, l, "event 1")
 	if seq := appendTo(t, other, "event 2"); seq != 2 {
 		t.Fatalf("seq %d", seq)
@@ -275,8 +277,8 @@ func TestModesAreFixedWhateverTheUmask(t *testing.T) {
 		check(t, os.Chmod(filepath.Join(dir, EventsName), 0o600)) // an old one
 		before := unix.Umask(umask)
 		err := errors.Join(tryAppend(&d.Events, batchOf("m")), d.Rejects.Append([]byte("{}\n")),
-			d.Status.Replace(&Status{State: Ready, Time: testTime, Message: quoted("m")}),
-			d.Result.Replace(&Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m")}), d.Result.Keep())
+			d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("m")}),
+			d.Result.Replace(&artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m")}), d.Result.CopyToPrevious())
 		unix.Umask(before)
 		check(t, err)
 		names, err := os.ReadDir(dir)
@@ -304,18 +306,18 @@ func TestForeseenSeqsAreThoseOfTheLog(t *testing.T) {
 		l, other := logIn(dir), logIn(dir)
 		appendTo(t, l, "event 1", "event 2", "event 3", "event 4", "event 5", "event 6", "event 7")
 		var b Batch
-		b.Foresee(foreseen)
+		b.Predict(foreseen)
 		var told []byte
 		for seq := uint64(8); seq < 17; seq += 3 { // other's is the third
 			for i := range uint64(2) {
-				b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq+i))})
+				b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq+i))})
 			}
 			check(t, tryAppend(l, &b))
 			told = append(told, b.Text()...)
 			b.Reset()
 			appendTo(t, other, fmt.Sprint("event ", seq+2))
 		}
-		b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted("event 17")})
+		b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 17")})
 		check(t, tryAppend(l, &b))
 		if got := get(t, l.Path); got != testLines(1, 17) {
 			t.Errorf("foreseen %d:\n%s", foreseen, got)
@@ -331,7 +333,7 @@ func TestForeseenSeqsAreThoseOfTheLog(t *testing.T) {
 func TestForeseenEventsAreNotNumberedAnew(t *testing.T) {
 	l := logIn(fastDir(t))
 	var b Batch
-	b.Foresee(1)
+	b.Predict(1)
 	for range 20 {
 		b.Add(benchEvent())
 		b.Add(benchEvent())

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	dirwatch "github.com/sledtools/pika-cloud-lifecycle/writer/watch"
 )
@@ -95,7 +97,7 @@ func (l *pulledLog) goOn(v view, path string) (*pulledLog, error) {
 		if same {
 			return l, nil
 		}
-		f, err := history.Open(filepath.Dir(path), filepath.Base(path))
+		f, err := dirfs.Open(filepath.Dir(path), filepath.Base(path))
 		if errors.Is(err, fs.ErrNotExist) {
 			return l, nil
 		}
@@ -141,7 +143,7 @@ type mark struct {
 // seen reports whether an event was shown from the file that bore the log's name
 // before: one that begins with the same seq is a copy that somebody put in its
 // place, as a repair does.
-func (l *pulledLog) seen(e *history.Event) bool {
+func (l *pulledLog) seen(e *artifact.Event) bool {
 	if !l.mark.begun {
 		l.mark = mark{first: e.Seq, last: e.Seq, begun: true}
 	}

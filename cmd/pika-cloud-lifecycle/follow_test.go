@@ -12,6 +12,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
 )
@@ -79,14 +80,14 @@ func (f *follower) appends(maxBytes int64, message string) {
 	f.Helper()
 	dir := writer.In(f.dir)
 	defer dir.Close()
-	dir.Events.MaxBytes = maxBytes
+	dir.Events.RotateAt = maxBytes
 	unlock, err := dir.Events.Lock()
 	if err != nil {
 		f.Fatal(err)
 	}
 	defer unlock()
 	var batch writer.Batch
-	batch.Add(&writer.Event{Kind: "ready", Time: time.Date(2026, 3, 25, 20, 0, 0, 0, time.UTC), Message: strictjson.AppendText(nil, message), BootID: "b"})
+	batch.Add(&artifact.Event{Kind: "ready", Time: time.Date(2026, 3, 25, 20, 0, 0, 0, time.UTC), Message: strictjson.AppendText(nil, message), BootID: "b"})
 	if err := dir.Events.Append(&batch); err != nil {
 		f.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func (w *world) ingest(args []string) error {
 // newStream returns the stream that the flags ask for.
 func (w *world) newStream(f *ingestFlags, in input) (s *ingest.Stream, err error) {
 	dir := writer.In(*f.dir)
-	dir.Events.MaxBytes, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
+	dir.Events.RotateAt, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
 	s = &ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say,
 		In: in.fd, Ack: max(f.ack, 0), Transitions: f.policy, MaxLine: f.maxLine, ManyRuns: in.manyRuns && !f.onResult,
 		RequireResult: f.required, Cause: w.cause(), EndOnResult: f.onResult, WriteTimeout: max(f.timeout, 1), Grace: max(f.grace, 1)} // for 0 means the default there

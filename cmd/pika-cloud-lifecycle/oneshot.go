@@ -8,6 +8,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -77,7 +78,7 @@ func (w *world) status(args []string) error {
 	if err := o.parse(statusUsage, args, writer.StatusName, "state"); err != nil {
 		return err
 	}
-	state, err := parseWord(o.flags, "state", *word, writer.States())
+	state, err := parseWord(o.flags, "state", *word, artifact.States())
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (w *world) status(args []string) error {
 		return err
 	}
 	file := writer.StatusFile{Path: o.path}
-	return file.Replace(&writer.Status{State: state, Time: w.clock().Time,
+	return file.Replace(&artifact.Status{State: state, Time: w.clock().Time,
 		Message: o.messageValue(), BootID: w.bootID(), Details: details})
 }
 
@@ -99,7 +100,7 @@ func (w *world) event(args []string) error {
 	if err := o.parse(eventUsage, args, writer.EventsName, "kind"); err != nil {
 		return err
 	}
-	kind, err := parseWord(o.flags, "kind", *word, writer.States())
+	kind, err := parseWord(o.flags, "kind", *word, artifact.States())
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (w *world) event(args []string) error {
 	}
 	now := w.clock()
 	var batch writer.Batch
-	batch.Add(&writer.Event{Kind: kind, Time: now.Time, Message: o.messageValue(),
+	batch.Add(&artifact.Event{Kind: kind, Time: now.Time, Message: o.messageValue(),
 		BootID: w.bootID(), Details: details, Uptime: now.Uptime})
 	mirror, err := w.newMirror(o.journal, o.path)
 	if err != nil {
@@ -141,7 +142,7 @@ func (w *world) result(args []string) error {
 	if err := o.parse(resultUsage, args, writer.ResultName, "status"); err != nil {
 		return err
 	}
-	outcome, err := parseWord(o.flags, "status", *word, writer.Outcomes())
+	outcome, err := parseWord(o.flags, "status", *word, artifact.Outcomes())
 	if err != nil {
 		return err
 	}
@@ -158,7 +159,7 @@ func (w *world) result(args []string) error {
 		return err
 	}
 	defer w.endMirror(mirror)
-	r := &writer.Result{Outcome: outcome, ExitCode: exitCode, Time: w.clock().Time,
+	r := &artifact.Result{Outcome: outcome, ExitCode: exitCode, Time: w.clock().Time,
 		Message: o.messageValue(), Details: details, BootID: w.bootID()}
 	file := writer.ResultFile{Path: o.path}
 	if err := file.Replace(r); err != nil || mirror == nil {
@@ -170,9 +171,9 @@ func (w *world) result(args []string) error {
 
 // exitCode parses --exit-code. Without one, completed means 0 and failed has
 // none: an exit code is never invented.
-func (o *oneshot) exitCode(text string, outcome writer.Outcome) (*int32, error) {
+func (o *oneshot) exitCode(text string, outcome artifact.Outcome) (*int32, error) {
 	if !given(o.flags, "exit-code") {
-		if outcome == writer.OutcomeFailed {
+		if outcome == artifact.OutcomeFailed {
 			return nil, nil
 		}
 		text = "0"
@@ -181,7 +182,7 @@ func (o *oneshot) exitCode(text string, outcome writer.Outcome) (*int32, error) 
 	if err != nil {
 		return nil, badUsage("result: --exit-code is %q; expected an integer from %d to %d", text, math.MinInt32, math.MaxInt32)
 	}
-	if outcome == writer.OutcomeCompleted && n != 0 {
+	if outcome == artifact.OutcomeCompleted && n != 0 {
 		o.say("result: completed with exit code " + text + " contradicts itself; written all the same")
 	}
 	code := int32(n)

@@ -11,14 +11,16 @@ import (
 	"path/filepath"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
 // pulled are the artifacts that are looked at: those of a state directory, or files
 // that were copied from one.
 type pulled struct {
-	status     *writer.Status
-	result     *writer.Result
+	status     *artifact.Status
+	result     *artifact.Result
 	statusText []byte // in normal form, on one line
 	resultText []byte
 	faults     []string // why a status or a result cannot be shown
@@ -31,7 +33,7 @@ type pulledLog struct {
 	path   string
 	file   *os.File
 	lines  history.Lines
-	reader history.Reader
+	reader artifact.Decoder
 	mark   mark
 	before *mark // of the file that bore the path before; nil if none did
 }
@@ -66,7 +68,7 @@ func (p *pulled) addDir(dir string) error {
 	found := false
 	p.dir = true
 	for _, name := range []string{writer.StatusName, writer.ResultName, writer.EventsName + ".1", writer.EventsName} {
-		f, err := history.Open(dir, name)
+		f, err := dirfs.Open(dir, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -114,7 +116,7 @@ func (p *pulled) addFile(path string) error {
 // object is indented, or stands on a line of its own.
 func isWhole(head []byte) bool {
 	line, _, _ := bytes.Cut(head, []byte{'\n'})
-	var r history.Reader
+	var r artifact.Decoder
 	if s, _ := r.Status(line); s != nil {
 		return true
 	}
@@ -131,13 +133,13 @@ func (p *pulled) addWhole(f *os.File, from io.Reader) error {
 	if err != nil {
 		return &fs.PathError{Op: "read", Path: f.Name(), Err: err}
 	}
-	var r history.Reader
+	var r artifact.Decoder
 	status, why := r.Status(text)
 	if status != nil {
 		p.status, p.statusText = status, r.Normal()
 		return nil
 	}
-	r = history.Reader{}
+	r = artifact.Decoder{}
 	result, resultWhy := r.Result(text)
 	if result != nil {
 		p.result, p.resultText = result, r.Normal()

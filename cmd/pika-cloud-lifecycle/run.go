@@ -17,6 +17,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -85,7 +86,7 @@ func (w *world) runCommand(args []string) error {
 // guarded returns the stream of a guard.
 func (w *world) guarded(dir string, g *guard, told audience) *ingest.Stream {
 	d := writer.In(dir)
-	d.Events.MaxBytes, d.Rejects.MaxBytes = maxEvents, maxRejected
+	d.Events.RotateAt, d.Rejects.MaxBytes = maxEvents, maxRejected
 	return &ingest.Stream{Dir: d, Clock: w.clock, BootID: w.bootID(), Say: w.say,
 		In: g.pipe[0], Stop: g.stop[0], Grace: lastWords, Owner: g, Followers: told.followers()}
 }
@@ -146,7 +147,7 @@ func (g *guard) Opening() *ingest.Transition {
 		details = append(details, "[,"[min(i, 1)])
 		details = strictjson.AppendText(details, arg)
 	}
-	return &ingest.Transition{State: writer.Starting, Message: message, Details: append(details, "]}"...)}
+	return &ingest.Transition{State: artifact.Starting, Message: message, Details: append(details, "]}"...)}
 }
 
 func (g *guard) name() string { return filepath.Base(g.argv[0]) }
@@ -169,9 +170,9 @@ func (g *guard) Verdict() *ingest.Transition {
 	how := <-g.ended
 	text, details := "", []byte(nil)
 	g.code, text, details = how.explain()
-	v := &ingest.Transition{State: writer.Failed, Message: g.name() + " " + text, Details: details}
+	v := &ingest.Transition{State: artifact.Failed, Message: g.name() + " " + text, Details: details}
 	if g.code == 0 {
-		v.State = writer.Completed
+		v.State = artifact.Completed
 	}
 	code := int32(g.code)
 	v.ExitCode = &code

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
@@ -18,7 +19,7 @@ import (
 // A view shows artifacts, a line at a time.
 type view interface {
 	now(p *pulled)
-	event(log *pulledLog, number uint64, e *history.Event, line []byte)
+	event(log *pulledLog, number uint64, e *artifact.Event, line []byte)
 	fault(log *pulledLog, ln *history.Line, what string)
 	Err() error // of what was written so far
 	Flush() error
@@ -170,7 +171,7 @@ func (v *textView) now(p *pulled) {
 	}
 }
 
-func (v *textView) event(_ *pulledLog, _ uint64, e *history.Event, _ []byte) { v.Event(e) }
+func (v *textView) event(_ *pulledLog, _ uint64, e *artifact.Event, _ []byte) { v.Event(e) }
 
 func (v *textView) fault(log *pulledLog, ln *history.Line, what string) {
 	v.Note(fmt.Sprintf("line %d of %s %s", ln.Number, filepath.Base(log.path), what))
@@ -202,7 +203,7 @@ func (v *jsonView) now(p *pulled) {
 	}
 }
 
-func (v *jsonView) event(log *pulledLog, number uint64, _ *history.Event, line []byte) {
+func (v *jsonView) event(log *pulledLog, number uint64, _ *artifact.Event, line []byte) {
 	v.begin(log, number)
 	v.buf = append(append(v.buf, `,"event":`...), line...)
 	v.end()

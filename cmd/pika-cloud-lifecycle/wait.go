@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
-	"github.com/sledtools/pika-cloud-lifecycle/ingest"
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/watch"
 )
 
 // A waiting is a wait for a guest to come into one of some states.
 type waiting struct {
 	dir    string
-	states []writer.State
+	states []artifact.State
 	boot   string // of the guest; any if empty
 	limit  time.Duration
 }
@@ -25,7 +25,7 @@ type waiting struct {
 type errUnreadable struct{ error }
 
 // errOther is what a wait ends with that will not see what it waits for.
-type errOther struct{ verdict writer.Outcome }
+type errOther struct{ verdict artifact.Outcome }
 
 func (e *errOther) Error() string { return "the guest has " + string(e.verdict) }
 
@@ -68,7 +68,7 @@ func (w *world) wait(args []string) error {
 
 func (wait *waiting) setStates(flags *flag.FlagSet, words string) error {
 	for _, word := range strings.Split(words, ",") {
-		state, err := parseWord(flags, "for", word, writer.States())
+		state, err := parseWord(flags, "for", word, artifact.States())
 		if err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func (wait *waiting) setBoot(word string, current func() string) error {
 }
 
 // run waits. It returns what stood at the end.
-func (wait *waiting) run() (*writer.Standing, error) {
+func (wait *waiting) run() (*history.Snapshot, error) {
 	deadline := time.Now().Add(wait.limit)
 	changes, err := watch.Open(wait.dir)
 	if err != nil {
@@ -99,7 +99,7 @@ func (wait *waiting) run() (*writer.Standing, error) {
 	}
 	defer changes.Close()
 	for {
-		stands, err := writer.Look(wait.dir)
+		stands, err := history.Read(wait.dir)
 		if err != nil {
 			return nil, errUnreadable{err}
 		}
@@ -121,14 +121,14 @@ func (wait *waiting) run() (*writer.Standing, error) {
 }
 
 // judge reports whether the wait is over.
-func (wait *waiting) judge(s *writer.Standing) (done bool, err error) {
+func (wait *waiting) judge(s *history.Snapshot) (done bool, err error) {
 	if s.Status == nil || wait.boot != "" && s.Status.BootID != wait.boot {
 		return false, nil
 	}
-	verdict := verdictOf(s)
+	verdict, _ := artifact.RunOutcome(s.Status, s.Result)
 	for _, want := range wait.states {
 		outcome, terminal := want.Outcome()
-		if terminal && outcome == verdict || !terminal && ingest.Reaches(s.Status.State, want) {
+		if terminal && outcome == verdict || !terminal && s.Status.State.Reaches(want) {
 			return true, nil
 		}
 	}
@@ -138,30 +138,12 @@ func (wait *waiting) judge(s *writer.Standing) (done bool, err error) {
 	return false, nil
 }
 
-// verdictOf returns the verdict of the run that the status tells of; "" if it
-// has none. A status that is a verdict counts once its result stands, and a
-// result once the status tells that the guest runs no more.
-func verdictOf(s *writer.Standing) writer.Outcome {
-	r := s.Result
-	if r == nil || r.BootID != "" && s.Status.BootID != "" && r.BootID != s.Status.BootID {
-		return ""
-	}
-	if s.Status.State == writer.Stopped || s.Status.State == writer.Destroyed {
-		return r.Outcome
-	}
-	same := r.Seq == 0 || s.Status.Seq == 0 || r.Seq == s.Status.Seq
-	if outcome, ok := s.Status.State.Outcome(); ok && outcome == r.Outcome && same {
-		return outcome
-	}
-	return ""
-}
-
 // showStatus prints the status that stands.
-func (w *world) showStatus(s *writer.Standing, format string) {
+func (w *world) showStatus(s *history.Snapshot, format string) {
 	switch {
 	case s == nil || s.Status == nil:
 	case format == "json":
-		fmt.Fprintf(w.stdout, "%s\n", s.Text)
+		fmt.Fprintf(w.stdout, "%s\n", s.StatusText)
 	default:
 		message, _ := s.Status.Message.Text()
 		fmt.Fprintln(w.stdout, timeline.Printable(string(s.Status.State)+": "+message))
@@ -170,7 +152,7 @@ func (w *world) showStatus(s *writer.Standing, format string) {
 
 // explain says what an operator should know, and returns what the exit code is
 // for.
-func (wait *waiting) explain(err error, s *writer.Standing) error {
+func (wait *waiting) explain(err error, s *history.Snapshot) error {
 	var other *errOther
 	switch {
 	case errors.As(err, &other):
@@ -195,7 +177,7 @@ func (wait *waiting) wanted() string {
 }
 
 // ofWhen says so where a status is another boot's.
-func (wait *waiting) ofWhen(s *writer.Status) string {
+func (wait *waiting) ofWhen(s *artifact.Status) string {
 	if wait.boot == "" || s.BootID == wait.boot {
 		return ""
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/docs/schema"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // names are the schemas, without .json.
@@ -45,7 +46,7 @@ type document struct {
 	Properties  map[string]property
 	Required    []string
 	Examples    []json.RawMessage
-	Follows     map[writer.State][]writer.State `json:"x-follows"`
+	Follows     map[artifact.State][]artifact.State `json:"x-follows"`
 }
 
 type property struct {
@@ -187,7 +188,7 @@ func TestTheDecoderAgreesWithTheDirectiveSchema(t *testing.T) {
 }
 
 func TestSchemasKnowEveryStateAndOutcome(t *testing.T) {
-	states, outcomes := words(writer.States()), words(writer.Outcomes())
+	states, outcomes := words(artifact.States()), words(artifact.Outcomes())
 	for _, c := range []struct {
 		schema, key string
 		want        []any
@@ -214,15 +215,15 @@ func words[T ~string](list []T) (all []any) {
 
 func TestThePolicyTableIsTheCodes(t *testing.T) {
 	follows := load(t, "directive").Follows
-	for _, last := range writer.States() {
-		for _, next := range writer.States() {
-			if got, want := slices.Contains(follows[last], next), ingest.Follows(last, next); got != want {
+	for _, last := range artifact.States() {
+		for _, next := range artifact.States() {
+			if got, want := slices.Contains(follows[last], next), next.Follows(last); got != want {
 				t.Errorf("%s after %s: the schema says %v, the code %v", next, last, got, want)
 			}
 		}
 	}
-	if len(follows) != len(writer.States()) {
-		t.Errorf("x-follows has %d states; expected %d", len(follows), len(writer.States()))
+	if len(follows) != len(artifact.States()) {
+		t.Errorf("x-follows has %d states; expected %d", len(follows), len(artifact.States()))
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 const catalog = "../../docs/catalog/" + Identifier + ".catalog"
@@ -61,7 +61,7 @@ func TestCatalogAndDocsHaveTheIDsOfTheSource(t *testing.T) {
 		t.Errorf("%s has\n%v, the source\n%v", page, got, want)
 	}
 	for _, s := range []string{"requested", "failed", "destroyed"} {
-		if got := found(t, "event `"+s+"` \\| `([0-9a-f]{32})`", page); len(got) != 1 || got[0] != kindID(writer.State(s)) {
+		if got := found(t, "event `"+s+"` \\| `([0-9a-f]{32})`", page); len(got) != 1 || got[0] != kindID(artifact.State(s)) {
 			t.Errorf("%s has %v for %s", page, got, s)
 		}
 	}

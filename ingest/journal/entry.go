@@ -6,10 +6,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+
 	sd "github.com/coreos/go-systemd/v22/journal"
 	"github.com/tidwall/gjson"
-
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
 )
 
 // Identifier is the SYSLOG_IDENTIFIER of every entry.
@@ -35,44 +35,44 @@ const (
 )
 
 // kindID returns the MESSAGE_ID of events of a kind.
-func kindID(kind writer.State) string {
+func kindID(kind artifact.State) string {
 	switch kind {
-	case writer.Requested:
+	case artifact.Requested:
 		return idRequested
-	case writer.Provisioning:
+	case artifact.Provisioning:
 		return idProvisioning
-	case writer.Booted:
+	case artifact.Booted:
 		return idBooted
-	case writer.Starting:
+	case artifact.Starting:
 		return idStarting
-	case writer.Ready:
+	case artifact.Ready:
 		return idReady
-	case writer.Completed:
+	case artifact.Completed:
 		return idCompleted
-	case writer.Failed:
+	case artifact.Failed:
 		return idFailed
-	case writer.Unreachable:
+	case artifact.Unreachable:
 		return idUnreachable
-	case writer.Stopped:
+	case artifact.Stopped:
 		return idStopped
 	}
 	return idDestroyed
 }
 
 // outcomeID returns the MESSAGE_ID of results with an outcome.
-func outcomeID(outcome writer.Outcome) string {
-	if outcome == writer.OutcomeCompleted {
+func outcomeID(outcome artifact.Outcome) string {
+	if outcome == artifact.OutcomeCompleted {
 		return idResultCompleted
 	}
 	return idResultFailed
 }
 
 // priority returns how loud an entry about s is.
-func priority(s writer.State) sd.Priority {
+func priority(s artifact.State) sd.Priority {
 	switch s {
-	case writer.Failed:
+	case artifact.Failed:
 		return sd.PriErr
-	case writer.Unreachable:
+	case artifact.Unreachable:
 		return sd.PriWarning
 	}
 	return sd.PriInfo
@@ -135,14 +135,14 @@ func (e *encoder) addSome(name, value string) {
 // An eventLine is a line of events.jsonl, its values as they stand there but
 // for the message.
 type eventLine struct {
-	kind                                      writer.State
+	kind                                      artifact.State
 	time, message, boot, details, uptime, seq string
 }
 
 func (l *eventLine) set(name, value gjson.Result) bool {
 	switch name.Str {
 	case "kind":
-		l.kind = writer.State(value.Str)
+		l.kind = artifact.State(value.Str)
 	case "timestamp":
 		l.time = value.Str
 	case "message":
@@ -178,8 +178,8 @@ func (e *encoder) event(line string) []byte {
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
 // result makes the entry of a result.
-func (e *encoder) result(r *writer.Result) []byte {
-	e.begin(outcomeID(r.Outcome), priority(writer.State(r.Outcome)))
+func (e *encoder) result(r *artifact.Result) []byte {
+	e.begin(outcomeID(r.Outcome), priority(artifact.State(r.Outcome)))
 	message, _ := r.Message.Text()
 	e.add("MESSAGE", message)
 	e.add("PIKA_OUTCOME", string(r.Outcome))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -115,7 +116,7 @@ func (l *Log) openWhole() error {
 
 // isFormer reports whether the result that stands should have been set aside,
 // and a crash came before.
-func (l *Log) isFormer(r *writer.Result, s *writer.Status) bool {
+func (l *Log) isFormer(r *artifact.Result, s *artifact.Status) bool {
 	if l.over[r.BootID] {
 		return true
 	}
@@ -123,14 +124,14 @@ func (l *Log) isFormer(r *writer.Result, s *writer.Status) bool {
 		return false
 	}
 	switch s.State {
-	case writer.Completed, writer.Failed, writer.Stopped, writer.Destroyed:
+	case artifact.Completed, artifact.Failed, artifact.Stopped, artifact.Destroyed:
 		return false
 	}
 	return true
 }
 
 // decide notes that the copy has had a result.
-func (l *Log) decide(r *writer.Result) {
+func (l *Log) decide(r *artifact.Result) {
 	if r.BootID == "" || r.BootID == l.boot {
 		l.verdict = max(l.verdict, r.Seq)
 	} else if !l.over[r.BootID] {
@@ -214,7 +215,7 @@ func (l *Log) place(f *facts, size int, now time.Time) {
 	case f.result != nil:
 		l.conclude(f)
 	case f.seq == l.last && f.seq > l.status:
-		l.ready = append(l.ready, &ingest.Record{Event: f.event, Seq: f.seq, Known: true})
+		l.ready = append(l.ready, &ingest.Record{Event: f.event, Known: true})
 		l.status = f.seq
 	default:
 		l.late(f.seq)
@@ -284,7 +285,7 @@ func (l *Log) append(f *facts) {
 		l.sayGap(gap)
 	}
 	rec := l.next
-	rec.Event, rec.Seq = f.event, f.seq
+	rec.Event = f.event
 	l.ready = append(l.ready, &rec)
 	l.next, l.last, l.status = ingest.Record{}, f.seq, f.seq
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // The limits of what a mirror holds and how long it waits.
@@ -58,7 +58,7 @@ type Mirror struct {
 type part struct {
 	events  string
 	rejects string
-	result  *writer.Result // nil if none
+	result  *artifact.Result // nil if none
 }
 
 // Start begins to send. An error says why the journal cannot be reached; it is
@@ -98,7 +98,7 @@ func (m *Mirror) hasRoom(size int64) bool {
 	return len(m.queue) < maxParts && (held == 0 || held+size <= maxQueue)
 }
 
-func copyResult(r *writer.Result) *writer.Result {
+func copyResult(r *artifact.Result) *artifact.Result {
 	if r == nil {
 		return nil
 	}

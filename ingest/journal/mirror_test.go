@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // directives returns one transition to each of the ten states, with all that a
 // directive may have.
 func directives() string {
 	var b strings.Builder
-	for i, s := range writer.States() {
+	for i, s := range artifact.States() {
 		fmt.Fprintf(&b, `{"state":%q,"message":"message %d\n=two\nlines","details":{"n":%d,"\n_PID=1\nMESSAGE":"x\nPIKA_SEQ=99\n"}}`+"\n", s, i, i)
 	}
 	return b.String()
@@ -43,7 +43,7 @@ func expected(t *testing.T, dir, line string) stored {
 	if priority == "" {
 		priority = "6"
 	}
-	e := stored{"MESSAGE_ID": kindID(writer.State(v.Kind)), "PRIORITY": priority, "SYSLOG_IDENTIFIER": Identifier,
+	e := stored{"MESSAGE_ID": kindID(artifact.State(v.Kind)), "PRIORITY": priority, "SYSLOG_IDENTIFIER": Identifier,
 		"MESSAGE": v.Message, "PIKA_KIND": v.Kind, "PIKA_TIMESTAMP": v.Timestamp, "PIKA_SEQ": string(v.Seq),
 		"PIKA_EVENTS_PATH": dir + "/events.jsonl", "PIKA_BOOT_ID": v.BootID}
 	if v.Uptime != nil {
@@ -73,7 +73,7 @@ func (e stored) counted() stored {
 func TestEveryFieldOfEveryKindArrives(t *testing.T) {
 	m := newJournal(t, 1)
 	dir := memoryDir(t)
-	for _, state := range writer.States() { // one run each: a stream has one verdict
+	for _, state := range artifact.States() { // one run each: a stream has one verdict
 		for line := range strings.Lines(directives()) {
 			if strings.Contains(line, strconv.Quote(string(state))) {
 				m.ingest(dir, line)
@@ -90,7 +90,7 @@ func TestEveryFieldOfEveryKindArrives(t *testing.T) {
 		want = append(want, expected(t, dir, line))
 		if i == 5 || i == 6 {
 			e := maps.Clone(want[len(want)-1])
-			e["PIKA_OUTCOME"], e["MESSAGE_ID"] = e["PIKA_KIND"], outcomeID(writer.Outcome(e["PIKA_KIND"]))
+			e["PIKA_OUTCOME"], e["MESSAGE_ID"] = e["PIKA_KIND"], outcomeID(artifact.Outcome(e["PIKA_KIND"]))
 			delete(e, "PIKA_KIND")
 			delete(e, "PIKA_UPTIME_MS")
 			if i == 5 {
@@ -418,7 +418,7 @@ func TestAMirrorThatWaitsLosesNothing(t *testing.T) {
 		mirror.Committed(&ingest.Commit{Events: event})
 	}
 	code := int32(7)
-	result := &writer.Result{Outcome: writer.OutcomeFailed, ExitCode: &code, Message: []byte(`"as it was"`), Details: []byte(`{"n":1}`), Seq: 1}
+	result := &artifact.Result{Outcome: artifact.OutcomeFailed, ExitCode: &code, Message: []byte(`"as it was"`), Details: []byte(`{"n":1}`), Seq: 1}
 	mirror.Committed(&ingest.Commit{Result: result})
 	copy(result.Message, `"otherwise"`)
 	copy(result.Details, `{"n":2}`)

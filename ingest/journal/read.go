@@ -9,7 +9,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -108,19 +108,19 @@ type facts struct {
 	machine, path string
 	boot          string // empty if the guest did not know it
 	seq           uint64 // 0 for a result of its own
-	event         *writer.Event
-	result        *writer.Result
+	event         *artifact.Event
+	result        *artifact.Result
 }
 
 // kindOf returns what a MESSAGE_ID stands for: the kind of an event, or the
 // outcome of a result.
-func kindOf(id string) (kind writer.State, outcome writer.Outcome) {
-	for _, k := range writer.States() {
+func kindOf(id string) (kind artifact.State, outcome artifact.Outcome) {
+	for _, k := range artifact.States() {
 		if kindID(k) == id {
 			return k, ""
 		}
 	}
-	for _, o := range writer.Outcomes() {
+	for _, o := range artifact.Outcomes() {
 		if outcomeID(o) == id {
 			return "", o
 		}
@@ -130,7 +130,7 @@ func kindOf(id string) (kind writer.State, outcome writer.Outcome) {
 
 // understand makes facts of an entry whose MESSAGE_ID is that of a kind or an
 // outcome.
-func (e *entry) understand(kind writer.State, outcome writer.Outcome) (f *facts, err error) {
+func (e *entry) understand(kind artifact.State, outcome artifact.Outcome) (f *facts, err error) {
 	var texts [fieldCount]string
 	for i := range texts {
 		if texts[i], err = e.text(field(i)); err != nil {
@@ -152,8 +152,8 @@ func (e *entry) understand(kind writer.State, outcome writer.Outcome) (f *facts,
 	return f, f.setResult(outcome, &texts)
 }
 
-func (f *facts) setEvent(kind writer.State, texts *[fieldCount]string) (err error) {
-	ev := &writer.Event{Kind: kind, Message: strictjson.AppendText(nil, texts[fieldMessage]), BootID: f.boot}
+func (f *facts) setEvent(kind artifact.State, texts *[fieldCount]string) (err error) {
+	ev := &artifact.Event{Kind: kind, Message: strictjson.AppendText(nil, texts[fieldMessage]), BootID: f.boot, Seq: f.seq}
 	f.event = ev
 	if texts[fieldKind] != string(kind) {
 		return wrong(fieldKind, texts[fieldKind], string(kind)+", as its MESSAGE_ID says")
@@ -172,8 +172,8 @@ func (f *facts) setEvent(kind writer.State, texts *[fieldCount]string) (err erro
 	return err
 }
 
-func (f *facts) setResult(outcome writer.Outcome, texts *[fieldCount]string) (err error) {
-	r := &writer.Result{Outcome: outcome, Message: strictjson.AppendText(nil, texts[fieldMessage]),
+func (f *facts) setResult(outcome artifact.Outcome, texts *[fieldCount]string) (err error) {
+	r := &artifact.Result{Outcome: outcome, Message: strictjson.AppendText(nil, texts[fieldMessage]),
 		BootID: f.boot, Seq: f.seq}
 	f.result = r
 	if texts[fieldOutcome] != string(outcome) {

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // IncusSocket returns the path of the socket that the host gives an instance
@@ -43,12 +43,12 @@ type incus struct {
 }
 
 func (i *incus) tell(n news) error {
-	if n.ready || n.state == writer.Ready {
+	if n.ready || n.state == artifact.Ready {
 		if err := i.patch(incusReady); err != nil {
 			return err
 		}
 	}
-	if n.state == writer.Ready {
+	if n.state == artifact.Ready {
 		return nil
 	}
 	return i.patch(incusStarted)

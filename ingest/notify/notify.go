@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // patience is how long one that is told something may take to take it. They
@@ -26,10 +26,10 @@ const pause = 50 * time.Millisecond
 
 // A news is what is to be told, all of it since the last time.
 type news struct {
-	state writer.State // empty if there was no status
-	text  string       // the message of the status
-	ready bool         // the guest was ready, if only for a moment
-	ended bool         // the stream has
+	state artifact.State // empty if there was no status
+	text  string         // the message of the status
+	ready bool           // the guest was ready, if only for a moment
+	ended bool           // the stream has
 }
 
 // A Notifier is a Follower that tells one other program.
@@ -63,7 +63,7 @@ func (n *Notifier) Committed(c *ingest.Commit) {
 	text, _ := c.Status.Message.Text()
 	n.mu.Lock()
 	n.next.state, n.next.text = c.Status.State, text
-	n.next.ready = n.next.ready || c.Ready || c.Status.State == writer.Ready
+	n.next.ready = n.next.ready || c.Ready || c.Status.State == artifact.Ready
 	n.fresh = true
 	n.mu.Unlock()
 	select {

@@ -14,17 +14,17 @@ import (
 	"unicode/utf8"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
 // say is a commit of a status.
-func say(n *Notifier, state writer.State, message string) {
-	n.Committed(commitOf(state, message, state == writer.Ready))
+func say(n *Notifier, state artifact.State, message string) {
+	n.Committed(commitOf(state, message, state == artifact.Ready))
 }
 
-func commitOf(state writer.State, message string, ready bool) *ingest.Commit {
-	return &ingest.Commit{Ready: ready, Status: &writer.Status{State: state, Message: strictjson.AppendText(nil, message)}}
+func commitOf(state artifact.State, message string, ready bool) *ingest.Commit {
+	return &ingest.Commit{Ready: ready, Status: &artifact.Status{State: state, Message: strictjson.AppendText(nil, message)}}
 }
 
 // A manager is a service manager that listens at $NOTIFY_SOCKET.
@@ -84,12 +84,12 @@ func shut(t *testing.T, n *Notifier) {
 func TestSystemdLearnsTheStatusThatItIsReadyAndThatItStops(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
-	say(n, writer.Starting, "on my way")
+	say(n, artifact.Starting, "on my way")
 	m.hears("STATUS=starting: on my way")
-	say(n, writer.Ready, "listening")
+	say(n, artifact.Ready, "listening")
 	m.hears("STATUS=ready: listening\nREADY=1")
 	n.Committed(&ingest.Commit{Events: []byte("x\n")}) // no status: nothing to tell
-	say(n, writer.Failed, "exited")
+	say(n, artifact.Failed, "exited")
 	m.hears("STATUS=failed: exited")
 	shut(t, n)
 	m.hears("STATUS=failed: exited\nSTOPPING=1")
@@ -100,7 +100,7 @@ func TestSystemdLearnsTheStatusThatItIsReadyAndThatItStops(t *testing.T) {
 func TestSystemdLearnsOfNoStopWhereTheGuestRuns(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
-	say(n, writer.Ready, "up")
+	say(n, artifact.Ready, "up")
 	m.hears("STATUS=ready: up\nREADY=1")
 	shut(t, n)
 	m.hearsNoMore()
@@ -109,7 +109,7 @@ func TestSystemdLearnsOfNoStopWhereTheGuestRuns(t *testing.T) {
 func TestAMomentOfBeingReadyIsTold(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
-	n.Committed(commitOf(writer.Failed, "gone again", true))
+	n.Committed(commitOf(artifact.Failed, "gone again", true))
 	m.hears("STATUS=failed: gone again\nREADY=1")
 	shut(t, n)
 	m.hears("STATUS=failed: gone again\nSTOPPING=1")
@@ -119,9 +119,9 @@ func TestAMomentOfBeingReadyIsTold(t *testing.T) {
 func TestAStatusIsOneLineOfUTF8(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
-	say(n, writer.Starting, "a\nREADY=1\r\x00b")
+	say(n, artifact.Starting, "a\nREADY=1\r\x00b")
 	m.hears("STATUS=starting: a READY=1  b")
-	say(n, writer.Starting, "x"+strings.Repeat("é", 5000)) // cut within one
+	say(n, artifact.Starting, "x"+strings.Repeat("é", 5000)) // cut within one
 	if got := m.next(); len(got) > 1100 || !utf8.ValidString(got) || !strings.HasSuffix(got, "é…") {
 		t.Errorf("%d bytes: %q", len(got), got)
 	}
@@ -182,12 +182,12 @@ func (h *host) hears(t *testing.T, want ...string) {
 func TestIncusLearnsWhenTheGuestIsReadyAndWhenItIsNoMore(t *testing.T) {
 	h := newHost(t, http.StatusOK)
 	n := Incus(h.path)
-	say(n, writer.Starting, "")
+	say(n, artifact.Starting, "")
 	h.hears(t, "Started")
-	say(n, writer.Ready, "")
+	say(n, artifact.Ready, "")
 	h.hears(t, "Started", "Ready")
-	say(n, writer.Ready, "still")
-	say(n, writer.Failed, "")
+	say(n, artifact.Ready, "still")
+	say(n, artifact.Failed, "")
 	h.hears(t, "Started", "Ready", "Started")
 	shut(t, n)
 	h.hears(t, "Started", "Ready", "Started")
@@ -196,7 +196,7 @@ func TestIncusLearnsWhenTheGuestIsReadyAndWhenItIsNoMore(t *testing.T) {
 func TestIncusLearnsOfAMomentOfBeingReady(t *testing.T) {
 	h := newHost(t, http.StatusOK)
 	n := Incus(h.path)
-	n.Committed(commitOf(writer.Failed, "", true))
+	n.Committed(commitOf(artifact.Failed, "", true))
 	shut(t, n)
 	h.hears(t, "Ready", "Started")
 }
@@ -204,9 +204,9 @@ func TestIncusLearnsOfAMomentOfBeingReady(t *testing.T) {
 func TestWhatFailsIsCountedAndTriedWithTheNext(t *testing.T) {
 	h := newHost(t, http.StatusForbidden)
 	n := Incus(h.path)
-	say(n, writer.Ready, "")
+	say(n, artifact.Ready, "")
 	h.hears(t, "Ready")
-	say(n, writer.Ready, "again")
+	say(n, artifact.Ready, "again")
 	h.hears(t, "Ready", "Ready")
 	err := n.Close() // tries once more
 	if err == nil || !strings.Contains(err.Error(), `3 notifications to incus failed`) ||
@@ -217,7 +217,7 @@ func TestWhatFailsIsCountedAndTriedWithTheNext(t *testing.T) {
 		t.Errorf("nothing was to be told: %v", err)
 	}
 	n = Incus(filepath.Join(t.TempDir(), "nobody"))
-	say(n, writer.Ready, "")
+	say(n, artifact.Ready, "")
 	if err := n.Close(); err == nil || !strings.Contains(err.Error(), "nobody") {
 		t.Error(err)
 	}
@@ -233,15 +233,15 @@ func TestWhoIsStuckHoldsNothingUp(t *testing.T) {
 		<-free
 		return nil
 	})
-	say(n, writer.Starting, "0")
+	say(n, artifact.Starting, "0")
 	<-told
 	for i := range 1000 {
-		say(n, writer.Starting, fmt.Sprint(i))
+		say(n, artifact.Starting, fmt.Sprint(i))
 	}
-	say(n, writer.Ready, "1000")
-	say(n, writer.Failed, "1001")
+	say(n, artifact.Ready, "1000")
+	say(n, artifact.Failed, "1001")
 	free <- true
-	if w := <-told; w != (news{state: writer.Failed, text: "1001", ready: true}) {
+	if w := <-told; w != (news{state: artifact.Failed, text: "1001", ready: true}) {
 		t.Errorf("%+v", w)
 	}
 	err := n.Close()
@@ -258,7 +258,7 @@ func TestAFloodIsToldNowAndThen(t *testing.T) {
 	n := start("somebody", func(news) error { told++; return nil })
 	begun := time.Now()
 	for i := range 10_000 {
-		say(n, writer.Starting, fmt.Sprint(i))
+		say(n, artifact.Starting, fmt.Sprint(i))
 	}
 	took := time.Since(begun)
 	shut(t, n)
@@ -277,7 +277,7 @@ func TestAHostThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	}
 	defer l.Close()
 	i := &incus{path: path}
-	if err := i.tell(news{state: writer.Ready}); err == nil || !strings.Contains(err.Error(), "timeout") {
+	if err := i.tell(news{state: artifact.Ready}); err == nil || !strings.Contains(err.Error(), "timeout") {
 		t.Error(err)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"unicode"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
 )
 
 // Systemd returns a Notifier of the service manager that listens at
@@ -23,7 +21,7 @@ func tellSystemd(n news) error {
 		messages[0] += "\n" + daemon.SdNotifyReady
 	}
 	// A datagram of its own: of READY and STOPPING in one the last counts.
-	if n.ended && isEnd(n.state) {
+	if n.ended && n.state.Ended() {
 		messages = append(messages, "STATUS="+line(n)+"\n"+daemon.SdNotifyStopping)
 	}
 	for _, m := range messages {
@@ -32,15 +30,6 @@ func tellSystemd(n news) error {
 		}
 	}
 	return nil
-}
-
-// isEnd reports whether a guest in the state s runs no more.
-func isEnd(s writer.State) bool {
-	switch s {
-	case writer.Completed, writer.Failed, writer.Stopped, writer.Destroyed:
-		return true
-	}
-	return false
 }
 
 // maxText is how much of a message is told: a screen of it, and far less than

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/docs/schema"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
@@ -25,10 +27,10 @@ const event = `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:
 
 // checks are how each kind of artifact is read.
 var checks = map[string]func(text []byte) error{
-	"events":   func(text []byte) error { _, err := new(history.Reader).Event(text); return err },
-	"status":   func(text []byte) error { _, err := new(history.Reader).Status(text); return err },
-	"result":   func(text []byte) error { _, err := new(history.Reader).Result(text); return err },
-	"rejected": func(text []byte) error { return new(history.Reader).Reject(text) },
+	"events":   func(text []byte) error { _, err := new(artifact.Decoder).Event(text); return err },
+	"status":   func(text []byte) error { _, err := new(artifact.Decoder).Status(text); return err },
+	"result":   func(text []byte) error { _, err := new(artifact.Decoder).Result(text); return err },
+	"rejected": func(text []byte) error { return new(artifact.Decoder).Reject(text) },
 }
 
 // vectors returns the artifacts in a file of testdata.
@@ -154,7 +156,7 @@ func with(t *testing.T, object []byte, key, value string) []byte {
 }
 
 func TestAnEventIsReadInAllItsFields(t *testing.T) {
-	var r history.Reader
+	var r artifact.Decoder
 	e, err := r.Event([]byte(event))
 	if err != nil {
 		t.Fatal(err)
@@ -163,11 +165,11 @@ func TestAnEventIsReadInAllItsFields(t *testing.T) {
 		e.BootID != "6f1c9c3e-53f0-4b3a-9c39-2f0c1a5d7b11" || string(e.Details) != `{"port":8080}` || e.Seq != 2 {
 		t.Errorf("%+v", e)
 	}
-	if from, to := r.Seq(); string(r.Normal()[from:to]) != "2" || !r.Own() {
+	if from, to := r.SeqBounds(); string(r.Normal()[from:to]) != "2" || !r.UTC() {
 		t.Errorf("seq is %q", r.Normal()[from:to])
 	}
 	python := `{"schema_version": 1, "kind": "ready", "timestamp": "2026-03-25T20:00:01+00:00", "message": "\u00e9", "boot_id": "7", "seq": 3}`
-	if e, err = r.Event([]byte(python)); err != nil || e.Seq != 3 || r.Own() || e.BootID != "7" || string(e.Message) != `"é"` {
+	if e, err = r.Event([]byte(python)); err != nil || e.Seq != 3 || r.UTC() || e.BootID != "7" || string(e.Message) != `"é"` {
 		t.Errorf("%+v, %v", e, err)
 	}
 	if e, err = r.Event([]byte(`{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:01.007Z","message":"m","seq":9}`)); err != nil || e.BootID != "" || e.Uptime != 0 || e.Details != nil {
@@ -178,12 +180,12 @@ func TestAnEventIsReadInAllItsFields(t *testing.T) {
 func TestStringsEndWhereTheyDo(t *testing.T) {
 	const message, details = `"a\"b\\"`, `{"a\"}":["]\\",{"b":"\\\",\""}],"c":[[],{}],"d":1.5e3}`
 	line := strings.NewReplacer(`"listening on 8080"`, message, `{"port":8080}`, details).Replace(event)
-	e, err := new(history.Reader).Event([]byte(line))
+	e, err := new(artifact.Decoder).Event([]byte(line))
 	if err != nil || string(e.Message) != message || string(e.Details) != details || e.Seq != 2 {
 		t.Fatalf("%s: %v", line, err)
 	}
 	var members []string
-	history.Members(e.Details, func(name, value strictjson.Value) { members = append(members, string(name)+" "+string(value)) })
+	strictjson.Members(e.Details, func(name, value strictjson.Value, _ int) { members = append(members, string(name)+" "+string(value)) })
 	if want := []string{`"a\"}" ["]\\",{"b":"\\\",\""}]`, `"c" [[],{}]`, `"d" 1.5e3`}; !slices.Equal(members, want) {
 		t.Errorf("%q, want %q", members, want)
 	}
@@ -209,8 +211,8 @@ func TestWhatTheNormalFormDoesNotKeepIsSaid(t *testing.T) {
 		if strings.HasPrefix(text, `","x":{`) {
 			line = strings.Replace(line, text+`"`, text+`}`, 1)
 		}
-		var altered *history.ErrAltered
-		e, err := new(history.Reader).Event([]byte(line))
+		var altered *artifact.AlteredError
+		e, err := new(artifact.Decoder).Event([]byte(line))
 		if want == "" && err != nil || want != "" && (!errors.As(err, &altered) || altered.Why != want) || e == nil {
 			t.Errorf("%s: %v, want %q", line, err, want)
 		}
@@ -277,10 +279,10 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestALongLineIsPassedOverInBoundedMemory(t *testing.T) {
-	const long = 3*history.MaxText + 5
+	const long = 3*artifact.MaxSize + 5
 	lines := history.Lines{From: io.MultiReader(&endless{long}, strings.NewReader("\nnext\n"), &endless{long})}
 	ln, err := lines.Next()
-	if err != nil || !ln.Long || ln.Number != 1 || len(ln.Text) > history.MaxText {
+	if err != nil || !ln.Long || ln.Number != 1 || len(ln.Text) > artifact.MaxSize {
 		t.Errorf("%d bytes, long %v, %v", len(ln.Text), ln.Long, err)
 	}
 	if ln, err = lines.Next(); err != nil || string(ln.Text) != "next" || ln.Long || ln.Number != 2 || ln.Offset != long+1 {
@@ -289,7 +291,7 @@ func TestALongLineIsPassedOverInBoundedMemory(t *testing.T) {
 	if _, err = lines.Next(); err != io.EOF {
 		t.Error(err)
 	}
-	if ln, ok := lines.Rest(); !ok || !ln.Long || len(ln.Text) > history.MaxText {
+	if ln, ok := lines.Rest(); !ok || !ln.Long || len(ln.Text) > artifact.MaxSize {
 		t.Errorf("%d bytes, long %v, %v", len(ln.Text), ln.Long, ok)
 	}
 }
@@ -305,15 +307,15 @@ func TestOnlyAFileIsOpened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := history.Open(dir, name)
-		if name == "file" && err != nil || name != "file" && !errors.Is(err, history.ErrNotRegular) {
+		f, err := dirfs.Open(dir, name)
+		if name == "file" && err != nil || name != "file" && !errors.Is(err, dirfs.ErrNotRegular) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if f != nil {
 			f.Close()
 		}
 	}
-	if _, err := history.Open(dir, "none"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := dirfs.Open(dir, "none"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }
@@ -325,7 +327,7 @@ func FuzzReader(f *testing.F) {
 		for _, check := range checks {
 			_ = check(text)
 		}
-		var r history.Reader
+		var r artifact.Decoder
 		e, err := r.Event(text)
 		if (err == nil) && e == nil {
 			t.Fatal("neither an event nor an error")
@@ -349,7 +351,7 @@ func BenchmarkEvents(b *testing.B) {
 	b.SetBytes(int64(len(event) + 1))
 	b.ReportAllocs()
 	for n := 0; n < b.N; {
-		lines, r := history.Lines{From: bytes.NewReader(text)}, history.Reader{}
+		lines, r := history.Lines{From: bytes.NewReader(text)}, artifact.Decoder{}
 		for ln, err := lines.Next(); err == nil && n < b.N; ln, err = lines.Next() {
 			if _, err := r.Event(ln.Text); err != nil {
 				b.Fatal(err)

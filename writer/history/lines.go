@@ -3,6 +3,8 @@ package history
 import (
 	"bytes"
 	"io"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // chunk is how much is asked for at once: hundreds of lines.
@@ -14,7 +16,7 @@ type Line struct {
 	Number uint64 // counted from 1
 	Offset int64  // of the first byte in the file
 	Torn   bool   // the file ended before the newline
-	Long   bool   // longer than MaxText
+	Long   bool   // longer than artifact.MaxSize
 }
 
 // Lines cuts what it reads into lines. It may go on after the end of a file, when
@@ -28,7 +30,7 @@ type Lines struct {
 	end     int    // of what was read
 	offset  int64  // of buf[start] in the file
 	number  uint64 // of the last line returned
-	long    bool   // what stands at start is the rest of a line over MaxText
+	long    bool   // what stands at start is the rest of a line over artifact.MaxSize
 }
 
 // Next returns the next line that has its newline. It returns io.EOF where the
@@ -55,7 +57,7 @@ func (l *Lines) Rest() (Line, bool) {
 }
 
 // Drop forgets what was read behind the last newline, and returns where that began,
-// or where a line over MaxText goes on. Where a file is followed, a writer may have
+// or where a line over artifact.MaxSize goes on. Where a file is followed, a writer may have
 // cut it back there meanwhile.
 func (l *Lines) Drop() (offset int64) {
 	l.start, l.scanned, l.end = 0, 0, 0
@@ -74,7 +76,7 @@ func (l *Lines) take(stop, newline int) Line {
 // read reads once, and makes room before it. A line that is too long is dropped
 // as it comes, all but its number.
 func (l *Lines) read() error {
-	if l.end-l.start > MaxText {
+	if l.end-l.start > artifact.MaxSize {
 		l.offset += int64(l.end - l.start)
 		l.start, l.scanned, l.end, l.long = 0, 0, 0, true
 	}

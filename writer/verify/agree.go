@@ -2,6 +2,7 @@ package verify
 
 import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // agreement holds status and result against the events that they tell of, and
@@ -40,7 +41,7 @@ func (c *check) agrees(name string, t *named) bool {
 }
 
 // together holds the status of a commit against the result.
-func (c *check) together(s *writer.Status, r *writer.Result) {
+func (c *check) together(s *artifact.Status, r *artifact.Result) {
 	outcome, verdict := s.State.Outcome()
 	switch {
 	case verdict && r == nil && c.files[writer.ResultName] == nil:
@@ -50,7 +51,7 @@ func (c *check) together(s *writer.Status, r *writer.Result) {
 		c.find(writer.StatusName, 0, false, "says %s, of event %d; the verdict is of event %d, after it", s.State, s.Seq, r.Seq)
 	case verdict && r.Outcome != outcome:
 		c.find(writer.ResultName, 0, false, "says %s; the status says %s", r.Outcome, s.State)
-	case r.Seq < s.Seq && s.State != writer.Stopped && s.State != writer.Destroyed:
+	case r.Seq < s.Seq && s.State != artifact.Stopped && s.State != artifact.Destroyed:
 		c.find(writer.ResultName, 0, false, "is the verdict of event %d; the status says %s, of event %d, after it", r.Seq, s.State, s.Seq)
 	}
 }

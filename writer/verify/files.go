@@ -42,14 +42,14 @@ const unlockedFor = 100 * time.Millisecond
 func (c *check) temporaries() error {
 	dir := writer.In(c.dir)
 	defer dir.Close()
-	stale, err := dir.Stale()
+	stale, err := dir.StaleTemporaries()
 	if err != nil || len(stale) == 0 {
 		return err
 	}
 	unlock, _ := c.lock(c.dir)
 	defer unlock()
 	time.Sleep(unlockedFor)
-	still, err := dir.Stale()
+	still, err := dir.StaleTemporaries()
 	for _, name := range still {
 		if slices.Contains(stale, name) {
 			c.find(name, 0, true, "a temporary that a crash left")
@@ -91,7 +91,7 @@ func (f *found) moded(want fs.FileMode) bool {
 // modeOf returns the mode of an artifact. The seq file is its owner's alone, for it
 // bears the lock.
 func modeOf(name string) fs.FileMode {
-	if name == seqName {
+	if name == writer.SeqName {
 		return 0o600
 	}
 	return 0o644

@@ -2,34 +2,32 @@ package verify
 
 import (
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
-	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// hold takes the writers' lock, shared, without making the seq file. Where there
-// is none, or it may not be opened, nobody writes whom this could hold up. An error
-// says that somebody did not let it go.
-func hold(dir string) (unlock func(), err error) {
-	f, err := history.Open(dir, seqName)
+// lockShared takes the writers' lock, shared, without creating the seq file. If
+// the file is missing or may not be opened, there is no lock to take: the caller
+// could not hold up a writer either. An error reports that a writer did not
+// release the lock in time.
+func lockShared(dir string) (unlock func(), err error) {
+	f, err := dirfs.Open(dir, writer.SeqName)
 	if err != nil {
 		return func() {}, nil
 	}
-	locked := make(chan error, 1)
-	go func() {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_SH)
-		for err == unix.EINTR {
-			err = unix.Flock(int(f.Fd()), unix.LOCK_SH)
-		}
-		locked <- err
-	}()
-	select {
-	case err = <-locked:
+	fd := int(f.Fd())
+	locked, err := dirfs.TryLock(fd, unix.LOCK_SH)
+	if locked || err != nil {
 		return func() { f.Close() }, err
-	case <-time.After(writer.DefaultWait): // the wait dies with the process
-		return func() {}, &writer.LockError{Path: filepath.Join(dir, seqName), Waited: writer.DefaultWait}
 	}
+	wait := dirfs.WaitLock(fd, unix.LOCK_SH)
+	over, err := wait.Within(writer.DefaultLockWait)
+	if !over {
+		wait.Abandon(func() { f.Close() })
+		return func() {}, &writer.LockError{Path: filepath.Join(dir, writer.SeqName), Waited: writer.DefaultLockWait}
+	}
+	return func() { f.Close() }, err
 }

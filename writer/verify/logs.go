@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
@@ -12,7 +13,7 @@ import (
 // what follows can be held against it.
 func (c *check) logs() error {
 	run := &run{check: c, boots: make(map[string]uint64)}
-	for _, name := range []string{oldName, writer.EventsName} {
+	for _, name := range []string{writer.OldEventsName, writer.EventsName} {
 		run.begin(name)
 		if err := c.lines(name, run.line); err != nil {
 			return err
@@ -38,7 +39,7 @@ func (c *check) lines(name string, line func(ln *history.Line) error) error {
 		return nil
 	})
 	if torn, ok := lines.Rest(); ok {
-		c.find(name, torn.Number, name != oldName, "the file ends within the line: its newline is missing")
+		c.find(name, torn.Number, name != writer.OldEventsName, "the file ends within the line: its newline is missing")
 	}
 	f.own = f.own || name == writer.RejectedName
 	return err
@@ -64,7 +65,7 @@ var errLong = errors.New("longer than any line that can be read")
 
 // bad notes a line that is none, or not in every reader's eyes.
 func (c *check) bad(name string, line uint64, err error) {
-	mendable := name != oldName
+	mendable := name != writer.OldEventsName
 	c.find(name, line, mendable, "%v", err)
 	c.unsound[name] = c.unsound[name] || mendable
 }
@@ -90,7 +91,7 @@ func (r *run) line(ln *history.Line) error {
 		return err
 	}
 	r.Events++
-	r.files[r.name].own = r.reader.Own()
+	r.files[r.name].own = r.reader.UTC()
 	r.seq(ln.Number, e.Seq)
 	r.bootID(ln.Number, e.BootID)
 	r.remember(e)
@@ -118,7 +119,7 @@ func (r *run) seq(line, seq uint64) {
 }
 
 func (r *run) unsorted(line uint64, format string, args ...any) {
-	mendable := r.name != oldName
+	mendable := r.name != writer.OldEventsName
 	r.find(r.name, line, mendable, format, args...)
 	r.unsound[r.name] = r.unsound[r.name] || mendable
 }
@@ -140,11 +141,11 @@ func (r *run) bootID(line uint64, id string) {
 }
 
 // remember keeps the event that the status or the result tells of.
-func (r *run) remember(e *history.Event) {
+func (r *run) remember(e *artifact.Event) {
 	for i := range r.told {
 		t := &r.told[i]
 		if t.seq == e.Seq {
-			t.found, t.event = true, writer.Event{Kind: e.Kind, BootID: e.BootID}
+			t.found, t.event = true, artifact.Event{Kind: e.Kind, BootID: e.BootID}
 		}
 		if t.seq > 0 && t.says(e) && (t.likely != t.seq || e.Seq == t.seq) {
 			t.likely = e.Seq

@@ -11,6 +11,8 @@ import (
 	"strconv"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
@@ -51,7 +53,7 @@ func Repair(path string) (*Repaired, error) {
 func repair(path string) (*Repaired, error) {
 	dir := writer.In(path)
 	defer dir.Close()
-	if exists(path, writer.EventsName) || exists(path, seqName) {
+	if exists(path, writer.EventsName) || exists(path, writer.SeqName) {
 		unlock, err := dir.Events.Lock()
 		if err != nil {
 			return nil, err
@@ -92,14 +94,14 @@ func (r *Repaired) mend(c *check, dir *writer.Dir) error {
 	if !slices.ContainsFunc(c.Findings, func(f Finding) bool { return f.Mendable }) {
 		return nil
 	}
-	if err := dir.Sweep(); err != nil {
+	if err := dir.RemoveTemporaries(); err != nil {
 		return err
 	}
 	m := remaking{last: c.oldLast, told: &c.told}
 	events := func(from io.Reader, to io.Writer) (uint64, error) { return m.remake(from, to) }
 	err := r.log(c, writer.EventsName, dir.Events.Repair, func() (string, error) { return dir.Events.Rewrite(events) })
 	if err == nil {
-		err = r.log(c, writer.RejectedName, dir.Rejects.Repair, func() (string, error) { return dir.Rejects.Rewrite(remakeRejects) })
+		err = r.log(c, writer.RejectedName, dir.Rejects.RepairTail, func() (string, error) { return dir.Rejects.Rewrite(remakeRejects) })
 	}
 	if err != nil {
 		return err
@@ -154,7 +156,7 @@ type remaking struct {
 	last uint64
 	told *[2]named
 
-	reader history.Reader
+	reader artifact.Decoder
 	to     io.Writer
 	wrote  bool
 	before []byte // the last line, in normal form
@@ -203,16 +205,16 @@ func writeLine(to io.Writer, text []byte) error {
 }
 
 // renumbered returns the line last read with another seq.
-func renumbered(r *history.Reader, seq uint64) []byte {
+func renumbered(r *artifact.Decoder, seq uint64) []byte {
 	line := r.Normal()
-	start, end := r.Seq()
+	start, end := r.SeqBounds()
 	text := strconv.AppendUint(slices.Clone(line[:start]), seq, 10)
 	return append(text, line[end:]...)
 }
 
 // remakeRejects copies the refused lines that can be read.
 func remakeRejects(from io.Reader, to io.Writer) error {
-	var reader history.Reader
+	var reader artifact.Decoder
 	return each(&history.Lines{From: from}, func(ln *history.Line) error {
 		if ln.Long || reader.Reject(ln.Text) != nil {
 			return nil
@@ -227,7 +229,7 @@ func (c *check) setModes() error {
 		if c.files[name] == nil || c.files[name].moded(modeOf(name)) {
 			continue
 		}
-		f, err := history.Open(c.dir, name)
+		f, err := dirfs.Open(c.dir, name)
 		if err != nil {
 			return err
 		}

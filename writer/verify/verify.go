@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
@@ -52,11 +54,11 @@ type check struct {
 	Report
 	dir    string
 	lock   func(dir string) (unlock func(), err error)
-	reader history.Reader
+	reader artifact.Decoder
 	files  map[string]*found
-	seq    []byte         // what the seq file says
-	status *writer.Status // nil if there is none, or none that can be read
-	result *writer.Result
+	seq    []byte           // what the seq file says
+	status *artifact.Status // nil if there is none, or none that can be read
+	result *artifact.Result
 	told   [2]named // the events of status and result
 
 	oldLast uint64          // seq of the last event before the rotation
@@ -66,24 +68,24 @@ type check struct {
 // A named event is one whose seq the status or the result gives.
 type named struct {
 	seq  uint64
-	kind writer.State // as the status or the result says
+	kind artifact.State // as the status or the result says
 	time time.Time
 	boot string
 
 	found  bool
-	event  writer.Event // as the log says
-	likely uint64       // seq if that event is what it says, else that of the last one that is; 0 if none is
-	now    uint64       // its seq after a repair; 0 if it stays
+	event  artifact.Event // as the log says
+	likely uint64         // seq if that event is what it says, else that of the last one that is; 0 if none is
+	now    uint64         // its seq after a repair; 0 if it stays
 }
 
 // says reports whether e is what the status or the result says.
-func (t *named) says(e *history.Event) bool {
+func (t *named) says(e *artifact.Event) bool {
 	return t.kind == e.Kind && t.time.Equal(e.Time) && t.boot == e.BootID
 }
 
 // Dir looks at the state directory at path. The error is for what cannot be read.
 func Dir(path string) (*Report, error) {
-	c, err := look(path, hold)
+	c, err := look(path, lockShared)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +103,7 @@ func look(path string, lock func(dir string) (unlock func(), err error)) (*check
 		return nil, err
 	}
 	if held != nil {
-		c.find(seqName, 0, false, "%v: what stands here may be half of what a writer is about to write", held)
+		c.find(writer.SeqName, 0, false, "%v: what stands here may be half of what a writer is about to write", held)
 	}
 	return c, c.all()
 }
@@ -125,14 +127,8 @@ func (c *check) find(file string, line uint64, mendable bool, format string, arg
 	c.Findings = append(c.Findings, Finding{file, line, fmt.Sprintf(format, args...), mendable})
 }
 
-const (
-	seqName  = writer.EventsName + ".seq"
-	oldName  = writer.EventsName + ".1"
-	prevName = writer.ResultName + ".prev"
-)
-
 // names are the files that are looked into.
-var names = []string{writer.StatusName, writer.EventsName, writer.ResultName, writer.RejectedName, seqName, oldName, prevName}
+var names = []string{writer.StatusName, writer.EventsName, writer.ResultName, writer.RejectedName, writer.SeqName, writer.OldEventsName, writer.PrevResultName}
 
 // A found file, as it was at the moment of the look.
 type found struct {
@@ -153,7 +149,7 @@ func (c *check) open() error {
 			return err
 		}
 	}
-	if f := c.files[seqName]; f != nil {
+	if f := c.files[writer.SeqName]; f != nil {
 		text, err := history.ReadAll(f)
 		if err != nil {
 			return err
@@ -168,12 +164,12 @@ func (c *check) open() error {
 
 // openFile opens a file if it is there, and is one.
 func (c *check) openFile(name string) error {
-	f, err := history.Open(c.dir, name)
+	f, err := dirfs.Open(c.dir, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case errors.Is(err, history.ErrNotRegular):
-		c.find(name, 0, false, "%v: remove it, and see who may write to the directory", history.ErrNotRegular)
+	case errors.Is(err, dirfs.ErrNotRegular), errors.Is(err, dirfs.ErrSymlink):
+		c.find(name, 0, false, "%v", dirfs.Cause(err))
 		return nil
 	case err != nil:
 		return err

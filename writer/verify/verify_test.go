@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
 )
@@ -41,8 +42,8 @@ func newGuest(t *testing.T) guest {
 	seq := g.appends("booted", "starting", "ready", "completed")
 	dir, message := writer.In(g.dir), strictjson.AppendText(nil, "completed")
 	defer dir.Close()
-	err := errors.Join(dir.Result.Replace(&writer.Result{Outcome: "completed", ExitCode: new(int32), Time: when, Message: message, BootID: bootA, Seq: seq}),
-		dir.Status.Replace(&writer.Status{State: "completed", Time: when, Message: message, BootID: bootA, Seq: seq}))
+	err := errors.Join(dir.Result.Replace(&artifact.Result{Outcome: "completed", ExitCode: new(int32), Time: when, Message: message, BootID: bootA, Seq: seq}),
+		dir.Status.Replace(&artifact.Status{State: "completed", Time: when, Message: message, BootID: bootA, Seq: seq}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +51,7 @@ func newGuest(t *testing.T) guest {
 }
 
 // appends appends an event of each kind, as a writer does, and returns the last seq.
-func (g guest) appends(kinds ...writer.State) uint64 {
+func (g guest) appends(kinds ...artifact.State) uint64 {
 	g.Helper()
 	dir := writer.In(g.dir)
 	defer dir.Close()
@@ -61,7 +62,7 @@ func (g guest) appends(kinds ...writer.State) uint64 {
 	defer unlock()
 	var batch writer.Batch
 	for i, kind := range kinds {
-		batch.Add(&writer.Event{Kind: kind, Time: when, Message: strictjson.AppendText(nil, kind), BootID: bootA, Uptime: time.Duration(i+1) * time.Second})
+		batch.Add(&artifact.Event{Kind: kind, Time: when, Message: strictjson.AppendText(nil, kind), BootID: bootA, Uptime: time.Duration(i+1) * time.Second})
 	}
 	if err := dir.Events.Append(&batch); err != nil {
 		g.Fatal(err)
@@ -470,7 +471,7 @@ func TestABusyWriterIsSound(t *testing.T) {
 		defer close(done)
 		dir, message := writer.In(g.dir), strictjson.AppendText(nil, "m")
 		defer dir.Close()
-		dir.Events.MaxBytes = 4 << 10
+		dir.Events.RotateAt = 4 << 10
 		for seq := uint64(5); ; seq++ {
 			select {
 			case <-stop:
@@ -483,9 +484,9 @@ func TestABusyWriterIsSound(t *testing.T) {
 				return
 			}
 			var batch writer.Batch
-			batch.Add(&writer.Event{Kind: "stopped", Time: when, Message: message, BootID: bootA})
+			batch.Add(&artifact.Event{Kind: "stopped", Time: when, Message: message, BootID: bootA})
 			err = errors.Join(dir.Events.Append(&batch),
-				dir.Status.Replace(&writer.Status{State: "stopped", Time: when, Message: message, BootID: bootA, Seq: seq}))
+				dir.Status.Replace(&artifact.Status{State: "stopped", Time: when, Message: message, BootID: bootA, Seq: seq}))
 			unlock()
 			if err != nil {
 				t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
@@ -25,7 +26,7 @@ func (c *check) wholes() error {
 	if err := c.whole(writer.StatusName, status); err != nil {
 		return err
 	}
-	if err := c.whole(prevName, prev); err != nil {
+	if err := c.whole(writer.PrevResultName, prev); err != nil {
 		return err
 	}
 	if err := c.whole(writer.ResultName, result); err != nil {
@@ -35,7 +36,7 @@ func (c *check) wholes() error {
 		c.State, c.told[0] = string(s.State), named{seq: s.Seq, kind: s.State, time: s.Time, boot: s.BootID}
 	}
 	if r := c.result; r != nil {
-		c.Outcome, c.told[1] = string(r.Outcome), named{seq: r.Seq, kind: writer.State(r.Outcome), time: r.Time, boot: r.BootID}
+		c.Outcome, c.told[1] = string(r.Outcome), named{seq: r.Seq, kind: artifact.State(r.Outcome), time: r.Time, boot: r.BootID}
 	}
 	return nil
 }
@@ -46,7 +47,7 @@ func (c *check) whole(name string, read func(text []byte) error) error {
 	if f == nil {
 		return nil
 	}
-	if f.info.Size() > history.MaxText {
+	if f.info.Size() > artifact.MaxSize {
 		c.find(name, 0, false, "larger than any artifact that can be read")
 		return nil
 	}
@@ -58,7 +59,7 @@ func (c *check) whole(name string, read func(text []byte) error) error {
 		c.find(name, 0, false, "%v", err)
 		return nil
 	}
-	f.own = c.reader.Own()
+	f.own = c.reader.UTC()
 	if !bytes.HasSuffix(text, []byte("\n")) {
 		c.find(name, 0, false, "no newline at the end")
 	}
@@ -68,7 +69,7 @@ func (c *check) whole(name string, read func(text []byte) error) error {
 // seqFile checks that the seq file says what the log does. One that is missing, as
 // from a copy, says nothing wrong.
 func (c *check) seqFile() error {
-	f := c.files[seqName]
+	f := c.files[writer.SeqName]
 	if f == nil || c.Events == 0 && len(c.seq) == 0 {
 		return nil
 	}
@@ -79,9 +80,9 @@ func (c *check) seqFile() error {
 	seq, err := strconv.ParseUint(string(bytes.TrimSuffix(c.seq, []byte("\n"))), 10, 64)
 	switch {
 	case err != nil:
-		c.find(seqName, 0, c.Events > 0, "%+.40q; expected a number and a newline", c.seq[:min(len(c.seq), most)])
+		c.find(writer.SeqName, 0, c.Events > 0, "%+.40q; expected a number and a newline", c.seq[:min(len(c.seq), most)])
 	case c.Events > 0 && seq != c.LastSeq:
-		c.find(seqName, 0, true, "names %d; the last event has seq %d", seq, c.LastSeq)
+		c.find(writer.SeqName, 0, true, "names %d; the last event has seq %d", seq, c.LastSeq)
 	}
 	return nil
 }

@@ -5,8 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
-	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // A Plot draws a timeline as one SVG. Add the events in their order, then Write.
@@ -35,7 +34,7 @@ type boot struct {
 
 // A moment is one event.
 type moment struct {
-	kind    writer.State
+	kind    artifact.State
 	at      time.Duration // since boot; where it is not known, since the first event
 	uptime  time.Duration
 	time    time.Time
@@ -44,9 +43,9 @@ type moment struct {
 }
 
 // Add adds an event.
-func (p *Plot) Add(e *history.Event) {
+func (p *Plot) Add(e *artifact.Event) {
 	p.events++
-	if e.Kind == writer.Failed {
+	if e.Kind == artifact.Failed {
 		p.failed++
 	}
 	if n := len(p.boots); n == 0 || p.boots[n-1].id != e.BootID {
@@ -93,7 +92,7 @@ func (b *boot) place() {
 // A bar is a state over a time, or several that are too near each other to be told
 // apart.
 type bar struct {
-	kind  writer.State
+	kind  artifact.State
 	x, w  float64
 	count int
 	first moment
@@ -112,9 +111,9 @@ func (b *bar) room() float64 {
 }
 
 // isPoint reports whether a state is an end: it has a moment, and no length.
-func isPoint(s writer.State) bool {
+func isPoint(s artifact.State) bool {
 	switch s {
-	case writer.Completed, writer.Failed, writer.Stopped, writer.Destroyed:
+	case artifact.Completed, artifact.Failed, artifact.Stopped, artifact.Destroyed:
 		return true
 	}
 	return false
@@ -122,13 +121,13 @@ func isPoint(s writer.State) bool {
 
 // A lane is the bars of one state.
 type lane struct {
-	kind writer.State
+	kind artifact.State
 	bars []bar
 }
 
 // lanes returns the lanes of a boot, in the order in which a guest passes the states.
 func (b *boot) lanes(s *scale) (lanes []lane) {
-	for _, kind := range writer.States() {
+	for _, kind := range artifact.States() {
 		l := lane{kind: kind}
 		for i := range b.moments {
 			if m := &b.moments[i]; m.kind == kind {

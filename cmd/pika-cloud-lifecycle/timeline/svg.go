@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // The measures of a picture, in pixels.
@@ -40,23 +40,23 @@ func tick(d time.Duration) string {
 }
 
 // paint returns the colour of a state.
-func paint(s writer.State) string {
+func paint(s artifact.State) string {
 	switch s {
-	case writer.Requested:
+	case artifact.Requested:
 		return "#a3adbf"
-	case writer.Provisioning:
+	case artifact.Provisioning:
 		return "#8296c4"
-	case writer.Booted:
+	case artifact.Booted:
 		return "#4d7fd1"
-	case writer.Starting:
+	case artifact.Starting:
 		return "#2fa3b5"
-	case writer.Ready:
+	case artifact.Ready:
 		return "#3d9e62"
-	case writer.Completed:
+	case artifact.Completed:
 		return "#1e7d4f"
-	case writer.Failed:
+	case artifact.Failed:
 		return "#d43d4a"
-	case writer.Unreachable:
+	case artifact.Unreachable:
 		return "#e08a2e"
 	}
 	return "#7c828d"
@@ -254,7 +254,7 @@ func (w *svg) mark(b *bar, y float64) {
 	}
 	for _, x := range []float64{b.x, b.x + b.w} {
 		fmt.Fprintf(w, `<path class="mark" d="M%.1f %.1fl%d %dl-%d %dl-%d -%dz" fill="%s"/>`+"\n", x, y, r, r, r, r, r, r, paint(b.kind))
-		if b.kind == writer.Failed {
+		if b.kind == artifact.Failed {
 			fmt.Fprintf(w, `<path d="M%.1f %.1fl5 5m0 -5l-5 5" stroke="#fff" stroke-width="1.6"/>`+"\n", x-2.5, y+r-2.5)
 		}
 	}
@@ -275,7 +275,7 @@ func (w *svg) label(b *bar, before, after int, end, y float64) {
 	}
 	const few = 12 // columns: less of a message says nothing
 	class := ""
-	if b.kind == writer.Failed {
+	if b.kind == artifact.Failed {
 		class = "bad"
 	}
 	text = both(long, text)
@@ -314,7 +314,7 @@ func both(a, b string) string {
 func (w *svg) failures(d *drawing, top int) {
 	for _, l := range d.lanes {
 		for _, b := range l.bars {
-			if l.kind == writer.Failed {
+			if l.kind == artifact.Failed {
 				fmt.Fprintf(w, `<path d="M%.1f %dV%d" stroke="%s" stroke-dasharray="3 3" opacity=".6"/>`+"\n",
 					b.x, top, top+len(d.lanes)*laneHeight, paint(l.kind))
 			}

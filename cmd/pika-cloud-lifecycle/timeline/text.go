@@ -6,8 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
-	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // A Text writes a timeline for a terminal, line by line as it comes. Its first error
@@ -18,7 +17,7 @@ type Text struct {
 	Width  int            // columns of the terminal; lines are not cut if 0
 	Colour bool
 
-	last  history.Event // for the step to the next one; its values are not kept
+	last  artifact.Event // for the step to the next one; its values are not kept
 	begun bool
 	day   string
 	wrote bool
@@ -35,15 +34,15 @@ const (
 )
 
 // colourOf returns the colour of a state.
-func colourOf(s writer.State) string {
+func colourOf(s artifact.State) string {
 	switch s {
-	case writer.Ready, writer.Completed:
+	case artifact.Ready, artifact.Completed:
 		return green
-	case writer.Failed:
+	case artifact.Failed:
 		return red
-	case writer.Unreachable:
+	case artifact.Unreachable:
 		return yellow
-	case writer.Stopped, writer.Destroyed:
+	case artifact.Stopped, artifact.Destroyed:
 		return faint
 	}
 	return blue
@@ -65,10 +64,10 @@ func (t *Text) zone() *time.Location {
 
 // A Now is where a guest stands.
 type Now struct {
-	Status *writer.Status // nil if there is none
-	Result *writer.Result // nil if there is none
-	BootID string         // of this boot, where the guest is this machine; else empty
-	Time   time.Time      // now, if BootID is given
+	Status *artifact.Status // nil if there is none
+	Result *artifact.Result // nil if there is none
+	BootID string           // of this boot, where the guest is this machine; else empty
+	Time   time.Time        // now, if BootID is given
 }
 
 // Now writes where the guest stands, in full.
@@ -84,7 +83,7 @@ func (t *Text) Now(n *Now) {
 	if r := n.Result; r == nil {
 		t.paragraph(0, "no verdict")
 	} else {
-		t.paragraph(0, "verdict: "+t.in(bold+";"+colourOf(writer.State(r.Outcome)), string(r.Outcome))+t.ended(r))
+		t.paragraph(0, "verdict: "+t.in(bold+";"+colourOf(artifact.State(r.Outcome)), string(r.Outcome))+t.ended(r))
 		if n.Status == nil || string(n.Status.Message) != string(r.Message) {
 			t.paragraph(2, message(r.Message))
 		}
@@ -106,7 +105,7 @@ func (t *Text) since(n *Now) string {
 	return since + ", for " + Span(n.Time.Sub(s.Time).Truncate(time.Millisecond))
 }
 
-func (t *Text) ended(r *writer.Result) string {
+func (t *Text) ended(r *artifact.Result) string {
 	text := " at " + r.Time.In(t.zone()).Format("2006-01-02 15:04:05 MST")
 	if r.ExitCode != nil {
 		text = fmt.Sprintf(", exit code %d,", *r.ExitCode) + text
@@ -118,7 +117,7 @@ func (t *Text) ended(r *writer.Result) string {
 }
 
 // identity tells what else a status says.
-func identity(s *writer.Status) string {
+func identity(s *artifact.Status) string {
 	var parts []string
 	if s.Seq > 0 {
 		parts = append(parts, fmt.Sprintf("event %d", s.Seq))
@@ -156,7 +155,7 @@ func (t *Text) line(text string) {
 const prefix = 12 + 1 + 8 + 1 + 8 + 2 + 12 + 1
 
 // Event writes one event.
-func (t *Text) Event(e *history.Event) {
+func (t *Text) Event(e *artifact.Event) {
 	when := e.Time.In(t.zone())
 	t.heading(e, when)
 	step, uptime := "", ""
@@ -184,12 +183,12 @@ func (t *Text) Event(e *history.Event) {
 	for _, more := range text[1:] {
 		t.line(strings.Repeat(" ", prefix) + more)
 	}
-	t.last = history.Event{Event: writer.Event{Time: e.Time, BootID: e.BootID, Uptime: e.Uptime}}
+	t.last = artifact.Event{Time: e.Time, BootID: e.BootID, Uptime: e.Uptime}
 	t.begun = true
 }
 
 // heading writes a line where the boot or the day changes.
-func (t *Text) heading(e *history.Event, when time.Time) {
+func (t *Text) heading(e *artifact.Event, when time.Time) {
 	day := when.Format("2006-01-02 MST")
 	if t.begun && t.day == day && t.last.BootID == e.BootID {
 		return
@@ -210,7 +209,7 @@ func (t *Text) heading(e *history.Event, when time.Time) {
 
 // stepOf returns the time between two events, of the clock that nobody steps where
 // both have it.
-func stepOf(last, e *history.Event) time.Duration {
+func stepOf(last, e *artifact.Event) time.Duration {
 	if last.Uptime > 0 && e.Uptime > 0 && last.BootID == e.BootID {
 		return e.Uptime - last.Uptime
 	}
@@ -226,7 +225,7 @@ func signed(d time.Duration) string {
 
 // fit returns the message and the details of an event as they fit the line. Of a
 // failure all of the message is shown, on lines of its own if need be.
-func (t *Text) fit(e *history.Event) (text []string, details string) {
+func (t *Text) fit(e *artifact.Event) (text []string, details string) {
 	text, details = []string{message(e.Message)}, Fold(e.Details)
 	room := t.Width - prefix
 	if t.Width == 0 {
@@ -234,7 +233,7 @@ func (t *Text) fit(e *history.Event) (text []string, details string) {
 	}
 	room = max(room, 8) // a terminal that is no wider shows nothing anyway
 	if Columns(text[0]) > room {
-		if e.Kind != writer.Failed {
+		if e.Kind != artifact.Failed {
 			return []string{cut(text[0], room)}, ""
 		}
 		return wrap(text[0], room), ""

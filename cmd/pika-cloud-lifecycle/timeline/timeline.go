@@ -14,7 +14,6 @@ import (
 
 	"github.com/rivo/uniseg"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -136,7 +135,7 @@ func Fold(details strictjson.Value) string {
 		return Printable(string(details))
 	}
 	var b strings.Builder
-	history.Members(details, func(name, value strictjson.Value) {
+	strictjson.Members(details, func(name, value strictjson.Value, _ int) {
 		if b.Len() > 0 {
 			b.WriteByte(' ')
 		}

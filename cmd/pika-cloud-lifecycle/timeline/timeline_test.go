@@ -9,8 +9,7 @@ import (
 
 	"github.com/rivo/uniseg"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
-	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -112,8 +111,8 @@ func TestWindow(t *testing.T) {
 func TestColoursEndWhereTheyShould(t *testing.T) {
 	var out strings.Builder
 	text := Text{To: bufio.NewWriter(&out), Colour: true, Width: 80}
-	text.Now(&Now{Status: &writer.Status{State: "failed", Message: strictjson.Value(`"m"`)}})
-	text.Event(&history.Event{Event: writer.Event{Kind: "ready", Message: strictjson.Value(`"m"`), Details: strictjson.Value(`{"a":1}`)}})
+	text.Now(&Now{Status: &artifact.Status{State: "failed", Message: strictjson.Value(`"m"`)}})
+	text.Event(&artifact.Event{Kind: "ready", Message: strictjson.Value(`"m"`), Details: strictjson.Value(`{"a":1}`)})
 	if err := text.Flush(); err != nil {
 		t.Fatal(err)
 	}

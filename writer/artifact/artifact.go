@@ -1,4 +1,9 @@
-package writer
+// Package artifact defines what the files of a state directory contain: the
+// states of a guest and the rules between them, and the event, status, result
+// and rejected line, with one encoder and one validating decoder for each.
+//
+// It does no I/O. docs/format.md describes every field.
+package artifact
 
 import (
 	"time"
@@ -11,86 +16,7 @@ import (
 // what it does not know.
 const SchemaVersion = 1
 
-// A State is where a guest stands: the state of a status, the kind of an
-// event.
-type State string
-
-// The ten states, in the order a guest passes them.
-const (
-	Requested    State = "requested"
-	Provisioning State = "provisioning"
-	Booted       State = "booted"
-	Starting     State = "starting"
-	Ready        State = "ready"
-	Completed    State = "completed"
-	Failed       State = "failed"
-	Unreachable  State = "unreachable"
-	Stopped      State = "stopped"
-	Destroyed    State = "destroyed"
-)
-
-// States returns the ten states, in the order a guest passes them.
-func States() []State {
-	return []State{Requested, Provisioning, Booted, Starting, Ready,
-		Completed, Failed, Unreachable, Stopped, Destroyed}
-}
-
-// ParseState returns the state that word names, and whether there is one.
-// It does not allocate.
-func ParseState[T ~string | ~[]byte](word T) (State, bool) {
-	switch string(word) {
-	case "requested":
-		return Requested, true
-	case "provisioning":
-		return Provisioning, true
-	case "booted":
-		return Booted, true
-	case "starting":
-		return Starting, true
-	case "ready":
-		return Ready, true
-	case "completed":
-		return Completed, true
-	case "failed":
-		return Failed, true
-	case "unreachable":
-		return Unreachable, true
-	case "stopped":
-		return Stopped, true
-	case "destroyed":
-		return Destroyed, true
-	}
-	return "", false
-}
-
-// Outcome returns the verdict that s is, and whether s is one.
-func (s State) Outcome() (Outcome, bool) { return ParseOutcome(s) }
-
-// An Outcome is how a run ended: the status of a result.
-type Outcome string
-
-// The two outcomes.
-const (
-	OutcomeCompleted = Outcome(Completed)
-	OutcomeFailed    = Outcome(Failed)
-)
-
-// Outcomes returns the two outcomes.
-func Outcomes() []Outcome { return []Outcome{OutcomeCompleted, OutcomeFailed} }
-
-// ParseOutcome returns the outcome that word names, and whether there is one.
-// It does not allocate.
-func ParseOutcome[T ~string | ~[]byte](word T) (Outcome, bool) {
-	switch string(word) {
-	case "completed":
-		return OutcomeCompleted, true
-	case "failed":
-		return OutcomeFailed, true
-	}
-	return "", false
-}
-
-// An Event is one line of events.jsonl. Its seq is given by EventLog.Append.
+// An Event is one line of events.jsonl.
 type Event struct {
 	Kind    State            // required
 	Time    time.Time        // required; written in UTC, cut to milliseconds
@@ -98,6 +24,7 @@ type Event struct {
 	BootID  string           // absent if empty
 	Details strictjson.Value // absent if empty
 	Uptime  time.Duration    // since boot, cut to milliseconds; absent if 0
+	Seq     uint64           // required; of a new event it is given by the log, under its lock
 }
 
 // A Status is the content of status.json.

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
 // looseLog returns a log with two events and a batch whose append failed, and
@@ -17,8 +20,8 @@ func looseLog(t *testing.T, dir, text string) (*EventLog, *Batch) {
 	appendTo(t, l, "event 1", "event 2")
 	b := batchOf("event 3", "event 4", "event 5")
 	l.tried = 3
-	l.lines.loose = &loose{l.lines.file.id, l.lines.end, []byte(testLines(3, 5))}
-	l.lines.forget()
+	l.lines.unconfirmed = newUnconfirmed(l.lines.file, l.lines.end, []byte(testLines(3, 5)))
+	l.lines.close()
 	put(t, l.Path, testLines(1, 2)+text)
 	put(t, l.Path+".seq", "5\n")
 	return l, b
@@ -73,7 +76,7 @@ func TestLooseAppendIsSettled(t *testing.T) {
 			if got, want := get(t, l.Path), testLines(1, 2)+c.log; got != want {
 				t.Errorf("the log:\n%sexpected\n%s", got, want)
 			}
-			if l.lines.loose != nil {
+			if l.lines.unconfirmed != nil {
 				t.Error("not settled")
 			}
 			records := mustLoad(t, l.Path)
@@ -130,7 +133,7 @@ func TestLooseAppendWaitsForAFileThatCanBeOpened(t *testing.T) {
 	l, b := looseLog(t, dir, testLine(3, "event 3")+"{")
 	check(t, os.Link(l.Path, l.Path+".link"))
 	for range 2 {
-		if err := tryAppend(l, b); !errors.Is(err, errLinked) || !strings.Contains(err.Error(), l.Path) {
+		if err := tryAppend(l, b); !errors.Is(err, dirfs.ErrLinked) || !strings.Contains(err.Error(), l.Path) {
 			t.Fatalf("%v", err)
 		}
 	}
@@ -147,7 +150,7 @@ func TestFailedBatchMayGrow(t *testing.T) {
 	dir := fastDir(t)
 	l, b := looseLog(t, dir, testLines(3, 5))
 	appendTo(t, logIn(dir), "other")
-	b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted("event 7")})
+	b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 7")})
 	check(t, tryAppend(l, b))
 	if got, want := get(t, l.Path), testLines(1, 5)+testLine(6, "other")+testLine(7, "event 7"); got != want {
 		t.Errorf("the log:\n%s", got)
@@ -159,7 +162,7 @@ func TestFailedBatchMayGrow(t *testing.T) {
 		t.Errorf("the batch:\n%s", got)
 	}
 	b.Reset()
-	b.Add(&Event{Kind: Ready, Time: testTime, Message: quoted("event 8")})
+	b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 8")})
 	check(t, tryAppend(l, b))
 	if b.Len() != 1 || b.Seq(0) != 8 || mustLoad(t, l.Path)[7].message != "event 8" {
 		t.Errorf("seqs %v:\n%s", seqs(b), get(t, l.Path))
@@ -179,8 +182,8 @@ func TestLooseRejectIsSettled(t *testing.T) {
 		r := &d.Rejects
 		r.MaxBytes = 1 << 10
 		check(t, r.Append([]byte("{0}\n")))
-		r.lines.loose = &loose{r.lines.file.id, r.lines.end, []byte("{1}\n{2}\n")}
-		r.lines.forget()
+		r.lines.unconfirmed = newUnconfirmed(r.lines.file, r.lines.end, []byte("{1}\n{2}\n"))
+		r.lines.close()
 		put(t, r.Path, "{0}\n"+c.there+c.other)
 		check(t, r.Append([]byte("{1}\n{2}\n{3}\n")))
 		if got := get(t, r.Path); got != c.want {

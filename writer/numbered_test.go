@@ -11,14 +11,17 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
 // copyOf returns a copy of events of testLine, whose messages are as in
 // testLines.
-func copyOf(seqs ...uint64) *Copy {
-	c := new(Copy)
+func copyOf(seqs ...uint64) *NumberedBatch {
+	c := new(NumberedBatch)
 	for _, seq := range seqs {
-		c.Add(&Event{Kind: Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq))}, seq)
+		c.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq)), Seq: seq})
 	}
 	return c
 }
@@ -32,14 +35,14 @@ func locked(t *testing.T, l *EventLog, f func() error) error {
 	return f()
 }
 
-func appendCopy(t *testing.T, l *EventLog, c *Copy) error {
+func appendCopy(t *testing.T, l *EventLog, c *NumberedBatch) error {
 	t.Helper()
-	return locked(t, l, func() error { return l.AppendCopy(c) })
+	return locked(t, l, func() error { return l.AppendNumbered(c) })
 }
 
 func TestACopyKeepsItsSeqs(t *testing.T) {
 	l := logIn(fastDir(t))
-	if err := l.AppendCopy(copyOf(1)); !errors.Is(err, errNotLocked) {
+	if err := l.AppendNumbered(copyOf(1)); !errors.Is(err, errNotLocked) {
 		t.Errorf("without the lock: %v", err)
 	}
 	c := copyOf(3, 4, 9)
@@ -48,12 +51,12 @@ func TestACopyKeepsItsSeqs(t *testing.T) {
 	}
 	check(t, appendCopy(t, l, c))
 	for _, seq := range []uint64{9, 8, 1} {
-		if err := appendCopy(t, l, copyOf(seq)); !errors.Is(err, errNotRising) {
+		if err := appendCopy(t, l, copyOf(seq)); !errors.Is(err, errSeqInUse) {
 			t.Errorf("seq %d: %v", seq, err)
 		}
 	}
 	c.Reset()
-	c.Add(&Event{Kind: Ready, Time: testTime, Message: quoted("event 10")}, 10)
+	c.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 10"), Seq: 10})
 	check(t, appendCopy(t, logIn(filepath.Dir(l.Path)), c)) // by one that must look
 	if got, want := get(t, l.Path), testLines(3, 4)+testLines(9, 10); got != want {
 		t.Errorf("the log is\n%swant\n%s", got, want)
@@ -96,8 +99,8 @@ func TestALooseCopyIsSettled(t *testing.T) {
 		dir := fastDir(t)
 		l := logIn(dir)
 		check(t, appendCopy(t, l, copyOf(1, 2)))
-		l.lines.loose = &loose{l.lines.file.id, l.lines.end, []byte(testLines(3, 5))}
-		l.lines.forget()
+		l.lines.unconfirmed = newUnconfirmed(l.lines.file, l.lines.end, []byte(testLines(3, 5)))
+		l.lines.close()
 		other := testLine(9, "other")
 		put(t, l.Path, testLines(1, 2)+testLines(3, uint64(2+kept))+other)
 		c := copyOf(3, 4, 5)
@@ -111,13 +114,13 @@ func TestALooseCopyIsSettled(t *testing.T) {
 func TestACopyBeginsAnew(t *testing.T) {
 	dir := fastDir(t)
 	l := logIn(dir)
-	if err := l.Begin(); !errors.Is(err, errNotLocked) {
+	if err := l.Rotate(); !errors.Is(err, errNotLocked) {
 		t.Errorf("without the lock: %v", err)
 	}
-	check(t, locked(t, l, l.Begin)) // of nothing, nothing
+	check(t, locked(t, l, l.Rotate)) // of nothing, nothing
 	check(t, appendCopy(t, l, copyOf(1, 2, 3)))
-	check(t, locked(t, l, l.Begin))
-	check(t, locked(t, l, l.Begin)) // again, as after a crash: what was moved stays
+	check(t, locked(t, l, l.Rotate))
+	check(t, locked(t, l, l.Rotate)) // again, as after a crash: what was moved stays
 	for range 2 {                   // also for one that must look
 		l = logIn(dir)
 		var seq uint64
@@ -135,7 +138,7 @@ func TestACopyBeginsAnew(t *testing.T) {
 
 func TestACopyIsRotated(t *testing.T) {
 	l := logIn(fastDir(t))
-	l.MaxBytes = int64(len(testLines(1, 2)))
+	l.RotateAt = int64(len(testLines(1, 2)))
 	for seq := uint64(1); seq <= 3; seq++ {
 		check(t, appendCopy(t, l, copyOf(seq)))
 	}
@@ -151,7 +154,7 @@ func TestLastTellsTheLastEvent(t *testing.T) {
 		seq  uint64
 		boot string
 	}{
-		testLines(1, 2) + strings.Replace(withBoot, `"m"`, `"`+strings.Repeat("m", maxLine)+`"`, 1): {2, ""},
+		testLines(1, 2) + strings.Replace(withBoot, `"m"`, `"`+strings.Repeat("m", artifact.MaxSize)+`"`, 1): {2, ""},
 		"":                                 {0, ""},
 		testLines(1, 2):                    {2, ""},
 		testLines(1, 2) + withBoot:         {7, boot},
@@ -202,10 +205,10 @@ func TestBootsAreListed(t *testing.T) {
 	}
 	check(t, os.Remove(boots.Path))
 	check(t, os.Symlink("/etc/passwd", boots.Path))
-	if _, err := boots.Read(); !errors.Is(err, errSymlink) {
+	if _, err := boots.Read(); !errors.Is(err, dirfs.ErrSymlink) {
 		t.Errorf("a link is read: %v", err)
 	}
-	if err := boots.Append(a); !errors.Is(err, errSymlink) {
+	if err := boots.Append(a); !errors.Is(err, dirfs.ErrSymlink) {
 		t.Errorf("a link is written: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package writer
+package artifact
 
 import (
 	"bytes"
@@ -12,7 +12,10 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
+
+var testTime = time.Date(2026, 3, 25, 20, 0, 0, 123e6, time.UTC)
 
 // A part is one optional member of an artifact, as it must appear.
 type part struct {
@@ -50,12 +53,12 @@ func TestEventEncodingIsExact(t *testing.T) {
 	subsets([]string{
 		`,"boot_id":"id \"1\""`, `,"details":` + goldenDetails, `,"uptime_ms":4200`,
 	}, func(p []part) {
-		e := Event{Kind: Ready, Time: testTime, Message: quoted("a\tb"),
+		e := Event{Kind: Ready, Time: testTime, Message: strictjson.AppendText(nil, "a\tb"),
 			BootID: when(p[0].set, `id "1"`), Details: when(p[1].set, strictjson.Value(goldenDetails)),
 			Uptime: when(p[2].set, 4200*time.Millisecond+999*time.Microsecond)}
 		want := `{"schema_version":1,"kind":"ready","timestamp":` + goldenTime + `,"message":"a\tb"` +
 			p[0].text + p[1].text + p[2].text + `,"seq":18446744073709551615}` + "\n"
-		got := appendSeq(new(same).appendEvent([]byte("kept"), &e), math.MaxUint64)
+		got := AppendSeq(new(EventEncoder).Append([]byte("kept"), &e), math.MaxUint64)
 		if string(got) != "kept"+want {
 			t.Errorf("\n%sexpected\n%s", got, want)
 		}
@@ -66,7 +69,7 @@ func TestStatusEncodingIsExact(t *testing.T) {
 	subsets([]string{
 		",\n  \"boot_id\": \"id\"", ",\n  \"details\": " + goldenDetails, ",\n  \"seq\": 7", ",\n  \"rejected\": 2",
 	}, func(p []part) {
-		s := Status{State: Unreachable, Time: testTime, Message: quoted("m"),
+		s := Status{State: Unreachable, Time: testTime, Message: strictjson.AppendText(nil, "m"),
 			BootID: when(p[0].set, "id"), Details: when(p[1].set, strictjson.Value(goldenDetails)),
 			Seq: when(p[2].set, uint64(7)), Rejected: when(p[3].set, uint64(2))}
 		want := "{\n  \"schema_version\": 1,\n  \"state\": \"unreachable\",\n  \"updated_at\": " + goldenTime +
@@ -82,7 +85,7 @@ func TestResultEncodingIsExact(t *testing.T) {
 	subsets([]string{
 		",\n  \"exit_code\": -2147483648", ",\n  \"details\": " + goldenDetails, ",\n  \"boot_id\": \"id\"", ",\n  \"seq\": 7",
 	}, func(p []part) {
-		r := Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m"),
+		r := Result{Outcome: OutcomeFailed, Time: testTime, Message: strictjson.AppendText(nil, "m"),
 			ExitCode: when(p[0].set, &code), Details: when(p[1].set, strictjson.Value(goldenDetails)),
 			BootID: when(p[2].set, "id"), Seq: when(p[3].set, uint64(7))}
 		want := "{\n  \"schema_version\": 1,\n  \"status\": \"failed\"" + p[0].text +
@@ -95,7 +98,7 @@ func TestResultEncodingIsExact(t *testing.T) {
 
 // TestExitCodeZeroIsWritten tells absent from 0.
 func TestExitCodeZeroIsWritten(t *testing.T) {
-	r := Result{Outcome: OutcomeCompleted, Time: testTime, Message: quoted("m"), ExitCode: new(int32)}
+	r := Result{Outcome: OutcomeCompleted, Time: testTime, Message: strictjson.AppendText(nil, "m"), ExitCode: new(int32)}
 	if got := string(r.Append(nil)); !strings.Contains(got, "\n  \"exit_code\": 0,\n") {
 		t.Errorf("%s", got)
 	}
@@ -130,7 +133,7 @@ func TestRejectEncodingIsExact(t *testing.T) {
 		if got != "kept"+want {
 			t.Errorf("%.40q:\n%sexpected\n%s", c.raw, got, want)
 		}
-		if err := strictValue(strings.TrimPrefix(got, "kept")); err != nil {
+		if err := testenv.StrictJSON(strings.TrimPrefix(got, "kept")); err != nil {
 			t.Errorf("%.40q: %v", c.raw, err)
 		}
 	}
@@ -185,56 +188,13 @@ func TestStatesStandAsWords(t *testing.T) {
 	}
 }
 
-// TestArtifactsComeBack reads back what was written, through the files.
-func TestArtifactsComeBack(t *testing.T) {
-	d := In(fastDir(t))
-	const seq = 1<<63 + 1
-	check(t, d.Status.Replace(&Status{State: Failed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
-	check(t, d.Result.Replace(&Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
-	s, err := d.Status.Read()
-	check(t, err)
-	r, err := d.Result.Read()
-	check(t, err)
-	if s.State != Failed || s.BootID != "id\n" || s.Seq != seq {
-		t.Errorf("%+v", s)
-	}
-	if r.Outcome != OutcomeFailed || r.BootID != "id\n" || r.Seq != seq {
-		t.Errorf("%+v", r)
-	}
-}
-
-// TestWhatIsNoArtifactIsNotRead: what somebody else left there is an error, and
-// however it is made takes neither the process nor its time.
-func TestWhatIsNoArtifactIsNotRead(t *testing.T) {
-	for name, text := range map[string]string{
-		"empty":      "",
-		"garbage":    "garbage",
-		"cut":        `{"state":"ready","status":"failed"`,
-		"array":      `[]`,
-		"unknown":    `{"state":"running","status":"done"}`,
-		"number":     `{"state":1,"status":1}`,
-		"nested":     strings.Repeat("[", 1e6),
-		"nested map": `{"state":"ready","status":"failed","details":` + strings.Repeat(`{"a":`, 1e5),
-		"NULs":       string(make([]byte, 4096)),
-		"huge":       `{"state":"ready","status":"failed"` + strings.Repeat(" ", maxWhole) + "}",
-	} {
-		d := In(fastDir(t))
-		put(t, d.Status.Path, text)
-		put(t, d.Result.Path, text)
-		if s, err := d.Status.Read(); err == nil || !strings.Contains(err.Error(), d.Status.Path) {
-			t.Errorf("%s: %+v, %v", name, s, err)
-		}
-		if r, err := d.Result.Read(); err == nil || !strings.Contains(err.Error(), d.Result.Path) {
-			t.Errorf("%s: %+v, %v", name, r, err)
-		}
-	}
-}
-
 // TestEncodingIsJSON checks that the layout is that of a plain encoder.
 func TestEncodingIsJSON(t *testing.T) {
-	s := Status{State: Ready, Time: testTime, Message: quoted("m"), BootID: "id", Seq: 1}
+	s := Status{State: Ready, Time: testTime, Message: strictjson.AppendText(nil, "m"), BootID: "id", Seq: 1}
 	var b bytes.Buffer
-	check(t, json.Indent(&b, s.Append(nil), "", "  "))
+	if err := json.Indent(&b, s.Append(nil), "", "  "); err != nil {
+		t.Fatal(err)
+	}
 	if b.String() != string(s.Append(nil)) {
 		t.Errorf("%s", b.String())
 	}

@@ -1,0 +1,52 @@
+package artifact
+
+import (
+	"bytes"
+	"time"
+)
+
+// ParseTime parses RFC 3339 with an upper-case T and Z; ok is false for
+// anything else. time.Parse alone also accepts an hour of one digit, a comma
+// before the fraction (go.dev/issue/54580), and a zone of 24 hours or 60 minutes.
+func ParseTime(text []byte) (t time.Time, ok bool) {
+	if err := t.UnmarshalText(text); err != nil {
+		return time.Time{}, false
+	}
+	if text[13] != ':' || bytes.IndexByte(text, ',') >= 0 {
+		return time.Time{}, false
+	}
+	if text[len(text)-1] == 'Z' {
+		return t, true
+	}
+	zone := text[len(text)-len("00:00"):]
+	return t, string(zone[:2]) < "24" && string(zone[3:]) < "60"
+}
+
+// appendTime appends t as RFC 3339 in UTC with milliseconds, quoted. It is
+// written by hand because time.AppendFormat would parse its layout for each of
+// a million lines.
+func appendTime(dst []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	dst = append(dst, '"')
+	dst = appendDigits(dst, year, 4)
+	dst = appendDigits(append(dst, '-'), int(month), 2)
+	dst = appendDigits(append(dst, '-'), day, 2)
+	dst = appendDigits(append(dst, 'T'), hour, 2)
+	dst = appendDigits(append(dst, ':'), minute, 2)
+	dst = appendDigits(append(dst, ':'), second, 2)
+	dst = appendDigits(append(dst, '.'), t.Nanosecond()/1e6, 3)
+	return append(dst, 'Z', '"')
+}
+
+// appendDigits appends the last width decimal digits of n.
+func appendDigits(dst []byte, n, width int) []byte {
+	for range width {
+		dst = append(dst, '0')
+	}
+	for i := len(dst) - 1; width > 0; i, width, n = i-1, width-1, n/10 {
+		dst[i] = byte('0' + n%10)
+	}
+	return dst
+}

@@ -1,0 +1,56 @@
+package history_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
+)
+
+func TestRead(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "not/yet")
+	s, err := history.Read(dir)
+	if err != nil || s.Status != nil || s.Result != nil || s.StatusText != nil {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if _, err := os.Lstat(filepath.Dir(dir)); !os.IsNotExist(err) {
+		t.Errorf("the directory was made: %v", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const status = `{"schema_version": 1, "state": "ready", "updated_at": "2026-03-25T20:00:00.123Z", "message": "a\u00e9\n", "boot_id": "b", "seq": 3}`
+	for name, text := range map[string]string{writer.StatusName: status, writer.ResultName: `{"schema_version":1,"status":"failed","finished_at":"2026-03-25T20:00:00.123Z","message":"","boot_id":"c","seq":2}`} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err = history.Read(dir); err != nil {
+		t.Fatal(err)
+	}
+	if message, _ := s.Status.Message.Text(); s.Status.State != artifact.Ready || message != "aé\n" || s.Status.BootID != "b" || s.Status.Seq != 3 {
+		t.Errorf("%+v", s.Status)
+	}
+	if s.Result.Outcome != artifact.OutcomeFailed || s.Result.BootID != "c" || s.Result.Seq != 2 {
+		t.Errorf("%+v", s.Result)
+	}
+	if want := `{"schema_version":1,"state":"ready","updated_at":"2026-03-25T20:00:00.123Z","message":"aé\n","boot_id":"b","seq":3}`; string(s.StatusText) != want {
+		t.Errorf("%s, want %s", s.StatusText, want)
+	}
+}
+
+func TestRead_too_large(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, writer.StatusName), []byte(`{"state":"ready"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(dir, writer.StatusName), 1<<40); err != nil {
+		t.Skipf("no sparse files here: %v", err)
+	}
+	if s, err := history.Read(dir); err == nil {
+		t.Errorf("%+v", s)
+	}
+}
