@@ -1,5 +1,7 @@
 package ingest
 
+import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+
 import (
 	"fmt"
 	"strings"
@@ -66,12 +68,12 @@ func BenchmarkDecode(b *testing.B) {
 		{"KeyValue/small", smallWords}, {"KeyValue/large", largeWords()},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			var dec decoder
+			var dec directive.Decoder
 			text := []byte(c.text)
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, refused := dec.decode(text, false); refused != nil {
+				if _, refused := dec.Decode(text, false); refused != nil {
 					b.Fatal(refused)
 				}
 			}

@@ -1,5 +1,7 @@
 package ingest
 
+import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+
 import (
 	"time"
 
@@ -48,14 +50,14 @@ func (p *pending) full() bool {
 
 // addEvent adds the event of d and returns its number in the commit, or -1 if
 // the stream is degraded and there is no room.
-func (p *pending) addEvent(r *run, d *directive, when Moment) int {
+func (p *pending) addEvent(r *run, d *directive.Directive, when Moment) int {
 	if r.Degraded && p.events.Size() >= maxPending {
 		return -1
 	}
-	e := artifact.Event{Kind: d.state, Time: when.Time, Message: d.message,
-		Details: d.details, BootID: r.BootID, Uptime: when.Uptime}
+	e := artifact.Event{Kind: d.State, Time: when.Time, Message: d.Message,
+		Details: d.Details, BootID: r.BootID, Uptime: when.Uptime}
 	p.events.Add(&e)
-	d.message, d.details = e.Message, e.Details
+	d.Message, d.Details = e.Message, e.Details
 	return p.events.Len() - 1
 }
 
@@ -72,9 +74,9 @@ func (p *pending) addReject(reject *artifact.Reject, degraded bool) bool {
 // setStatus makes d the status of the commit. Its values stand in the batch, if
 // it has an event there: of a million states only the last of each commit is
 // written, and only that is worth a copy.
-func (p *pending) setStatus(r *run, d *directive, when Moment, event int) {
-	p.status = artifact.Status{State: d.state, Time: when.Time, BootID: r.BootID, Rejected: r.Refused,
-		Message: d.message, Details: d.details}
+func (p *pending) setStatus(r *run, d *directive.Directive, when Moment, event int) {
+	p.status = artifact.Status{State: d.State, Time: when.Time, BootID: r.BootID, Rejected: r.Refused,
+		Message: d.Message, Details: d.Details}
 	p.hasStatus, p.statusEvent = true, event
 	if event < 0 {
 		p.ownStatus()
@@ -90,12 +92,12 @@ func (p *pending) ownStatus() {
 }
 
 // setResult makes d the result of the commit.
-func (p *pending) setResult(r *run, d *directive, when Moment, event int) {
+func (p *pending) setResult(r *run, d *directive.Directive, when Moment, event int) {
 	res := &p.result
-	*res = artifact.Result{Outcome: d.outcome, Time: when.Time, BootID: r.BootID,
-		Message: append(res.Message[:0], d.message...), Details: append(res.Details[:0], d.details...)}
-	if d.hasExit {
-		p.exitCode = d.exitCode
+	*res = artifact.Result{Outcome: d.Outcome, Time: when.Time, BootID: r.BootID,
+		Message: append(res.Message[:0], d.Message...), Details: append(res.Details[:0], d.Details...)}
+	if d.HasExitCode {
+		p.exitCode = d.ExitCode
 		res.ExitCode = &p.exitCode
 	}
 	p.hasResult, p.resultEvent = true, event

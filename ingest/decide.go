@@ -1,5 +1,7 @@
 package ingest
 
+import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+
 import (
 	"errors"
 	"io/fs"
@@ -9,33 +11,33 @@ import (
 )
 
 // decide makes d part of the next commit, or refuses it.
-func (r *run) decide(d *directive, number uint64) *refusal {
+func (r *run) decide(d *directive.Directive, number uint64) *directive.Error {
 	if refused := r.check(d, number); refused != nil {
 		return refused
 	}
 	when := r.now
-	if !d.time.IsZero() {
-		when = Moment{Time: d.time} // what the other clock showed then is not known
+	if !d.Time.IsZero() {
+		when = Moment{Time: d.Time} // what the other clock showed then is not known
 	}
 	r.apply(d, when)
 	return nil
 }
 
 // check holds d against what the stream has said so far.
-func (r *run) check(d *directive, number uint64) *refusal {
-	need, _ := d.verb.keys()
+func (r *run) check(d *directive.Directive, number uint64) *directive.Error {
+	need, _ := d.Type.keys()
 	at := d.at[need]
 	if r.given() && !r.follows(d) {
-		return refuse(at, "this stream has given its verdict; expected only stopped, destroyed and plain events after it")
+		return directive.Errorf(at, "this stream has given its verdict; expected only stopped, destroyed and plain events after it")
 	}
-	if d.verb != transition || r.state == "" || r.Transitions == Off || d.state.Follows(r.state) {
+	if d.Type != directive.Transition || r.state == "" || r.Transitions == Off || d.State.Follows(r.state) {
 		return nil
 	}
 	if r.Transitions == Enforce {
-		return refuse(at, "%s may not follow %s", d.state, r.state)
+		return directive.Errorf(at, "%s may not follow %s", d.State, r.state)
 	}
 	if r.warned++; r.warned <= maxSaid {
-		r.say("line %d: %s after %s is not on a guest's way; taken all the same", number, d.state, r.state)
+		r.say("line %d: %s after %s is not on a guest's way; taken all the same", number, d.State, r.state)
 	}
 	return nil
 }
@@ -44,37 +46,37 @@ func (r *run) check(d *directive, number uint64) *refusal {
 func (r *run) given() bool { return r.verdict || r.lent != nil }
 
 // follows reports whether d may follow a verdict.
-func (r *run) follows(d *directive) bool {
-	if d.verb == addEvent || d.state == artifact.Stopped || d.state == artifact.Destroyed {
+func (r *run) follows(d *directive.Directive) bool {
+	if d.Type == directive.Event || d.State == artifact.Stopped || d.State == artifact.Destroyed {
 		return true
 	}
-	return r.ManyRuns && d.verb == transition && d.state.StartsRun()
+	return r.ManyRuns && d.Type == directive.Transition && d.State.StartsRun()
 }
 
 // apply adds to the commit what d writes.
-func (r *run) apply(d *directive, when Moment) {
+func (r *run) apply(d *directive.Directive, when Moment) {
 	if r.Owner != nil && d.isVerdict() {
 		r.lend(d)
 		return
 	}
 	p, event := &r.pending, -1
-	if d.verb == transition || d.verb == addEvent {
+	if d.Type == directive.Transition || d.Type == directive.Event {
 		if event = p.addEvent(r, d, when); event < 0 {
 			r.drop()
 		}
 	}
-	if d.verb == setResult || d.verb == transition && d.outcome != "" {
+	if d.Type == directive.Result || d.Type == directive.Transition && d.Outcome != "" {
 		r.verdict = true
 		p.setResult(r, d, when, event)
 	}
-	if d.verb == transition && d.state.StartsRun() {
+	if d.Type == directive.Transition && d.State.StartsRun() {
 		p.startsRun, r.verdict = true, false
 	}
-	if d.verb == transition || d.verb == setStatus {
-		r.state = d.state
+	if d.Type == directive.Transition || d.Type == directive.Status {
+		r.state = d.State
 		p.setStatus(r, d, when, event)
 	}
-	p.ready = p.ready || d.verb == transition && d.state == artifact.Ready
+	p.ready = p.ready || d.Type == directive.Transition && d.State == artifact.Ready
 }
 
 // suppliedMessage is that of a verdict that a stream supplies.
@@ -109,7 +111,7 @@ func (r *run) supply() {
 	r.Supplied = true
 	r.pending.startsRun = true // a result that stands is another run's
 	r.say("the stream ended without a result; giving the verdict failed")
-	r.apply(&directive{verb: transition, state: artifact.Failed, outcome: artifact.OutcomeFailed,
+	r.apply(&directive.Directive{verb: directive.Transition, state: artifact.Failed, outcome: artifact.OutcomeFailed,
 		message: suppliedMessage, details: r.Cause.details()}, r.now)
 }
 

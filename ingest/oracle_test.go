@@ -1,5 +1,7 @@
 package ingest
 
+import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+
 import (
 	"bytes"
 	"encoding/json"
@@ -27,7 +29,7 @@ for path in sys.stdin.read().split():
     whole = open(path, 'rb').read()
     for text in (whole.split(b'\n')[:-1] if path.endswith('.jsonl') else [whole]):
         try:
-            value = json.loads(text.decode('utf-8'), parse_constant=no, parse_float=finite, object_pairs_hook=once)
+            value = json.loads(text.Decode('utf-8'), parse_constant=no, parse_float=finite, object_pairs_hook=once)
             json.dumps(value, ensure_ascii=False).encode('utf-8') # a lone surrogate has no bytes
             loaded += 1
         except Exception as e: print(path, e, text[:200])
@@ -43,7 +45,7 @@ const check = (key, value) => {
 }
 let loaded = 0
 for (const path of fs.readFileSync(0, 'utf8').split('\n').filter(Boolean)) {
-  const whole = strict.decode(fs.readFileSync(path))
+  const whole = strict.Decode(fs.readFileSync(path))
   for (const text of path.endsWith('.jsonl') ? whole.split('\n').slice(0, -1) : [whole]) {
     try { JSON.parse(text, check); loaded++ } catch (e) { console.log(path, e.message, text.slice(0, 200)) }
   }
@@ -221,7 +223,7 @@ func checkLoads(t *testing.T, name string, paths []string, texts int) {
 func readWith(t *testing.T, name, paths string) (string, error) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		missing(t, name)
+		directive.missing(t, name)
 	}
 	reader := exec.Command(readers[name][0], readers[name][1:]...)
 	reader.Stdin = strings.NewReader(paths)

@@ -1,5 +1,7 @@
 package ingest
 
+import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+
 import (
 	"time"
 
@@ -33,12 +35,12 @@ type Transition struct {
 	ExitCode *int32           // of a verdict; none if nil
 }
 
-func (t *Transition) directive() *directive {
-	d := &directive{verb: transition, state: t.State, details: t.Details,
+func (t *Transition) directive() *directive.Directive {
+	d := &directive.Directive{verb: directive.Transition, state: t.State, details: t.Details,
 		message: strictjson.AppendText(nil, t.Message)}
-	d.outcome, _ = t.State.Outcome()
+	d.Outcome, _ = t.State.Outcome()
 	if t.ExitCode != nil {
-		d.exitCode, d.hasExit = *t.ExitCode, true
+		d.ExitCode, d.HasExitCode = *t.ExitCode, true
 	}
 	return d
 }
@@ -65,19 +67,19 @@ type lent struct {
 }
 
 // isVerdict reports whether d would tell the host how the run ended.
-func (d *directive) isVerdict() bool {
-	_, terminal := d.state.Outcome()
-	return d.verb == setResult || terminal && d.verb != addEvent
+func (d *directive.Directive) isVerdict() bool {
+	_, terminal := d.State.Outcome()
+	return d.Type == directive.Result || terminal && d.Type != directive.Event
 }
 
 // lend keeps the words of a verdict for the owner's.
-func (r *run) lend(d *directive) {
-	r.lent = &lent{outcome: d.outcome, details: append(strictjson.Value(nil), d.details...)}
-	if d.has[messageKey] { // else it is its word, and the owner knows better
-		r.lent.message = append(strictjson.Value(nil), d.message...)
+func (r *run) lend(d *directive.Directive) {
+	r.lent = &lent{outcome: d.Outcome, details: append(strictjson.Value(nil), d.Details...)}
+	if d.has[directive.MessageKey] { // else it is its word, and the owner knows better
+		r.lent.message = append(strictjson.Value(nil), d.Message...)
 	}
 	if r.lent.outcome == "" { // a status
-		r.lent.outcome, _ = d.state.Outcome()
+		r.lent.outcome, _ = d.State.Outcome()
 	}
 }
 
@@ -94,7 +96,7 @@ func (r *run) conclude() {
 	r.pending.setResult(r, d, r.now, event)
 	if r.state == artifact.Stopped || r.state == artifact.Destroyed {
 		last := &r.pending.status
-		d = &directive{state: r.state, message: last.Message, details: last.Details}
+		d = &directive.Directive{state: r.state, message: last.Message, details: last.Details}
 		event = r.addEvent(d)
 	}
 	r.pending.setStatus(r, d, r.now, event)
@@ -104,7 +106,7 @@ func (r *run) conclude() {
 }
 
 // addEvent adds the event of d to the commit and returns its number.
-func (r *run) addEvent(d *directive) int {
+func (r *run) addEvent(d *directive.Directive) int {
 	event := r.pending.addEvent(r, d, r.now)
 	if event < 0 {
 		r.drop()
@@ -113,15 +115,15 @@ func (r *run) addEvent(d *directive) int {
 }
 
 // borrow gives d the message and the details that were lent.
-func (r *run) borrow(d *directive) {
-	if r.lent.outcome != d.outcome {
-		r.say("the verdict is %s, though the stream said %s", d.outcome, r.lent.outcome)
-		d.details = join(d.details, strictjson.Value(`{"said":"`+string(r.lent.outcome)+`"}`))
+func (r *run) borrow(d *directive.Directive) {
+	if r.lent.outcome != d.Outcome {
+		r.say("the verdict is %s, though the stream said %s", d.Outcome, r.lent.outcome)
+		d.Details = join(d.Details, strictjson.Value(`{"said":"`+string(r.lent.outcome)+`"}`))
 	}
 	if len(r.lent.message) > 0 {
-		d.message = r.lent.message
+		d.Message = r.lent.message
 	}
-	d.details = join(r.lent.details, d.details)
+	d.Details = join(r.lent.details, d.Details)
 }
 
 // join returns the members of both values, of one name those of over. What is no

@@ -1,5 +1,7 @@
 package ingest
 
+import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+
 import (
 	"time"
 
@@ -42,7 +44,7 @@ const waitForRecords = 100 * time.Millisecond
 // takeFrom takes a line of a source.
 func (r *run) takeFrom(ln *line) {
 	if err := r.From.Read(ln.text, r.now.Time); err != nil {
-		r.refuse(ln, refuseFor(err))
+		r.refuse(ln, directive.refuseFor(err))
 	}
 	r.release(false)
 }

@@ -1,5 +1,7 @@
 package ingest
 
+import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+
 import (
 	"fmt"
 	"io"
@@ -115,7 +117,7 @@ type run struct {
 
 	input lines
 	line  line
-	dec   decoder
+	dec   directive.Decoder
 	now   Moment
 
 	warned  int
@@ -227,7 +229,7 @@ func (r *run) takeLines(ended bool) {
 // commit.
 func (r *run) take(ln *line) {
 	if ln.long {
-		r.refuse(ln, refuse(r.input.max, "the line has %d bytes; expected %d at most", ln.length, r.input.max))
+		r.refuse(ln, directive.Errorf(r.input.max, "the line has %d bytes; expected %d at most", ln.length, r.input.max))
 		return
 	}
 	if r.From != nil {
@@ -238,7 +240,7 @@ func (r *run) take(ln *line) {
 	if ln.number == 1 {
 		text = trimMark(text)
 	}
-	if isSkipped(text) {
+	if directive.IsBlank(text) {
 		return
 	}
 	d, refused := r.dec.decode(text, ln.cut)
@@ -265,7 +267,7 @@ func trimMark(text []byte) []byte {
 const maxSaid = 100
 
 // refuse counts and keeps a refused line.
-func (r *run) refuse(ln *line, why *refusal) {
+func (r *run) refuse(ln *line, why *directive.Error) {
 	r.Refused++
 	switch {
 	case r.Refused <= maxSaid:

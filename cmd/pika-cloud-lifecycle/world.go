@@ -1,5 +1,7 @@
 package main
 
+import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+
 import (
 	"errors"
 	"flag"
@@ -188,7 +190,7 @@ func choices(flags *flag.FlagSet, err error) string {
 }
 
 func didYouMean(word string, choices []string) string {
-	if near := ingest.Nearest(word, choices); near != "" {
+	if near := directive.Nearest(word, choices); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
 	}
 	return ""

@@ -1,4 +1,4 @@
-package ingest
+package directive
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ const maxNames = 256
 const detailsPrefix = "DETAILS."
 
 // decodeWords decodes a KEY=value line.
-func (dec *decoder) decodeWords(text []byte) *refusal {
+func (dec *Decoder) decodeWords(text []byte) *Error {
 	dec.words.line, dec.words.pos, dec.words.buf = text, 0, dec.words.buf[:0]
 	dec.details, dec.names = dec.details[:0], dec.names[:0]
 	for {
@@ -32,20 +32,20 @@ func (dec *decoder) decodeWords(text []byte) *refusal {
 	}
 	if len(dec.names) > 0 {
 		dec.details = append(dec.details, '}')
-		dec.d.details = dec.details
+		dec.d.Details = dec.details
 	}
 	return nil
 }
 
 // word takes one word of a line.
-func (dec *decoder) word(w *word) *refusal {
+func (dec *Decoder) word(w *word) *Error {
 	if n := len(detailsPrefix); len(w.name) > n && w.name[n-1] == '.' && isDetails(w.name[:n]) {
 		return dec.detail(w, w.name[n:])
 	}
 	dec.scratch = appendLower(dec.scratch[:0], w.name)
 	k, ok := parseKey(dec.scratch)
 	if !ok {
-		return refuse(w.at, "unknown key %s; expected %s or DETAILS.name%s", show(w.name),
+		return Errorf(w.at, "unknown key %s; expected %s or DETAILS.name%s", show(w.name),
 			strings.ToUpper(strings.Join(keyNames[:], ", ")), didYouMean(dec.scratch, keyNames[:], strings.ToUpper))
 	}
 	if r := dec.d.see(k, w.name, w.at, w.valueAt); r != nil {
@@ -55,10 +55,10 @@ func (dec *decoder) word(w *word) *refusal {
 	case k == detailsKey:
 		return dec.wholeDetails(w)
 	case w.json:
-		return refuse(w.at, "%s takes =, not :=, which is for DETAILS.name", show(w.name))
+		return Errorf(w.at, "%s takes =, not :=, which is for DETAILS.name", show(w.name))
 	case k == messageKey:
 		dec.message = strictjson.AppendText(dec.message[:0], w.value)
-		dec.d.message = dec.message
+		dec.d.Message = dec.message
 		return nil
 	}
 	return dec.d.set(k, w.value)
@@ -69,26 +69,26 @@ func isDetails(prefix []byte) bool {
 }
 
 // wholeDetails takes DETAILS=json.
-func (dec *decoder) wholeDetails(w *word) *refusal {
+func (dec *Decoder) wholeDetails(w *word) *Error {
 	if len(dec.names) > 0 {
-		return refuse(w.at, "DETAILS stands beside DETAILS.name; give one or the other")
+		return Errorf(w.at, "DETAILS stands beside DETAILS.name; give one or the other")
 	}
 	if r := dec.appendJSON(w); r != nil {
 		return r
 	}
 	if string(dec.details) != "null" {
-		dec.d.details = dec.details
+		dec.d.Details = dec.details
 	}
 	return nil
 }
 
 // detail takes DETAILS.name=text or DETAILS.name:=json.
-func (dec *decoder) detail(w *word, name []byte) *refusal {
+func (dec *Decoder) detail(w *word, name []byte) *Error {
 	if dec.d.seen[detailsKey] {
-		return refuse(w.at, "DETAILS.name stands beside DETAILS; give one or the other")
+		return Errorf(w.at, "DETAILS.name stands beside DETAILS; give one or the other")
 	}
 	if len(dec.names) == 2*maxNames {
-		return refuse(w.at, "more than %d DETAILS.name words; print JSON for more", maxNames)
+		return Errorf(w.at, "more than %d DETAILS.name words; print JSON for more", maxNames)
 	}
 	if len(dec.names) == 0 {
 		dec.details = append(dec.details[:0], '{')
@@ -98,7 +98,7 @@ func (dec *decoder) detail(w *word, name []byte) *refusal {
 	start := len(dec.details)
 	dec.details = strictjson.AppendText(dec.details, name)
 	if dec.named(dec.details[start:]) {
-		return refuse(w.at, "%s stands twice; give each key once", show(w.name))
+		return Errorf(w.at, "%s stands twice; give each key once", show(w.name))
 	}
 	dec.names = append(dec.names, start, len(dec.details))
 	dec.details = append(dec.details, ':')
@@ -111,7 +111,7 @@ func (dec *decoder) detail(w *word, name []byte) *refusal {
 }
 
 // named reports whether there is a member of this quoted name.
-func (dec *decoder) named(name []byte) bool {
+func (dec *Decoder) named(name []byte) bool {
 	for i := 0; i < len(dec.names); i += 2 {
 		from, to := dec.names[i], dec.names[i+1]
 		if to-from == len(name) && bytes.Equal(dec.details[from:to], name) {
@@ -122,10 +122,10 @@ func (dec *decoder) named(name []byte) bool {
 }
 
 // appendJSON appends the JSON value of w to the details.
-func (dec *decoder) appendJSON(w *word) *refusal {
+func (dec *Decoder) appendJSON(w *word) *Error {
 	out, err := dec.json.Normalise(dec.details, w.value)
 	if err != nil {
-		return refuse(w.valueAt, "the value of %s is not JSON: %v", show(w.name), err)
+		return Errorf(w.valueAt, "the value of %s is not JSON: %v", show(w.name), err)
 	}
 	dec.details = out
 	return nil

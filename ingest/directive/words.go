@@ -1,4 +1,4 @@
-package ingest
+package directive
 
 import (
 	"bytes"
@@ -51,7 +51,7 @@ var ends = [256]byte{
 
 // next reads the next word into wd; ok is false at the end of the line. After a
 // refusal the rest of the line has no meaning.
-func (w *words) next(wd *word) (ok bool, r *refusal) {
+func (w *words) next(wd *word) (ok bool, r *Error) {
 	for w.pos < len(w.line) && isBlank(w.line[w.pos]) {
 		w.pos++
 	}
@@ -68,7 +68,7 @@ func (w *words) next(wd *word) (ok bool, r *refusal) {
 }
 
 // name reads up to and including the = or :=.
-func (w *words) name() (name []byte, json bool, r *refusal) {
+func (w *words) name() (name []byte, json bool, r *Error) {
 	rest := w.line[w.pos:]
 	n := find(rest, endsName)
 	if n == len(rest) || rest[n] != '=' {
@@ -84,15 +84,15 @@ func (w *words) name() (name []byte, json bool, r *refusal) {
 
 // noName refuses what stands at the cursor. Behind a value that ended without
 // a quote it is, far more often than anything else, the rest of that value.
-func (w *words) noName() *refusal {
+func (w *words) noName() *Error {
 	before := bytes.TrimRight(w.line[:w.pos], blanks)
 	if len(before) == 0 || strings.IndexByte(`'"`, before[len(before)-1]) >= 0 {
-		return refuse(w.pos, "expected KEY=value")
+		return Errorf(w.pos, "expected KEY=value")
 	}
-	return refuse(w.pos, "expected KEY=value; a value with spaces needs quotes, as in KEY='two words'")
+	return Errorf(w.pos, "expected KEY=value; a value with spaces needs quotes, as in KEY='two words'")
 }
 
-func (w *words) value() ([]byte, *refusal) {
+func (w *words) value() ([]byte, *Error) {
 	if value, ok := w.onePiece(); ok {
 		return value, nil
 	}
@@ -158,7 +158,7 @@ func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 func wordEnds(rest []byte) bool { return len(rest) == 0 || isBlank(rest[0]) }
 
 // piece unquotes one part of a value into buf.
-func (w *words) piece() *refusal {
+func (w *words) piece() *Error {
 	rest := w.line[w.pos:]
 	switch {
 	case rest[0] == '\'':
@@ -176,16 +176,16 @@ func (w *words) piece() *refusal {
 	return nil
 }
 
-func (w *words) escaped() *refusal {
+func (w *words) escaped() *Error {
 	if w.pos+1 == len(w.line) {
-		return refuse(w.pos, "expected a character after the backslash")
+		return Errorf(w.pos, "expected a character after the backslash")
 	}
 	w.buf = append(w.buf, w.line[w.pos+1])
 	w.pos += 2
 	return nil
 }
 
-func (w *words) single() *refusal {
+func (w *words) single() *Error {
 	text, r := w.quoted(false)
 	w.buf = append(w.buf, text...)
 	return r
@@ -193,7 +193,7 @@ func (w *words) single() *refusal {
 
 // double unquotes "…", where POSIX (XCU 2.2.3) has a backslash quote only
 // $ ` " and \, and stand for itself before any other byte.
-func (w *words) double() *refusal {
+func (w *words) double() *Error {
 	text, r := w.quoted(true)
 	for i := 0; i < len(text); i++ {
 		if text[i] == '\\' && strings.IndexByte("$`\"\\", text[i+1]) >= 0 {
@@ -207,7 +207,7 @@ func (w *words) double() *refusal {
 // ansi unquotes $'…'. A NUL is refused: bash's strings end at one, so that it
 // drops all from there to the closing quote (a value $'a\0b'c is ac), and
 // neither that nor a NUL in the artifacts is what the caller can have meant.
-func (w *words) ansi() *refusal {
+func (w *words) ansi() *Error {
 	w.pos++ // the $
 	from := w.pos + 1
 	text, r := w.quoted(true)
@@ -220,7 +220,7 @@ func (w *words) ansi() *refusal {
 		var n int
 		w.buf, n = appendEscape(w.buf, text[i+1:])
 		if w.buf[len(w.buf)-1] == 0 {
-			return refuse(from+i, "expected an escape other than NUL, at which bash would silently cut the value")
+			return Errorf(from+i, "expected an escape other than NUL, at which bash would silently cut the value")
 		}
 		i += 1 + n
 	}
@@ -230,7 +230,7 @@ func (w *words) ansi() *refusal {
 // quoted returns what is between the quote at the cursor and the one that closes
 // it, and moves behind that. With escapes a byte after a backslash closes
 // nothing, so that a backslash is never the last of the text.
-func (w *words) quoted(escapes bool) ([]byte, *refusal) {
+func (w *words) quoted(escapes bool) ([]byte, *Error) {
 	rest := w.line[w.pos:]
 	for i := 1; i < len(rest); i++ {
 		switch {
@@ -241,7 +241,7 @@ func (w *words) quoted(escapes bool) ([]byte, *refusal) {
 			i++
 		}
 	}
-	return nil, refuse(w.pos, "expected a closing %c", rest[0])
+	return nil, Errorf(w.pos, "expected a closing %c", rest[0])
 }
 
 // appendEscape appends what an escape in $'…' stands for, given the text after

@@ -1,4 +1,4 @@
-package ingest
+package directive
 
 import (
 	"bytes"
@@ -9,7 +9,7 @@ import (
 
 // decodeJSON decodes the object that starts at the offset at. Keys are exact;
 // null is the same as an absent key; nothing may follow the object.
-func (dec *decoder) decodeJSON(text []byte, at int) *refusal {
+func (dec *Decoder) decodeJSON(text []byte, at int) *Error {
 	at = strictjson.SkipSpace(text, at+1)
 	for at < len(text) && text[at] != '}' {
 		next, r := dec.member(text, at)
@@ -20,23 +20,24 @@ func (dec *decoder) decodeJSON(text []byte, at int) *refusal {
 		if at < len(text) && text[at] == ',' {
 			at = strictjson.SkipSpace(text, at+1)
 			if at < len(text) && text[at] == '}' {
-				return refuse(at, "expected another key behind the comma")
+				return Errorf(at, "expected another key behind the comma")
 			}
 		} else if at < len(text) && text[at] != '}' {
-			return refuse(at, "expected , or } behind a value")
+			return Errorf(at, "expected , or } behind a value")
 		}
 	}
 	if at >= len(text) {
-		return refuse(len(text), "the line ends inside the object; expected }")
+		return Errorf(len(text), "the line ends inside the object; expected }")
 	}
-	if at = strictjson.SkipSpace(text, at+1); at < len(text) {
-		return refuse(at, "expected nothing behind the object; print one object a line")
+	at = strictjson.SkipSpace(text, at+1)
+	if at < len(text) {
+		return Errorf(at, "expected nothing behind the object; print one object a line")
 	}
 	return nil
 }
 
 // member decodes one key and its value, and returns the offset behind it.
-func (dec *decoder) member(text []byte, at int) (next int, r *refusal) {
+func (dec *Decoder) member(text []byte, at int) (next int, r *Error) {
 	nameAt := at
 	name, at, r := dec.name(text, at)
 	if r != nil {
@@ -44,7 +45,7 @@ func (dec *decoder) member(text []byte, at int) (next int, r *refusal) {
 	}
 	k, ok := parseKey(name)
 	if !ok {
-		return 0, refuse(nameAt, "unknown key %s; expected %s", show(name), expected(name, keyNames[:]))
+		return 0, Errorf(nameAt, "unknown key %s; expected %s", show(name), expected(name, keyNames[:]))
 	}
 	if r := dec.d.see(k, name, nameAt, at); r != nil {
 		return 0, r
@@ -53,9 +54,9 @@ func (dec *decoder) member(text []byte, at int) (next int, r *refusal) {
 }
 
 // name decodes a key and its colon, and returns the offset of the value.
-func (dec *decoder) name(text []byte, at int) (name []byte, next int, r *refusal) {
+func (dec *Decoder) name(text []byte, at int) (name []byte, next int, r *Error) {
 	if text[at] != '"' {
-		return nil, 0, refuse(at, "expected a key in double quotes")
+		return nil, 0, Errorf(at, "expected a key in double quotes")
 	}
 	name, next = plain(text, at)
 	if _, known := parseKey(name); !known {
@@ -67,11 +68,11 @@ func (dec *decoder) name(text []byte, at int) (name []byte, next int, r *refusal
 	}
 	next = strictjson.SkipSpace(text, next)
 	if next == len(text) || text[next] != ':' {
-		return nil, 0, refuse(next, "expected : behind a key")
+		return nil, 0, Errorf(next, "expected : behind a key")
 	}
 	next = strictjson.SkipSpace(text, next+1)
 	if next == len(text) {
-		return nil, 0, refuse(next, "expected a value behind :")
+		return nil, 0, Errorf(next, "expected a value behind :")
 	}
 	return name, next, nil
 }
@@ -88,9 +89,10 @@ func plain(text []byte, at int) (word []byte, next int) {
 }
 
 // value decodes the value of k.
-func (dec *decoder) value(k key, text []byte, at int) (next int, r *refusal) {
+func (dec *Decoder) value(k key, text []byte, at int) (next int, r *Error) {
 	if k.isWord() {
-		if word, next := plain(text, at); dec.d.setWord(k, word) {
+		word, next := plain(text, at)
+		if dec.d.setWord(k, word) {
 			return next, nil
 		}
 	}
@@ -113,19 +115,19 @@ func (dec *decoder) value(k key, text []byte, at int) (next int, r *refusal) {
 }
 
 // setJSON sets k to a value that is not null.
-func (d *directive) setJSON(k key, value strictjson.Value) *refusal {
+func (d *Directive) setJSON(k key, value strictjson.Value) *Error {
 	isString := value[0] == '"'
 	switch {
 	case k == detailsKey:
-		d.details = value
+		d.Details = value
 	case k == exitCodeKey && !isString:
 		return d.set(k, value)
 	case k == exitCodeKey:
-		return refuse(d.at[k], "exit_code is a string; expected an integer without quotes")
+		return Errorf(d.at[k], "exit_code is a string; expected an integer without quotes")
 	case !isString:
-		return refuse(d.at[k], "%s is %s; expected a string", keyNames[k], show(value))
+		return Errorf(d.at[k], "%s is %s; expected a string", keyNames[k], show(value))
 	case k == messageKey:
-		d.message = value
+		d.Message = value
 	default:
 		return d.set(k, value[1:len(value)-1])
 	}
@@ -133,8 +135,8 @@ func (d *directive) setJSON(k key, value strictjson.Value) *refusal {
 }
 
 // refuseJSON turns an error of strictjson into a refusal of the line.
-func refuseJSON(err error) *refusal {
+func refuseJSON(err error) *Error {
 	var e *strictjson.Error
 	errors.As(err, &e) // every error of the package is one
-	return &refusal{e.Offset, e.Why}
+	return &Error{e.Offset, e.Why}
 }

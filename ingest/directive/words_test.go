@@ -1,4 +1,4 @@
-package ingest
+package directive
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 )
 
 // readWords reads all words of a line.
-func readWords(line string) (all []word, r *refusal) {
+func readWords(line string) (all []word, r *Error) {
 	w := words{line: []byte(line)}
 	for {
 		var wd word
@@ -174,8 +174,8 @@ func TestRefusedWords(t *testing.T) {
 		switch {
 		case c.why == "" && r != nil:
 			t.Errorf("%q: %v, expected no refusal", c.line, r)
-		case c.why != "" && (r == nil || *r != refusal{c.at, c.why}):
-			t.Errorf("%q: %v, expected %v", c.line, r, &refusal{c.at, c.why})
+		case c.why != "" && (r == nil || *r != Error{c.at, c.why}):
+			t.Errorf("%q: %v, expected %v", c.line, r, &Error{c.at, c.why})
 		}
 	}
 }
@@ -264,8 +264,8 @@ func FuzzWords(f *testing.F) {
 			last := w.pos
 			var wd word
 			ok, r := w.next(&wd)
-			if r != nil && (ok || r.at < 0 || r.at >= len(line)) {
-				t.Fatalf("%q: ok %t with refusal at %d", line, ok, r.at)
+			if r != nil && (ok || r.Offset < 0 || r.Offset >= len(line)) {
+				t.Fatalf("%q: ok %t with refusal at %d", line, ok, r.Offset)
 			}
 			if !ok {
 				break

@@ -1,4 +1,4 @@
-package ingest
+package directive
 
 import (
 	"fmt"
@@ -12,41 +12,41 @@ import (
 // decodeLine decodes a line and says in one what it means, or why it is
 // refused.
 func decodeLine(text string) string {
-	var dec decoder
+	var dec Decoder
 	return dec.describe(text, false)
 }
 
-func (dec *decoder) describe(text string, cut bool) string {
-	d, refused := dec.decode([]byte(text), cut)
+func (dec *Decoder) describe(text string, cut bool) string {
+	d, refused := dec.Decode([]byte(text), cut)
 	if refused != nil {
 		return refused.Error()
 	}
-	s := fmt.Sprintf("%s %s%s %s", d.verb, d.state, d.outcomeAlone(), d.message)
-	if d.hasExit {
-		s += fmt.Sprintf(" exit=%d", d.exitCode)
+	s := fmt.Sprintf("%s %s%s %s", d.Type, d.State, d.outcomeAlone(), d.Message)
+	if d.HasExitCode {
+		s += fmt.Sprintf(" exit=%d", d.ExitCode)
 	}
-	if len(d.details) > 0 {
-		s += " details=" + string(d.details)
+	if len(d.Details) > 0 {
+		s += " details=" + string(d.Details)
 	}
-	if !d.time.IsZero() {
-		s += " at=" + d.time.UTC().Format(time.RFC3339Nano)
+	if !d.Time.IsZero() {
+		s += " at=" + d.Time.UTC().Format(time.RFC3339Nano)
 	}
 	return s
 }
 
 // outcomeAlone is the outcome of a directive that has no state.
-func (d *directive) outcomeAlone() artifact.Outcome {
-	if d.state != "" {
+func (d *Directive) outcomeAlone() artifact.Outcome {
+	if d.State != "" {
 		return ""
 	}
-	return d.outcome
+	return d.Outcome
 }
 
 type meaning struct{ line, want string }
 
 func checkMeanings(t *testing.T, table []meaning) {
 	t.Helper()
-	var warm decoder
+	var warm Decoder
 	for _, c := range table {
 		check(t, "the meaning of "+c.line, decodeLine(c.line), c.want)
 		check(t, "the meaning, to a decoder in use, of "+c.line, warm.describe(c.line, false), c.want)
@@ -375,7 +375,7 @@ func TestDetailsDepth(t *testing.T) {
 		got := decodeLine(`{"state":"ready","details":` + nested(depth) + `}`)
 		check(t, "deep details", got, "column 92: expected arrays and objects to nest at most 64 deep")
 	}
-	var dec decoder // what one syntax limits does not limit the other
+	var dec Decoder // what one syntax limits does not limit the other
 	dec.describe("STATE=ready DETAILS.x:=1", false)
 	if got := dec.describe(`STATE=ready DETAILS=`+nested(64), false); strings.HasPrefix(got, "column") {
 		t.Error(got)
@@ -395,7 +395,7 @@ func TestDetailsNamesAreCounted(t *testing.T) {
 }
 
 func TestCutLines(t *testing.T) {
-	var dec decoder
+	var dec Decoder
 	cut := "the input ended before this line's newline, so its last value may be cut; end every line with a newline"
 	for _, c := range []meaning{
 		{`{"state":"ready"}`, `transition ready "ready"`},
@@ -413,7 +413,7 @@ func TestSkippedLines(t *testing.T) {
 		"": true, " ": true, "\t \r": true, "#": true, "# x": true, "  \t#{": true,
 		"x": false, "{": false, " x#": false, "\v": false, "\x00": false, "\u00a0": false,
 	} {
-		if got := isSkipped([]byte(text)); got != want {
+		if got := IsBlank([]byte(text)); got != want {
 			t.Errorf("%q is skipped: %v", text, got)
 		}
 	}
