@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // withAcks gives the stream a pipe for its acknowledgements.
@@ -20,13 +22,13 @@ func (g *guest) withAcks() pipe {
 func fill(t *testing.T, p pipe) (drain func()) {
 	t.Helper()
 	_, err := unix.FcntlInt(p.w.Fd(), unix.F_SETPIPE_SZ, 4096)
-	must(t, err)
+	testenv.Must(t, err)
 	text := make([]byte, 4096)
 	_, err = p.w.Write(text)
-	must(t, err)
+	testenv.Must(t, err)
 	return func() {
 		_, err := io.ReadFull(p.r, text)
-		must(t, err)
+		testenv.Must(t, err)
 	}
 }
 
@@ -80,7 +82,7 @@ func TestSlowReaderGetsTheLastAck(t *testing.T) {
 	w := g.open()
 	w.print("KIND=ready\nKIND=ready\n")
 	w.print("bad\n")
-	must(t, w.in.Close())
+	testenv.Must(t, w.in.Close())
 	for !g.isWritten("rejected.jsonl") {
 		time.Sleep(time.Millisecond)
 	}
@@ -124,7 +126,7 @@ func TestNoReaderOfAcksHoldsTheEnd(t *testing.T) {
 	fill(t, g.withAcks())
 	w := g.open()
 	w.print("KIND=ready\n")
-	must(t, w.in.Close())
+	testenv.Must(t, w.in.Close())
 	w.tell()
 	w.tell()
 	w.wait()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // plant puts a directory in the place of an artifact, and returns what puts
@@ -21,10 +23,10 @@ func (g *guest) plant(name string) (free func()) {
 	if err := os.Rename(g.file(name), aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		g.t.Fatal(err)
 	}
-	must(g.t, os.Mkdir(g.file(name), 0o755))
+	testenv.Must(g.t, os.Mkdir(g.file(name), 0o755))
 	return func() {
 		g.t.Helper()
-		must(g.t, os.Remove(g.file(name)))
+		testenv.Must(g.t, os.Remove(g.file(name)))
 		if err := os.Rename(aside, g.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			g.t.Fatal(err)
 		}
@@ -44,7 +46,7 @@ func (g *guest) isWritten(name string) bool {
 func isQuiet(t *testing.T, p pipe) bool {
 	fds := []unix.PollFd{{Fd: int32(p.r.Fd()), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
-	must(t, err)
+	testenv.Must(t, err)
 	return n == 0
 }
 
@@ -119,7 +121,7 @@ func (g *guest) checkSeqs(events int) {
 	lines := strings.SplitAfter(g.read("events.jsonl"), "\n")
 	for i, line := range lines[:len(lines)-1] {
 		var e struct{ Seq int }
-		must(g.t, json.Unmarshal([]byte(line), &e))
+		testenv.Must(g.t, json.Unmarshal([]byte(line), &e))
 		if e.Seq != i+1 {
 			g.t.Fatalf("event %d has seq %d", i+1, e.Seq)
 		}
@@ -174,7 +176,7 @@ func TestDegradedStreamWritesWhatItCan(t *testing.T) {
 			w.print(aRun)
 			w.until(gaveUp)
 			w.print("KIND=ready\nbad\n")
-			must(t, w.in.Close())
+			testenv.Must(t, w.in.Close())
 			sum := w.wait()
 			for j, other := range planted {
 				logs := name == "events.jsonl.seq" && j <= 2 // the lock is for both
@@ -246,7 +248,7 @@ func TestLateArtifactsKeepTheirSeq(t *testing.T) {
 // A verdict that cannot be kept does not take its successor with it.
 func TestVerdictIsWrittenWhereTheOldCannotBeKept(t *testing.T) {
 	g := newGuest(t)
-	must(t, os.Symlink("nowhere", g.file("result.json")))
+	testenv.Must(t, os.Symlink("nowhere", g.file("result.json")))
 	g.WriteTimeout = 1
 	g.feed("STATE=starting\nSTATE=completed\n")
 	if result := g.read("result.json"); !strings.Contains(result, "completed") || g.isWritten("nowhere") {
@@ -356,7 +358,7 @@ func TestVerdictIsSetAsideAfterTheStatus(t *testing.T) {
 	w.print("STATE=starting\nbad\n")
 	w.until(gaveUp)
 	w.print("KIND=ready\n")
-	must(t, w.in.Close())
+	testenv.Must(t, w.in.Close())
 	w.wait()
 	check(t, "the result", g.read("result.json"), old)
 
@@ -460,7 +462,7 @@ func TestSuppliedVerdictIsTriedAgain(t *testing.T) {
 	free := g.plant("result.json")
 	w := g.open()
 	w.print("STATE=ready\n")
-	must(t, w.in.Close())
+	testenv.Must(t, w.in.Close())
 	w.until(tryAgain)
 	free()
 	if sum := w.wait(); !sum.Supplied || sum.Degraded {
@@ -475,8 +477,8 @@ func TestHeldLockIsWaitedFor(t *testing.T) {
 	g.Dir.Events.Wait = time.Millisecond
 	g.talk = make(chan string, 100)
 	holder, err := os.Create(g.file("events.jsonl.seq"))
-	must(t, err)
-	must(t, unix.Flock(int(holder.Fd()), unix.LOCK_EX))
+	testenv.Must(t, err)
+	testenv.Must(t, unix.Flock(int(holder.Fd()), unix.LOCK_EX))
 	w := g.open()
 	w.print(aRun)
 	w.until("still held by process")
@@ -485,7 +487,7 @@ func TestHeldLockIsWaitedFor(t *testing.T) {
 			t.Errorf("%s is written without the lock", name)
 		}
 	}
-	must(t, holder.Close())
+	testenv.Must(t, holder.Close())
 	w.until(works)
 	w.close()
 	w.checkRun(3)
@@ -549,7 +551,7 @@ func TestCommitsAreOfAMebibyte(t *testing.T) {
 	g.feed(strings.Repeat("KIND=ready\n", lines)) // less than one read
 	var first uint64
 	_, err := fmt.Fscanf(acks.r, "%d", &first)
-	must(t, err)
+	testenv.Must(t, err)
 	if first == lines {
 		t.Error("all is committed at once")
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // packets returns a descriptor of which each read gets one of the chunks, and
@@ -16,7 +17,7 @@ import (
 func packets(t testing.TB, chunks []string) int {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	must(t, err)
+	testenv.Must(t, err)
 	go func() {
 		defer unix.Close(pair[1])
 		for _, c := range chunks {
@@ -46,7 +47,7 @@ func cut(t *testing.T, max int, chunks ...string) string {
 	}
 	for {
 		n, err := l.read()
-		must(t, err)
+		testenv.Must(t, err)
 		var ln line
 		for l.next(&ln) {
 			describe(ln)
@@ -155,7 +156,7 @@ func TestLineIsReadInLinearTime(t *testing.T) {
 		}
 		var err error
 		n, err = l.read()
-		must(t, err)
+		testenv.Must(t, err)
 		for ok := true; ok; {
 			from := l.scanned
 			ok = l.next(new(line))

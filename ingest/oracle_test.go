@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // The readers that others wrote. Each is one process that is given the paths of
@@ -220,9 +222,7 @@ func checkLoads(t *testing.T, name string, paths []string, texts int) {
 // readWith runs a reader on the paths given, a line each.
 func readWith(t *testing.T, name, paths string) (string, error) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		missing(t, name)
-	}
+	testenv.Tool(t, name)
 	reader := exec.Command(readers[name][0], readers[name][1:]...)
 	reader.Stdin = strings.NewReader(paths)
 	out, err := reader.CombinedOutput()
@@ -233,7 +233,7 @@ func checkGoLoads(t *testing.T, paths []string, texts int) {
 	loaded := 0
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
-		must(t, err)
+		testenv.Must(t, err)
 		d := json.NewDecoder(bytes.NewReader(text)) // numbers as doubles
 		for {
 			var v any
@@ -263,11 +263,11 @@ func TestOraclesAreStrict(t *testing.T) {
 
 // checkRefuses checks that a reader loads the good text and none of the bad.
 func checkRefuses(t *testing.T, name string, bad []string) {
-	dir := quickDir(t)
+	dir := testenv.TempDir(t)
 	var paths strings.Builder
 	for i, text := range append(bad, `{"a":[1]}`) {
 		path := filepath.Join(dir, fmt.Sprint(i))
-		must(t, os.WriteFile(path, []byte(text), 0o644))
+		testenv.Must(t, os.WriteFile(path, []byte(text), 0o644))
 		paths.WriteString(path + "\n")
 	}
 	out, err := readWith(t, name, paths.String())

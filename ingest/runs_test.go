@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // standing is a result that stands when a stream begins, and the status beside
@@ -320,7 +321,7 @@ func TestUnreadableInputIsAnError(t *testing.T) {
 	g := newGuest(t)
 	g.RequireResult = true
 	dir, err := os.Open(g.path)
-	must(t, err)
+	testenv.Must(t, err)
 	defer dir.Close()
 	s := g.Stream
 	s.In = int(dir.Fd())
@@ -344,7 +345,7 @@ func TestClosedDirHoldsNothing(t *testing.T) {
 	}
 	g.checkSeqs(4)
 	_, err := g.Dir.Status.Read()
-	must(t, err)
+	testenv.Must(t, err)
 	if g.descriptors() == 0 {
 		t.Error("open descriptors are not seen")
 	}
@@ -354,7 +355,7 @@ func TestClosedDirHoldsNothing(t *testing.T) {
 // descriptors counts what is open in the state directory.
 func (g *guest) descriptors() (open int) {
 	links, err := filepath.Glob("/proc/self/fd/*")
-	must(g.t, err)
+	testenv.Must(g.t, err)
 	for _, link := range links {
 		if path, err := os.Readlink(link); err == nil && strings.HasPrefix(path, g.path) {
 			open++

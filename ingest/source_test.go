@@ -9,6 +9,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A teller is a source whose lines are SEQ KIND, SEQ OUTCOME!, or "anew" before
@@ -123,7 +124,7 @@ func TestNoLogIsWrittenWithoutTheLock(t *testing.T) {
 	other := writer.In(g.path)
 	defer other.Close()
 	unlock, err := other.Events.Lock()
-	must(t, err)
+	testenv.Must(t, err)
 	defer unlock()
 	g.Dir.Events.Wait, g.WriteTimeout = time.Millisecond, time.Nanosecond
 	if sum := g.feed("bad\nSTATE=failed\n"); !sum.Degraded || sum.Dropped != 2 {

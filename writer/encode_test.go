@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A part is one optional member of an artifact, as it must appear.
@@ -187,14 +188,14 @@ func TestStatesStandAsWords(t *testing.T) {
 
 // TestArtifactsComeBack reads back what was written, through the files.
 func TestArtifactsComeBack(t *testing.T) {
-	d := In(fastDir(t))
+	d := In(testenv.TempDir(t))
 	const seq = 1<<63 + 1
-	check(t, d.Status.Replace(&Status{State: Failed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
-	check(t, d.Result.Replace(&Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
+	testenv.Must(t, d.Status.Replace(&Status{State: Failed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
+	testenv.Must(t, d.Result.Replace(&Result{Outcome: OutcomeFailed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
 	s, err := d.Status.Read()
-	check(t, err)
+	testenv.Must(t, err)
 	r, err := d.Result.Read()
-	check(t, err)
+	testenv.Must(t, err)
 	if s.State != Failed || s.BootID != "id\n" || s.Seq != seq {
 		t.Errorf("%+v", s)
 	}
@@ -218,7 +219,7 @@ func TestWhatIsNoArtifactIsNotRead(t *testing.T) {
 		"NULs":       string(make([]byte, 4096)),
 		"huge":       `{"state":"ready","status":"failed"` + strings.Repeat(" ", maxWhole) + "}",
 	} {
-		d := In(fastDir(t))
+		d := In(testenv.TempDir(t))
 		put(t, d.Status.Path, text)
 		put(t, d.Result.Path, text)
 		if s, err := d.Status.Read(); err == nil || !strings.Contains(err.Error(), d.Status.Path) {
@@ -234,7 +235,7 @@ func TestWhatIsNoArtifactIsNotRead(t *testing.T) {
 func TestEncodingIsJSON(t *testing.T) {
 	s := Status{State: Ready, Time: testTime, Message: quoted("m"), BootID: "id", Seq: 1}
 	var b bytes.Buffer
-	check(t, json.Indent(&b, s.Append(nil), "", "  "))
+	testenv.Must(t, json.Indent(&b, s.Append(nil), "", "  "))
 	if b.String() != string(s.Append(nil)) {
 		t.Errorf("%s", b.String())
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // browse has a headless Chromium open a file and returns its standard output.
@@ -83,7 +85,7 @@ func inBrowser(t *testing.T, svgs map[string]string) (drawn map[string]drawnPict
 }
 
 func TestABrowserDrawsPlots(t *testing.T) {
-	need(t, "chromium")
+	testenv.Tool(t, "chromium")
 	expected := map[string][]string{
 		"guest":  {"boot 1 of 2", "boot 2 of 2", "unreachable", "// 16m32s //", "2.716s", `service exited with 3: panic: \u001b[31mindex out of`, "all 412 tests passed"},
 		"three":  {"3 events, 1 boot", "884ms", "8.093s · listening on 8080", "all tests passed", "since boot", "10s"},
@@ -152,7 +154,7 @@ func pixels(t *testing.T, path string, wanted ...color.RGBA) (counts []int, colo
 
 // The picture in the docs is such a screenshot.
 func TestAScreenshotOfAPlotShowsItsBars(t *testing.T) {
-	need(t, "chromium")
+	testenv.Tool(t, "chromium")
 	svg, err := filepath.Abs(filepath.Join(lookDir, "plot.svg"))
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A plant puts something in the way of an artifact.
@@ -291,13 +293,9 @@ func TestAFullDiskDegrades(t *testing.T) {
 // smallTmpfs mounts a tmpfs of 64 KiB.
 func smallTmpfs(t *testing.T) string {
 	t.Helper()
+	testenv.Mount(t)
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("needs to be root to mount a tmpfs: %v", err)
-		}
-		t.Skipf("needs to be root to mount a tmpfs: %v", err)
-	}
+	testenv.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"))
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
