@@ -150,9 +150,11 @@ func TestLargeValuesArriveWhole(t *testing.T) {
 // journald takes a file from a user who is not root only if it is sealed.
 func TestLargeValuesOfAnyUserArrive(t *testing.T) {
 	testenv.Root(t)
+	testenv.Mount(t) // a user namespace has one user
 	m := newJournal(t, 22)
 	testenv.Tools(t, "setpriv")
 	dir := testenv.TempDir(t)
+	testenv.OpenToAll(t, dir, filepath.Dir(testenv.Program(t)))
 	testenv.Must(t, os.Chown(dir, 1000, 1000))
 	text := strings.Repeat("x", 500_000)
 	m.run("STATE=ready MESSAGE="+text+"\n", "setpriv", "--reuid=1000", "--regid=1000", "--clear-groups",
