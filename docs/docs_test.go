@@ -149,7 +149,7 @@ func TestTheReadmesCommandsDoWhatItSays(t *testing.T) {
 	}
 	tree := copyTree(t)
 
-	demo := filepath.Join(t.TempDir(), "demo")
+	demo := filepath.Join(testenv.PlainDir(t), "demo")
 	main := strings.ReplaceAll(blocks[0], "/tmp/pika-demo", demo)
 	if main == blocks[0] || strings.Count(main, "\n") != 1 {
 		t.Fatalf("expected one line that writes to /tmp/pika-demo: %s", main)
@@ -212,7 +212,7 @@ func TestTheVerdictPagesFIFO(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	const path = "/run/lifecycle"
 	block := fenced(t, "verdict.md", "sh")[1]
-	dir, state := t.TempDir(), t.TempDir()
+	dir, state := testenv.PlainDir(t), t.TempDir()
 	script := strings.ReplaceAll(block, path, dir+"/fifo") + "exec 3>&-; kill $!; wait $!; test -p " + dir + "/fifo"
 	if _, stderr, code := (command{state: state}).run(t, bash, "-ec", script); strings.Count(block, path) != 3 || code != 0 {
 		t.Errorf("%s: exit %d\n%s", script, code, stderr)

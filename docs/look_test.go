@@ -91,7 +91,7 @@ func hold(t *testing.T, page, fresh string) {
 func terminal(t *testing.T, dir, command string, flags ...string) string {
 	t.Helper()
 	tmux := testenv.Tool(t, "tmux")
-	socket := filepath.Join(testenv.SocketDir(t), "tmux")
+	socket := filepath.Join(testenv.PlainDir(t), "tmux")
 	run := func(args ...string) string {
 		cmd := exec.Command(tmux, append([]string{"-u", "-S", socket, "-f", "/dev/null"}, args...)...)
 		cmd.Dir = dir

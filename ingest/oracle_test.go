@@ -25,7 +25,7 @@ def no(what): raise ValueError(what)
 def finite(text): return float(text) if math.isfinite(float(text)) else no(text)
 def once(pairs): return dict(pairs) if len(dict(pairs)) == len(pairs) else no('a name stands twice')
 loaded = 0
-for path in sys.stdin.read().split():
+for path in sys.stdin.read().splitlines():
     whole = open(path, 'rb').read()
     for text in (whole.split(b'\n')[:-1] if path.endswith('.jsonl') else [whole]):
         try:

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -167,9 +168,14 @@ func TestEveryFileParses(t *testing.T) {
 	}
 }
 
+// pathFlake names the stand-in for nixpkgs in a tree, as a URL.
+func pathFlake(tree string) string {
+	return "path:" + (&url.URL{Path: tree + "/nix/testdata/nixpkgs"}).EscapedPath()
+}
+
 // standIn has a command of Nix take the stand-in for nixpkgs.
 func standIn(t *testing.T, argv ...string) []string {
-	return append(argv, "--offline", "--override-input", "nixpkgs", "path:"+needTree(t)+"/nix/testdata/nixpkgs", "./nix")
+	return append(argv, "--offline", "--override-input", "nixpkgs", pathFlake(needTree(t)), "./nix")
 }
 
 // For this machine's system the checks are built too: the package by a builder

@@ -7,6 +7,7 @@ import (
 	"html"
 	"image/color"
 	"image/png"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,10 +24,12 @@ func browse(t *testing.T, path string, flags ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	dir := testenv.PlainDir(t) // for its sockets too, which it leaves behind
 	args := append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1",
-		"--hide-scrollbars", "--user-data-dir=" + t.TempDir()}, flags...)
-	cmd := exec.CommandContext(ctx, "chromium", append(args, "file://"+path)...)
+		"--hide-scrollbars", "--user-data-dir=" + dir}, flags...)
+	cmd := exec.CommandContext(ctx, "chromium", append(args, (&url.URL{Scheme: "file", Path: path}).String())...)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("chromium: %v", err)

@@ -34,7 +34,7 @@ func fences(page, lang string) (all []string) {
 func TestReconcilingListsWhatTheJournalLacks(t *testing.T) {
 	m := newJournal(t, 51)
 	testenv.Tools(t, "bash", "jq", "comm")
-	dir := testenv.TempDir(t)
+	dir := testenv.PlainDir(t)
 	line := strings.ReplaceAll(block(t, "comm"), "/run/pika-cloud", dir)
 	m.ingest(dir, many(12))
 	m.run("", "journalctl", "--sync")
@@ -52,10 +52,10 @@ func TestReconcilingListsWhatTheJournalLacks(t *testing.T) {
 func TestTheDocsWayBackWorks(t *testing.T) {
 	m := newJournal(t, 52)
 	testenv.Tools(t, "bash")
-	guest, host := testenv.TempDir(t), testenv.TempDir(t)
+	guest, host := testenv.TempDir(t), testenv.PlainDir(t)
 	m.ingest(guest, aRun)
 	m.run("", "journalctl", "--sync")
-	line := strings.NewReplacer(Identifier+" ingest", testenv.Program(t)+" ingest", "dir copy", "dir "+host).Replace(block(t, "--from=journal"))
+	line := strings.NewReplacer(Identifier+" ingest", "'"+testenv.Program(t)+"' ingest", "dir copy", "dir "+host).Replace(block(t, "--from=journal"))
 	m.run("", "bash", "-c", line)
 	same(t, host, guest)
 }

@@ -33,7 +33,7 @@ func newHost(t testing.TB) *host {
 	testenv.Must(t, err)
 	address := l.Addr().String()
 	l.Close()
-	h := &host{TB: t, address: address, url: "http://" + address, journal: t.TempDir(), fleet: t.TempDir()}
+	h := &host{TB: t, address: address, url: "http://" + address, journal: testenv.PlainDir(t), fleet: testenv.PlainDir(t)}
 	h.start()
 	return h
 }
@@ -76,7 +76,7 @@ func (h *host) follow(m *machine) follower {
 		h.Fatal("the unit starts something else")
 	}
 	line = strings.NewReplacer("%i", m.id, "/var/lib/pika-cloud-fleet", h.fleet, "/var/log/journal/remote", h.journal,
-		Identifier+" ingest", testenv.Program(h)+" ingest").Replace(line)
+		Identifier+" ingest", "'"+testenv.Program(h)+"' ingest").Replace(line)
 	cmd := commandOutside("bash", "-c", line)
 	cmd.SysProcAttr.Setpgid = true
 	said, err := os.OpenFile(h.dir(m)+".said", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

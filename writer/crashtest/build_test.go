@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -49,6 +47,5 @@ func probe(path string) error {
 
 func TestMain(m *testing.M) {
 	// The modes of all artifacts must come out right under any umask.
-	unix.Umask(0o077)
-	os.Exit(testenv.Main{M: m}.Run())
+	os.Exit(testenv.Main{M: m, Umask: 0o077}.Run())
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -71,24 +72,27 @@ func TempDir(t testing.TB) string {
 	return removeAtEnd(t)(makeDir(bases()))
 }
 
-// maxSocketDir is what leaves 27 bytes for a name in sockaddr_un, which holds 107
-// and a final NUL (unix(7)).
-const maxSocketDir = 80
+// maxPlainDir leaves 27 bytes for the name of a socket: sockaddr_un holds 107
+// bytes and a final NUL (unix(7)).
+const maxPlainDir = 80
 
-// SocketDir is TempDir for sockets, whose paths must be short: if TMPDIR is a
-// long path, the directory is elsewhere.
-func SocketDir(t testing.TB) string {
+// plain is a path that a shell, a URL and a list of words take as it is.
+var plain = regexp.MustCompile(`^[-/._0-9A-Za-z]+$`)
+
+// PlainDir is TempDir with a path that is short enough for a socket and can be
+// pasted into a script. If TMPDIR has no such path, the directory is elsewhere.
+func PlainDir(t testing.TB) string {
 	t.Helper()
 	for _, base := range append(bases(), "/dev/shm", "/tmp") {
 		dir, err := makeOpenDir(base)
-		if err == nil && len(dir) <= maxSocketDir {
+		if err == nil && len(dir) <= maxPlainDir && plain.MatchString(dir) {
 			return removeAtEnd(t)(dir, nil)
 		}
 		if err == nil {
 			os.Remove(dir)
 		}
 	}
-	Missing(t, "a directory of %d bytes at most for sockets; set TMPDIR to a short path", maxSocketDir)
+	Missing(t, "a directory with a short path of letters and digits; set TMPDIR to one")
 	return ""
 }
 
@@ -124,17 +128,25 @@ func removeAtEnd(t testing.TB) func(string, error) string {
 	}
 }
 
-// Main runs the tests of a package that share a directory or the built program:
+// Main runs the tests of a package that share a directory or the built program, or
+// that make files of certain modes:
 //
 //	func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
-type Main struct{ M *testing.M }
+type Main struct {
+	M     *testing.M
+	Umask int // of the tests and all that they start; 0 is 022, whatever the caller's is
+}
 
 // shared is the directory of Main, "" outside of its Run.
 var shared string
 
-// Run makes the shared directory, runs the tests, removes it and returns the exit
+// Run sets the umask, makes the shared directory, runs the tests, removes it and returns the exit
 // code. The directory is not in memory, where containers forbid to run programs.
 func (m Main) Run() (code int) {
+	if m.Umask == 0 {
+		m.Umask = 0o022
+	}
+	unix.Umask(m.Umask)
 	base := os.Getenv("GOTMPDIR") // as the go command, which runs programs there
 	if base == "" {
 		base = os.TempDir()
@@ -198,7 +210,7 @@ func Program(t testing.TB) string {
 	return path
 }
 
-// ProgramWith builds the program with other files in the place of its own. The
+// ProgramWith builds the program with other files instead of its own. The
 // paths in replaced, from the file to its replacement, are absolute.
 func ProgramWith(t testing.TB, replaced map[string]string) string {
 	t.Helper()

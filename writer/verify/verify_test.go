@@ -29,6 +29,8 @@ const (
 
 var when = time.Date(2026, 3, 25, 20, 0, 0, 123e6, time.UTC)
 
+func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
+
 // A guest is a state directory, and what a test does to it.
 type guest struct {
 	*testing.T
