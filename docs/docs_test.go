@@ -18,54 +18,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 const program = "pika-cloud-lifecycle"
 
-// binDir holds the built program.
-var binDir string
+func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
 
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-// run builds the program once for all tests.
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "docs")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir, "../cmd/"+program)
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(string(out))
-	}
-	binDir = dir
-	return m.Run()
-}
-
-// need returns the path of a tool that a test cannot do without.
-func need(t *testing.T, tool string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	switch {
-	case err == nil:
-	case os.Getenv("CI") != "":
-		t.Fatalf("%s is missing", tool)
-	default:
-		t.Skipf("%s is missing", tool)
-	}
-	return path
-}
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
+// binDir returns the directory of the built program.
+func binDir(t *testing.T) string { return filepath.Dir(testenv.Program(t)) }
 
 // A command is run with the program on its PATH.
 type command struct {
@@ -88,7 +50,7 @@ func (c command) run(t *testing.T, argv ...string) (stdout, stderr string, code 
 		c.state = t.TempDir()
 	}
 	cmd.Env = append(os.Environ(), "PIKA_LIFECYCLE_DIR="+c.state,
-		"PATH="+binDir+string(os.PathListSeparator)+os.Getenv("PATH"))
+		"PATH="+binDir(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(c.input), &out, &errs
 	if err := cmd.Run(); cmd.ProcessState == nil {
@@ -100,7 +62,7 @@ func (c command) run(t *testing.T, argv ...string) (stdout, stderr string, code 
 // fenced returns the code blocks of a page whose info string is one of langs.
 func fenced(t *testing.T, page string, langs ...string) (blocks []string) {
 	t.Helper()
-	for _, m := range regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$").FindAllStringSubmatch(readFile(t, page), -1) {
+	for _, m := range regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$").FindAllStringSubmatch(testenv.ReadFile(t, page), -1) {
 		if slices.Contains(langs, m[1]) {
 			blocks = append(blocks, m[2])
 		}
@@ -119,7 +81,7 @@ type artifact struct {
 // read reads a file of one artifact, or one a line.
 func read(t *testing.T, state, name string) (all []artifact) {
 	t.Helper()
-	d := json.NewDecoder(strings.NewReader(readFile(t, filepath.Join(state, name))))
+	d := json.NewDecoder(strings.NewReader(testenv.ReadFile(t, filepath.Join(state, name))))
 	for d.More() {
 		var a artifact
 		if err := d.Decode(&a); err != nil {
@@ -180,14 +142,14 @@ func copyTree(t *testing.T) string {
 }
 
 func TestTheReadmesCommandsDoWhatItSays(t *testing.T) {
-	bash := need(t, "bash")
+	bash := testenv.Tool(t, "bash")
 	blocks := fenced(t, "../README.md", "sh")
 	if len(blocks) != 4 {
 		t.Fatalf("the README has %d blocks of sh; expected 4", len(blocks))
 	}
 	tree := copyTree(t)
 
-	demo := filepath.Join(t.TempDir(), "demo")
+	demo := filepath.Join(testenv.PlainDir(t), "demo")
 	main := strings.ReplaceAll(blocks[0], "/tmp/pika-demo", demo)
 	if main == blocks[0] || strings.Count(main, "\n") != 1 {
 		t.Fatalf("expected one line that writes to /tmp/pika-demo: %s", main)
@@ -202,7 +164,7 @@ func TestTheReadmesCommandsDoWhatItSays(t *testing.T) {
 
 	// This very run is what the second command is, and the third would compile
 	// Go's own library anew: .ci/run runs both.
-	ci := strings.ReplaceAll(readFile(t, "../.ci/run"), ` -o "$built/"`, "")
+	ci := strings.ReplaceAll(testenv.ReadFile(t, "../.ci/run"), ` -o "$built/"`, "")
 	for _, block := range blocks[1:3] {
 		if !strings.Contains(ci, "\n"+block) {
 			t.Errorf(".ci/run does not run %q", block)
@@ -225,7 +187,7 @@ func TestTheReadmesCommandsDoWhatItSays(t *testing.T) {
 }
 
 func TestTheReadmesRunAndWaitDoWhatItSays(t *testing.T) {
-	bash := need(t, "bash")
+	bash := testenv.Tool(t, "bash")
 	blocks := fenced(t, "../README.md", "shell")
 	if len(blocks) != 2 {
 		t.Fatalf("the README has %d blocks of shell; expected 2", len(blocks))
@@ -247,10 +209,10 @@ func TestTheReadmesRunAndWaitDoWhatItSays(t *testing.T) {
 
 // The page's FIFO, and that >| is not for a plain file.
 func TestTheVerdictPagesFIFO(t *testing.T) {
-	bash := need(t, "bash")
+	bash := testenv.Tool(t, "bash")
 	const path = "/run/lifecycle"
 	block := fenced(t, "verdict.md", "sh")[1]
-	dir, state := t.TempDir(), t.TempDir()
+	dir, state := testenv.PlainDir(t), t.TempDir()
 	script := strings.ReplaceAll(block, path, dir+"/fifo") + "exec 3>&-; kill $!; wait $!; test -p " + dir + "/fifo"
 	if _, stderr, code := (command{state: state}).run(t, bash, "-ec", script); strings.Count(block, path) != 3 || code != 0 {
 		t.Errorf("%s: exit %d\n%s", script, code, stderr)
@@ -264,13 +226,13 @@ func TestTheVerdictPagesFIFO(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, stderr, _ := command{state: state}.run(t, bash, "-c", script)
-	if readFile(t, plain) != "STATE=ready\n" || !strings.Contains(stderr, "no FIFO stands there") {
-		t.Errorf("a plain file holds %q\n%s", readFile(t, plain), stderr)
+	if testenv.ReadFile(t, plain) != "STATE=ready\n" || !strings.Contains(stderr, "no FIFO stands there") {
+		t.Errorf("a plain file holds %q\n%s", testenv.ReadFile(t, plain), stderr)
 	}
 }
 
 func TestTheReadmesBashTellsOfItsFailedChild(t *testing.T) {
-	bash := need(t, "bash")
+	bash := testenv.Tool(t, "bash")
 	state := t.TempDir()
 	stdout, stderr, code := command{state: state}.run(t, bash, "-c", oneBlock(t, "../README.md", "bash"))
 	if code != 0 || stdout != "working\n" || stderr != "" {
@@ -292,7 +254,7 @@ func TestTheReadmesBashTellsOfItsFailedChild(t *testing.T) {
 }
 
 func TestTheReadmesBashOutlivesIngest(t *testing.T) {
-	bash := need(t, "bash")
+	bash := testenv.Tool(t, "bash")
 	script := oneBlock(t, "../README.md", "bash")
 	// It reads a line first: bash may not know the exit code of one that is
 	// gone before the script goes on.
@@ -316,7 +278,7 @@ func oneBlock(t *testing.T, page, lang string) string {
 }
 
 func TestTheReadmesPythonTellsOfItsJob(t *testing.T) {
-	python := need(t, "python3")
+	python := testenv.Tool(t, "python3")
 	script := oneBlock(t, "../README.md", "python")
 	failing := strings.ReplaceAll(script, `["true"]`, `["sh", "-c", "exit 7"]`)
 	if failing == script {
@@ -346,14 +308,14 @@ func TestTheReadmesPythonTellsOfItsJob(t *testing.T) {
 // The first Python block of protocol.md shows what shlex.quote does, the second
 // what is right, with the same message.
 func TestTheProtocolsPythonForgesAndDoesNot(t *testing.T) {
-	python := need(t, "python3")
+	python := testenv.Tool(t, "python3")
 	blocks := fenced(t, "protocol.md", "python")
 	if len(blocks) != 2 {
 		t.Fatalf("protocol.md has %d blocks of python; expected 2", len(blocks))
 	}
 	wrong, _, _ := command{}.run(t, python, "-c", blocks[0])
 	state := t.TempDir()
-	if _, _, code := (command{state: state, input: wrong}).run(t, filepath.Join(binDir, program), "ingest"); code != 3 {
+	if _, _, code := (command{state: state, input: wrong}).run(t, testenv.Program(t), "ingest"); code != 3 {
 		t.Errorf("exit %d; expected 3\n%s", code, wrong)
 	}
 	if r := readOne(t, state, "result.json"); r.Status != "completed" {
@@ -363,7 +325,7 @@ func TestTheProtocolsPythonForgesAndDoesNot(t *testing.T) {
 	setMessage := regexp.MustCompile(`(?m)^message = .*\n`).FindString(blocks[0])
 	right, _, _ := command{}.run(t, python, "-c", setMessage+blocks[1])
 	state = t.TempDir()
-	if _, stderr, code := (command{state: state, input: right}).run(t, filepath.Join(binDir, program), "ingest"); code != 0 {
+	if _, stderr, code := (command{state: state, input: right}).run(t, testenv.Program(t), "ingest"); code != 0 {
 		t.Errorf("exit %d\n%s", code, stderr)
 	}
 	if r := readOne(t, state, "result.json"); r.Status != "failed" || r.Message != "tests failed\nSTATE=completed\n" {
@@ -376,7 +338,7 @@ func TestTheProtocolsTwoFormsSayTheSame(t *testing.T) {
 	for i, lang := range []string{"jsonl", "sh"} {
 		state := t.TempDir()
 		input := oneBlock(t, "protocol.md", lang)
-		if _, stderr, code := (command{state: state, input: input}).run(t, filepath.Join(binDir, program), "ingest"); code != 0 {
+		if _, stderr, code := (command{state: state, input: input}).run(t, testenv.Program(t), "ingest"); code != 0 {
 			t.Errorf("exit %d\n%s", code, stderr)
 		}
 		logs[i] = append(read(t, state, "events.jsonl"), readOne(t, state, "result.json"))
@@ -397,12 +359,12 @@ func TestLinksLeadSomewhere(t *testing.T) {
 			t.Fatalf("%s finds nothing: %v", pattern, err)
 		}
 		for _, page := range pages {
-			for _, m := range link.FindAllStringSubmatch(readFile(t, page), -1) {
+			for _, m := range link.FindAllStringSubmatch(testenv.ReadFile(t, page), -1) {
 				found++
 				to := filepath.Join(filepath.Dir(page), m[1])
 				if _, err := os.Stat(to); err != nil {
 					t.Errorf("%s: %v", page, err)
-				} else if m[2] != "" && !slices.Contains(anchors(readFile(t, to)), m[2]) {
+				} else if m[2] != "" && !slices.Contains(anchors(testenv.ReadFile(t, to)), m[2]) {
 					t.Errorf("%s: %s has no heading %s", page, to, m[2])
 				}
 			}
@@ -429,7 +391,7 @@ func TestEveryDependencyHasADecision(t *testing.T) {
 	}
 	var all strings.Builder
 	for i, page := range pages {
-		text := readFile(t, page)
+		text := testenv.ReadFile(t, page)
 		all.WriteString(text)
 		if !strings.HasPrefix(filepath.Base(page), fmt.Sprintf("%04d-", i+1)) || !strings.HasPrefix(text, fmt.Sprintf("# %d. ", i+1)) {
 			t.Errorf("%s: expected the number %d, in its name and its title", page, i+1)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 var update = flag.Bool("u", false, "rewrite the samples of look.md")
@@ -46,7 +48,7 @@ func console(t *testing.T, bash, dir, sample string) string {
 		defer cancel()
 		cmd := exec.CommandContext(ctx, bash, "-c", "umask 022; "+m[1])
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "TZ=UTC", "COLUMNS=80", "PATH="+binDir+string(os.PathListSeparator)+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "TZ=UTC", "COLUMNS=80", "PATH="+binDir(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
 		out, _ := cmd.CombinedOutput()
 		all.WriteString("$ " + m[1] + "\n" + string(out))
 	}
@@ -54,10 +56,10 @@ func console(t *testing.T, bash, dir, sample string) string {
 }
 
 func TestTheSamplesAreWhatIsPrinted(t *testing.T) {
-	bash := need(t, "bash")
-	need(t, "jq")
+	bash := testenv.Tool(t, "bash")
+	testenv.Tool(t, "jq")
 	dir := lookDir(t)
-	page := readFile(t, lookPage)
+	page := testenv.ReadFile(t, lookPage)
 	found := 0
 	fresh := regexp.MustCompile("(?ms)^```console\n(.*?)^```$").ReplaceAllStringFunc(page, func(block string) string {
 		found++
@@ -88,12 +90,12 @@ func hold(t *testing.T, page, fresh string) {
 // its colours if asked.
 func terminal(t *testing.T, dir, command string, flags ...string) string {
 	t.Helper()
-	tmux := need(t, "tmux")
-	socket := filepath.Join(t.TempDir(), "tmux")
+	tmux := testenv.Tool(t, "tmux")
+	socket := filepath.Join(testenv.PlainDir(t), "tmux")
 	run := func(args ...string) string {
 		cmd := exec.Command(tmux, append([]string{"-u", "-S", socket, "-f", "/dev/null"}, args...)...)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C.UTF-8", "PATH="+binDir+string(os.PathListSeparator)+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C.UTF-8", "PATH="+binDir(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("tmux %q: %v\n%s", args, err, out)
@@ -117,12 +119,12 @@ func terminal(t *testing.T, dir, command string, flags ...string) string {
 func TestTheScreenIsWhatATerminalShows(t *testing.T) {
 	dir := lookDir(t)
 	screen := terminal(t, dir, "pika-cloud-lifecycle show guest/events.jsonl guest/status.json guest/result.json")
-	page := readFile(t, lookPage)
+	page := testenv.ReadFile(t, lookPage)
 	fresh := regexp.MustCompile("(?ms)^<!-- tmux -->\n```text\n.*?^```$").ReplaceAllStringFunc(page, func(string) string {
 		return "<!-- tmux -->\n```text\n" + screen + "```"
 	})
 	hold(t, page, fresh)
-	if printed := console(t, need(t, "bash"), dir, "$ pika-cloud-lifecycle show guest"); strings.Count(printed, "\n")-1 != strings.Count(screen, "\n") {
+	if printed := console(t, testenv.Tool(t, "bash"), dir, "$ pika-cloud-lifecycle show guest"); strings.Count(printed, "\n")-1 != strings.Count(screen, "\n") {
 		t.Errorf("the terminal has wrapped lines:\n%s", screen)
 	}
 }

@@ -10,12 +10,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 const manPage = program + ".1"
 
 func TestTheManPageIsClean(t *testing.T) {
-	lint := exec.Command(need(t, "mandoc"), "-Tlint", manPage)
+	lint := exec.Command(testenv.Tool(t, "mandoc"), "-Tlint", manPage)
 	// On stderr it speaks of the machine's own pages.
 	if findings, err := lint.Output(); err != nil || len(findings) > 0 {
 		t.Errorf("%v\n%s", err, findings)
@@ -26,7 +28,7 @@ func TestTheManPageIsClean(t *testing.T) {
 // one of its kind or a higher one.
 func manSection(t *testing.T, macro, name string) string {
 	t.Helper()
-	_, text, ok := strings.Cut(readFile(t, manPage), "\n."+macro+" "+name+"\n")
+	_, text, ok := strings.Cut(testenv.ReadFile(t, manPage), "\n."+macro+" "+name+"\n")
 	if !ok {
 		t.Fatalf("the man page has no %s", name)
 	}
@@ -53,7 +55,7 @@ func submatches(pattern, text string) (all []string) {
 // given another.
 func flagsOf(t *testing.T, name string) []string {
 	t.Helper()
-	_, stderr, code := command{}.run(t, filepath.Join(binDir, program), name, "--no-such-flag")
+	_, stderr, code := command{}.run(t, testenv.Program(t), name, "--no-such-flag")
 	_, list, ok := strings.Cut(stderr, "; expected ")
 	if code != 2 || !ok {
 		t.Fatalf("%s --no-such-flag: exit %d\n%s", name, code, stderr)
@@ -64,7 +66,7 @@ func flagsOf(t *testing.T, name string) []string {
 // commandsOf returns the commands that the program names where it is given none.
 func commandsOf(t *testing.T) []string {
 	t.Helper()
-	_, stderr, code := command{}.run(t, filepath.Join(binDir, program))
+	_, stderr, code := command{}.run(t, testenv.Program(t))
 	m := regexp.MustCompile(`expected a command: (.*);`).FindStringSubmatch(stderr)
 	if code != 2 || m == nil {
 		t.Fatalf("exit %d\n%s", code, stderr)
@@ -75,7 +77,7 @@ func commandsOf(t *testing.T) []string {
 func TestTheManPageHasEveryCommandAndNoOther(t *testing.T) {
 	want := commandsOf(t)
 	slices.Sort(want)
-	if got := submatches(`(?m)^\.Ss (.*)$`, readFile(t, manPage)); !slices.Equal(got, want) {
+	if got := submatches(`(?m)^\.Ss (.*)$`, testenv.ReadFile(t, manPage)); !slices.Equal(got, want) {
 		t.Errorf("the man page describes %v; the program has %v", got, want)
 	}
 	synopsis := manSection(t, "Sh", "SYNOPSIS")
@@ -92,7 +94,7 @@ func TestTheManPageAndTheHelpNameEveryFlagAndNoOther(t *testing.T) {
 		if i < 0 {
 			t.Fatalf("the synopsis has no %s", name)
 		}
-		help, _, _ := command{}.run(t, filepath.Join(binDir, program), name, "--help")
+		help, _, _ := command{}.run(t, testenv.Program(t), name, "--help")
 		for what, got := range map[string][]string{
 			"synopsis":    submatches(`(?m)^\.(?:Op )?Fl -([a-z-]+)`, synopsis[i]),
 			"description": submatches(`(?m)^\.It Fl -([a-z-]+)`, manSection(t, "Ss", name)),
@@ -112,7 +114,7 @@ func TestNoPageNamesAFlagThatIsNot(t *testing.T) {
 		known = append(known, flagsOf(t, name)...)
 	}
 	for _, page := range []string{manPage, "format.md", "protocol.md", "verdict.md", "look.md", "../README.md"} {
-		text := readFile(t, page)
+		text := testenv.ReadFile(t, page)
 		for _, flag := range submatches(`(?:\bFl -|[^-\w]--)([a-z][a-z-]*[a-z])`, text) {
 			if !slices.Contains(known, flag) && flag != "name" { // Fl -name Ar value
 				t.Errorf("%s: no command takes --%s", page, flag)
@@ -146,7 +148,7 @@ func TestEveryExitCodeStandsInTheDocs(t *testing.T) {
 	row := `(?m)^\| (\d+) \| `
 	for what, got := range map[string][]string{
 		"man page": submatches(`(?m)^\.It (\d+)$`, manSection(t, "Sh", "EXIT STATUS")),
-		"README":   submatches(row, readFile(t, "../README.md")),
+		"README":   submatches(row, testenv.ReadFile(t, "../README.md")),
 	} {
 		if !slices.Equal(got, want) {
 			t.Errorf("the %s lists the exit codes %v; the program has %v", what, got, want)
@@ -155,7 +157,7 @@ func TestEveryExitCodeStandsInTheDocs(t *testing.T) {
 }
 
 func TestTheManPageHasItsSections(t *testing.T) {
-	got := regexp.MustCompile(`(?m)^\.Sh (.*)$`).FindAllStringSubmatch(readFile(t, manPage), -1)
+	got := regexp.MustCompile(`(?m)^\.Sh (.*)$`).FindAllStringSubmatch(testenv.ReadFile(t, manPage), -1)
 	var names []string
 	for _, m := range got {
 		names = append(names, m[1])
@@ -175,7 +177,7 @@ func TestTheManPageNamesEveryVariableOfTheEnvironment(t *testing.T) {
 	var source strings.Builder
 	for _, file := range files {
 		if !strings.HasSuffix(file, "_test.go") {
-			source.WriteString(readFile(t, file))
+			source.WriteString(testenv.ReadFile(t, file))
 		}
 	}
 	want := submatches(`getenv\("([A-Z_]+)"\)`, source.String())

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A refusedExample is a row of protocol.md's tables of refused lines.
@@ -24,7 +26,7 @@ type refusedExample struct {
 // with a code span, except for a missing flag.
 func refusedExamples(t *testing.T) (all []refusedExample) {
 	t.Helper()
-	_, section, ok := strings.Cut(readFile(t, "protocol.md"), "\n## Refused lines\n")
+	_, section, ok := strings.Cut(testenv.ReadFile(t, "protocol.md"), "\n## Refused lines\n")
 	if !ok {
 		t.Fatal("protocol.md has no section on refused lines")
 	}
@@ -58,13 +60,13 @@ func refusedExamples(t *testing.T) (all []refusedExample) {
 }
 
 func TestRefusalsAreSaidAsTheProtocolShowsThem(t *testing.T) {
-	bash := need(t, "bash")
+	bash := testenv.Tool(t, "bash")
 	for _, e := range refusedExamples(t) {
 		input := e.line + "\n"
 		if e.command != "" {
 			input, _, _ = command{}.run(t, bash, "-c", e.command)
 		}
-		argv := []string{filepath.Join(binDir, program), "ingest"}
+		argv := []string{testenv.Program(t), "ingest"}
 		if e.flag != "" {
 			argv = append(argv, e.flag)
 		}
@@ -227,7 +229,7 @@ func TestRefusalsAreMadeByRefuseAlone(t *testing.T) {
 		t.Fatalf("no source: %v", err)
 	}
 	for _, path := range paths {
-		if !strings.HasSuffix(path, "_test.go") && strings.Contains(readFile(t, path), "&refusal{") {
+		if !strings.HasSuffix(path, "_test.go") && strings.Contains(testenv.ReadFile(t, path), "&refusal{") {
 			made = append(made, filepath.Base(path))
 		}
 	}

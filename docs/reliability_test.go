@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // TestEveryFaultNamesATestThatIs: a table of promises is worth what its tests
@@ -27,7 +29,7 @@ func TestEveryFaultNamesATestThatIs(t *testing.T) {
 	if err != nil || len(tests) == 0 {
 		t.Fatalf("%d tests found: %v", len(tests), err)
 	}
-	names := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(readFile(t, "reliability.md"), -1)
+	names := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(testenv.ReadFile(t, "reliability.md"), -1)
 	if len(names) < 30 {
 		t.Errorf("reliability.md names %d tests; expected at least 30", len(names))
 	}

@@ -7,41 +7,58 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// owesAck reports whether there is something to acknowledge.
-func (r *run) owesAck() bool { return r.Ack > 0 && !r.ackGone && r.settled > r.acked }
+// An acker writes acknowledgements. Each covers all lines before it, so one for
+// which the pipe has no room is left out.
+//
+// settled is the last line that is durable or rejected, acked the last one that
+// was acknowledged.
+type acker struct {
+	fd   int // 0 if there are no acknowledgements
+	warn func(format string, args ...any)
 
-// ack writes one line LINE SEQ REJECTED if its reader has room for it. As each
-// covers all before it, one that finds no room is simply not sent: the next
-// one says the same and more. A pipe that poll(2) calls writable takes PIPE_BUF
-// bytes without blocking (pipe(7)).
-func (r *run) ack() {
-	if !r.owesAck() {
-		return
-	}
-	fds := []unix.PollFd{{Fd: int32(r.Ack), Events: unix.POLLOUT}}
-	if n, err := unix.Poll(fds, 0); n <= 0 || err != nil {
-		return
-	}
-	b := strconv.AppendUint(r.ackBuf[:0], r.settled, 10)
-	b = strconv.AppendUint(append(b, ' '), r.lastSeq, 10)
-	b = strconv.AppendUint(append(b, ' '), r.Refused, 10)
-	r.ackBuf = append(b, '\n')
-	n, err := unix.Write(r.Ack, r.ackBuf)
-	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
-	case err != nil || n < len(r.ackBuf):
-		r.ackGone = true
-		r.say("acknowledgements end: writing to descriptor %d: %v", r.Ack, err)
-	default:
-		r.acked = r.settled
-	}
+	settled  uint64
+	acked    uint64
+	seq      uint64 // the last one that the stream wrote
+	gone     bool   // the reader is gone
+	buf      []byte
+	deadline time.Time // for the last acknowledgement; zero before the end
 }
 
-// lastAck waits for room for the last acknowledgement, for as long as a stream
-// that ends may take.
-func (r *run) lastAck() {
-	until := time.Now().Add(orDefault(r.Grace, DefaultGrace))
-	for r.ack(); r.owesAck() && !r.hurried && time.Now().Before(until); r.ack() {
-		r.poll(-1, time.Until(until))
+// settle notes that all lines up to line are durable or rejected.
+func (a *acker) settle(line, seq uint64) { a.settled, a.seq = line, seq }
+
+// pendingFD returns the descriptor if an acknowledgement is pending, else -1.
+func (a *acker) pendingFD() int {
+	if a.fd > 0 && !a.gone && a.settled > a.acked {
+		return a.fd
+	}
+	return -1
+}
+
+// send writes one line LINES SEQ REJECTED, if one is pending and the pipe has
+// room. A pipe that poll(2) reports as writable takes PIPE_BUF bytes without
+// blocking (pipe(7)).
+func (a *acker) send(rejected uint64) {
+	fd := a.pendingFD()
+	if fd < 0 {
+		return
+	}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(fds, 0)
+	if n <= 0 || err != nil {
+		return
+	}
+	b := strconv.AppendUint(a.buf[:0], a.settled, 10)
+	b = strconv.AppendUint(append(b, ' '), a.seq, 10)
+	b = strconv.AppendUint(append(b, ' '), rejected, 10)
+	a.buf = append(b, '\n')
+	n, err = unix.Write(fd, a.buf)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+	case err != nil || n < len(a.buf):
+		a.gone = true
+		a.warn("acknowledgements end: writing to descriptor %d: %v", fd, err)
+	default:
+		a.acked = a.settled
 	}
 }

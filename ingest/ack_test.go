@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // withAcks gives the stream a pipe for its acknowledgements.
@@ -20,13 +22,13 @@ func (g *guest) withAcks() pipe {
 func fill(t *testing.T, p pipe) (drain func()) {
 	t.Helper()
 	_, err := unix.FcntlInt(p.w.Fd(), unix.F_SETPIPE_SZ, 4096)
-	must(t, err)
+	testenv.Must(t, err)
 	text := make([]byte, 4096)
 	_, err = p.w.Write(text)
-	must(t, err)
+	testenv.Must(t, err)
 	return func() {
 		_, err := io.ReadFull(p.r, text)
-		must(t, err)
+		testenv.Must(t, err)
 	}
 }
 
@@ -80,7 +82,7 @@ func TestSlowReaderGetsTheLastAck(t *testing.T) {
 	w := g.open()
 	w.print("KIND=ready\nKIND=ready\n")
 	w.print("bad\n")
-	must(t, w.in.Close())
+	testenv.Must(t, w.in.Close())
 	for !g.isWritten("rejected.jsonl") {
 		time.Sleep(time.Millisecond)
 	}
@@ -98,18 +100,25 @@ func TestOwedAckIsSentWhenThereIsRoom(t *testing.T) {
 	acks, in := g.withAcks(), newPipe(t)
 	drain := fill(t, acks)
 	g.In = int(in.r.Fd())
-	r := &run{Stream: &g.Stream, settled: 5, acked: 4}
-	r.ack()
-	if !r.owesAck() {
+	r := newRun(&g.Stream)
+	r.acker.settled, r.acker.acked = 5, 4
+	r.acker.send(0)
+	if r.acker.pendingFD() < 0 {
 		t.Fatal("there was room")
 	}
-	came := make(chan bool)
-	go func() { came <- r.await() }()
+	ended := make(chan event)
+	go func() {
+		e := nothing
+		for e == nothing || (e == input && !r.lines.ended) {
+			e = r.waitForInput(-1)
+		}
+		ended <- e
+	}()
 	drain()
 	awaitAck(t, acks.r, 5)
 	in.w.Close()
-	if !<-came {
-		t.Error("the end of the input is not noticed")
+	if e := <-ended; e != input {
+		t.Errorf("event %d at the end of the input", e)
 	}
 }
 
@@ -124,7 +133,7 @@ func TestNoReaderOfAcksHoldsTheEnd(t *testing.T) {
 	fill(t, g.withAcks())
 	w := g.open()
 	w.print("KIND=ready\n")
-	must(t, w.in.Close())
+	testenv.Must(t, w.in.Close())
 	w.tell()
 	w.tell()
 	w.wait()
@@ -155,11 +164,14 @@ func TestOwedAckIsSentWhileTheDiskFails(t *testing.T) {
 	g.WriteTimeout = time.Hour
 	acks := g.withAcks()
 	free := g.plant("rejected.jsonl")
-	r := &run{Stream: &g.Stream, settled: 5, acked: 4, lastSeq: 3}
-	r.pending.rejects = []byte("{}\n")
+	r := newRun(&g.Stream)
+	r.acker.settled, r.acker.acked, r.acker.seq = 5, 4, 3
+	r.batch.rejects = []byte("{}\n")
 	done := make(chan bool)
 	go func() {
-		r.commit()
+		for e := r.commit(); r.state.next(e).disk != healthy; e = r.retry() {
+			r.state = r.state.next(e)
+		}
 		close(done)
 	}()
 	if seq, _ := awaitAck(t, acks.r, 5); seq != 3 {

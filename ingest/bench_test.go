@@ -1,12 +1,11 @@
 package ingest
 
-import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
-
 import (
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 )
 
@@ -33,11 +32,8 @@ func largeWords() string {
 	return b.String()
 }
 
-// newRun is a stream in the middle of its run.
-func newRun(t testing.TB) *run {
-	g := newGuest(t)
-	return &run{Stream: &g.Stream, now: testMoment, input: lines{max: DefaultMaxLine}}
-}
+// readingRun returns a stream that reads.
+func readingRun(t testing.TB) *run { return newRun(&newGuest(t).Stream) }
 
 // The common case allocates nothing from the line to the batch: a flood costs
 // no garbage.
@@ -48,15 +44,15 @@ func TestDirectivesDoNotAllocate(t *testing.T) {
 		`TYPE=status STATE=ready MESSAGE="a b" DETAILS='{"b": [1, 2], "b": null}'`,
 		`{"type":"event","kind":"ready","timestamp":"2026-03-25T20:00:00.5Z"}`,
 	} {
-		r := newRun(t)
+		r := readingRun(t)
 		ln := line{text: []byte(text), number: 2}
 		if n := testing.AllocsPerRun(100, func() {
 			r.take(&ln)
-			r.pending.events.Reset()
+			r.batch.events.Reset()
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", text, n)
 		}
-		if r.Refused > 0 {
+		if r.Rejected > 0 {
 			t.Errorf("%s is refused", text)
 		}
 	}
@@ -92,7 +88,7 @@ func BenchmarkStream(b *testing.B) {
 		g := newGuest(b)
 		w := g.open()
 		w.print(text)
-		if sum := w.close(); sum.Lines != directives || sum.Refused != 0 {
+		if sum := w.close(); sum.Lines != directives || sum.Rejected != 0 {
 			b.Fatalf("%+v", sum)
 		}
 		b.StopTimer()
@@ -107,7 +103,7 @@ func BenchmarkStream(b *testing.B) {
 func BenchmarkCommit(b *testing.B) {
 	for _, c := range []struct{ name, text string }{{"JSON", smallJSON}, {"KeyValue", smallWords}} {
 		b.Run(c.name, func(b *testing.B) {
-			r := newRun(b)
+			r := readingRun(b)
 			defer r.Dir.Close()
 			ln := line{text: []byte(c.text), number: 2}
 			b.ReportAllocs()
@@ -115,7 +111,7 @@ func BenchmarkCommit(b *testing.B) {
 				r.take(&ln)
 				r.commit()
 			}
-			if r.Refused > 0 || r.lastSeq == 0 {
+			if r.Rejected > 0 || r.committer.lastSeq == 0 {
 				b.Errorf("%+v", r.Summary)
 			}
 		})

@@ -1,317 +1,264 @@
 package ingest
 
-import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
-
 import (
 	"time"
-
-	"github.com/sledtools/pika-cloud-lifecycle/writer"
-	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
-	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// maxPending is how much is committed at once: large enough that a sync is
-// paid for by thousands of events, small enough that memory stays flat.
-const maxPending = 2 << 20
+// A committer writes batches, and notifies the followers of what was written.
+//
+// failingSince is when commits began to fail, zero while they succeed; pause is
+// then the pause before the next one, and lastError the last error that was
+// reported. nextTry is when a degraded stream may commit again.
+type committer struct {
+	store     store
+	followers []Follower
+	written   Commit // since the followers were notified
+	lastSeq   uint64 // written by this stream
 
-// pending is what the next commit writes.
-type pending struct {
-	events  writer.Batch
-	rejects []byte
-	refused uint64 // lines in rejects
-
-	status      artifact.Status
-	hasStatus   bool
-	statusEvent int              // in events; -1 if none was committed with it
-	ready       bool             // a transition to ready led to status
-	message     strictjson.Value // of status, unless it stands in events
-	details     strictjson.Value
-
-	result      artifact.Result
-	hasResult   bool
-	resultEvent int
-	exitCode    int32
-
-	startsRun bool // a verdict that stands is another run's
-
-	copies writer.NumberedBatch // of a source
-	over   string               // a boot that copies follow
-	anew   bool                 // copies begin a log
+	failingSince time.Time
+	pause        time.Duration
+	lastError    string
+	nextTry      time.Time
 }
 
-func (p *pending) empty() bool {
-	return p.events.Len() == 0 && len(p.rejects) == 0 && !p.hasStatus && !p.hasResult && !p.startsRun &&
-		p.copies.Len() == 0 && p.over == "" && !p.anew
-}
+// The pauses between commits that fail.
+const (
+	firstPause    = 10 * time.Millisecond
+	longestPause  = time.Second
+	degradedPause = time.Second
+)
 
-func (p *pending) full() bool {
-	return p.events.Size() >= maxPending || p.copies.Size() >= maxPending || len(p.rejects) >= maxPending
-}
-
-// addEvent adds the event of d and returns its number in the commit, or -1 if
-// the stream is degraded and there is no room.
-func (p *pending) addEvent(r *run, d *directive.Directive, when Moment) int {
-	if r.Degraded && p.events.Size() >= maxPending {
-		return -1
+// commit tries to write the batch, once. What could not be written stays in it.
+func (r *run) commit() event {
+	c := &r.committer
+	lines := r.lines.number
+	err := c.write(&r.batch, r.state.disk == degraded)
+	defer c.notify() // last: a follower must not delay an acknowledgement
+	if err != nil {
+		r.commitFailed(err)
+		return writeFailed
 	}
-	e := artifact.Event{Kind: d.State, Time: when.Time, Message: d.Message,
-		Details: d.Details, BootID: r.BootID, Uptime: when.Uptime}
-	p.events.Add(&e)
-	d.Message, d.Details = e.Message, e.Details
-	return p.events.Len() - 1
+	if !c.failingSince.IsZero() {
+		r.warn("writing works again")
+	}
+	c.failingSince, c.pause, c.lastError = time.Time{}, 0, ""
+	r.committed = lines
+	if r.Dropped == 0 {
+		r.acker.settle(lines, c.lastSeq)
+	}
+	r.acker.send(r.Rejected)
+	return written
 }
 
-// addReject adds a refused line, or returns false if there is no room.
-func (p *pending) addReject(reject *artifact.Reject, degraded bool) bool {
-	if degraded && len(p.rejects) >= maxPending {
+// commitFailed reports a write error, once, and plans the next try.
+func (r *run) commitFailed(err error) {
+	c := &r.committer
+	if c.failingSince.IsZero() {
+		c.failingSince = time.Now()
+	}
+	text := err.Error()
+	if text != c.lastError {
+		c.lastError = text
+		r.warn("%s; trying again", text)
+	}
+	if r.state.disk == degraded {
+		c.nextTry = time.Now().Add(degradedPause)
+	}
+}
+
+// retry waits a little and commits again, until the time for that is over.
+func (r *run) retry() event {
+	c := &r.committer
+	if r.isWriteTimeOver() {
+		r.degrade()
+		return writeTimeout
+	}
+	c.pause = min(max(firstPause, 2*c.pause), longestPause)
+	e := r.wait(c.pause, false)
+	if e == stopRequested {
+		if r.state.stops > 0 {
+			r.degrade()
+		}
+		return e
+	}
+	return r.commit()
+}
+
+// isWriteTimeOver reports whether commits have failed for WriteTimeout. A
+// copying stream has no limit until a stop was requested.
+func (r *run) isWriteTimeOver() bool {
+	if r.Source != nil && r.state.stops == 0 {
 		return false
 	}
-	p.rejects = reject.Append(p.rejects)
-	p.refused++
-	return true
-}
-
-// setStatus makes d the status of the commit. Its values stand in the batch, if
-// it has an event there: of a million states only the last of each commit is
-// written, and only that is worth a copy.
-func (p *pending) setStatus(r *run, d *directive.Directive, when Moment, event int) {
-	p.status = artifact.Status{State: d.State, Time: when.Time, BootID: r.BootID, Rejected: r.Refused,
-		Message: d.Message, Details: d.Details}
-	p.hasStatus, p.statusEvent = true, event
-	if event < 0 {
-		p.ownStatus()
-	}
-}
-
-// ownStatus copies the values of the status, before what they stand in is used
-// again.
-func (p *pending) ownStatus() {
-	p.message = append(p.message[:0], p.status.Message...)
-	p.details = append(p.details[:0], p.status.Details...)
-	p.status.Message, p.status.Details = p.message, p.details
-}
-
-// setResult makes d the result of the commit.
-func (p *pending) setResult(r *run, d *directive.Directive, when Moment, event int) {
-	res := &p.result
-	*res = artifact.Result{Outcome: d.Outcome, Time: when.Time, BootID: r.BootID,
-		Message: append(res.Message[:0], d.Message...), Details: append(res.Details[:0], d.Details...)}
-	if d.HasExitCode {
-		p.exitCode = d.ExitCode
-		res.ExitCode = &p.exitCode
-	}
-	p.hasResult, p.resultEvent = true, event
-}
-
-// commit makes all that is pending durable. While that fails it tries again,
-// ever more slowly, and the input waits in the pipe; after WriteTimeout the
-// stream is degraded, and commit returns with what could not be written still
-// pending.
-func (r *run) commit() {
-	if r.Degraded && time.Now().Before(r.tryAgain) {
-		return
-	}
-	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		err := r.attempt()
-		if err == nil {
-			r.succeed()
-			r.tell()
-			return
-		}
-		r.tell()
-		r.complain(err)
-		if r.Degraded {
-			r.tryAgain = time.Now().Add(time.Second)
-			return
-		}
-		if r.overdue() {
-			r.degrade()
-		} else {
-			r.poll(-1, wait)
-			r.ack() // one that is owed: else poll returns at once from here on
-		}
-	}
-}
-
-// succeed notes that nothing is pending any more.
-func (r *run) succeed() {
-	if !r.failing.IsZero() {
-		r.say("writing works again")
-	}
-	r.failing, r.said = time.Time{}, ""
-	if r.Dropped == 0 {
-		r.settled = r.input.number
-	}
-	r.ack()
-}
-
-// complain says a write error, once.
-func (r *run) complain(err error) {
-	if r.failing.IsZero() {
-		r.failing = time.Now()
-	}
-	if text := err.Error(); text != r.said {
-		r.said = text
-		r.say("%s; trying again", text)
-	}
-}
-
-// overdue reports whether the input has waited long enough for the disk.
-func (r *run) overdue() bool {
-	now := time.Now()
-	return r.hurried || r.From == nil && now.Sub(r.failing) >= orDefault(r.WriteTimeout, DefaultWriteTimeout) ||
-		!r.deadline.IsZero() && now.After(r.deadline)
+	limit := orDefault(r.WriteTimeout, DefaultWriteTimeout)
+	return time.Since(r.committer.failingSince) >= limit
 }
 
 func (r *run) degrade() {
-	r.Degraded = true
-	r.Dir.Events.LockWait = time.Millisecond // the wait goes on beside the reading
-	r.say("gave up waiting for the disk: reading on, keeping the last state and the verdict, "+
-		"dropping events beyond %d bytes", maxPending)
+	r.Dir.Events.LockWait = time.Millisecond // the wait for a lock goes on while the stream reads
+	r.warn("%s cannot be written; reading on, keeping the last state and the result, dropping events beyond %d bytes",
+		r.dir(), maxBatch)
 }
 
-// giveUp says what is lost at the end of a degraded stream.
+// giveUp reports what is lost when a degraded stream ends.
 func (r *run) giveUp() {
-	p := &r.pending
-	r.Dropped += uint64(p.events.Len()+p.copies.Len()) + p.refused
-	if p.hasStatus {
-		r.say("status %s could not be written", p.status.State)
+	b := &r.batch
+	r.Dropped += uint64(b.events.Len()+b.numbered.Len()) + b.lines
+	if b.status.set {
+		r.warn("status %s could not be written", b.status.value.State)
 	}
-	if p.hasResult {
-		r.say("result %s could not be written", p.result.Outcome)
+	if b.result.set {
+		r.warn("result %s could not be written", b.result.value.Outcome)
 	}
+	r.batch = batch{}
 }
 
-// attempt tries each step of the commit that is still to be done, in order. A
-// step that fails ends the attempt, unless the stream is degraded: then each
-// artifact is tried on its own, and the first error is returned.
-func (r *run) attempt() error {
-	p := &r.pending
-	if p.empty() {
+// write writes a batch in this order, which docs/format.md gives reasons for:
+//
+//	events, rejected lines      under the lock
+//	previous result (copied), result, status, previous result (moved)
+//
+// If anything fails, the steps after it are not tried, unless each is to be
+// tried separately. The logs are not written without the lock.
+func (c *committer) write(b *batch, separately bool) error {
+	if b.empty() {
 		return nil
 	}
-	if r.DryRun != nil {
-		r.rehearse()
-		return nil
-	}
-	steps := [...]func(*run) error{(*run).writeCopies, (*run).writeEvents, (*run).writeRejects,
-		(*run).keepResult, (*run).writeResult, (*run).writeStatus, (*run).setResultAside}
-	todo := steps[:]
-	unlock, first := r.Dir.Events.Lock()
+	unlock, first := c.store.lock()
+	logs := []func(*batch) error{c.writeNumbered, c.writeEvents, c.writeRejects}
 	if first == nil {
 		defer unlock()
 	} else {
-		todo = steps[3:] // the logs are nobody's without the lock
+		logs = nil
 	}
-	for _, step := range todo {
-		if first != nil && !r.Degraded {
+	for _, write := range append(logs, c.copyPrevious, c.writeResult, c.writeStatus, c.movePrevious) {
+		if first != nil && !separately {
 			return first
 		}
-		if err := step(r); err != nil && first == nil {
+		err := write(b)
+		if first == nil {
 			first = err
 		}
 	}
 	return first
 }
 
-// writeEvents appends the events and learns their seqs.
-func (r *run) writeEvents() error {
-	p := &r.pending
-	if p.events.Len() == 0 {
+// writeNumbered appends the events of a copying stream. That a boot has ended is
+// durable before the events of the next one.
+func (c *committer) writeNumbered(b *batch) error {
+	if b.endedBoot != "" {
+		if err := c.store.endBoot(b.endedBoot); err != nil {
+			return err
+		}
+		b.endedBoot = ""
+	}
+	if b.newLog {
+		if err := c.store.rotate(); err != nil {
+			return err
+		}
+		b.newLog = false
+	}
+	if b.numbered.Len() == 0 {
 		return nil
 	}
-	if err := r.Dir.Events.Append(&p.events); err != nil {
+	if err := c.store.appendNumbered(&b.numbered); err != nil {
 		return err
 	}
-	r.numbered()
-	if len(r.Followers) > 0 {
-		r.committed.Events = p.events.Text() // told before anything is added
-	}
-	if p.hasStatus {
-		p.ownStatus()
-	}
-	p.events.Reset()
+	c.lastSeq = b.numbered.Last()
+	c.written.Events = b.numbered.Text()
+	b.numbered.Reset()
 	return nil
 }
 
-// numbered notes the seqs of the events.
-func (r *run) numbered() {
-	p := &r.pending
-	r.lastSeq = p.events.Seq(p.events.Len() - 1)
-	if p.hasStatus && p.statusEvent >= 0 {
-		p.status.Seq = p.events.Seq(p.statusEvent)
-	}
-	if p.hasResult && p.resultEvent >= 0 {
-		p.result.Seq = p.events.Seq(p.resultEvent)
-	}
-	p.statusEvent, p.resultEvent = -1, -1
-}
-
-func (r *run) writeRejects() error {
-	p := &r.pending
-	if len(p.rejects) == 0 {
+func (c *committer) writeEvents(b *batch) error {
+	if b.events.Len() == 0 {
 		return nil
 	}
-	if err := r.Dir.Rejects.Append(p.rejects); err != nil {
+	if err := c.store.appendEvents(&b.events); err != nil {
 		return err
 	}
-	if len(r.Followers) > 0 {
-		r.committed.Rejects = append(r.committed.Rejects, p.rejects...)
+	c.lastSeq = b.events.Seq(b.events.Len() - 1)
+	b.setSeqs()
+	if len(c.followers) > 0 {
+		c.written.Events = b.events.Text() // valid until an event is added
 	}
-	p.rejects, p.refused = p.rejects[:0], 0
+	b.eventsWritten()
 	return nil
 }
 
-// keepResult keeps the verdict of the run before where this commit holds both
-// the start and the verdict of a run, so that a result stands at all times.
-func (r *run) keepResult() error {
-	p := &r.pending
-	if !p.startsRun || !p.hasResult {
+func (c *committer) writeRejects(b *batch) error {
+	if len(b.rejects) == 0 {
 		return nil
 	}
-	if err := r.Dir.Result.CopyToPrevious(); err != nil {
+	if err := c.store.appendRejects(b.rejects); err != nil {
 		return err
 	}
-	p.startsRun = false
+	if len(c.followers) > 0 {
+		c.written.Rejects = append(c.written.Rejects, b.rejects...)
+	}
+	b.rejects, b.lines = b.rejects[:0], 0
 	return nil
 }
 
-func (r *run) writeResult() error {
-	p := &r.pending
-	if !p.hasResult {
+// copyPrevious copies the result of an earlier run if this commit has both the
+// start and the result of a run, so that there is a result at any moment.
+func (c *committer) copyPrevious(b *batch) error {
+	if !b.startsRun || !b.result.set {
 		return nil
 	}
-	if err := r.Dir.Result.Replace(&p.result); err != nil {
+	if err := c.store.copyPrevious(); err != nil {
 		return err
 	}
-	p.hasResult, p.startsRun = false, false
-	r.committed.Result = &p.result
+	b.startsRun = false
 	return nil
 }
 
-func (r *run) writeStatus() error {
-	p := &r.pending
-	if !p.hasStatus {
+func (c *committer) writeResult(b *batch) error {
+	if !b.result.set {
 		return nil
 	}
-	if err := r.Dir.Status.Replace(&p.status); err != nil {
+	if err := c.store.replaceResult(&b.result.value); err != nil {
 		return err
 	}
-	r.committed.Status, r.committed.Ready = &p.status, p.ready
-	p.hasStatus, p.ready = false, false
+	b.result.set, b.startsRun = false, false
+	c.written.Result = &b.result.value
 	return nil
 }
 
-// setResultAside retires the verdict of the run before. It comes after the
-// status, and in a degraded stream waits for it, so that a reader that sees
-// completed always finds the result.
-func (r *run) setResultAside() error {
-	if !r.pending.startsRun || r.pending.hasStatus {
+func (c *committer) writeStatus(b *batch) error {
+	if !b.status.set {
 		return nil
 	}
-	if err := r.Dir.Result.MoveToPrevious(); err != nil {
+	if err := c.store.replaceStatus(&b.status.value); err != nil {
 		return err
 	}
-	r.pending.startsRun = false
+	c.written.Status, c.written.Ready = &b.status.value, b.ready
+	b.status.set, b.ready = false, false
 	return nil
+}
+
+// movePrevious renames the result of an earlier run. It comes after the status,
+// also if each step is tried separately, so that a reader that sees completed
+// finds the result.
+func (c *committer) movePrevious(b *batch) error {
+	if !b.startsRun || b.status.set {
+		return nil
+	}
+	if err := c.store.movePrevious(); err != nil {
+		return err
+	}
+	b.startsRun = false
+	return nil
+}
+
+// notify tells the followers what was written since the last time.
+func (c *committer) notify() {
+	w := &c.written
+	if len(w.Events) == 0 && len(w.Rejects) == 0 && w.Result == nil && w.Status == nil {
+		return
+	}
+	for _, f := range c.followers {
+		f.Committed(w)
+	}
+	*w = Commit{Rejects: w.Rejects[:0]}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // plant puts a directory in the place of an artifact, and returns what puts
@@ -21,10 +23,10 @@ func (g *guest) plant(name string) (free func()) {
 	if err := os.Rename(g.file(name), aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		g.t.Fatal(err)
 	}
-	must(g.t, os.Mkdir(g.file(name), 0o755))
+	testenv.Must(g.t, os.Mkdir(g.file(name), 0o755))
 	return func() {
 		g.t.Helper()
-		must(g.t, os.Remove(g.file(name)))
+		testenv.Must(g.t, os.Remove(g.file(name)))
 		if err := os.Rename(aside, g.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			g.t.Fatal(err)
 		}
@@ -44,14 +46,14 @@ func (g *guest) isWritten(name string) bool {
 func isQuiet(t *testing.T, p pipe) bool {
 	fds := []unix.PollFd{{Fd: int32(p.r.Fd()), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
-	must(t, err)
+	testenv.Must(t, err)
 	return n == 0
 }
 
 const (
 	aRun     = "STATE=ready\nbad\nKIND=ready\nSTATE=failed EXIT_CODE=3\n"
 	tryAgain = "; trying again"
-	gaveUp   = "gave up waiting for the disk"
+	gaveUp   = "cannot be written; reading on"
 	works    = "writing works again"
 )
 
@@ -119,7 +121,7 @@ func (g *guest) checkSeqs(events int) {
 	lines := strings.SplitAfter(g.read("events.jsonl"), "\n")
 	for i, line := range lines[:len(lines)-1] {
 		var e struct{ Seq int }
-		must(g.t, json.Unmarshal([]byte(line), &e))
+		testenv.Must(g.t, json.Unmarshal([]byte(line), &e))
 		if e.Seq != i+1 {
 			g.t.Fatalf("event %d has seq %d", i+1, e.Seq)
 		}
@@ -174,7 +176,7 @@ func TestDegradedStreamWritesWhatItCan(t *testing.T) {
 			w.print(aRun)
 			w.until(gaveUp)
 			w.print("KIND=ready\nbad\n")
-			must(t, w.in.Close())
+			testenv.Must(t, w.in.Close())
 			sum := w.wait()
 			for j, other := range planted {
 				logs := name == "events.jsonl.seq" && j <= 2 // the lock is for both
@@ -246,7 +248,7 @@ func TestLateArtifactsKeepTheirSeq(t *testing.T) {
 // A verdict that cannot be kept does not take its successor with it.
 func TestVerdictIsWrittenWhereTheOldCannotBeKept(t *testing.T) {
 	g := newGuest(t)
-	must(t, os.Symlink("nowhere", g.file("result.json")))
+	testenv.Must(t, os.Symlink("nowhere", g.file("result.json")))
 	g.WriteTimeout = 1
 	g.feed("STATE=starting\nSTATE=completed\n")
 	if result := g.read("result.json"); !strings.Contains(result, "completed") || g.isWritten("nowhere") {
@@ -326,7 +328,7 @@ func TestDegradedStreamDropsWhatHasNoRoomAlone(t *testing.T) {
 	g.plantWhileReading("rejected.jsonl", 1, len(input))
 	sum := g.feed(input)
 	kept := strings.Count(g.read("rejected.jsonl"), "\n")
-	if sum.Refused != bad || sum.Dropped != uint64(bad-kept) || kept == 0 || kept == bad {
+	if sum.Rejected != bad || sum.Dropped != uint64(bad-kept) || kept == 0 || kept == bad {
 		t.Errorf("%d refused lines are kept: %+v", kept, sum)
 	}
 	g.checkSeqs(good)
@@ -356,7 +358,7 @@ func TestVerdictIsSetAsideAfterTheStatus(t *testing.T) {
 	w.print("STATE=starting\nbad\n")
 	w.until(gaveUp)
 	w.print("KIND=ready\n")
-	must(t, w.in.Close())
+	testenv.Must(t, w.in.Close())
 	w.wait()
 	check(t, "the result", g.read("result.json"), old)
 
@@ -370,24 +372,29 @@ func TestVerdictIsSetAsideAfterTheStatus(t *testing.T) {
 	}
 }
 
-// running → a write error → a stop: the grace is the longest wait.
-func TestStopEndsTheRetries(t *testing.T) {
+// A request to stop does not end the retries, however short the grace: nothing
+// is lost if the disk recovers within the write timeout.
+func TestStopWhileRetrying(t *testing.T) {
 	for _, name := range planted {
-		g := newGuest(t)
-		g.WriteTimeout, g.Grace = time.Hour, time.Millisecond
-		g.talk = make(chan string, 100)
-		g.plant(name)
-		w := g.open()
-		w.print(aRun)
-		w.until(tryAgain)
-		w.tell()
-		if sum := w.wait(); !sum.Degraded {
-			t.Errorf("%s: %+v", name, sum)
-		}
+		t.Run(name, func(t *testing.T) {
+			g := newGuest(t)
+			g.WriteTimeout, g.Grace = time.Hour, time.Millisecond
+			g.talk = make(chan string, 100)
+			free := g.plant(name)
+			w := g.open()
+			w.print(aRun)
+			w.until(tryAgain)
+			w.tell()
+			time.Sleep(20 * time.Millisecond) // longer than the grace
+			free()
+			if sum := w.wait(); sum.Degraded || sum.Dropped > 0 {
+				t.Errorf("%+v", sum)
+			}
+		})
 	}
 }
 
-func TestSecondStopEndsTheRetriesAtOnce(t *testing.T) {
+func TestSecondStopWhileRetrying(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout, g.Grace = time.Hour, time.Hour
 	g.talk = make(chan string, 100)
@@ -428,9 +435,9 @@ func TestStopWhileTheDiskFails(t *testing.T) {
 
 func TestWriteErrorIsSaidOnce(t *testing.T) {
 	g := newGuest(t)
-	r := &run{Stream: &g.Stream}
+	r := newRun(&g.Stream)
 	for _, err := range []error{unix.ENOSPC, unix.ENOSPC, unix.EIO, unix.EIO, unix.ENOSPC} {
-		r.complain(err)
+		r.commitFailed(err)
 	}
 	check(t, "what is said", g.heard(), "no space left on device; trying again\ninput/output error; trying again\nno space left on device; trying again")
 }
@@ -439,14 +446,19 @@ func TestWriteErrorIsSaidOnce(t *testing.T) {
 // take its time.
 func TestDegradedStreamWaitsBeforeItTriesAgain(t *testing.T) {
 	g := newGuest(t)
-	r := &run{Stream: &g.Stream, tryAgain: time.Now().Add(time.Hour)}
-	r.Degraded, r.pending.rejects = true, []byte("{}\n")
-	r.commit()
+	r := newRun(&g.Stream)
+	r.committer.nextTry = time.Now().Add(time.Hour)
+	r.state.disk, r.batch.rejects = degraded, []byte("{}\n")
+	r.lines.ended = true
+	r.state.phase = closing
+	if e := r.step(); e != closed {
+		t.Errorf("event %d", e)
+	}
 	if g.isWritten("rejected.jsonl") {
 		t.Error("it tries at once")
 	}
-	r.tryAgain = time.Time{}
-	r.commit()
+	r.committer.nextTry = time.Time{}
+	r.step()
 	if !g.isWritten("rejected.jsonl") {
 		t.Error("it does not try again")
 	}
@@ -460,7 +472,7 @@ func TestSuppliedVerdictIsTriedAgain(t *testing.T) {
 	free := g.plant("result.json")
 	w := g.open()
 	w.print("STATE=ready\n")
-	must(t, w.in.Close())
+	testenv.Must(t, w.in.Close())
 	w.until(tryAgain)
 	free()
 	if sum := w.wait(); !sum.Supplied || sum.Degraded {
@@ -475,8 +487,8 @@ func TestHeldLockIsWaitedFor(t *testing.T) {
 	g.Dir.Events.LockWait = time.Millisecond
 	g.talk = make(chan string, 100)
 	holder, err := os.Create(g.file("events.jsonl.seq"))
-	must(t, err)
-	must(t, unix.Flock(int(holder.Fd()), unix.LOCK_EX))
+	testenv.Must(t, err)
+	testenv.Must(t, unix.Flock(int(holder.Fd()), unix.LOCK_EX))
 	w := g.open()
 	w.print(aRun)
 	w.until("still held by process")
@@ -485,7 +497,7 @@ func TestHeldLockIsWaitedFor(t *testing.T) {
 			t.Errorf("%s is written without the lock", name)
 		}
 	}
-	must(t, holder.Close())
+	testenv.Must(t, holder.Close())
 	w.until(works)
 	w.close()
 	w.checkRun(3)
@@ -549,7 +561,7 @@ func TestCommitsAreOfAMebibyte(t *testing.T) {
 	g.feed(strings.Repeat("KIND=ready\n", lines)) // less than one read
 	var first uint64
 	_, err := fmt.Fscanf(acks.r, "%d", &first)
-	must(t, err)
+	testenv.Must(t, err)
 	if first == lines {
 		t.Error("all is committed at once")
 	}

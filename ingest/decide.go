@@ -1,141 +1,220 @@
 package ingest
 
-import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
-
 import (
-	"errors"
-	"io/fs"
+	"time"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// decide makes d part of the next commit, or refuses it.
-func (r *run) decide(d *directive.Directive, number uint64) *directive.Error {
-	if refused := r.check(d, number); refused != nil {
-		return refused
-	}
-	when := r.now
-	if !d.Time.IsZero() {
-		when = Moment{Time: d.Time} // what the other clock showed then is not known
-	}
-	r.apply(d, when)
-	return nil
+// A decider decides whether a directive is accepted, from what came before it.
+//
+// state is the last state of the guest, empty if it is unknown. hasResult
+// reports whether the run that the stream carries has its result; under a
+// supervisor it is false until the end, and reported is what the program itself
+// has reported as its outcome.
+type decider struct {
+	policy    Policy
+	manyRuns  bool
+	state     artifact.State
+	hasResult bool
+	reported  *reportedOutcome
 }
 
-// check holds d against what the stream has said so far.
-func (r *run) check(d *directive.Directive, number uint64) *directive.Error {
-	need, _ := d.Type.keys()
-	at := d.at[need]
-	if r.given() && !r.follows(d) {
-		return directive.Errorf(at, "this stream has given its verdict; expected only stopped, destroyed and plain events after it")
+// check returns why d is rejected, or a warning if d is accepted although it is
+// unusual.
+func (dc *decider) check(d *directive.Directive) (warning string, rejected *directive.Error) {
+	if (dc.hasResult || dc.reported != nil) && !dc.mayFollowResult(d) {
+		return "", directive.Errorf(d.Offset(), "this stream has given its result; expected only stopped, destroyed and plain events after it")
 	}
-	if d.Type != directive.Transition || r.state == "" || r.Transitions == Off || d.State.Follows(r.state) {
-		return nil
+	usual := d.Type != directive.Transition || dc.state == "" || d.State.Follows(dc.state)
+	if usual || dc.policy == Off {
+		return "", nil
 	}
-	if r.Transitions == Enforce {
-		return directive.Errorf(at, "%s may not follow %s", d.State, r.state)
+	if dc.policy == Enforce {
+		return "", directive.Errorf(d.Offset(), "%s may not follow %s", d.State, dc.state)
 	}
-	if r.warned++; r.warned <= maxSaid {
-		r.say("line %d: %s after %s is not on a guest's way; taken all the same", number, d.State, r.state)
-	}
-	return nil
+	return string(d.State) + " after " + string(dc.state) + " is unusual; accepted", nil
 }
 
-// given reports whether the run that the stream carries has its verdict.
-func (r *run) given() bool { return r.verdict || r.lent != nil }
-
-// follows reports whether d may follow a verdict.
-func (r *run) follows(d *directive.Directive) bool {
+// mayFollowResult reports whether d may follow the result of a run: a straggling
+// process must not take the result back.
+func (dc *decider) mayFollowResult(d *directive.Directive) bool {
 	if d.Type == directive.Event || d.State == artifact.Stopped || d.State == artifact.Destroyed {
 		return true
 	}
-	return r.ManyRuns && d.Type == directive.Transition && d.State.StartsRun()
+	return dc.manyRuns && startsRun(d)
 }
 
-// apply adds to the commit what d writes.
-func (r *run) apply(d *directive.Directive, when Moment) {
-	if r.Owner != nil && d.isVerdict() {
-		r.lend(d)
-		return
+// accepted notes what d changes.
+func (dc *decider) accepted(d *directive.Directive) {
+	if setsResult(d) {
+		dc.hasResult = true
 	}
-	p, event := &r.pending, -1
-	if d.Type == directive.Transition || d.Type == directive.Event {
-		if event = p.addEvent(r, d, when); event < 0 {
-			r.drop()
+	if startsRun(d) {
+		dc.hasResult = false
+	}
+	if setsStatus(d) {
+		dc.state = d.State
+	}
+}
+
+// What a directive writes (docs/protocol.md, "Keys").
+
+func setsEvent(d *directive.Directive) bool {
+	return d.Type == directive.Transition || d.Type == directive.Event
+}
+
+func setsStatus(d *directive.Directive) bool {
+	return d.Type == directive.Transition || d.Type == directive.Status
+}
+
+func setsResult(d *directive.Directive) bool {
+	return d.Type == directive.Result || (d.Type == directive.Transition && d.Outcome != "")
+}
+
+func startsRun(d *directive.Directive) bool {
+	return d.Type == directive.Transition && d.State.StartsRun()
+}
+
+// directives is the taker of a stream of directives.
+type directives struct {
+	*run
+	decoder  directive.Decoder
+	warnings int
+}
+
+func (t *directives) idle()                   {}
+func (t *directives) end()                    {}
+func (t *directives) patience() time.Duration { return -1 }
+
+// take decodes a line and records what it writes.
+func (t *directives) take(ln *line) *directive.Error {
+	text := ln.text
+	if ln.number == 1 {
+		text = trimByteOrderMark(text)
+	}
+	if directive.IsBlank(text) {
+		return nil
+	}
+	d, rejected := t.decoder.Decode(text, ln.cut)
+	var warning string
+	if rejected == nil {
+		warning, rejected = t.decider.check(d)
+	}
+	if rejected != nil {
+		rejected.Offset += len(ln.text) - len(text)
+		return rejected
+	}
+	if warning != "" {
+		t.warnings++
+		if t.warnings <= maxWarnings {
+			t.warn("line %d: %s", ln.number, warning)
 		}
 	}
-	if d.Type == directive.Result || d.Type == directive.Transition && d.Outcome != "" {
-		r.verdict = true
-		p.setResult(r, d, when, event)
+	if t.Supervisor != nil && d.ReportsOutcome() {
+		t.decider.reported = newReportedOutcome(d) // the supervisor has the last word
+		return nil
 	}
-	if d.Type == directive.Transition && d.State.StartsRun() {
-		p.startsRun, r.verdict = true, false
+	when := t.now
+	if !d.Time.IsZero() {
+		when = Moment{Time: d.Time} // the uptime at that time is unknown
 	}
-	if d.Type == directive.Transition || d.Type == directive.Status {
-		r.state = d.State
-		p.setStatus(r, d, when, event)
-	}
-	p.ready = p.ready || d.Type == directive.Transition && d.State == artifact.Ready
+	t.record(d, when)
+	return nil
 }
 
-// suppliedMessage is that of a verdict that a stream supplies.
-var suppliedMessage = strictjson.AppendText(nil, "lifecycle stream ended without a result")
+// trimByteOrderMark removes the byte order mark that some editors and PowerShell
+// write (RFC 8259 section 8.1 lets a reader ignore it).
+func trimByteOrderMark(text []byte) []byte {
+	if len(text) >= 3 && string(text[:3]) == "\xef\xbb\xbf" {
+		return text[3:]
+	}
+	return text
+}
 
-// A Cause is what a service manager tells of how a service ended. Empty fields
-// are not known.
-type Cause struct {
-	Result string // such as signal, oom-kill
+// record adds what an accepted directive writes to the next commit.
+func (r *run) record(d *directive.Directive, when Moment) {
+	b := &r.batch
+	event := noEvent
+	if setsEvent(d) {
+		event = b.addEvent(d, when, r.BootID, r.state.disk == degraded)
+		if event == noEvent {
+			r.Dropped++ // from here on nothing is acknowledged
+		}
+	}
+	if setsResult(d) {
+		b.setResult(d, when, r.BootID, event)
+	}
+	if startsRun(d) {
+		b.startsRun = true
+	}
+	if setsStatus(d) {
+		b.setStatus(d, when, r.BootID, event)
+		b.status.value.Rejected = r.Rejected
+	}
+	if d.Type == directive.Transition && d.State == artifact.Ready {
+		b.ready = true
+	}
+	r.decider.accepted(d)
+}
+
+// A ServiceResult is what a service manager reports about how a service ended
+// (systemd.exec(5), $SERVICE_RESULT). Empty fields are unknown.
+type ServiceResult struct {
+	Result string // such as signal or oom-kill
 	Code   string // exited, killed or dumped
 	Status string // the exit code, or the name of the signal
 }
 
-// details are those of a verdict that a stream supplies.
-func (c *Cause) details() strictjson.Value {
-	d := strictjson.Value(`{"reason":"stream_ended"`)
-	for _, member := range [...][2]string{{"service_result", c.Result}, {"main_code", c.Code}, {"main_status", c.Status}} {
-		if member[1] != "" {
-			d = append(append(append(d, `,"`...), member[0]...), `":`...)
-			d = strictjson.AppendText(d, member[1])
+// details returns the details of the result that RequireResult asks for.
+func (s *ServiceResult) details() strictjson.Value {
+	var o strictjson.Object
+	o.Text("reason", "stream_ended")
+	for _, m := range [...]struct{ name, value string }{
+		{"service_result", s.Result}, {"main_code", s.Code}, {"main_status", s.Status},
+	} {
+		if m.value != "" {
+			o.Text(m.name, m.value)
 		}
 	}
-	return append(d, '}')
+	return o.Value()
 }
 
-// supply gives the verdict of a run that ended without one, unless the guest
-// was stopped or destroyed: that is an end of its own.
-func (r *run) supply() {
-	if r.verdict || r.state == artifact.Stopped || r.state == artifact.Destroyed || r.resultStands() {
+// addRequired adds the result failed if the run has none. A guest that was
+// stopped or destroyed needs none.
+func (r *run) addRequired() {
+	state := r.decider.state
+	if r.decider.hasResult || state == artifact.Stopped || state == artifact.Destroyed || r.hasCurrentResult() {
 		return
 	}
 	r.Supplied = true
-	r.pending.startsRun = true // a result that stands is another run's
-	r.say("the stream ended without a result; giving the verdict failed")
-	r.apply(&directive.Directive{verb: directive.Transition, state: artifact.Failed, outcome: artifact.OutcomeFailed,
-		message: suppliedMessage, details: r.Cause.details()}, r.now)
+	r.batch.startsRun = true // an existing result is of another run
+	r.warn("the stream ended without a result; adding the result failed")
+	t := Transition{State: artifact.Failed, Message: "lifecycle stream ended without a result", Details: r.Service.details()}
+	r.record(t.directive(), r.now)
 }
 
-// resultStands reports whether the result on disk is the verdict of this run.
-// It is another run's if it was written in another boot, or if the status is
-// of a later event and tells of a guest that runs: then a crash came between
-// the status of a new run and setting the old verdict aside.
-func (r *run) resultStands() bool {
-	if r.pending.startsRun || r.nothingStands() {
+// hasCurrentResult reports whether the result on disk is the result of this run.
+func (r *run) hasCurrentResult() bool {
+	if r.batch.startsRun {
 		return false
 	}
-	result, err := r.Dir.Result.Read()
+	result, err := r.committer.store.result()
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			r.say("%v; taken for no result", err)
+		if !isNotExist(err) {
+			r.warn("%v; treated as missing", err)
 		}
 		return false
 	}
-	if result.BootID != "" && r.BootID != "" && result.BootID != r.BootID {
+	if !artifact.SameBoot(result.BootID, r.BootID) {
 		return false
 	}
-	status, err := r.Dir.Status.Read()
-	if err != nil || result.Seq == 0 || status.Seq <= result.Seq {
+	status, err := r.committer.store.status()
+	if err != nil {
 		return true
 	}
-	return status.State.Ended()
+	status.BootID = r.BootID // the boot was compared above
+	return result.IsOf(status)
 }

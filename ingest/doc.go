@@ -1,16 +1,22 @@
 // Package ingest reads a stream of directives, one a line, and commits them to
-// the artifacts of a state directory.
+// the files of a state directory.
 //
-// A line is JSON or KEY=value; docs/protocol.md is its grammar. What a line
-// asks for is taken whole or the line is refused, with its number, the column,
-// and what was expected there; its neighbours are none the worse.
+// Package directive decodes a line. A line is either accepted as a whole or
+// rejected, with its number, the column and what was expected; the lines around
+// it are not affected.
 //
-// One goroutine reads, decides and commits, and the pipe is the buffer: what
-// has arrived is committed in one go when the next read would block. The
-// states of a stream, and what each does with a directive, an error, the end
-// of the input and a signal, stand as a table in docs/architecture.md.
+// One goroutine does everything, and the pipe is the buffer: what has arrived is
+// committed together when the next read would block. A stream is a state
+// machine: state.go has its states, its events and the transition function, and
+// docs/architecture.md has the same as a table. The parts are
+//
+//	waiter    waits for input, for a request to stop, and for room for an acknowledgement
+//	lines     cuts the input into lines
+//	decider   accepts or rejects a directive, by what came before it
+//	batch     collects what the next commit writes
+//	committer writes a batch in order, on disk or, in a dry run, as text
+//	acker     writes acknowledgements
 //
 // The package does not know flags, terminals or exit codes. Descriptors, the
-// clock and the boot ID are given to it, and what an operator should know is
-// handed to Stream.Say.
+// clock and the boot ID are passed in, and warnings are passed to Stream.Warn.
 package ingest

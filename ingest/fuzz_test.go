@@ -1,7 +1,5 @@
 package ingest
 
-import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
-
 import (
 	"bytes"
 	"encoding/base64"
@@ -11,18 +9,21 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // goldenInputs are the seeds of the fuzz tests.
 func goldenInputs(f *testing.F) (inputs [][]byte) {
 	paths, err := filepath.Glob(goldenStreams + "/input")
-	must(f, err)
+	testenv.Must(f, err)
 	if len(paths) == 0 {
 		f.Fatalf("no %s/input", goldenStreams)
 	}
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
-		must(f, err)
+		testenv.Must(f, err)
 		inputs = append(inputs, text)
 	}
 	return inputs
@@ -127,10 +128,10 @@ func checkReject(t *testing.T, reject map[string]string, offset int, text []byte
 	t.Helper()
 	check(t, "the offset of a reject", reject["offset"], strconv.Itoa(offset))
 	var kept string
-	must(t, json.Unmarshal([]byte(reject["raw"]+reject["raw_base64"]), &kept))
+	testenv.Must(t, json.Unmarshal([]byte(reject["raw"]+reject["raw_base64"]), &kept))
 	if reject["raw_base64"] != "" {
 		raw, err := base64.StdEncoding.DecodeString(kept)
-		must(t, err)
+		testenv.Must(t, err)
 		kept = string(raw)
 	}
 	want, length, truncated := string(text), "", ""

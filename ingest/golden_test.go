@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 var update = flag.Bool("update", false, "write the expected artifacts of the golden streams anew")
@@ -32,7 +34,7 @@ type golden struct {
 
 func TestGoldenStreams(t *testing.T) {
 	paths, err := filepath.Glob(goldenStreams)
-	must(t, err)
+	testenv.Must(t, err)
 	if len(paths) == 0 {
 		t.Fatalf("no %s", goldenStreams)
 	}
@@ -60,7 +62,7 @@ func TestGoldenSyntaxesAgree(t *testing.T) {
 
 func readGolden(t *testing.T, path string) *golden {
 	input, err := os.ReadFile(filepath.Join(path, "input"))
-	must(t, err)
+	testenv.Must(t, err)
 	return &golden{t: t, path: path, input: string(input),
 		before: readFiles(t, filepath.Join(path, "before")), after: readFiles(t, filepath.Join(path, "after"))}
 }
@@ -68,10 +70,10 @@ func readGolden(t *testing.T, path string) *golden {
 func readFiles(t *testing.T, path string) map[string]string {
 	files := map[string]string{}
 	names, err := filepath.Glob(filepath.Join(path, "*"))
-	must(t, err)
+	testenv.Must(t, err)
 	for _, name := range names {
 		text, err := os.ReadFile(name)
-		must(t, err)
+		testenv.Must(t, err)
 		files[filepath.Base(name)] = string(text)
 	}
 	return files
@@ -106,10 +108,10 @@ func (gold *golden) checkWhole() {
 
 func (gold *golden) update(files map[string]string) {
 	after := filepath.Join(gold.path, "after")
-	must(gold.t, os.RemoveAll(after))
-	must(gold.t, os.MkdirAll(after, 0o755))
+	testenv.Must(gold.t, os.RemoveAll(after))
+	testenv.Must(gold.t, os.MkdirAll(after, 0o755))
 	for name, text := range files {
-		must(gold.t, os.WriteFile(filepath.Join(after, name), []byte(text), 0o644))
+		testenv.Must(gold.t, os.WriteFile(filepath.Join(after, name), []byte(text), 0o644))
 	}
 	gold.after = files
 }
@@ -154,7 +156,7 @@ func shiftOffsets(t *testing.T, rejected string) string {
 	return placeOfReject.ReplaceAllStringFunc(rejected, func(place string) string {
 		var line, offset int
 		_, err := fmt.Sscanf(place, `"line":%d,"offset":%d`, &line, &offset)
-		must(t, err)
+		testenv.Must(t, err)
 		return `"line":` + strconv.Itoa(line) + `,"offset":` + strconv.Itoa(offset+line-1)
 	})
 }
@@ -170,7 +172,7 @@ func (gold *golden) checkNonblocking() {
 
 	g = gold.guest()
 	p := newPipe(gold.t)
-	must(gold.t, unix.SetNonblock(int(p.r.Fd()), true))
+	testenv.Must(gold.t, unix.SetNonblock(int(p.r.Fd()), true))
 	go func() {
 		defer p.w.Close()
 		for piece := range slices.Chunk([]byte(gold.input), 7) {
@@ -203,7 +205,7 @@ func awaitAck(t testing.TB, r io.Reader, number uint64) (seq, rejected uint64) {
 	t.Helper()
 	for line := uint64(0); line < number; {
 		_, err := fmt.Fscanf(r, "%d %d %d\n", &line, &seq, &rejected)
-		must(t, err)
+		testenv.Must(t, err)
 	}
 	return seq, rejected
 }

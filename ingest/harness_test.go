@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 const testBoot = "11111111-2222-3333-4444-555555555555"
@@ -36,21 +37,10 @@ type guest struct {
 }
 
 func newGuest(t testing.TB) *guest {
-	g := &guest{t: t, path: quickDir(t)}
-	g.Stream = Stream{Dir: writer.In(g.path), Clock: func() Moment { return testMoment }, BootID: testBoot, Say: g.hear}
+	g := &guest{t: t, path: testenv.TempDir(t)}
+	g.Stream = Stream{Dir: writer.In(g.path), Clock: func() Moment { return testMoment }, BootID: testBoot, Warn: g.hear}
 	g.Dir.Rejects.MaxBytes = 64 << 20
 	return g
-}
-
-// quickDir returns a directory in memory where there is one, as a guest's /run
-// is: a disk would sync for minutes.
-func quickDir(t testing.TB) string {
-	dir, err := os.MkdirTemp("/dev/shm", "ingest-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 func (g *guest) hear(line string) {
@@ -82,13 +72,13 @@ func (g *guest) read(name string) string {
 }
 
 func (g *guest) write(name, text string) {
-	must(g.t, os.WriteFile(g.file(name), []byte(text), 0o644))
+	testenv.Must(g.t, os.WriteFile(g.file(name), []byte(text), 0o644))
 }
 
 // artifacts returns the files of the state directory by name.
 func (g *guest) artifacts() map[string]string {
 	entries, err := os.ReadDir(g.path)
-	must(g.t, err)
+	testenv.Must(g.t, err)
 	files := map[string]string{}
 	for _, e := range entries {
 		files[e.Name()] = g.read(e.Name())
@@ -103,7 +93,7 @@ func (g *guest) from(fd int) Summary {
 	s := g.Stream
 	s.In = fd
 	sum, err := s.Run()
-	must(g.t, err)
+	testenv.Must(g.t, err)
 	return sum
 }
 
@@ -112,13 +102,13 @@ func (g *guest) from(fd int) Summary {
 func (g *guest) feed(text string) Summary {
 	g.t.Helper()
 	f, err := os.CreateTemp("", "input")
-	must(g.t, err)
+	testenv.Must(g.t, err)
 	defer f.Close()
-	must(g.t, os.Remove(f.Name()))
+	testenv.Must(g.t, os.Remove(f.Name()))
 	_, err = f.WriteString(text)
-	must(g.t, err)
+	testenv.Must(g.t, err)
 	_, err = f.Seek(0, 0)
-	must(g.t, err)
+	testenv.Must(g.t, err)
 	return g.from(int(f.Fd()))
 }
 
@@ -161,14 +151,14 @@ func (g *guest) open() *tap {
 func (w *tap) print(text string) {
 	w.t.Helper()
 	_, err := w.in.WriteString(text)
-	must(w.t, err)
+	testenv.Must(w.t, err)
 }
 
 // tell is a signal to end.
 func (w *tap) tell() {
 	w.t.Helper()
 	_, err := w.stop.Write([]byte{0})
-	must(w.t, err)
+	testenv.Must(w.t, err)
 }
 
 // wait waits for the end of the stream.
@@ -177,7 +167,7 @@ func (w *tap) wait() Summary {
 	select {
 	case o := <-w.done:
 		w.Dir.Close()
-		must(w.t, o.err)
+		testenv.Must(w.t, o.err)
 		return o.Summary
 	case <-time.After(time.Minute):
 		w.t.Fatalf("the stream does not end; said:\n%s", w.heard())
@@ -188,7 +178,7 @@ func (w *tap) wait() Summary {
 // close ends the input and waits for the end of the stream.
 func (w *tap) close() Summary {
 	w.t.Helper()
-	must(w.t, w.in.Close())
+	testenv.Must(w.t, w.in.Close())
 	return w.wait()
 }
 
@@ -213,17 +203,10 @@ type pipe struct{ r, w *os.File }
 func newPipe(t testing.TB) pipe {
 	t.Helper()
 	var fds [2]int
-	must(t, unix.Pipe2(fds[:], unix.O_CLOEXEC))
+	testenv.Must(t, unix.Pipe2(fds[:], unix.O_CLOEXEC))
 	p := pipe{os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")}
 	t.Cleanup(func() { p.r.Close(); p.w.Close() })
 	return p
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // check compares a text with what is expected.

@@ -6,108 +6,116 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// readSize is how much is read at once: what the largest pipe holds that an
-// unprivileged process may ask for (pipe(7), pipe-max-size), so that a busy
-// writer is met with few large commits instead of many small ones.
+// readSize is how much is read at once: the size of the largest pipe that an
+// unprivileged process may ask for (pipe(7), pipe-max-size), so that the input
+// of a busy writer needs few large commits instead of many small ones.
 const readSize = 1 << 20
 
-// A line is one line of the input, its end taken off.
+// A line is one line of the input, without its end.
 type line struct {
-	text   []byte // its start only if long, writer.MaxRaw bytes at most; valid until the next read
+	text   []byte // only its start if long, at most artifact.MaxRaw bytes; valid until the next read
 	number uint64 // counted from 1
 	offset uint64 // of the first byte in the input
-	length uint64 // in bytes, its end not counted
+	length uint64 // in bytes, without the line's end
 	cut    bool   // the input ended before the newline
 	long   bool   // longer than the limit
 }
 
-// lines cuts what is read from a descriptor into lines. Its memory is bounded
-// by max + readSize, whatever arrives.
+// lines cuts what is read from a descriptor into lines. Its memory is bounded by
+// max + readSize, whatever arrives.
+//
+// buf[start:end] was read and not returned yet. There is no newline in
+// buf[start:scanned]. offset is that of buf[start] in the input. If
+// skipped.long, the line that is being read is longer than max, and its start is
+// in skipped, no longer in buf.
 type lines struct {
-	fd  int
-	max int // longest line, in bytes
+	fd    int
+	max   int  // longest line, in bytes
+	ended bool // the input has ended, or cannot be read
 
-	buf     []byte // has room for what is kept and one read
-	start   int    // of the line that is being read
-	scanned int    // no newline between start and here
-	end     int    // of what was read
-	offset  uint64 // of buf[start] in the input
+	buf     []byte
+	start   int
+	scanned int
+	end     int
+	offset  uint64
 	number  uint64 // of the last line returned
-	skipped line   // a line over max, of which the start is gone
+	skipped line
 }
 
-// read reads once, blocking until there is something. It returns 0 and no
-// error at the end of the input; an error is an errno.
+// read reads once, blocking until there is input. It returns 0 and no error at
+// the end of the input; an error is an errno.
 func (l *lines) read() (int, error) {
 	kept := l.buf[l.start:l.end]
 	if len(kept)+readSize > len(l.buf) {
-		l.buf = make([]byte, l.room(len(kept)))
+		l.buf = make([]byte, l.bufferSize(len(kept)))
 	}
 	copy(l.buf, kept)
 	l.scanned, l.end, l.start = l.scanned-l.start, l.end-l.start, 0
-	for {
-		n, err := unix.Read(l.fd, l.buf[l.end:min(len(l.buf), l.end+readSize)])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		l.end += n
-		return n, nil
+	n, err := dirfs.RetryInt(func() (int, error) {
+		return unix.Read(l.fd, l.buf[l.end:min(len(l.buf), l.end+readSize)])
+	})
+	if err != nil {
+		return 0, err
 	}
+	l.end += n
+	return n, nil
 }
 
-// usualLine is longer than nearly every line: a stream of such keeps to a buffer
-// little larger than a read.
+// usualLine is longer than nearly every line: a stream of such lines needs a
+// buffer little larger than one read.
 const usualLine = 64 << 10
 
-// room returns how large the buffer is to be where so many bytes are kept.
-func (l *lines) room(kept int) int {
+// bufferSize returns the size of a buffer that holds kept bytes and one read.
+func (l *lines) bufferSize(kept int) int {
 	if kept <= usualLine {
 		return usualLine + readSize
 	}
-	return l.max + 1 + readSize // of which one may be the CR of a line's end
+	return l.max + 1 + readSize // the one may be the CR of a line's end
 }
 
-// next sets ln to the next whole line of what was read, if there is one.
+// next sets ln to the next complete line that was read, if there is one.
 func (l *lines) next(ln *line) bool {
 	i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n')
 	if i < 0 {
 		l.scanned = l.end
-		if l.end-l.start > l.max+1 { // of which one may be the CR of its end
+		if l.end-l.start > l.max+1 { // the one may be the CR of its end
 			l.skip()
 		}
 		return false
 	}
-	l.take(ln, l.scanned+i, 1)
+	l.cut(ln, l.scanned+i, 1)
 	return true
 }
 
-// rest sets ln to what stands behind the last newline when the input has ended.
+// rest sets ln to what follows the last newline after the input has ended.
 func (l *lines) rest(ln *line) bool {
 	if l.start == l.end { // of a line over max the last byte is kept
 		return false
 	}
-	l.take(ln, l.end, 0)
+	l.cut(ln, l.end, 0)
 	ln.cut = true
 	return true
 }
 
-// take ends the current line at stop, newline bytes before the next one.
-func (l *lines) take(ln *line, stop, newline int) {
+// cut sets ln to the current line, which ends at stop and is followed by newline
+// bytes before the next one.
+func (l *lines) cut(ln *line, stop, newline int) {
 	text := l.buf[l.start:stop]
 	if newline > 0 && len(text) > 0 && text[len(text)-1] == '\r' {
 		text = text[:len(text)-1]
 	}
-	*ln = line{text: text, offset: l.offset, length: uint64(len(text))}
-	if l.skipped.long {
-		*ln, l.skipped = l.skipped, line{}
+	switch {
+	case l.skipped.long:
+		*ln = l.skipped
 		ln.length += uint64(len(text))
-	} else if ln.long = len(text) > l.max; ln.long {
-		ln.text = text[:l.head()]
+		l.skipped = line{}
+	case len(text) > l.max:
+		*ln = line{text: text[:l.keptOfLong()], offset: l.offset, length: uint64(len(text)), long: true}
+	default:
+		*ln = line{text: text, offset: l.offset, length: uint64(len(text))}
 	}
 	l.number++
 	ln.number = l.number
@@ -116,15 +124,15 @@ func (l *lines) take(ln *line, stop, newline int) {
 	l.scanned = l.start
 }
 
-// head is how much is kept of a line that is too long: however it arrived, the
-// same.
-func (l *lines) head() int { return min(l.max, artifact.MaxRaw) }
+// keptOfLong is how many bytes are kept of a line that is too long: the same
+// number however it arrived.
+func (l *lines) keptOfLong() int { return min(l.max, artifact.MaxRaw) }
 
-// skip drops what was read of a line that is too long, all but its start and
-// its last byte, which may be the CR of its end.
+// skip drops what was read of a line that is too long, except its start and its
+// last byte, which may be the CR of its end.
 func (l *lines) skip() {
 	if !l.skipped.long {
-		l.skipped = line{text: bytes.Clone(l.buf[l.start : l.start+l.head()]), offset: l.offset, long: true}
+		l.skipped = line{text: bytes.Clone(l.buf[l.start : l.start+l.keptOfLong()]), offset: l.offset, long: true}
 	}
 	n := l.end - l.start - 1
 	l.skipped.length += uint64(n)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // packets returns a descriptor of which each read gets one of the chunks, and
@@ -16,7 +17,7 @@ import (
 func packets(t testing.TB, chunks []string) int {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	must(t, err)
+	testenv.Must(t, err)
 	go func() {
 		defer unix.Close(pair[1])
 		for _, c := range chunks {
@@ -46,7 +47,7 @@ func cut(t *testing.T, max int, chunks ...string) string {
 	}
 	for {
 		n, err := l.read()
-		must(t, err)
+		testenv.Must(t, err)
 		var ln line
 		for l.next(&ln) {
 			describe(ln)
@@ -111,8 +112,8 @@ func TestLinesAtTheLimit(t *testing.T) {
 			g := newGuest(t)
 			line := start + strings.Repeat("x", DefaultMaxLine-len(start)+extra)
 			sum := g.feed("#" + strings.Repeat("-", before) + "\n" + line + "\nSTATE=failed\n")
-			if want := extra > 0; (sum.Refused > 0) != want || sum.Lines != 3 {
-				t.Errorf("a line of %d bytes behind %d: refused %d of %d lines", len(line), before, sum.Refused, sum.Lines)
+			if want := extra > 0; (sum.Rejected > 0) != want || sum.Lines != 3 {
+				t.Errorf("a line of %d bytes behind %d: refused %d of %d lines", len(line), before, sum.Rejected, sum.Lines)
 			}
 			if !strings.Contains(g.read("status.json"), `"state": "failed"`) {
 				t.Error("the line behind it is not taken")
@@ -133,7 +134,7 @@ func TestLinesAcrossReads(t *testing.T) {
 		g := newGuest(t)
 		sum := g.feed(first + "\n" + pad + "\n\nKIND=failed\nKIND=oops\n")
 		wantOffset := fmt.Sprintf(`"offset":%d,`, len(first)+1+len(pad)+1+1+len("KIND=failed\n"))
-		if sum.Refused != 1 || strings.Count(g.read("events.jsonl"), "\n") != 2 {
+		if sum.Rejected != 1 || strings.Count(g.read("events.jsonl"), "\n") != 2 {
 			t.Errorf("%d bytes: %+v", size, sum)
 		}
 		if reject := g.read("rejected.jsonl"); !strings.Contains(reject, wantOffset) {
@@ -155,7 +156,7 @@ func TestLineIsReadInLinearTime(t *testing.T) {
 		}
 		var err error
 		n, err = l.read()
-		must(t, err)
+		testenv.Must(t, err)
 		for ok := true; ok; {
 			from := l.scanned
 			ok = l.next(new(line))
@@ -183,10 +184,10 @@ func TestMemoryIsBounded(t *testing.T) {
 	if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
 		t.Errorf("a line of %d bytes took %d bytes of memory", size, used)
 	}
-	if sum.Lines != 2 || sum.Refused != 1 || !strings.Contains(g.read("status.json"), `"state": "ready"`) {
+	if sum.Lines != 2 || sum.Rejected != 1 || !strings.Contains(g.read("status.json"), `"state": "ready"`) {
 		t.Errorf("%+v\n%s", sum, g.read("status.json"))
 	}
-	check(t, "what is said", g.heard(), "line 1, column 1048577: the line has 104857600 bytes; expected 1048576 at most")
+	check(t, "what is said", g.heard(), "line 1, column 1048577: the line has 104857600 bytes; expected at most 1048576")
 	if reject := g.read("rejected.jsonl"); !strings.Contains(reject, `"raw":"`+chunk[:artifact.MaxRaw]+`","length":104857600,"truncated":true}`) {
 		t.Error(clip(reject))
 	}
@@ -196,7 +197,7 @@ func TestLineOfOneByteIsTheLeastLimit(t *testing.T) {
 	g := newGuest(t)
 	g.MaxLine = 1
 	sum := g.feed("#\n\n##\nx\n")
-	if sum.Lines != 4 || sum.Refused != 2 {
+	if sum.Lines != 4 || sum.Rejected != 2 {
 		t.Errorf("%+v", sum)
 	}
 }
@@ -208,7 +209,7 @@ func TestMarkIsTakenOffTheStartOnly(t *testing.T) {
 		t.Error(heard)
 	}
 	for _, text := range []string{"\xef\xbb\xbf", "\xef\xbb\xbf\n", "\xef\xbb\xbf#\n"} {
-		if sum := newGuest(t).feed(text); sum.Refused != 0 || sum.Lines != 1 {
+		if sum := newGuest(t).feed(text); sum.Rejected != 0 || sum.Lines != 1 {
 			t.Errorf("%q: %+v", text, sum)
 		}
 	}
@@ -222,7 +223,7 @@ func TestMarkIsTakenOffTheStartOnly(t *testing.T) {
 func TestSplitMarkIsTakenOff(t *testing.T) {
 	g := newGuest(t)
 	sum := g.feedChunks("\xef", "\xbb", "\xbf", "STATE=ready\n")
-	if sum.Refused != 0 {
+	if sum.Rejected != 0 {
 		t.Error(g.heard())
 	}
 }

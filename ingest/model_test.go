@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // The model of a strict reader: what it takes, every reader takes. It is built
@@ -118,9 +120,9 @@ var (
 // their order, each in its form. It returns the JSON of each.
 func conform(t testing.TB, text string, model []fieldModel) map[string]string {
 	t.Helper()
-	must(t, strict([]byte(text)))
+	testenv.Must(t, strict([]byte(text)))
 	var fields map[string]json.RawMessage
-	must(t, json.Unmarshal([]byte(text), &fields))
+	testenv.Must(t, json.Unmarshal([]byte(text), &fields))
 	values := map[string]string{}
 	for _, f := range model {
 		value, ok := fields[f.name]
@@ -212,7 +214,7 @@ func (g *guest) checkWhole(name, word string, model []fieldModel, events []map[s
 		return
 	}
 	seq, err := strconv.Atoi(fields["seq"])
-	must(t, err)
+	testenv.Must(t, err)
 	if seq > len(events) {
 		t.Fatalf("%s has seq %d of %d", name, seq, len(events))
 	}

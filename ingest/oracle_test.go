@@ -1,7 +1,5 @@
 package ingest
 
-import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
-
 import (
 	"bytes"
 	"encoding/json"
@@ -13,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // The readers that others wrote. Each is one process that is given the paths of
@@ -25,11 +25,11 @@ def no(what): raise ValueError(what)
 def finite(text): return float(text) if math.isfinite(float(text)) else no(text)
 def once(pairs): return dict(pairs) if len(dict(pairs)) == len(pairs) else no('a name stands twice')
 loaded = 0
-for path in sys.stdin.read().split():
+for path in sys.stdin.read().splitlines():
     whole = open(path, 'rb').read()
     for text in (whole.split(b'\n')[:-1] if path.endswith('.jsonl') else [whole]):
         try:
-            value = json.loads(text.Decode('utf-8'), parse_constant=no, parse_float=finite, object_pairs_hook=once)
+            value = json.loads(text.decode('utf-8'), parse_constant=no, parse_float=finite, object_pairs_hook=once)
             json.dumps(value, ensure_ascii=False).encode('utf-8') # a lone surrogate has no bytes
             loaded += 1
         except Exception as e: print(path, e, text[:200])
@@ -45,7 +45,7 @@ const check = (key, value) => {
 }
 let loaded = 0
 for (const path of fs.readFileSync(0, 'utf8').split('\n').filter(Boolean)) {
-  const whole = strict.Decode(fs.readFileSync(path))
+  const whole = strict.decode(fs.readFileSync(path))
   for (const text of path.endsWith('.jsonl') ? whole.split('\n').slice(0, -1) : [whole]) {
     try { JSON.parse(text, check); loaded++ } catch (e) { console.log(path, e.message, text.slice(0, 200)) }
   }
@@ -108,10 +108,10 @@ func TestHostileDetails(t *testing.T) {
 		for _, line := range detailLines(h.text) {
 			g := newGuest(t)
 			sum := g.feed(line + "\nSTATE=failed DETAILS.after=1\n")
-			if taken := sum.Refused == 0; taken != h.taken {
+			if taken := sum.Rejected == 0; taken != h.taken {
 				t.Errorf("%s: taken %v", clip(line), taken)
 			}
-			if _, rejects := g.checkModel(); len(rejects) != int(sum.Refused) || !strings.Contains(g.read("status.json"), `"after"`) {
+			if _, rejects := g.checkModel(); len(rejects) != int(sum.Rejected) || !strings.Contains(g.read("status.json"), `"after"`) {
 				t.Errorf("%s: a neighbour is harmed", clip(line))
 			}
 		}
@@ -192,7 +192,7 @@ func TestAcceptedLoadsEverywhere(t *testing.T) {
 		g := newGuest(t)
 		sum := g.feed(hostileLines(rnd, 50) + `{"state":"failed","details":` + randomHostile(rnd, hostileDetails(), 3) + "}\n")
 		events, rejects := g.checkModel()
-		if uint64(len(rejects)) != sum.Refused || len(events)+len(rejects) != int(sum.Lines) || len(events) < 90 {
+		if uint64(len(rejects)) != sum.Rejected || len(events)+len(rejects) != int(sum.Lines) || len(events) < 90 {
 			t.Errorf("%d events, %d rejects, %+v", len(events), len(rejects), sum)
 		}
 		texts += len(events) + len(rejects)
@@ -222,9 +222,7 @@ func checkLoads(t *testing.T, name string, paths []string, texts int) {
 // readWith runs a reader on the paths given, a line each.
 func readWith(t *testing.T, name, paths string) (string, error) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		directive.missing(t, name)
-	}
+	testenv.Tool(t, name)
 	reader := exec.Command(readers[name][0], readers[name][1:]...)
 	reader.Stdin = strings.NewReader(paths)
 	out, err := reader.CombinedOutput()
@@ -235,7 +233,7 @@ func checkGoLoads(t *testing.T, paths []string, texts int) {
 	loaded := 0
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
-		must(t, err)
+		testenv.Must(t, err)
 		d := json.NewDecoder(bytes.NewReader(text)) // numbers as doubles
 		for {
 			var v any
@@ -265,11 +263,11 @@ func TestOraclesAreStrict(t *testing.T) {
 
 // checkRefuses checks that a reader loads the good text and none of the bad.
 func checkRefuses(t *testing.T, name string, bad []string) {
-	dir := quickDir(t)
+	dir := testenv.TempDir(t)
 	var paths strings.Builder
 	for i, text := range append(bad, `{"a":[1]}`) {
 		path := filepath.Join(dir, fmt.Sprint(i))
-		must(t, os.WriteFile(path, []byte(text), 0o644))
+		testenv.Must(t, os.WriteFile(path, []byte(text), 0o644))
 		paths.WriteString(path + "\n")
 	}
 	out, err := readWith(t, name, paths.String())

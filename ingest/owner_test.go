@@ -19,13 +19,13 @@ func (p *parent) Opening() *Transition {
 	return &Transition{State: artifact.Starting, Message: "off we go", Details: strictjson.Value(`{"argv":["a"]}`)}
 }
 
-func (p *parent) Opened() {
+func (p *parent) Start() {
 	if p.opened != nil {
 		p.opened()
 	}
 }
 
-func (p *parent) Verdict() *Transition {
+func (p *parent) Outcome() *Transition {
 	if p.over != nil {
 		p.over()
 	}
@@ -61,7 +61,7 @@ func TestAnOwnerOpensTheStreamAndGivesItsVerdict(t *testing.T) {
 	g := newGuest(t)
 	old := standing("failed", 7, otherBoot)["result.json"]
 	g.write("result.json", old)
-	g.Owner = &parent{verdict: failedWith(3), opened: func() {
+	g.Supervisor = &parent{verdict: failedWith(3), opened: func() {
 		g.holds("events.jsonl", `"kind":"starting"`)
 		g.holds("status.json", `"state": "starting"`, `"message": "off we go"`, `"details": {"argv":["a"]}`)
 		check(t, "the verdict before", g.read("result.json.prev"), old)
@@ -80,7 +80,7 @@ func TestAVerdictInAnOwnedStreamIsWithheldAndLendsItsWords(t *testing.T) {
 	for _, line := range []string{"STATE=completed", "STATUS=completed", "TYPE=status STATE=completed", "STATE=failed EXIT_CODE=9"} {
 		t.Run(line, func(t *testing.T) {
 			g := newGuest(t)
-			g.Owner = &parent{verdict: failedWith(3), over: func() {
+			g.Supervisor = &parent{verdict: failedWith(3), over: func() {
 				check(t, "the result", g.read("result.json"), "")
 				g.holds("status.json", `"state": "ready"`)
 				g.lacks("events.jsonl", "mine")
@@ -93,7 +93,7 @@ func TestAVerdictInAnOwnedStreamIsWithheldAndLendsItsWords(t *testing.T) {
 			g.holds("events.jsonl", `"kind":"failed"`)
 			said := !strings.Contains(line, "failed")
 			if strings.Contains(g.read("result.json"), `"said":"completed"`) != said ||
-				strings.Contains(g.heard(), "the verdict is failed, though the stream said completed") != said {
+				strings.Contains(g.heard(), "the result is failed, although the command reported completed") != said {
 				t.Errorf("%s\n%s", g.read("result.json"), g.heard())
 			}
 		})
@@ -102,7 +102,7 @@ func TestAVerdictInAnOwnedStreamIsWithheldAndLendsItsWords(t *testing.T) {
 
 func TestAnEventOfAnEndIsNoVerdict(t *testing.T) {
 	g := newGuest(t)
-	g.Owner = &parent{verdict: failedWith(3)}
+	g.Supervisor = &parent{verdict: failedWith(3)}
 	g.feed("KIND=completed MESSAGE=mine\n")
 	g.holds("events.jsonl", `"kind":"completed"`, "mine")
 	g.lacks("result.json", "mine")
@@ -110,8 +110,8 @@ func TestAnEventOfAnEndIsNoVerdict(t *testing.T) {
 
 func TestAWithheldVerdictIsTheLast(t *testing.T) {
 	g := newGuest(t)
-	g.Owner = &parent{verdict: failedWith(3)}
-	if sum := g.feed("STATE=failed MESSAGE=first\nSTATE=completed MESSAGE=second\nSTATE=ready\nKIND=ready\n"); sum.Refused != 2 {
+	g.Supervisor = &parent{verdict: failedWith(3)}
+	if sum := g.feed("STATE=failed MESSAGE=first\nSTATE=completed MESSAGE=second\nSTATE=ready\nKIND=ready\n"); sum.Rejected != 2 {
 		t.Errorf("%+v", sum)
 	}
 	g.holds("result.json", `"message": "first"`)
@@ -120,7 +120,7 @@ func TestAWithheldVerdictIsTheLast(t *testing.T) {
 func TestAGuestThatWasStoppedStaysSoAndHasAVerdict(t *testing.T) {
 	for _, state := range []string{"stopped", "destroyed"} {
 		g := newGuest(t)
-		g.Owner = &parent{verdict: failedWith(143)}
+		g.Supervisor = &parent{verdict: failedWith(143)}
 		g.feed("STATE=ready\nSTATE=" + state + " MESSAGE=asked DETAILS.a:=1\n")
 		g.holds("status.json", `"state": "`+state+`"`, `"message": "asked"`, `"details": {"a":1}`, `"seq": 5`)
 		g.holds("result.json", `"status": "failed"`, `"exit_code": 143`, `"seq": 4`)
@@ -137,7 +137,7 @@ func TestAGuestThatWasStoppedStaysSoAndHasAVerdict(t *testing.T) {
 func TestAnOpeningThatCannotBeWrittenHoldsNobodyUp(t *testing.T) {
 	g := newGuest(t)
 	free := g.plant("events.jsonl")
-	g.Owner = &parent{verdict: failedWith(3), opened: func() {
+	g.Supervisor = &parent{verdict: failedWith(3), opened: func() {
 		if !strings.Contains(g.heard(), tryAgain) {
 			t.Error("not said")
 		}
@@ -161,7 +161,7 @@ func TestDetailsJoin(t *testing.T) {
 		{deep, `{"a":1}`, `{"a":1}`},
 	} {
 		under := strictjson.Value(c[0])
-		if got := join(under, strictjson.Value(c[1])); string(got) != c[2] || string(under) != c[0] {
+		if got := mergeDetails(under, strictjson.Value(c[1])); string(got) != c[2] || string(under) != c[0] {
 			t.Errorf("%s and %s are %s, expected %s", c[0], c[1], got, c[2])
 		}
 	}
@@ -178,7 +178,7 @@ func TestWhatHadArrivedIsReadAfterTheGrace(t *testing.T) {
 	w.until(tryAgain)
 	w.print("STATE=failed MESSAGE=arrived\n")
 	w.tell()
-	w.until("gave up waiting")
+	w.until("cannot be written; reading on")
 	free()
 	w.wait()
 	g.holds("result.json", `"message": "arrived"`)
@@ -189,7 +189,7 @@ func TestTheVerdictIsTriedForLongerThanTheGrace(t *testing.T) {
 	g := newGuest(t)
 	g.Grace, g.talk = 1, make(chan string, 100)
 	free := func() {}
-	g.Owner = &parent{verdict: failedWith(3), over: func() { free = g.plant("result.json") }}
+	g.Supervisor = &parent{verdict: failedWith(3), over: func() { free = g.plant("result.json") }}
 	w := g.open()
 	w.tell()
 	w.until(tryAgain)
@@ -204,7 +204,7 @@ func TestAVerdictHasTheTimeOfTheEnd(t *testing.T) {
 	g := newGuest(t)
 	now := testMoment
 	g.Clock = func() Moment { return now }
-	g.Owner = &parent{verdict: failedWith(3), over: func() { now.Time = now.Time.Add(time.Hour) }}
+	g.Supervisor = &parent{verdict: failedWith(3), over: func() { now.Time = now.Time.Add(time.Hour) }}
 	g.feed("STATE=ready\n")
 	g.holds("status.json", `"updated_at": "2026-03-25T21:00:00.123Z"`)
 }
@@ -213,7 +213,7 @@ func TestAFIFOCarriesRunAfterRun(t *testing.T) {
 	g := newGuest(t)
 	g.ManyRuns = true
 	const input = "STATE=failed\nSTATE=ready\nTYPE=status STATE=starting\nSTATE=starting\nSTATE=completed MESSAGE=second\n"
-	if sum := g.feed(input); sum.Refused != 2 {
+	if sum := g.feed(input); sum.Rejected != 2 {
 		t.Errorf("%+v; said\n%s", sum, g.heard())
 	}
 	g.holds("result.json", `"message": "second"`)

@@ -63,7 +63,7 @@ func TestPolicy(t *testing.T) {
 			switch {
 			case allowed || policy == Off:
 			case policy == Warn:
-				said = fmt.Sprintf("line 2: %s after %s is not on a guest's way; taken all the same", next, last)
+				said = fmt.Sprintf("line 2: %s after %s is unusual; accepted", next, last)
 			default:
 				said = fmt.Sprintf("line 2, column 7: %s may not follow %s", next, last)
 			}
@@ -86,7 +86,7 @@ func TestPolicyIsForTransitions(t *testing.T) {
 	g := newGuest(t)
 	g.Transitions = Enforce
 	sum := g.feed("STATE=ready\nTYPE=status STATE=requested\nKIND=destroyed\nSTATE=requested\n")
-	if sum.Refused != 0 {
+	if sum.Rejected != 0 {
 		t.Error(g.heard())
 	}
 }
@@ -113,8 +113,8 @@ func TestFirstStateIsComparedWithTheStatusOfThisBoot(t *testing.T) {
 		if c.status != "" {
 			g.write("status.json", c.status)
 		}
-		if sum := g.feed("STATE=booted\n"); sum.Refused != c.refused {
-			t.Errorf("%s: %d refused", c.what, sum.Refused)
+		if sum := g.feed("STATE=booted\n"); sum.Rejected != c.refused {
+			t.Errorf("%s: %d refused", c.what, sum.Rejected)
 		}
 	}
 }
@@ -122,7 +122,7 @@ func TestFirstStateIsComparedWithTheStatusOfThisBoot(t *testing.T) {
 func TestSurprisesAreSaidAHundredTimes(t *testing.T) {
 	g := newGuest(t)
 	g.feed(strings.Repeat("STATE=ready\nSTATE=booted\n", 150))
-	if n := len(g.said); n != maxSaid {
+	if n := len(g.said); n != maxWarnings {
 		t.Errorf("%d lines are said", n)
 	}
 }

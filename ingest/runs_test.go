@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // standing is a result that stands when a stream begins, and the status beside
@@ -94,7 +95,7 @@ func (g *guest) checkSupplied(supplied bool, before string) {
 		g.t.Error(result + status)
 	}
 	check(g.t, "the verdict that stood", g.read("result.json.prev"), before)
-	if !strings.Contains(g.heard(), "the stream ended without a result; giving the verdict failed") {
+	if !strings.Contains(g.heard(), "the stream ended without a result; adding the result failed") {
 		g.t.Error(g.heard())
 	}
 }
@@ -167,7 +168,7 @@ func checkAfter(t *testing.T, verdict, line string, taken bool) {
 	t.Helper()
 	g := newGuest(t)
 	g.Transitions = Off // it is not what forbids this
-	if sum := g.feed(verdict + "\n" + line + "\n"); (sum.Refused == 0) != taken {
+	if sum := g.feed(verdict + "\n" + line + "\n"); (sum.Rejected == 0) != taken {
 		t.Errorf("%s after %s: %s", line, verdict, g.heard())
 	}
 	if result := g.read("result.json"); !strings.Contains(result, verdict[strings.IndexByte(verdict, '=')+1:]) {
@@ -270,7 +271,7 @@ func TestStatusCountsRefusedLines(t *testing.T) {
 
 func TestStreamEndsOnItsVerdict(t *testing.T) {
 	g := newGuest(t)
-	g.EndOnResult = true
+	g.ExitOnResult = true
 	w := g.open()
 	w.print("STATE=starting\n")
 	w.print("STATE=failed EXIT_CODE=2\n")
@@ -303,7 +304,7 @@ func TestSecondStopEndsTheGrace(t *testing.T) {
 	w.tell()
 	w.tell()
 	sum := w.wait()
-	if sum.Lines != 2 || sum.Refused != 1 {
+	if sum.Lines != 2 || sum.Rejected != 1 {
 		t.Errorf("what was read of a line is forgotten: %+v", sum)
 	}
 }
@@ -320,7 +321,7 @@ func TestUnreadableInputIsAnError(t *testing.T) {
 	g := newGuest(t)
 	g.RequireResult = true
 	dir, err := os.Open(g.path)
-	must(t, err)
+	testenv.Must(t, err)
 	defer dir.Close()
 	s := g.Stream
 	s.In = int(dir.Fd())
@@ -344,7 +345,7 @@ func TestClosedDirHoldsNothing(t *testing.T) {
 	}
 	g.checkSeqs(4)
 	_, err := g.Dir.Status.Read()
-	must(t, err)
+	testenv.Must(t, err)
 	if g.descriptors() == 0 {
 		t.Error("open descriptors are not seen")
 	}
@@ -354,7 +355,7 @@ func TestClosedDirHoldsNothing(t *testing.T) {
 // descriptors counts what is open in the state directory.
 func (g *guest) descriptors() (open int) {
 	links, err := filepath.Glob("/proc/self/fd/*")
-	must(g.t, err)
+	testenv.Must(g.t, err)
 	for _, link := range links {
 		if path, err := os.Readlink(link); err == nil && strings.HasPrefix(path, g.path) {
 			open++
@@ -366,7 +367,7 @@ func (g *guest) descriptors() (open int) {
 func TestRefusedLinesAreSaidAHundredTimes(t *testing.T) {
 	g := newGuest(t)
 	g.feed(strings.Repeat("bad\n", 150))
-	if len(g.said) != maxSaid+1 || g.said[maxSaid] != "more lines are refused; they are kept in "+g.file("rejected.jsonl")+" and counted" {
+	if len(g.said) != maxWarnings+1 || g.said[maxWarnings] != "more lines are refused; they are kept in "+g.file("rejected.jsonl")+" and counted" {
 		t.Errorf("%d lines are said, the last is %s", len(g.said), g.said[len(g.said)-1])
 	}
 	if n := strings.Count(g.read("rejected.jsonl"), "\n"); n != 150 {

@@ -1,122 +1,111 @@
 package ingest
 
-import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
-
 import (
 	"time"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// A Source reads lines that tell of the events of another log, in the place of
-// directives. The artifacts of its stream are a copy: events keep their seqs,
-// and the status is that of the last one. As whoever prints the lines can be
-// asked for them again, the stream never gives up waiting for a disk before it
-// is told to end.
+// A Source decodes lines that describe the events and results of another
+// directory. A stream with a source writes a copy: events keep their seqs, and
+// the status is that of the last event.
 type Source interface {
-	// Read takes one line, valid until it returns. An error refuses it.
-	Read(line []byte, now time.Time) error
-	// Next returns the next record to commit, for the caller to keep; nil if
-	// there is none. Those that wait for others are given once their time is
-	// over, or if all are asked for.
-	Next(now time.Time, all bool) *Record
-	// Waits reports whether a record waits for others.
-	Waits() bool
+	// Add decodes one line, which is valid until it returns. An error rejects it.
+	Add(line []byte, now time.Time) error
+	// Next returns the next record to commit, which the caller may keep; nil if
+	// there is none. Records that are buffered until earlier ones arrive are
+	// returned when their time is over, or if flush.
+	Next(now time.Time, flush bool) *Record
+	// Buffered reports whether a record is buffered.
+	Buffered() bool
 }
 
-// A Record is what a Source has read.
+// A Record is what a Source has decoded.
 type Record struct {
-	Event  *artifact.Event  // nil if none
-	Seq    uint64           // of Event
-	Known  bool             // the log has Event; the status may not
-	Result *artifact.Result // nil if none
-
-	Former bool // the result that stands is another run's, or another boot's
-
-	Over string // the boot ID of the events before, if another one follows them
-	Anew bool   // Event begins a log of its own: that of a directory that was lost with the boot
+	Event       *artifact.Event  // nil if none
+	Known       bool             // the log has Event already; the status may not
+	Result      *artifact.Result // nil if none
+	StaleResult bool             // the result in the copy is of another run or boot
+	EndedBoot   string           // the boot ID of the events before, if Event is of another boot
+	NewLog      bool             // Event begins a new log: its directory was lost with the boot
 }
 
-// waitForRecords is how long a stream waits for input before it asks a source
-// for records whose time is over.
-const waitForRecords = 100 * time.Millisecond
+// pollSource is how often a source is asked for buffered records.
+const pollSource = 100 * time.Millisecond
 
-// takeFrom takes a line of a source.
-func (r *run) takeFrom(ln *line) {
-	if err := r.From.Read(ln.text, r.now.Time); err != nil {
-		r.refuse(ln, directive.refuseFor(err))
-	}
-	r.release(false)
+// A copier is the taker of a stream with a source.
+type copier struct {
+	*run
+	source Source
 }
 
-// release makes the records that are ready part of the next commit.
-func (r *run) release(all bool) {
-	for rec := r.From.Next(r.now.Time, all); rec != nil; rec = r.From.Next(r.now.Time, all) {
-		r.copy(rec)
+func (c *copier) take(ln *line) *directive.Error {
+	err := c.source.Add(ln.text, c.now.Time)
+	if err != nil {
+		return directive.Errorf(0, "%v", err)
+	}
+	c.release(false)
+	return nil
+}
+
+func (c *copier) idle() { c.release(false) }
+func (c *copier) end()  { c.release(true) }
+
+func (c *copier) patience() time.Duration {
+	if c.source.Buffered() {
+		return pollSource
+	}
+	return -1
+}
+
+// release adds the records that are ready to the batch.
+func (c *copier) release(flush bool) {
+	for rec := c.source.Next(c.now.Time, flush); rec != nil; rec = c.source.Next(c.now.Time, flush) {
+		c.add(rec)
 	}
 }
 
-// copy adds a record to the commit. Once one was dropped, those behind it are
-// too: else the copy had a gap that its source has not.
-func (r *run) copy(rec *Record) {
-	p := &r.pending
-	apart := rec.Over != "" || rec.Anew || p.hasResult && rec.Event != nil && rec.Event.Kind.StartsRun()
-	if apart {
-		r.commit()
+// add adds a record to the batch. After one was dropped, all later ones are, too:
+// otherwise the copy would have a gap that its source does not have.
+func (c *copier) add(rec *Record) {
+	b := &c.batch
+	startsRun := rec.Event != nil && rec.Event.Kind.StartsRun()
+	ownCommit := rec.EndedBoot != "" || rec.NewLog || (b.result.set && startsRun)
+	if ownCommit {
+		c.commitNow()
 	}
-	if r.Dropped > 0 || apart && !p.empty() || r.Degraded && p.full() {
-		r.drop()
+	noRoom := c.state.disk == degraded && b.full()
+	if c.Dropped > 0 || noRoom || (ownCommit && !b.empty()) {
+		c.Dropped++
 		return
 	}
-	if apart {
-		p.over, p.anew = rec.Over, rec.Anew
+	if ownCommit {
+		b.endedBoot, b.newLog = rec.EndedBoot, rec.NewLog
 	}
 	if rec.Event != nil {
-		p.copyEvent(rec, r.Refused)
+		e := rec.Event
+		b.startsRun = b.startsRun || rec.NewLog || startsRun
+		b.status = staged[artifact.Status]{set: true, value: artifact.Status{State: e.Kind, Time: e.Time,
+			Message: e.Message, BootID: e.BootID, Details: e.Details, Seq: e.Seq, Rejected: c.Rejected}}
+		if !rec.Known {
+			b.numbered.Add(e)
+		}
 	}
-	p.startsRun = p.startsRun || rec.Former
+	b.startsRun = b.startsRun || rec.StaleResult
 	if rec.Result != nil {
-		p.result, p.hasResult, p.resultEvent = *rec.Result, true, -1
+		b.result = staged[artifact.Result]{set: true, value: *rec.Result}
 	}
 }
 
-func (p *pending) copyEvent(rec *Record, refused uint64) {
-	e := rec.Event
-	p.startsRun = p.startsRun || rec.Anew || e.Kind.StartsRun()
-	p.status = artifact.Status{State: e.Kind, Time: e.Time, Message: e.Message, BootID: e.BootID,
-		Details: e.Details, Seq: e.Seq, Rejected: refused}
-	p.hasStatus, p.statusEvent = true, -1
-	if !rec.Known {
-		p.copies.Add(e) // which makes the values of e the copy's
+// commitNow commits what must not be in the same commit as the next record, and
+// retries as the state machine does.
+func (c *copier) commitNow() {
+	if c.batch.empty() || !c.mayCommit() {
+		return
 	}
-}
-
-// writeCopies appends the events of a source. That a boot is over is durable
-// before anything follows it.
-func (r *run) writeCopies() error {
-	p := &r.pending
-	if p.over != "" {
-		if err := r.Dir.Boots.Append(p.over); err != nil {
-			return err
-		}
-		p.over = ""
+	c.state = c.state.next(c.commit())
+	for c.state.disk == retrying {
+		c.state = c.state.next(c.retry())
 	}
-	if p.anew {
-		if err := r.Dir.Events.Rotate(); err != nil {
-			return err
-		}
-		p.anew = false
-	}
-	if p.copies.Len() == 0 {
-		return nil
-	}
-	if err := r.Dir.Events.AppendNumbered(&p.copies); err != nil {
-		return err
-	}
-	r.lastSeq = p.copies.Last()
-	if len(r.Followers) > 0 {
-		r.committed.Events = p.copies.Text()
-	}
-	p.copies.Reset()
-	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A teller is a source whose lines are SEQ KIND, SEQ OUTCOME!, or "anew" before
@@ -19,10 +20,10 @@ type teller struct {
 	next          Record
 }
 
-func (s *teller) Read(line []byte, _ time.Time) error {
+func (s *teller) Add(line []byte, _ time.Time) error {
 	text, waits := strings.CutPrefix(string(line), "late ")
 	if text == "anew" {
-		s.next = Record{Over: testBoot, Anew: true}
+		s.next = Record{EndedBoot: testBoot, NewLog: true}
 		return nil
 	}
 	var seq uint64
@@ -58,7 +59,7 @@ func (s *teller) Next(_ time.Time, all bool) *Record {
 	return rec
 }
 
-func (s *teller) Waits() bool { return len(s.late) > 0 }
+func (s *teller) Buffered() bool { return len(s.late) > 0 }
 
 // seqs returns the seqs of a log, and after a slash those of status and result.
 func (g *guest) seqs(names ...string) string {
@@ -86,12 +87,12 @@ func TestASourceIsCopied(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGuest(t)
-			g.From = new(teller)
+			g.Source = new(teller)
 			sum := g.feed(c.in)
 			check(t, "events", g.seqs("events.jsonl"), c.events)
 			check(t, "the log before", g.seqs("events.jsonl.1"), c.before)
 			check(t, "verdicts", g.seqs("result.json", "result.json.prev"), c.verdicts)
-			if sum.Refused+sum.Dropped > 0 || sum.Degraded {
+			if sum.Rejected+sum.Dropped > 0 || sum.Degraded {
 				t.Errorf("%+v", sum)
 			}
 			if status := g.read("status.json"); !strings.Contains(status, `"seq": `+c.events[len(c.events)-3:len(c.events)-2]) {
@@ -106,7 +107,7 @@ func TestASourceIsCopied(t *testing.T) {
 
 func TestACopyIsAcknowledged(t *testing.T) {
 	g := newGuest(t)
-	g.From = new(teller)
+	g.Source = new(teller)
 	acks := g.withAcks()
 	w := g.open()
 	w.print("1 ready\n7 ready\n")
@@ -123,7 +124,7 @@ func TestNoLogIsWrittenWithoutTheLock(t *testing.T) {
 	other := writer.In(g.path)
 	defer other.Close()
 	unlock, err := other.Events.Lock()
-	must(t, err)
+	testenv.Must(t, err)
 	defer unlock()
 	g.Dir.Events.LockWait, g.WriteTimeout = time.Millisecond, time.Nanosecond
 	if sum := g.feed("bad\nSTATE=failed\n"); !sum.Degraded || sum.Dropped != 2 {
@@ -138,8 +139,8 @@ func TestNoLogIsWrittenWithoutTheLock(t *testing.T) {
 
 func TestWhatASourceRefusesIsKept(t *testing.T) {
 	g := newGuest(t)
-	g.From = new(teller)
-	if sum := g.feed("1 ready\nbad\n2 ready"); sum.Refused != 1 || sum.Lines != 3 {
+	g.Source = new(teller)
+	if sum := g.feed("1 ready\nbad\n2 ready"); sum.Rejected != 1 || sum.Lines != 3 {
 		t.Errorf("%+v", sum)
 	}
 	check(t, "events", g.seqs("events.jsonl"), "1 2 /")
@@ -153,7 +154,7 @@ func TestWhatASourceRefusesIsKept(t *testing.T) {
 // and is told of what it has made durable like any other.
 func TestACopyWaitsForItsDisk(t *testing.T) {
 	g, l := newGuest(t), new(listener)
-	g.From, g.talk, g.WriteTimeout = new(teller), make(chan string, 100), time.Nanosecond
+	g.Source, g.talk, g.WriteTimeout = new(teller), make(chan string, 100), time.Nanosecond
 	g.Followers = []Follower{l}
 	free := g.plant("events.jsonl")
 	w := g.open()
@@ -173,7 +174,7 @@ func TestACopyWaitsForItsDisk(t *testing.T) {
 // that follows, to be read again by the next stream.
 func TestACopyThatMustEndHasNoHoles(t *testing.T) {
 	g := newGuest(t)
-	g.From, g.talk, g.Grace = new(teller), make(chan string, 100), time.Millisecond
+	g.Source, g.talk, g.Grace = new(teller), make(chan string, 100), time.Millisecond
 	w := g.open()
 	w.print("1 ready\n")
 	w.sees(func() bool { return g.seqs("events.jsonl") == "1 /" })
@@ -181,7 +182,7 @@ func TestACopyThatMustEndHasNoHoles(t *testing.T) {
 	w.print("anew\n1 ready\n2 ready\n")
 	w.until(tryAgain)
 	w.tell()
-	w.until("gave up")
+	w.until("cannot be written; reading on")
 	sum := w.wait()
 	free()
 	if !sum.Degraded || sum.Dropped == 0 {
@@ -194,25 +195,27 @@ func TestACopyThatMustEndHasNoHoles(t *testing.T) {
 // TestADegradedCopyDropsWholeEnds: once a record does not fit behind what is
 // still to be written, none behind it does.
 func TestADegradedCopyDropsWholeEnds(t *testing.T) {
-	event := func(size int) *artifact.Event {
-		return &artifact.Event{Kind: artifact.Ready, Time: testMoment.Time, Message: strictjson.AppendText(nil, strings.Repeat("x", size))}
+	event := func(size int, seq uint64) *artifact.Event {
+		return &artifact.Event{Kind: artifact.Ready, Time: testMoment.Time, Message: strictjson.AppendText(nil, strings.Repeat("x", size)), Seq: seq}
 	}
 	for name, c := range map[string]struct {
 		size int
 		next Record
 	}{
-		"another boot": {1, Record{Event: event(1), Seq: 1, Over: testBoot, Anew: true}},
-		"no room":      {maxPending, Record{Event: event(1), Seq: 2}},
+		"another boot": {1, Record{Event: event(1, 1), EndedBoot: testBoot, NewLog: true}},
+		"no room":      {maxBatch, Record{Event: event(1, 2)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := &run{Stream: &newGuest(t).Stream, tryAgain: time.Now().Add(time.Hour)}
-			r.Degraded = true
-			r.copy(&Record{Event: event(c.size), Seq: 1})
-			r.copy(&c.next)
-			r.pending.copies.Reset() // there is room again
-			r.copy(&Record{Event: event(1), Seq: 3})
-			if r.Dropped != 2 || r.pending.copies.Len() != 0 || r.pending.over != "" || r.pending.anew {
-				t.Errorf("%d dropped, %d pending, over %q, anew %v", r.Dropped, r.pending.copies.Len(), r.pending.over, r.pending.anew)
+			r := readingRun(t)
+			r.committer.nextTry = time.Now().Add(time.Hour)
+			r.state.disk = degraded
+			cp := &copier{run: r}
+			cp.add(&Record{Event: event(c.size, 1)})
+			cp.add(&c.next)
+			r.batch.numbered.Reset() // there is room again
+			cp.add(&Record{Event: event(1, 3)})
+			if r.Dropped != 2 || r.batch.numbered.Len() != 0 || r.batch.endedBoot != "" || r.batch.newLog {
+				t.Errorf("%d dropped, %d pending, over %q, anew %v", r.Dropped, r.batch.numbered.Len(), r.batch.endedBoot, r.batch.newLog)
 			}
 		})
 	}
@@ -222,7 +225,7 @@ func TestADegradedCopyDropsWholeEnds(t *testing.T) {
 func TestWhatWaitsIsNotWaitedForForEver(t *testing.T) {
 	g := newGuest(t)
 	s := &patient{}
-	g.From = s
+	g.Source = s
 	w := g.open()
 	w.print("late 2 ready\n")
 	w.sees(func() bool { return g.seqs("events.jsonl") == "2 /" })

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A lab is what a booted system and the test share: /opt/lab in there.
@@ -24,11 +26,9 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	need(t, "systemd-nspawn", "unshare", "setpriv", "jq")
-	if os.Geteuid() != 0 {
-		missing(t, "root")
-	}
-	dir, err := os.MkdirTemp(workshop, "lab")
+	testenv.Tool(t, "jq")
+	testenv.Systemd(t)
+	dir, err := os.MkdirTemp(testenv.Shared(), "lab")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,11 +59,11 @@ func (l *lab) boot(s *system, script string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		l.t.Fatalf("%v\n%s\n%s", err, out, l.said())
 	}
-	if done := readFile(l.t, l.path("out/done")); done != "0\n" {
+	if done := testenv.ReadFile(l.t, l.path("out/done")); done != "0\n" {
 		l.t.Fatalf("%s ended with %s%s", script, done, l.said())
 	}
 	l.wantSound()
-	if verified := readFile(l.t, l.path("out/verified")); verified != "0\n" && len(s.Services) > 0 {
+	if verified := testenv.ReadFile(l.t, l.path("out/verified")); verified != "0\n" && len(s.Services) > 0 {
 		l.t.Errorf("systemd-analyze verify says %s", verified)
 	}
 }
@@ -107,13 +107,13 @@ func (l *lab) furnish(s *system, script string) {
 		l.link(name, "units/sockets.target.wants/"+name)
 	}
 	for _, name := range []string{"lab.service", "lab-setup.service", "lab-keep.service"} {
-		l.write("units/"+name, readFile(l.t, "testdata/boot/"+name), 0o644)
+		l.write("units/"+name, testenv.ReadFile(l.t, "testdata/boot/"+name), 0o644)
 	}
 	l.link("lab-setup.service", "units/sysinit.target.wants/lab-setup.service")
 	l.write("tmpfiles.conf", strings.Join(s.Rules, "\n")+"\n"+s.homes(), 0o644)
 	l.write("users.conf", s.sysusers(), 0o644)
 	for _, name := range []string{"setup.sh", "keep.sh", "lab.sh", script} {
-		l.write(name, readFile(l.t, "testdata/boot/"+name), 0o755)
+		l.write(name, testenv.ReadFile(l.t, "testdata/boot/"+name), 0o755)
 	}
 	l.write("test", fmt.Sprintf("#!/bin/sh\n/opt/lab/%s; echo $? >/opt/lab/out/done\n"+
 		"systemd-analyze verify --man=no /etc/systemd/system/pika-cloud-*.s* >/opt/lab/out/verified 2>&1; echo $? >>/opt/lab/out/verified\n"+
@@ -214,7 +214,7 @@ type guest struct {
 func (l *lab) guest(name string) (g guest) {
 	l.t.Helper()
 	g.Status, g.Result, g.Prev = l.readArtifact(name+"/status.json"), l.readArtifact(name+"/result.json"), l.readArtifact(name+"/result.json.prev")
-	for line := range bytes.Lines([]byte(readFile(l.t, l.path(name+"/events.jsonl")))) {
+	for line := range bytes.Lines([]byte(testenv.ReadFile(l.t, l.path(name+"/events.jsonl")))) {
 		var a fields
 		if err := json.Unmarshal(line, &a); err != nil {
 			l.t.Fatal(err)
@@ -253,5 +253,5 @@ func (g *guest) kinds(n int) string {
 // lines returns the lines of a file that a script wrote.
 func (l *lab) lines(name string) []string {
 	l.t.Helper()
-	return strings.Split(strings.TrimSuffix(readFile(l.t, l.path("out/"+name)), "\n"), "\n")
+	return strings.Split(strings.TrimSuffix(testenv.ReadFile(l.t, l.path("out/"+name)), "\n"), "\n")
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // The programs of the images, which tell a host through ingest alone.
@@ -29,7 +30,7 @@ func words[T ~string](all []T) (words []string) {
 // listed returns the words of a list in running text, such as "a, b and c".
 func listed(t *testing.T, page, pattern string) (words []string) {
 	t.Helper()
-	text := strings.Join(strings.Fields(readFile(t, page)), " ")
+	text := strings.Join(strings.Fields(testenv.ReadFile(t, page)), " ")
 	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
 	if m == nil {
 		t.Fatalf("%s has no %s", page, pattern)
@@ -43,7 +44,7 @@ func enum(t *testing.T, schema, key string) (words []string) {
 	var s struct {
 		Properties map[string]struct{ Enum []*string }
 	}
-	if err := json.Unmarshal([]byte(readFile(t, "../docs/schema/"+schema+".json")), &s); err != nil {
+	if err := json.Unmarshal([]byte(testenv.ReadFile(t, "../docs/schema/"+schema+".json")), &s); err != nil {
 		t.Fatal(err)
 	}
 	for _, word := range s.Properties[key].Enum {
@@ -56,7 +57,7 @@ func enum(t *testing.T, schema, key string) (words []string) {
 
 func TestStatesAndOutcomesAreTheSameEverywhere(t *testing.T) {
 	states, outcomes := words(artifact.States()), words(artifact.Outcomes())
-	catalog := readFile(t, "../docs/catalog/pika-cloud-lifecycle.catalog")
+	catalog := testenv.ReadFile(t, "../docs/catalog/pika-cloud-lifecycle.catalog")
 	for where, got := range map[string][]string{
 		"docs/format.md":             listed(t, "../docs/format.md", `The \*\*ten states\*\*: (.*?)\.`),
 		"docs/protocol.md":           listed(t, "../docs/protocol.md", `The states are (.*?);`),
@@ -88,7 +89,7 @@ func TestStatesAndOutcomesAreTheSameEverywhere(t *testing.T) {
 func explained(t *testing.T, catalog, what string) (words []string) {
 	t.Helper()
 	row := regexp.MustCompile("(?m)^\\| " + what + " `([a-z]+)` \\| `([0-9a-f]{32})` \\|$")
-	for _, m := range row.FindAllStringSubmatch(readFile(t, "../docs/journal.md"), -1) {
+	for _, m := range row.FindAllStringSubmatch(testenv.ReadFile(t, "../docs/journal.md"), -1) {
 		if strings.Contains(catalog, "\n-- "+m[2]+"\nSubject: ") {
 			words = append(words, m[1])
 		}
@@ -104,7 +105,7 @@ func TestImagesSayOnlyStatesThatThereAre(t *testing.T) {
 		jobScript:   {"booted", "completed", "failed", "starting"},
 	} {
 		var said []string
-		for _, m := range regexp.MustCompile(`(?m)^\s*(?:lifecycle\.)?report[ (]"?([a-z]+)`).FindAllStringSubmatch(readFile(t, script), -1) {
+		for _, m := range regexp.MustCompile(`(?m)^\s*(?:lifecycle\.)?report[ (]"?([a-z]+)`).FindAllStringSubmatch(testenv.ReadFile(t, script), -1) {
 			said = append(said, m[1])
 		}
 		slices.Sort(said)
@@ -128,7 +129,7 @@ func TestPathsAreTheCanonicalOnes(t *testing.T) {
 			t.Errorf("the program writes %s", name)
 		}
 		for _, page := range []string{"../docs/format.md", "../docs/pika-cloud-lifecycle.1"} {
-			if !strings.Contains(readFile(t, page), name) {
+			if !strings.Contains(testenv.ReadFile(t, page), name) {
 				t.Errorf("%s does not speak of %s", page, name)
 			}
 		}
@@ -140,7 +141,7 @@ func TestPathsAreTheCanonicalOnes(t *testing.T) {
 		agentScript:                            "state_dir=${PIKA_LIFECYCLE_DIR:-" + dir + "}",
 		jobScript:                              `os.environ.get("PIKA_LIFECYCLE_DIR") or "` + dir + `"`,
 	} {
-		if !strings.Contains(readFile(t, file), text) {
+		if !strings.Contains(testenv.ReadFile(t, file), text) {
 			t.Errorf("%s does not have %s", file, text)
 		}
 	}
@@ -155,7 +156,7 @@ func TestImagesLeaveArtifactsToTheProgram(t *testing.T) {
 		agentScript: {"{\"", "'{", "schema_version", "date"},
 		jobScript:   {`"w"`, `"a"`, ".dump(", "datetime", "NamedTemporaryFile"},
 	} {
-		text := readFile(t, script)
+		text := testenv.ReadFile(t, script)
 		for _, word := range append(forbidden, more...) {
 			if whole(word).MatchString(text) {
 				t.Errorf("%s has %s: artifacts are the program's", script, word)
@@ -166,7 +167,7 @@ func TestImagesLeaveArtifactsToTheProgram(t *testing.T) {
 			t.Errorf("%s starts ingest in %d places, want one", script, n)
 		}
 	}
-	if n := strings.Count(readFile(t, jobScript), "json.dumps("); n != 1 {
+	if n := strings.Count(testenv.ReadFile(t, jobScript), "json.dumps("); n != 1 {
 		t.Errorf("%s makes JSON in %d places, want one: that of a directive", jobScript, n)
 	}
 }
@@ -210,7 +211,7 @@ func TestScriptsAreClean(t *testing.T) {
 		{[]string{"shellcheck"}, []string{"*.sh", "testdata/boot/*.sh", "testdata/nixpkgs/*.sh"}},
 		{[]string{"mypy", "--strict", "--python-version=3.9", "--cache-dir=" + t.TempDir()}, []string{"incus/*.py", "testdata/boot/*.py"}},
 	} {
-		need(t, c.tool[0])
+		testenv.Tools(t, c.tool[0])
 		args := c.tool[1:]
 		for _, pattern := range c.patterns {
 			found, err := filepath.Glob(pattern)

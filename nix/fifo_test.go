@@ -3,6 +3,8 @@ package nix_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // The FIFO of the module, whose unit runs as a user of its own.
@@ -34,7 +36,7 @@ func TestFIFOInABootedSystem(t *testing.T) {
 			};
 		};
 	}`)
-	l.write("incus.py", readFile(t, "testdata/boot/incus.py"), 0o644)
+	l.write("incus.py", testenv.ReadFile(t, "testdata/boot/incus.py"), 0o644)
 	l.boot(&s, "fifo.sh")
 
 	for name, want := range map[string]string{
@@ -43,12 +45,12 @@ func TestFIFOInABootedSystem(t *testing.T) {
 		"result": "success\n",
 		"mirror": "booted\nstarting\nready\nready\nreject\nfailed\nfailed\nbooted\n",
 	} {
-		if got := readFile(t, l.path("out/"+name)); got != want {
+		if got := testenv.ReadFile(t, l.path("out/"+name)); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
 	told := "PATCH /1.0 {\"state\":\"Started\"}\nPATCH /1.0 {\"state\":\"Ready\"}\nPATCH /1.0 {\"state\":\"Started\"}\n"
-	if got := readFile(t, l.path("out/incus")); !strings.HasPrefix(got, told) {
+	if got := testenv.ReadFile(t, l.path("out/incus")); !strings.HasPrefix(got, told) {
 		t.Errorf("the host of Incus was told %s, want %s", got, told)
 	}
 	if r := l.guest("out/ended").Result; r == nil || r.Status != "failed" || r.Details["reason"] != "stream_ended" {

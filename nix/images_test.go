@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A managed agent in its image, over two boots. The state directory is kept
@@ -22,7 +24,7 @@ func TestManagedAgentInABootedSystem(t *testing.T) {
 			probes = 600;
 		};
 	}`)
-	l.write("fake-agent.sh", readFile(t, "testdata/boot/fake-agent.sh"), 0o755)
+	l.write("fake-agent.sh", testenv.ReadFile(t, "testdata/boot/fake-agent.sh"), 0o755)
 	l.boot(&s, "agent.sh")
 
 	if got := l.lines("while-starting"); got[0] != "activating" {
@@ -72,7 +74,7 @@ func TestJobsInABootedSystem(t *testing.T) {
 			processes = 100;
 		};
 	}`)
-	l.write("hostile.sh", readFile(t, "testdata/boot/hostile.sh"), 0o755)
+	l.write("hostile.sh", testenv.ReadFile(t, "testdata/boot/hostile.sh"), 0o755)
 	l.boot(&s, "ci.sh")
 
 	for _, want := range []struct {

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // block returns the one code block of a page in a language that holds a text.
 func block(t *testing.T, page, lang, holds string) (found string) {
 	t.Helper()
-	for _, m := range regexp.MustCompile("(?ms)^```"+lang+"\n(.*?)^```$").FindAllStringSubmatch(readFile(t, page), -1) {
+	for _, m := range regexp.MustCompile("(?ms)^```"+lang+"\n(.*?)^```$").FindAllStringSubmatch(testenv.ReadFile(t, page), -1) {
 		if strings.Contains(m[1], holds) {
 			if found != "" {
 				t.Fatalf("%s has two blocks with %s", page, holds)
@@ -50,7 +52,7 @@ func under(t *testing.T, yaml, line string) (text string) {
 func TestOtherImageInABootedSystem(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	need(t, "curl", "tar", "man")
+	testenv.Tools(t, "curl", "tar", "man")
 	page := "../docs/install.md"
 	pack := exec.Command("bash", "-euc", block(t, page, "sh", "tar -C image"))
 	pack.Dir = filepath.Join(t.TempDir(), "tree")
@@ -73,16 +75,16 @@ func TestOtherImageInABootedSystem(t *testing.T) {
 	l.write("farewell.service", block(t, page, "ini", "Says that the guest was stopped"), 0o644)
 	l.boot(new(system), "installed.sh")
 
-	if got := readFile(t, l.path("out/verify")); got != "" {
+	if got := testenv.ReadFile(t, l.path("out/verify")); got != "" {
 		t.Errorf("systemd-analyze verify says\n%s", got)
 	}
-	t.Log(regexp.MustCompile(`Overall.*`).FindString(readFile(t, l.path("out/security"))))
+	t.Log(regexp.MustCompile(`Overall.*`).FindString(testenv.ReadFile(t, l.path("out/security"))))
 	for name, want := range map[string]string{
 		"man":       "/man/man1/pika-cloud-lifecycle.1",
 		"explained": "Subject: Guest has booted",
 		"modes":     "prw--w---- root adm",
 	} {
-		if got := readFile(t, l.path("out/"+name)); !strings.Contains(got, want) {
+		if got := testenv.ReadFile(t, l.path("out/"+name)); !strings.Contains(got, want) {
 			t.Errorf("%s does not have %s:\n%s", name, want, got)
 		}
 	}

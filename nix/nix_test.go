@@ -7,66 +7,25 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 const program = "pika-cloud-lifecycle"
 
-// missing fails the test in CI, and skips it, said aloud, elsewhere.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing", what)
-	}
-	t.Skipf("%s is missing", what)
-}
-
-func need(t *testing.T, tools ...string) {
-	t.Helper()
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing(t, tool)
-		}
-	}
-}
-
-func readFile(t *testing.T, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// workshop is where the tests of this process work.
-var workshop string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "nix")
-	if err != nil {
-		panic(err)
-	}
-	workshop = dir
-	code := m.Run()
-	makeWritable(dir) // what is in a store is not
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-func makeWritable(dir string) {
-	_ = exec.Command("chmod", "-R", "u+w", dir).Run()
-}
+func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
 
 // tree is a copy of the tracked files, with what the stand-in for nixpkgs must
 // know of this machine. It is a repository, as a flake must be.
 var tree = sync.OnceValues(func() (string, error) {
-	to := filepath.Join(workshop, "tree")
+	to := filepath.Join(testenv.Shared(), "tree")
 	host, err := json.Marshal(goEnv("GOROOT", "GOMODCACHE", "GOCACHE"))
 	if err != nil {
 		return "", err
@@ -117,9 +76,9 @@ func goEnv(names ...string) map[string]string {
 
 func needTree(t *testing.T) string {
 	t.Helper()
-	need(t, "bash", "git", "go")
+	testenv.Tools(t, "bash", "git", "go")
 	if exec.Command("git", "rev-parse", "--git-dir").Run() != nil {
-		missing(t, "a repository, to know what is tracked,")
+		testenv.Missing(t, "a repository, to know what is tracked,")
 	}
 	dir, err := tree()
 	if err != nil {
@@ -128,12 +87,12 @@ func needTree(t *testing.T) string {
 	return dir
 }
 
-// storeDir is the store that Nix uses here: nothing outside the workshop is
-// read or written.
-func storeDir() string { return filepath.Join(workshop, "store") }
+// storeDir is the store that Nix uses here: nothing outside the
+// shared directory is read or written.
+func storeDir() string { return filepath.Join(testenv.Shared(), "store") }
 
 func nixEnv() []string {
-	at := func(name string) string { return filepath.Join(workshop, name) }
+	at := func(name string) string { return filepath.Join(testenv.Shared(), name) }
 	return append(os.Environ(), "NIX_REMOTE=", "NIX_STORE_DIR="+storeDir(), "NIX_STATE_DIR="+at("state"),
 		"NIX_LOG_DIR="+at("log"), "NIX_CONF_DIR="+at("conf"), "XDG_CACHE_HOME="+at("cache"), "HOME="+at("home"),
 		"NIX_CONFIG=experimental-features = nix-command flakes\nbuild-users-group =\nsandbox = false\nsubstituters =\n")
@@ -149,7 +108,7 @@ var newStore = sync.OnceValue(func() error {
 // nix runs a command of Nix in the tree and returns its output and its stderr.
 func nix(t *testing.T, argv ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	need(t, "nix-instantiate", "/bin/bash") // as the stand-in for nixpkgs does
+	testenv.Tools(t, "nix-instantiate", "/bin/bash") // as the stand-in for nixpkgs does
 	dir := needTree(t)
 	if err := newStore(); err != nil {
 		t.Fatal(err)
@@ -209,9 +168,14 @@ func TestEveryFileParses(t *testing.T) {
 	}
 }
 
+// pathFlake names the stand-in for nixpkgs in a tree, as a URL.
+func pathFlake(tree string) string {
+	return "path:" + (&url.URL{Path: tree + "/nix/testdata/nixpkgs"}).EscapedPath()
+}
+
 // standIn has a command of Nix take the stand-in for nixpkgs.
 func standIn(t *testing.T, argv ...string) []string {
-	return append(argv, "--offline", "--override-input", "nixpkgs", "path:"+needTree(t)+"/nix/testdata/nixpkgs", "./nix")
+	return append(argv, "--offline", "--override-input", "nixpkgs", pathFlake(needTree(t)), "./nix")
 }
 
 // For this machine's system the checks are built too: the package by a builder

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // built is the package, built by the steps of nixpkgs' buildGoModule.
@@ -38,7 +40,7 @@ func TestPackageHasAllThatBelongsToTheProgram(t *testing.T) {
 	for _, name := range []string{"bin/" + program, "share/man/man1/" + program + ".1",
 		"lib/systemd/system/" + program + ".service", "lib/systemd/system/" + program + ".socket",
 		"lib/systemd/system/pika-cloud-fleet@.service", "lib/systemd/catalog/" + program + ".catalog", "lib/tmpfiles.d/" + program + ".conf"} {
-		text := readFile(t, filepath.Join(out, name))
+		text := testenv.ReadFile(t, filepath.Join(out, name))
 		if strings.Contains(text, "/usr/local/") && !strings.HasPrefix(name, "bin/") {
 			t.Errorf("%s speaks of /usr/local, where nothing is", name)
 		}
@@ -47,7 +49,7 @@ func TestPackageHasAllThatBelongsToTheProgram(t *testing.T) {
 		}
 	}
 	version, err := exec.Command(filepath.Join(out, "bin", program), "--version").Output()
-	if want := program + " " + strings.TrimSpace(readFile(t, "../VERSION")) + "\n"; !strings.HasPrefix(string(version), want) {
+	if want := program + " " + strings.TrimSpace(testenv.ReadFile(t, "../VERSION")) + "\n"; !strings.HasPrefix(string(version), want) {
 		t.Errorf("the program says %q, %v; want %q", version, err, want)
 	}
 }
@@ -55,7 +57,7 @@ func TestPackageHasAllThatBelongsToTheProgram(t *testing.T) {
 // ldd fails for a static program.
 func TestPackageIsStaticAndStripped(t *testing.T) {
 	t.Parallel()
-	need(t, "ldd", "file")
+	testenv.Tools(t, "ldd", "file")
 	binary := filepath.Join(needPackage(t), "bin", program)
 	if out, err := exec.Command("ldd", binary).CombinedOutput(); err == nil {
 		t.Errorf("the program is not static: %s", out)
@@ -101,11 +103,11 @@ func TestOverlayHasThePackage(t *testing.T) {
 func TestVendorHashIsThatOfGoMod(t *testing.T) {
 	t.Parallel()
 	dir := needTree(t)
-	want := regexp.MustCompile(`vendorHash = "(sha256-[^"]+)"`).FindStringSubmatch(readFile(t, "package.nix"))
+	want := regexp.MustCompile(`vendorHash = "(sha256-[^"]+)"`).FindStringSubmatch(testenv.ReadFile(t, "package.nix"))
 	if want == nil {
 		t.Fatal("package.nix has no vendorHash")
 	}
-	need(t, "nix")
+	testenv.Tools(t, "nix")
 	out, err := exec.Command(filepath.Join(dir, "nix/vendor-hash.sh")).Output()
 	if got := strings.TrimSpace(string(out)); err != nil || got != want[1] {
 		t.Errorf("vendorHash is %s, want %s (%v); nix/vendor-hash.sh --update sets it", want[1], got, err)
@@ -115,7 +117,7 @@ func TestVendorHashIsThatOfGoMod(t *testing.T) {
 func TestVendorHashIsSetWithOneCommand(t *testing.T) {
 	t.Parallel()
 	from := needTree(t)
-	need(t, "nix")
+	testenv.Tools(t, "nix")
 	to := filepath.Join(t.TempDir(), "tree")
 	script := `cp -r "$1" "$2"; cd "$2"; sed -i 's/vendorHash = "sha256-../&XX/' nix/package.nix; nix/vendor-hash.sh --update; git diff --exit-code`
 	if out, err := exec.Command("bash", "-euc", script, "bash", from, to).CombinedOutput(); err != nil {
@@ -131,12 +133,12 @@ func TestFlakeStampsTheCommit(t *testing.T) {
 	if out, err := exec.Command("cp", "-r", from, to).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	t.Cleanup(func() { makeWritable(to) })
-	mustNix(t, "bash", "-euc", `cd "$1"; nix flake lock --offline --override-input nixpkgs path:"$1"/nix/testdata/nixpkgs ./nix
-		git add -A; git -c user.name=t -c user.email=t@t commit -qm lock`, "bash", to)
+	t.Cleanup(func() { _ = exec.Command("chmod", "-R", "u+w", to).Run() }) // what is in a store is not
+	mustNix(t, "bash", "-euc", `cd "$1"; nix flake lock --offline --override-input nixpkgs "$2" ./nix
+		git add -A; git -c user.name=t -c user.email=t@t commit -qm lock`, "bash", to, pathFlake(to))
 	rev := mustNix(t, "git", "-C", to, "rev-parse", "HEAD")
 	out := mustNix(t, "bash", "-euc", `cd "$1"; nix build --offline -o result ./nix; result/bin/pika-cloud-lifecycle --version`, "bash", to)
-	want := program + " " + strings.TrimSpace(readFile(t, "../VERSION")) + "+" + rev[:7] + "\ncommit " + rev + "\n"
+	want := program + " " + strings.TrimSpace(testenv.ReadFile(t, "../VERSION")) + "+" + rev[:7] + "\ncommit " + rev + "\n"
 	if !strings.HasPrefix(out, want) {
 		t.Errorf("the program says %q, want %q", out, want)
 	}

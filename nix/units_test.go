@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A unit is what a module says about one, in the words of NixOS.
@@ -158,7 +160,7 @@ func TestUnitFilesAreWhatTheModuleMakes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := readFile(t, path); got != text {
+		if got := testenv.ReadFile(t, path); got != text {
 			t.Errorf("%s is not what the module makes; go test ./nix -u writes\n%s", path, text)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 func benchEvent() *artifact.Event {
@@ -28,29 +29,29 @@ func BenchmarkBatchAdd(b *testing.B) {
 }
 
 func BenchmarkStatusReplace(b *testing.B) {
-	d := In(fastDir(b))
+	d := In(testenv.TempDir(b))
 	defer d.Close()
 	s := &artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("guest agent is ready"), Seq: 1}
 	b.ReportAllocs()
 	for b.Loop() {
-		check(b, d.Status.Replace(s))
+		testenv.Must(b, d.Status.Replace(s))
 	}
 }
 
 // longLog makes a log of the size that ends in an event. What is before it is a
 // hole, which takes no memory, in lines of a mebibyte.
 func longLog(t testing.TB, size int64) (dir string) {
-	dir = fastDir(t)
+	dir = testenv.TempDir(t)
 	f, err := os.Create(filepath.Join(dir, EventsName))
-	check(t, err)
+	testenv.Must(t, err)
 	defer f.Close()
 	for at := int64(1 << 20); at < size; at += 1 << 20 {
 		_, err := f.WriteAt([]byte("\n"), at)
-		check(t, err)
+		testenv.Must(t, err)
 	}
 	last := "\n" + testLine(1000, "the last one")
 	_, err = f.WriteAt([]byte(last), max(0, size-int64(len(last))))
-	check(t, err)
+	testenv.Must(t, err)
 	return dir
 }
 
@@ -68,7 +69,7 @@ func BenchmarkAppend(b *testing.B) {
 			batch := batchOf("up")
 			b.ReportAllocs()
 			for b.Loop() {
-				check(b, tryAppend(l, batch))
+				testenv.Must(b, tryAppend(l, batch))
 				batch.kept = 0
 			}
 		})
@@ -76,7 +77,7 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				d := In(dir)
-				check(b, tryAppend(&d.Events, batchOf("up")))
+				testenv.Must(b, tryAppend(&d.Events, batchOf("up")))
 				d.Close()
 			}
 		})
@@ -90,20 +91,20 @@ func BenchmarkRepair(b *testing.B) {
 		bytes int
 	}{{"100B", 100}, {"1MB", 1 << 20}} {
 		b.Run(tail.name, func(b *testing.B) {
-			d := In(fastDir(b))
+			d := In(testenv.TempDir(b))
 			defer d.Close()
 			appendTo(b, &d.Events, "first")
 			text := []byte(`{"schema_version":1,"kind":"` + strings.Repeat("x", tail.bytes))
 			for b.Loop() {
 				b.StopTimer()
 				f, err := os.OpenFile(d.Events.Path, os.O_WRONLY|os.O_APPEND, 0)
-				check(b, err)
+				testenv.Must(b, err)
 				_, err = f.Write(text)
-				check(b, err)
-				check(b, f.Close())
-				check(b, os.RemoveAll(d.Events.Path+".torn"))
+				testenv.Must(b, err)
+				testenv.Must(b, f.Close())
+				testenv.Must(b, os.RemoveAll(d.Events.Path+".torn"))
 				b.StartTimer()
-				check(b, tryAppend(&d.Events, batchOf("up")))
+				testenv.Must(b, tryAppend(&d.Events, batchOf("up")))
 			}
 		})
 	}

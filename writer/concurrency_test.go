@@ -21,6 +21,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // How many of each kind write at once beside an ingest.
@@ -32,19 +33,10 @@ const (
 	protocolLines = 4
 )
 
-// findPython asks Python where it is: a shim in PATH can take a second to start.
-var findPython = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
-	return strings.TrimSpace(string(out)), err
-})
-
 // pythonCommand returns a run of the stand-in for the Python command.
 func pythonCommand(t *testing.T, ctx context.Context, args ...string) *exec.Cmd {
 	t.Helper()
-	needTool(t, "python3")
-	python, err := findPython()
-	check(t, err)
-	return exec.CommandContext(ctx, python, append([]string{"../testdata/python_writer.py"}, args...)...)
+	return exec.CommandContext(ctx, testenv.Python(t), append([]string{"../testdata/python_writer.py"}, args...)...)
 }
 
 // childPython is a writer of the Python command's lock protocol: it trusts the
@@ -120,14 +112,14 @@ func (f *fleet) add(t *testing.T, n int, argv func(i int) (*exec.Cmd, []string))
 // 1 without gap or repeat, every event is there once, and nobody starves.
 func TestManyWritersShareOneLog(t *testing.T) {
 	t.Parallel()
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	log := filepath.Join(dir, EventsName)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	f := fleet{begin: make(chan struct{}), want: map[string]bool{}}
 	slowestShot := f.add(t, oneShots, func(i int) (*exec.Cmd, []string) {
 		m := fmt.Sprint("one-shot ", i)
-		return exec.CommandContext(ctx, program(t), "event", "--events-path", log, "--kind", "ready", "--message", m), []string{m}
+		return exec.CommandContext(ctx, testenv.Program(t), "event", "--events-path", log, "--kind", "ready", "--message", m), []string{m}
 	})
 	slowestPython := f.add(t, pythonWriters, func(i int) (*exec.Cmd, []string) {
 		m := fmt.Sprint("python ", i)
@@ -173,7 +165,7 @@ func wantEvents(t *testing.T, log string, want map[string]bool) {
 		}
 		delete(want, r.message)
 	}
-	if got := get(t, log+".seq"); strings.TrimSpace(got) != strconv.Itoa(len(records)) {
+	if got := testenv.ReadIfExists(t, log+".seq"); strings.TrimSpace(got) != strconv.Itoa(len(records)) {
 		t.Errorf("the seq file says %q", got)
 	}
 }
@@ -183,23 +175,23 @@ func wantEvents(t *testing.T, log string, want map[string]bool) {
 // returns how many acknowledgements came.
 func ingestOneByOne(t *testing.T, ctx context.Context, dir string, begun func()) (acks int) {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, program(t), "ingest", "--state-dir", dir, "--ack-fd", "3")
+	cmd := exec.CommandContext(ctx, testenv.Program(t), "ingest", "--state-dir", dir, "--ack-fd", "3")
 	in, err := cmd.StdinPipe()
-	check(t, err)
+	testenv.Must(t, err)
 	r, w, err := os.Pipe()
-	check(t, err)
+	testenv.Must(t, err)
 	defer r.Close()
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{w}, os.Stderr
-	check(t, cmd.Start())
+	testenv.Must(t, cmd.Start())
 	w.Close()
 	answers := bufio.NewReader(r)
 	for i := range singleCommits {
 		line, err := json.Marshal(map[string]any{"state": "ready", "message": fmt.Sprint("ingest ", i)})
-		check(t, err)
+		testenv.Must(t, err)
 		_, err = in.Write(append(line, '\n'))
-		check(t, err)
+		testenv.Must(t, err)
 		answer, err := answers.ReadString('\n')
-		check(t, err)
+		testenv.Must(t, err)
 		if !strings.HasPrefix(answer, fmt.Sprint(i+1, " ")) {
 			t.Fatalf("acknowledged %q after line %d", answer, i+1)
 		}
@@ -207,7 +199,7 @@ func ingestOneByOne(t *testing.T, ctx context.Context, dir string, begun func())
 			begun()
 		}
 	}
-	check(t, in.Close())
+	testenv.Must(t, in.Close())
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("ingest: %v", err)
 	}
@@ -217,7 +209,7 @@ func ingestOneByOne(t *testing.T, ctx context.Context, dir string, begun func())
 // TestWritersShareOneLogWhileItTears: between the appends of several EventLogs
 // somebody leaves half lines, as writers that die do. Nothing whole is lost.
 func TestWritersShareOneLogWhileItTears(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	var writers sync.WaitGroup
 	for w := range 4 {
 		writers.Go(func() {
@@ -247,7 +239,7 @@ func TestWritersShareOneLogWhileItTears(t *testing.T) {
 	}
 	appendTo(t, logIn(dir), "last")
 	wantEvents(t, filepath.Join(dir, EventsName), want)
-	torn := get(t, filepath.Join(dir, EventsName+".torn"))
+	torn := testenv.ReadIfExists(t, filepath.Join(dir, EventsName+".torn"))
 	if torn != strings.Repeat(`{"schema_version":1,`+"\n", 4*34) {
 		t.Errorf("%d lines were set aside", strings.Count(torn, "\n"))
 	}
@@ -256,23 +248,23 @@ func TestWritersShareOneLogWhileItTears(t *testing.T) {
 // TestPythonWriterReplaces: the other artifacts of the Python command's
 // protocol are replaced and read beside ours.
 func TestPythonWriterReplaces(t *testing.T) {
-	d := In(fastDir(t))
+	d := In(testenv.TempDir(t))
 	python := func(args ...string) {
 		t.Helper()
 		if out, err := pythonCommand(t, t.Context(), args...).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	check(t, d.Status.Replace(numbered(1)))
+	testenv.Must(t, d.Status.Replace(numbered(1)))
 	python("status", d.Status.Path, "failed", "m")
 	python("result", d.Result.Path, "failed", "7", "m")
 	s, err := d.Status.Read()
-	check(t, err)
+	testenv.Must(t, err)
 	r, err := d.Result.Read()
-	check(t, err)
+	testenv.Must(t, err)
 	if s.State != artifact.Failed || s.BootID == "" || r.Outcome != artifact.OutcomeFailed {
 		t.Errorf("%+v, %+v", s, r)
 	}
-	check(t, d.Status.Replace(numbered(2)))
-	check(t, readNumbered(d.Status.Path))
+	testenv.Must(t, d.Status.Replace(numbered(2)))
+	testenv.Must(t, readNumbered(d.Status.Path))
 }

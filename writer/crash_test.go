@@ -11,12 +11,13 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // soundLog is the text of a log with events of all forms.
 func soundLog(t testing.TB) string {
 	t.Helper()
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	b := new(Batch)
 	for i, message := range []string{"", "plain", "é\u2028😀", "a\"\\\n\x00", strings.Repeat("long ", 9), `{"seq":9}` + "\n"} {
 		e := artifact.Event{Kind: artifact.States()[i], Time: testTime, Message: quoted(message)}
@@ -26,8 +27,8 @@ func soundLog(t testing.TB) string {
 		e.Details = strictjson.Value(`{"port":8080,"text":"}\n{","deep":[[[{}]]]}`)
 		b.Add(&e)
 	}
-	check(t, tryAppend(l, b))
-	text := get(t, l.Path)
+	testenv.Must(t, tryAppend(l, b))
+	text := testenv.ReadIfExists(t, l.Path)
 	if records, err := load(text); err != nil || len(records) != 18 {
 		t.Fatalf("%d records, %v", len(records), err)
 	}
@@ -56,7 +57,7 @@ func (c *repairCase) run(t testing.TB) {
 	for i := range uint64(3) {
 		l := logIn(c.dir)
 		if i%2 == 0 { // repair alone is to change nothing the second time
-			check(t, tryAppend(l, new(Batch)))
+			testenv.Must(t, tryAppend(l, new(Batch)))
 		}
 		if i > 0 {
 			if seq := appendTo(t, l, "after"); seq != c.next {
@@ -65,10 +66,10 @@ func (c *repairCase) run(t testing.TB) {
 			log += testLine(c.next, "after")
 			c.next++
 		}
-		if got := get(t, l.Path); got != log {
+		if got := testenv.ReadIfExists(t, l.Path); got != log {
 			t.Fatalf("the log:\n%.2000q\nexpected\n%.2000q", got, log)
 		}
-		if got := get(t, l.Path+".torn"); got != torn {
+		if got := testenv.ReadIfExists(t, l.Path+".torn"); got != torn {
 			t.Fatalf("torn:\n%.2000q\nexpected\n%.2000q", got, torn)
 		}
 		l.close()
@@ -87,7 +88,7 @@ func (l *EventLog) close() {
 // events stay, a torn one is set aside byte for byte, and seq goes on.
 func TestLogCutAtEveryByteIsRepaired(t *testing.T) {
 	sound := soundLog(t)
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	for cut := range len(sound) + 1 {
 		text := sound[:cut]
 		whole := strings.LastIndexByte(text, '\n') + 1
@@ -99,10 +100,10 @@ func TestLogCutAtEveryByteIsRepaired(t *testing.T) {
 		if c.next == 1 {
 			c.next = 19 // an empty log: the seq file decides
 		}
-		check(t, os.RemoveAll(filepath.Join(dir, EventsName+".torn")))
+		testenv.Must(t, os.RemoveAll(filepath.Join(dir, EventsName+".torn")))
 		put(t, filepath.Join(dir, EventsName+".seq"), "18\n")
 		c.run(t)
-		if _, err := load(get(t, filepath.Join(dir, EventsName))); err != nil {
+		if _, err := load(testenv.ReadIfExists(t, filepath.Join(dir, EventsName))); err != nil {
 			t.Fatalf("cut at %d: %v", cut, err)
 		}
 	}
@@ -176,7 +177,7 @@ func TestHostileTailIsSetAside(t *testing.T) {
 		"control":            with(`"m"`, "\"\x01\""),
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := repairCase{dir: fastDir(t), kept: testLines(1, 3), torn: tail, next: 4}
+			c := repairCase{dir: testenv.TempDir(t), kept: testLines(1, 3), torn: tail, next: 4}
 			c.log = c.kept + tail
 			c.run(t)
 		})
@@ -192,7 +193,7 @@ func TestWholeTailOfAnotherWriterIsKept(t *testing.T) {
 		"spaces": " \t" + strings.TrimSuffix(testLine(4, "m"), "\n") + "\r",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := repairCase{dir: fastDir(t), kept: testLines(1, 3) + tail + "\n", next: 5}
+			c := repairCase{dir: testenv.TempDir(t), kept: testLines(1, 3) + tail + "\n", next: 5}
 			c.log = testLines(1, 3) + tail
 			c.run(t)
 			mustLoad(t, filepath.Join(c.dir, EventsName))
@@ -204,17 +205,17 @@ func TestWholeTailOfAnotherWriterIsKept(t *testing.T) {
 // not lost.
 func TestHugeTailIsSetAside(t *testing.T) {
 	const size = 48 << 20
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	put(t, l.Path, testLines(1, 3))
-	check(t, os.Truncate(l.Path, int64(len(testLines(1, 3)))+size))
+	testenv.Must(t, os.Truncate(l.Path, int64(len(testLines(1, 3)))+size))
 	if seq := appendTo(t, l, "after"); seq != 4 {
 		t.Errorf("seq %d", seq)
 	}
-	if got := get(t, l.Path); got != testLines(1, 3)+testLine(4, "after") {
+	if got := testenv.ReadIfExists(t, l.Path); got != testLines(1, 3)+testLine(4, "after") {
 		t.Errorf("%.2000q", got)
 	}
 	torn, err := os.ReadFile(l.Path + ".torn")
-	check(t, err)
+	testenv.Must(t, err)
 	if len(torn) != size+1 || bytes.Count(torn, []byte{0}) != size || torn[size] != '\n' {
 		t.Errorf("%d bytes were set aside", len(torn))
 	}
@@ -222,13 +223,13 @@ func TestHugeTailIsSetAside(t *testing.T) {
 
 // TestLongWholeTailIsSetAside: a line longer than any of ours is not parsed.
 func TestLongWholeTailIsSetAside(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	tail := strings.TrimSuffix(testLine(4, strings.Repeat("x", artifact.MaxSize)), "\n")
 	put(t, l.Path, testLines(1, 3)+tail)
 	if seq := appendTo(t, l, "after"); seq != 4 {
 		t.Errorf("seq %d", seq)
 	}
-	if got := get(t, l.Path+".torn"); got != tail+"\n" {
+	if got := testenv.ReadIfExists(t, l.Path+".torn"); got != tail+"\n" {
 		t.Errorf("%d bytes were set aside, expected %d", len(got), len(tail)+1)
 	}
 }
@@ -236,24 +237,24 @@ func TestLongWholeTailIsSetAside(t *testing.T) {
 // TestTornFileIsBounded: a writer that crashes for ever does not fill a tmpfs.
 // Several tails are kept one after the other until then.
 func TestTornFileIsBounded(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	tear := func(tail string) {
 		t.Helper()
 		put(t, l.Path, testLines(1, 1)+tail)
-		check(t, tryAppend(l, new(Batch)))
+		testenv.Must(t, tryAppend(l, new(Batch)))
 	}
 	tear("first")
 	tear("second")
-	if got := get(t, l.Path+".torn"); got != "first\nsecond\n" {
+	if got := testenv.ReadIfExists(t, l.Path+".torn"); got != "first\nsecond\n" {
 		t.Fatalf("%q", got)
 	}
-	check(t, os.Truncate(l.Path+".torn", maxTorn))
+	testenv.Must(t, os.Truncate(l.Path+".torn", maxTorn))
 	tear("third")
-	if got := len(get(t, l.Path+".torn")); got != maxTorn+len("third\n") {
+	if got := len(testenv.ReadIfExists(t, l.Path+".torn")); got != maxTorn+len("third\n") {
 		t.Fatalf("%d bytes", got)
 	}
 	tear("fourth")
-	if got := get(t, l.Path+".torn"); got != "fourth\n" {
+	if got := testenv.ReadIfExists(t, l.Path+".torn"); got != "fourth\n" {
 		t.Fatalf("%d bytes: %.40q", len(got), got)
 	}
 }
@@ -267,19 +268,19 @@ func TestRejectLogIsRepaired(t *testing.T) {
 	}
 	whole := reject(1) + reject(2)
 	for cut := range len(whole) + 1 {
-		d := In(fastDir(t))
+		d := In(testenv.TempDir(t))
 		d.Rejects.MaxBytes = 4 * int64(len(reject(1)))
 		put(t, d.Rejects.Path, whole[:cut])
 		kept := strings.LastIndexByte(whole[:cut], '\n') + 1
 		for range 2 {
-			check(t, d.Rejects.Append([]byte(reject(3)+reject(4)+reject(5))))
+			testenv.Must(t, d.Rejects.Append([]byte(reject(3)+reject(4)+reject(5))))
 		}
 		lines := strings.SplitAfter(whole[:kept]+strings.Repeat(reject(3)+reject(4)+reject(5), 2), "\n")
 		want := strings.Join(lines[:4], "")
-		if got := get(t, d.Rejects.Path); got != want {
+		if got := testenv.ReadIfExists(t, d.Rejects.Path); got != want {
 			t.Fatalf("cut at %d:\n%sexpected\n%s", cut, got, want)
 		}
-		if got, want := get(t, d.Rejects.Path+".torn"), whole[kept:cut]; strings.TrimSuffix(got, "\n") != want {
+		if got, want := testenv.ReadIfExists(t, d.Rejects.Path+".torn"), whole[kept:cut]; strings.TrimSuffix(got, "\n") != want {
 			t.Fatalf("cut at %d: %q was set aside, expected %q", cut, got, want)
 		}
 	}
@@ -287,8 +288,8 @@ func TestRejectLogIsRepaired(t *testing.T) {
 
 // TestRejectLogOfNoBytesIsNotWritten: 0 means none.
 func TestRejectLogOfNoBytesIsNotWritten(t *testing.T) {
-	d := In(fastDir(t))
-	check(t, d.Rejects.Append([]byte("{}\n")))
+	d := In(testenv.TempDir(t))
+	testenv.Must(t, d.Rejects.Append([]byte("{}\n")))
 	if _, err := os.Lstat(d.Rejects.Path); !os.IsNotExist(err) {
 		t.Errorf("%v", err)
 	}
@@ -306,17 +307,17 @@ func FuzzRepair(f *testing.F) {
 		f.Add([]byte(tail))
 	}
 	sound := testLines(1, 3)
-	dir := fastDir(f)
+	dir := testenv.TempDir(f)
 	f.Fuzz(func(t *testing.T, tail []byte) {
 		if bytes.Contains(tail, []byte(fmt.Sprint(uint64(1<<64-1)))) {
 			return // the last seq there is: nothing can follow
 		}
 		l := logIn(dir)
 		defer l.close()
-		check(t, os.RemoveAll(l.Path+".torn"))
+		testenv.Must(t, os.RemoveAll(l.Path+".torn"))
 		put(t, l.Path, sound+string(tail))
 		seq := appendTo(t, l, "after")
-		got, torn := get(t, l.Path), get(t, l.Path+".torn")
+		got, torn := testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".torn")
 		kept, found := strings.CutSuffix(got, testLine(seq, "after"))
 		ended := sound + string(tail[:bytes.LastIndexByte(tail, '\n')+1])
 		rest := string(tail[bytes.LastIndexByte(tail, '\n')+1:])

@@ -6,26 +6,28 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // TestAHugeLogIsMovedAsideAsItIs: a log that somebody made huge must not keep
 // all writers waiting for who reads it, nor fill the disk with its copy.
 func TestAHugeLogIsMovedAsideAsItIs(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	l := logIn(dir)
 	put(t, l.Path, testLines(1, 3))
 	put(t, l.Path+".seq", "3\n")
 	const huge = 1 << 40 // of a hole; to read it takes minutes
-	check(t, os.Truncate(l.Path, huge))
+	testenv.Must(t, os.Truncate(l.Path, huge))
 	if seq := appendTo(t, l, "m"); seq != 4 {
 		t.Errorf("seq %d, expected 4, as the seq file says", seq)
 	}
 	var torn syscall.Stat_t
-	check(t, syscall.Stat(l.Path+".torn", &torn))
+	testenv.Must(t, syscall.Stat(l.Path+".torn", &torn))
 	if torn.Size != huge || torn.Blocks*512 > 1<<20 {
 		t.Errorf("the log set aside has %d bytes in %d blocks", torn.Size, torn.Blocks)
 	}
-	if got := get(t, l.Path); strings.Count(got, "\n") != 1 {
+	if got := testenv.ReadIfExists(t, l.Path); strings.Count(got, "\n") != 1 {
 		t.Errorf("the new log is %q", got)
 	}
 	if seq := appendTo(t, l, "m"); seq != 5 {
@@ -43,7 +45,7 @@ func TestLinesWithoutASeqAreLookedThroughOnlySoFar(t *testing.T) {
 		{maxUnnumbered, 10},    // the seq file decides
 		{4 << 20, 10},          // and soon: to look through all takes minutes
 	} {
-		l := logIn(fastDir(t))
+		l := logIn(testenv.TempDir(t))
 		put(t, l.Path, testLines(1, 3)+strings.Repeat("\n", c.blank))
 		put(t, l.Path+".seq", "9\n")
 		if seq := appendTo(t, l, "m"); seq != c.want {
@@ -54,12 +56,12 @@ func TestLinesWithoutASeqAreLookedThroughOnlySoFar(t *testing.T) {
 
 // TestAHugeRejectLogIsMovedAsideAsItIs, as the events are.
 func TestAHugeRejectLogIsMovedAsideAsItIs(t *testing.T) {
-	path := filepath.Join(fastDir(t), RejectedName)
+	path := filepath.Join(testenv.TempDir(t), RejectedName)
 	put(t, path, "")
-	check(t, os.Truncate(path, 1<<40))
+	testenv.Must(t, os.Truncate(path, 1<<40))
 	l := RejectLog{Path: path, MaxBytes: 1 << 20}
-	check(t, l.Append([]byte("{}\n")))
-	if got := get(t, path); got != "{}\n" {
+	testenv.Must(t, l.Append([]byte("{}\n")))
+	if got := testenv.ReadIfExists(t, path); got != "{}\n" {
 		t.Errorf("%q", got)
 	}
 }

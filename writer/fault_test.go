@@ -16,15 +16,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // setLimit sets a soft resource limit and returns what undoes it.
 func setLimit(t *testing.T, resource int, value uint64) (undo func()) {
 	t.Helper()
 	var old unix.Rlimit
-	check(t, unix.Getrlimit(resource, &old))
-	check(t, unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: old.Max}))
-	return func() { check(t, unix.Setrlimit(resource, &old)) }
+	testenv.Must(t, unix.Getrlimit(resource, &old))
+	testenv.Must(t, unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: old.Max}))
+	return func() { testenv.Must(t, unix.Setrlimit(resource, &old)) }
 }
 
 // wantCause checks that err names a path in dir and wraps one of the causes.
@@ -45,11 +46,11 @@ func wantCause(t *testing.T, err error, dir string, causes ...error) {
 // what is appended: the first makes the write fail, the others make it short.
 // After each the log is as it was, and the next try is as if none had been.
 func TestFileSizeLimitHarmsNothing(t *testing.T) {
-	if !alone(t) {
+	if !testenv.Alone(t) {
 		return
 	}
 	signal.Ignore(syscall.SIGXFSZ)
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	l := logIn(dir)
 	want := testLines(1, 2)
 	appendTo(t, l, "event 1", "event 2")
@@ -60,43 +61,43 @@ func TestFileSizeLimitHarmsNothing(t *testing.T) {
 		undo := setLimit(t, unix.RLIMIT_FSIZE, uint64(len(want)+i%len(added)))
 		for range 2 {
 			wantCause(t, tryAppend(l, b), l.Path, unix.EFBIG, io.ErrShortWrite)
-			if got := get(t, l.Path); got != want {
+			if got := testenv.ReadIfExists(t, l.Path); got != want {
 				t.Fatalf("limit at byte %d: the log:\n%s", i, got)
 			}
 		}
 		undo()
-		check(t, tryAppend(l, b))
-		if want += added; get(t, l.Path) != want || b.Seq(0) != seq || b.Seq(1) != seq+1 {
-			t.Fatalf("limit at byte %d: seqs %v:\n%s", i, seqs(b), get(t, l.Path))
+		testenv.Must(t, tryAppend(l, b))
+		if want += added; testenv.ReadIfExists(t, l.Path) != want || b.Seq(0) != seq || b.Seq(1) != seq+1 {
+			t.Fatalf("limit at byte %d: seqs %v:\n%s", i, seqs(b), testenv.ReadIfExists(t, l.Path))
 		}
 	}
-	if got := get(t, l.Path+".torn"); got != "" {
+	if got := testenv.ReadIfExists(t, l.Path+".torn"); got != "" {
 		t.Errorf("%q was set aside", got)
 	}
 }
 
 // TestFileSizeLimitKeepsWholeFiles does the same to what is replaced.
 func TestFileSizeLimitKeepsWholeFiles(t *testing.T) {
-	if !alone(t) {
+	if !testenv.Alone(t) {
 		return
 	}
 	signal.Ignore(syscall.SIGXFSZ)
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	d := In(dir)
 	old := artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("old")}
-	check(t, d.Result.Replace(&old))
+	testenv.Must(t, d.Result.Replace(&old))
 	next := artifact.Result{Outcome: artifact.OutcomeCompleted, Time: testTime, Message: quoted("next")}
 	for size := range len(next.Append(nil)) {
 		undo := setLimit(t, unix.RLIMIT_FSIZE, uint64(size))
 		wantCause(t, d.Result.Replace(&next), d.Result.Path, unix.EFBIG)
 		undo()
-		if got := get(t, d.Result.Path); got != string(old.Append(nil)) {
+		if got := testenv.ReadIfExists(t, d.Result.Path); got != string(old.Append(nil)) {
 			t.Fatalf("limit %d: %q", size, got)
 		}
 	}
 	wantNames(t, dir, "result.json") // no temporary is left
-	check(t, d.Result.Replace(&next))
-	if got := get(t, d.Result.Path); got != string(next.Append(nil)) {
+	testenv.Must(t, d.Result.Replace(&next))
+	if got := testenv.ReadIfExists(t, d.Result.Path); got != string(next.Append(nil)) {
 		t.Errorf("%q", got)
 	}
 }
@@ -105,7 +106,7 @@ func TestFileSizeLimitKeepsWholeFiles(t *testing.T) {
 func wantNames(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	check(t, err)
+	testenv.Must(t, err)
 	var got []string
 	for _, e := range entries {
 		got = append(got, e.Name())
@@ -118,30 +119,26 @@ func wantNames(t *testing.T, dir string, want ...string) {
 // TestFullTmpfsHarmsNothing fills a small tmpfs with events and a file, until
 // nothing can be written, several times.
 func TestFullTmpfsHarmsNothing(t *testing.T) {
-	needRoot(t)
-	needTool(t, "unshare")
-	if !alone(t, "unshare", "--mount", "--propagation", "private") {
+	if !testenv.AloneWithMounts(t) {
 		return
 	}
-	dir := fastDir(t)
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24k,mode=0755"); err != nil {
-		missing(t, "the right to mount: "+err.Error())
-	}
+	dir := testenv.TempDir(t)
+	testenv.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24k,mode=0755"))
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	d := In(dir)
 	status := artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("old")}
-	check(t, d.Status.Replace(&status))
+	testenv.Must(t, d.Status.Replace(&status))
 	ballast := filepath.Join(dir, "ballast")
 	put(t, ballast, strings.Repeat("x", 4096))
 	want := fillLog(t, &d.Events)
 	status.Message = quoted(strings.Repeat("next", 1000))
 	wantCause(t, d.Status.Replace(&status), d.Status.Path, unix.ENOSPC)
-	if got := get(t, d.Status.Path); !strings.Contains(got, `"old"`) {
+	if got := testenv.ReadIfExists(t, d.Status.Path); !strings.Contains(got, `"old"`) {
 		t.Errorf("%q", got)
 	}
-	check(t, os.Remove(ballast))
+	testenv.Must(t, os.Remove(ballast))
 	appendTo(t, &d.Events, fmt.Sprint("event ", want+1))
-	if got := get(t, d.Events.Path); got != testLines(1, want+1) {
+	if got := testenv.ReadIfExists(t, d.Events.Path); got != testLines(1, want+1) {
 		t.Errorf("the log:\n%s", got)
 	}
 	wantNames(t, dir, EventsName, EventsName+".seq", StatusName)
@@ -162,7 +159,7 @@ func fillLog(t *testing.T, l *EventLog) (last uint64) {
 		} else {
 			wantCause(t, err, l.Path, unix.ENOSPC, io.ErrShortWrite)
 		}
-		if got := get(t, l.Path); got != testLines(1, last) {
+		if got := testenv.ReadIfExists(t, l.Path); got != testLines(1, last) {
 			t.Fatalf("the log:\n%s", got)
 		}
 		n--
@@ -176,15 +173,11 @@ func fillLog(t *testing.T, l *EventLog) (last uint64) {
 // TestFullTmpfsKeepsATornTail: while there is no room to set it aside, it stays
 // where it is.
 func TestFullTmpfsKeepsATornTail(t *testing.T) {
-	needRoot(t)
-	needTool(t, "unshare")
-	if !alone(t, "unshare", "--mount", "--propagation", "private") {
+	if !testenv.AloneWithMounts(t) {
 		return
 	}
-	dir := fastDir(t)
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24k,mode=0755"); err != nil {
-		missing(t, "the right to mount: "+err.Error())
-	}
+	dir := testenv.TempDir(t)
+	testenv.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24k,mode=0755"))
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	l := logIn(dir)
 	tail := strings.Repeat("torn", 1000)
@@ -196,16 +189,16 @@ func TestFullTmpfsKeepsATornTail(t *testing.T) {
 	}
 	for range 3 {
 		wantCause(t, tryAppend(l, batchOf("event 3")), l.Path, unix.ENOSPC, io.ErrShortWrite)
-		if got := get(t, l.Path); got != testLines(1, 2)+tail {
+		if got := testenv.ReadIfExists(t, l.Path); got != testLines(1, 2)+tail {
 			t.Fatalf("the log:\n%.1000s", got)
 		}
 	}
-	check(t, os.Remove(ballast))
+	testenv.Must(t, os.Remove(ballast))
 	appendTo(t, l, "event 3")
-	if got := get(t, l.Path); got != testLines(1, 3) {
+	if got := testenv.ReadIfExists(t, l.Path); got != testLines(1, 3) {
 		t.Errorf("the log:\n%s", got)
 	}
-	if got := get(t, l.Path+".torn"); !strings.HasSuffix(got, tail+"\n") {
+	if got := testenv.ReadIfExists(t, l.Path+".torn"); !strings.HasSuffix(got, tail+"\n") {
 		t.Errorf("%d bytes were set aside", len(got))
 	}
 }
@@ -213,12 +206,13 @@ func TestFullTmpfsKeepsATornTail(t *testing.T) {
 // TestUnwritableDirectoryHarmsNothing: another user may not write there, and
 // then may.
 func TestUnwritableDirectoryHarmsNothing(t *testing.T) {
-	needRoot(t)
-	if !alone(t) {
+	testenv.Root(t)
+	if !testenv.Alone(t) {
 		return
 	}
-	dir := filepath.Join(fastDir(t), "state")
-	check(t, os.Mkdir(dir, 0o755))
+	dir := filepath.Join(testenv.TempDir(t), "state")
+	testenv.Must(t, os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755))
+	testenv.OpenToAll(t, dir)
 	asNobody(t, func() {
 		d := In(dir)
 		d.Rejects.MaxBytes = 1 << 10
@@ -236,27 +230,28 @@ func TestUnwritableDirectoryHarmsNothing(t *testing.T) {
 // another user finds them; a file of another user's can be replaced where the
 // directory allows it, but not written.
 func TestUnwritableArtifactsHarmNothing(t *testing.T) {
-	needRoot(t)
-	if !alone(t) {
+	testenv.Root(t)
+	if !testenv.Alone(t) {
 		return
 	}
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
+	testenv.OpenToAll(t, dir)
 	d := In(dir)
 	appendTo(t, &d.Events, "event 1")
-	check(t, d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("old")}))
-	check(t, os.Chmod(dir, 0o777))
+	testenv.Must(t, d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("old")}))
+	testenv.Must(t, os.Chmod(dir, 0o777))
 	asNobody(t, func() {
 		d := In(dir)
 		wantCause(t, tryAppend(&d.Events, batchOf("m")), d.Events.Path+".seq", unix.EACCES)
-		check(t, d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("next")}))
+		testenv.Must(t, d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("next")}))
 	})
-	check(t, os.Chmod(d.Events.Path+".seq", 0o666))
+	testenv.Must(t, os.Chmod(d.Events.Path+".seq", 0o666))
 	asNobody(t, func() {
 		d := In(dir)
 		wantCause(t, tryAppend(&d.Events, batchOf("m")), d.Events.Path, unix.EACCES)
 	})
-	if seq := appendTo(t, &d.Events, "event 2"); seq != 2 || get(t, d.Events.Path) != testLines(1, 2) {
-		t.Errorf("seq %d:\n%s", seq, get(t, d.Events.Path))
+	if seq := appendTo(t, &d.Events, "event 2"); seq != 2 || testenv.ReadIfExists(t, d.Events.Path) != testLines(1, 2) {
+		t.Errorf("seq %d:\n%s", seq, testenv.ReadIfExists(t, d.Events.Path))
 	}
 }
 
@@ -264,12 +259,12 @@ func TestUnwritableArtifactsHarmNothing(t *testing.T) {
 // must be one of its own.
 func asNobody(t *testing.T, f func()) {
 	t.Helper()
-	check(t, syscall.Setgroups(nil))
-	check(t, syscall.Setresgid(65534, 65534, 0))
-	check(t, syscall.Setresuid(65534, 65534, 0))
+	testenv.Must(t, syscall.Setgroups(nil))
+	testenv.Must(t, syscall.Setresgid(65534, 65534, 0))
+	testenv.Must(t, syscall.Setresuid(65534, 65534, 0))
 	defer func() {
-		check(t, syscall.Setresuid(0, 0, 0))
-		check(t, syscall.Setresgid(0, 0, 0))
+		testenv.Must(t, syscall.Setresuid(0, 0, 0))
+		testenv.Must(t, syscall.Setresgid(0, 0, 0))
 	}()
 	f()
 }
@@ -278,16 +273,16 @@ func asNobody(t *testing.T, f func()) {
 // one too many, for a writer that has nothing open, and for one that was at work
 // and finds a torn tail.
 func TestTooManyOpenFilesHarmsNothing(t *testing.T) {
-	if !alone(t) {
+	if !testenv.Alone(t) {
 		return
 	}
 	for _, torn := range []bool{false, true} {
-		dir := fastDir(t)
+		dir := testenv.TempDir(t)
 		failed := 0
 		for allowed := uint64(0); tryWithDescriptors(t, dir, allowed, torn); allowed++ {
 			failed++
 		}
-		if failed < 2 || torn != (get(t, filepath.Join(dir, EventsName+".torn")) != "") {
+		if failed < 2 || torn != (testenv.ReadIfExists(t, filepath.Join(dir, EventsName+".torn")) != "") {
 			t.Errorf("torn %t: %d tries failed", torn, failed)
 		}
 	}
@@ -303,10 +298,10 @@ func tryWithDescriptors(t *testing.T, dir string, allowed uint64, torn bool) (fa
 	if torn {
 		last++
 		appendTo(t, &d.Events, fmt.Sprint("event ", last))
-		check(t, d.Status.Replace(numbered(int(last))))
+		testenv.Must(t, d.Status.Replace(numbered(int(last))))
 		tear(t, d.Events.Path)
 	}
-	text, status := get(t, d.Events.Path), get(t, d.Status.Path)
+	text, status := testenv.ReadIfExists(t, d.Events.Path), testenv.ReadIfExists(t, d.Status.Path)
 	b := batchOf(fmt.Sprint("event ", last+1))
 	undo := setLimit(t, unix.RLIMIT_NOFILE, freeDescriptor(t)+allowed)
 	appendErr := tryAppend(&d.Events, b)
@@ -314,22 +309,22 @@ func tryWithDescriptors(t *testing.T, dir string, allowed uint64, torn bool) (fa
 	undo()
 	if appendErr != nil {
 		wantCause(t, appendErr, dir, unix.EMFILE)
-		if got := get(t, d.Events.Path); got != text {
+		if got := testenv.ReadIfExists(t, d.Events.Path); got != text {
 			t.Errorf("%d descriptors: the log:\n%s", allowed, got)
 		}
-		check(t, tryAppend(&d.Events, b))
+		testenv.Must(t, tryAppend(&d.Events, b))
 	}
 	if statusErr != nil {
 		wantCause(t, statusErr, dir, unix.EMFILE)
-		if got := get(t, d.Status.Path); got != status {
+		if got := testenv.ReadIfExists(t, d.Status.Path); got != status {
 			t.Errorf("%d descriptors: %s", allowed, got)
 		}
-		check(t, d.Status.Replace(numbered(int(last+1))))
+		testenv.Must(t, d.Status.Replace(numbered(int(last+1))))
 	}
-	if b.Seq(0) != last+1 || get(t, d.Events.Path) != testLines(1, last+1) {
-		t.Errorf("%d descriptors: seq %d:\n%s", allowed, b.Seq(0), get(t, d.Events.Path))
+	if b.Seq(0) != last+1 || testenv.ReadIfExists(t, d.Events.Path) != testLines(1, last+1) {
+		t.Errorf("%d descriptors: seq %d:\n%s", allowed, b.Seq(0), testenv.ReadIfExists(t, d.Events.Path))
 	}
-	check(t, readNumbered(d.Status.Path))
+	testenv.Must(t, readNumbered(d.Status.Path))
 	return appendErr != nil || statusErr != nil
 }
 
@@ -337,9 +332,9 @@ func tryWithDescriptors(t *testing.T, dir string, allowed uint64, torn bool) (fa
 func tear(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-	check(t, err)
+	testenv.Must(t, err)
 	_, err = f.WriteString("torn")
-	check(t, errors.Join(err, f.Close()))
+	testenv.Must(t, errors.Join(err, f.Close()))
 }
 
 // freeDescriptor returns the lowest that is free, when all that the garbage
@@ -348,14 +343,14 @@ func freeDescriptor(t *testing.T) uint64 {
 	t.Helper()
 	runtime.GC()
 	fd, err := unix.Open("/", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	check(t, err)
-	check(t, unix.Close(fd))
+	testenv.Must(t, err)
+	testenv.Must(t, unix.Close(fd))
 	return uint64(fd)
 }
 
 // TestErrorsNameWhatWasDoneToWhichFile: a person can see what was done to which file.
 func TestErrorsNameWhatWasDoneToWhichFile(t *testing.T) {
-	dir := filepath.Join(fastDir(t), "file")
+	dir := filepath.Join(testenv.TempDir(t), "file")
 	put(t, dir, "")
 	d := In(dir)
 	for _, err := range []error{

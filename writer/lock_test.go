@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // shortWait is how long these tests let a writer wait in vain. How long it
@@ -19,7 +21,7 @@ const shortWait = 20 * time.Millisecond
 
 // TestLockErrorNamesTheHolder: who holds the lock is what an operator must know.
 func TestLockErrorNamesTheHolder(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
 	holder := child("hold", l.Path+".seq")
 	stop := startChild(t, holder)
@@ -28,12 +30,12 @@ func TestLockErrorNamesTheHolder(t *testing.T) {
 	if !errors.As(err, &held) || held.Path != l.Path+".seq" || held.Waited.Round(time.Millisecond) != shortWait {
 		t.Fatalf("%#v", err)
 	}
-	comm := strings.TrimSpace(get(t, fmt.Sprintf("/proc/%d/comm", holder.Process.Pid)))
+	comm := strings.TrimSpace(testenv.ReadIfExists(t, fmt.Sprintf("/proc/%d/comm", holder.Process.Pid)))
 	want := fmt.Sprintf("lock %s.seq: still held by process %d %q after 20ms", l.Path, holder.Process.Pid, comm)
 	if err.Error() != want {
 		t.Errorf("%v, expected %s", err, want)
 	}
-	check(t, stop())
+	testenv.Must(t, stop())
 	if seq := appendTo(t, l, "m"); seq != 1 {
 		t.Errorf("seq %d", seq)
 	}
@@ -46,7 +48,7 @@ func TestLockErrorNamesTheHolder(t *testing.T) {
 // TestLockIsWaitedForFiveSeconds really waits, once.
 func TestLockIsWaitedForFiveSeconds(t *testing.T) {
 	t.Parallel()
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	defer holdHere(t, l.Path+".seq")()
 	start := time.Now()
 	_, err := l.Lock()
@@ -79,19 +81,19 @@ func TestLockFollowsTheName(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := logIn(fastDir(t))
+			l := logIn(testenv.TempDir(t))
 			release := holdHere(t, l.Path+".seq")
 			done := lockInBackground(t, l)
-			check(t, swap(l.Path+".seq"))
+			testenv.Must(t, swap(l.Path+".seq"))
 			release()
-			check(t, <-done)
+			testenv.Must(t, <-done)
 			if !lockIsHeld(t, l.Path+".seq") {
 				t.Error("the file that bears the name is not locked")
 			}
 			l.seq.unlock()
-			check(t, swap(l.Path+".seq"))
+			testenv.Must(t, swap(l.Path+".seq"))
 			unlock, err := l.Lock()
-			check(t, err)
+			testenv.Must(t, err)
 			if !lockIsHeld(t, l.Path+".seq") {
 				t.Error("the file that bears the name is not locked the second time")
 			}
@@ -106,11 +108,11 @@ func TestLockFollowsTheName(t *testing.T) {
 // TestLockIsNotWaitedForOnAFileWithoutAName: whoever holds the seq file that
 // stood there before holds nobody up.
 func TestLockIsNotWaitedForOnAFileWithoutAName(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
 	appendTo(t, l, "m")
 	defer holdHere(t, l.Path+".seq")()
-	check(t, os.Remove(l.Path+".seq"))
+	testenv.Must(t, os.Remove(l.Path+".seq"))
 	if seq := appendTo(t, l, "m"); seq != 2 {
 		t.Errorf("seq %d", seq)
 	}
@@ -120,7 +122,7 @@ func TestLockIsNotWaitedForOnAFileWithoutAName(t *testing.T) {
 func lockIsHeld(t *testing.T, path string) bool {
 	t.Helper()
 	f, err := os.Open(path)
-	check(t, err)
+	testenv.Must(t, err)
 	defer f.Close()
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
 }
@@ -128,7 +130,7 @@ func lockIsHeld(t *testing.T, path string) bool {
 // TestWaitIsTakenUpAgain: a wait that was given up keeps its place in the
 // queue, and the next try waits on, so that no thread and no place is lost.
 func TestWaitIsTakenUpAgain(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
 	release := holdHere(t, l.Path+".seq")
 	for range 5 {
@@ -149,26 +151,26 @@ func TestWaitIsTakenUpAgain(t *testing.T) {
 	release() // the first wait gets the lock, before anybody asks for it again
 	awaitWaiters(t, l.Path+".seq", 1)
 	unlock, err := l.Lock()
-	check(t, err)
+	testenv.Must(t, err)
 	select {
 	case <-done:
 		t.Fatal("two hold the lock")
 	default:
 	}
 	unlock()
-	check(t, <-done)
+	testenv.Must(t, <-done)
 }
 
 // TestWaitsLeftBehindAreBounded: who may swap the seq file makes each wait be
 // left behind, but not any number of them, and all end when they can.
 func TestWaitsLeftBehindAreBounded(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
 	before := runtime.NumGoroutine()
 	var releases []func()
 	for i := range 2 * maxAbandoned {
 		if i > 0 {
-			check(t, os.Rename(l.Path+".seq", fmt.Sprint(l.Path, i)))
+			testenv.Must(t, os.Rename(l.Path+".seq", fmt.Sprint(l.Path, i)))
 		}
 		releases = append(releases, holdHere(t, l.Path+".seq"))
 		if _, err := l.Lock(); !errors.As(err, new(*LockError)) {
@@ -194,7 +196,7 @@ func TestWaitsLeftBehindAreBounded(t *testing.T) {
 // TestSwapsDoNotHoldALockUpForEver: somebody lets each lock be had just when it
 // has become worthless. The time limit covers all tries.
 func TestSwapsDoNotHoldALockUpForEver(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	l.LockWait = 10 * shortWait
 	path := l.Path + ".seq"
 	release := holdHere(t, path)
@@ -218,7 +220,7 @@ func TestSwapsDoNotHoldALockUpForEver(t *testing.T) {
 		}
 		if waiters(t, path) > 0 {
 			next := holdHere(t, path+".new")
-			check(t, os.Rename(path+".new", path))
+			testenv.Must(t, os.Rename(path+".new", path))
 			release()
 			release = next
 		}

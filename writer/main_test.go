@@ -33,9 +33,7 @@ func TestMain(m *testing.M) {
 	}
 	role, ok := roles[os.Getenv(childRole)]
 	if !ok {
-		code := m.Run()
-		os.RemoveAll(buildDir)
-		os.Exit(code)
+		os.Exit(testenv.Main{M: m}.Run())
 	}
 	if err := role(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -50,119 +48,9 @@ func child(role string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// aloneEnv marks the process that alone starts.
-const aloneEnv = "WRITER_TEST_ALONE"
-
-// alone runs the calling test once more in a process of its own, so that it may
-// change limits and users there, and returns false in this one when it is done.
-// The words of wrap, if any, are put before the command.
-func alone(t *testing.T, wrap ...string) bool {
-	t.Helper()
-	if os.Getenv(aloneEnv) == t.Name() {
-		return true
-	}
-	argv := append(wrap, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), aloneEnv+"="+t.Name())
-	out, err := cmd.CombinedOutput()
-	switch {
-	case err != nil:
-		t.Fatalf("%v\n%s", err, out)
-	case bytes.Contains(out, []byte("--- SKIP")):
-		t.Skipf("%s", out)
-	case !bytes.Contains(out, []byte("--- PASS: "+t.Name())):
-		t.Fatalf("the test did not run:\n%s", out)
-	}
-	return false
-}
-
-// missing ends a test that cannot run: a failure where everything is expected
-// to be there, else a skip.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("missing: %s", what)
-	}
-	t.Skipf("missing: %s", what)
-}
-
-// needTool ends the test if a command is not in PATH.
-func needTool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		missing(t, name)
-	}
-}
-
-// needRoot ends the test unless it is run by root.
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "root")
-	}
-}
-
-// buildDir is where buildProgram built, to be removed at the end.
-var buildDir string
-
-// buildProgram builds the program, once.
-var buildProgram = sync.OnceValues(func() (path string, err error) {
-	if buildDir, err = os.MkdirTemp("", "pika-cloud-lifecycle"); err != nil {
-		return "", err
-	}
-	path = filepath.Join(buildDir, "pika-cloud-lifecycle")
-	out, err := exec.Command("go", "build", "-o", path, "../cmd/pika-cloud-lifecycle").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w\n%s", err, out)
-	}
-	return path, nil
-})
-
-// program returns the path of the program.
-func program(t *testing.T) string {
-	t.Helper()
-	path, err := buildProgram()
-	check(t, err)
-	return path
-}
-
-// fastDir returns an empty directory that anybody may look into, on a tmpfs if
-// there is one: a guest has its artifacts on one, and syncs cost nothing there.
-func fastDir(t testing.TB) string {
-	t.Helper()
-	base := "/dev/shm"
-	if _, err := os.Stat(base); err != nil {
-		base = ""
-	}
-	dir, err := os.MkdirTemp(base, "writer-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	check(t, os.Chmod(dir, 0o755))
-	return dir
-}
-
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func put(t testing.TB, path, text string) {
 	t.Helper()
-	check(t, os.WriteFile(path, []byte(text), 0o644))
-}
-
-// get returns the content of a file, or "" if there is none.
-func get(t testing.TB, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	return string(text)
+	testenv.Must(t, os.WriteFile(path, []byte(text), 0o644))
 }
 
 // within fails the test if f does not return: something blocks that must not.
@@ -228,7 +116,7 @@ func tryAppend(l *EventLog, b *Batch) error {
 func appendTo(t testing.TB, l *EventLog, messages ...string) uint64 {
 	t.Helper()
 	b := batchOf(messages...)
-	check(t, tryAppend(l, b))
+	testenv.Must(t, tryAppend(l, b))
 	return b.Seq(0)
 }
 
@@ -265,7 +153,7 @@ func load(text string) (records []record, err error) {
 // mustLoad is load for a log that has to be sound.
 func mustLoad(t testing.TB, path string) []record {
 	t.Helper()
-	records, err := load(get(t, path))
+	records, err := load(testenv.ReadIfExists(t, path))
 	if err != nil {
 		t.Fatalf("%s does not load: %v", path, err)
 	}
@@ -327,9 +215,9 @@ func strictUint(raw []byte) (uint64, error) { return strconv.ParseUint(string(ra
 func waiters(t testing.TB, path string) (n int) {
 	t.Helper()
 	var st unix.Stat_t
-	check(t, unix.Stat(path, &st))
+	testenv.Must(t, unix.Stat(path, &st))
 	table, err := os.ReadFile("/proc/locks")
-	check(t, err)
+	testenv.Must(t, err)
 	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
 	for line := range strings.Lines(string(table)) {
 		if strings.Contains(line, "-> FLOCK") && strings.Contains(line, " "+file+" ") {
@@ -354,11 +242,11 @@ func awaitWaiters(t testing.TB, path string, n int) {
 func startChild(t *testing.T, cmd *exec.Cmd) (stop func() error) {
 	t.Helper()
 	in, err := cmd.StdinPipe()
-	check(t, err)
+	testenv.Must(t, err)
 	out, err := cmd.StdoutPipe()
-	check(t, err)
+	testenv.Must(t, err)
 	cmd.Stderr = os.Stderr
-	check(t, cmd.Start())
+	testenv.Must(t, cmd.Start())
 	stop = sync.OnceValue(func() error {
 		in.Close()
 		return cmd.Wait()
@@ -396,7 +284,7 @@ func untilStdinEnds() error {
 func holdHere(t testing.TB, path string) (release func()) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	check(t, err)
-	check(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	testenv.Must(t, err)
+	testenv.Must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
 	return func() { f.Close() }
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // copyOf returns a copy of events of testLine, whose messages are as in
@@ -30,7 +31,7 @@ func copyOf(seqs ...uint64) *NumberedBatch {
 func locked(t *testing.T, l *EventLog, f func() error) error {
 	t.Helper()
 	unlock, err := l.Lock()
-	check(t, err)
+	testenv.Must(t, err)
 	defer unlock()
 	return f()
 }
@@ -41,7 +42,7 @@ func appendCopy(t *testing.T, l *EventLog, c *NumberedBatch) error {
 }
 
 func TestACopyKeepsItsSeqs(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	if err := l.AppendNumbered(copyOf(1)); !errors.Is(err, errNotLocked) {
 		t.Errorf("without the lock: %v", err)
 	}
@@ -49,7 +50,7 @@ func TestACopyKeepsItsSeqs(t *testing.T) {
 	if c.Len() != 3 || c.Last() != 9 || string(c.Text()) != testLines(3, 4)+testLines(9, 9) || c.Size() != len(c.Text()) {
 		t.Errorf("%d events up to %d: %s", c.Len(), c.Last(), c.Text())
 	}
-	check(t, appendCopy(t, l, c))
+	testenv.Must(t, appendCopy(t, l, c))
 	for _, seq := range []uint64{9, 8, 1} {
 		if err := appendCopy(t, l, copyOf(seq)); !errors.Is(err, errSeqInUse) {
 			t.Errorf("seq %d: %v", seq, err)
@@ -57,11 +58,11 @@ func TestACopyKeepsItsSeqs(t *testing.T) {
 	}
 	c.Reset()
 	c.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 10"), Seq: 10})
-	check(t, appendCopy(t, logIn(filepath.Dir(l.Path)), c)) // by one that must look
-	if got, want := get(t, l.Path), testLines(3, 4)+testLines(9, 10); got != want {
+	testenv.Must(t, appendCopy(t, logIn(filepath.Dir(l.Path)), c)) // by one that must look
+	if got, want := testenv.ReadIfExists(t, l.Path), testLines(3, 4)+testLines(9, 10); got != want {
 		t.Errorf("the log is\n%swant\n%s", got, want)
 	}
-	if got := get(t, l.Path+".seq"); got != "10\n" {
+	if got := testenv.ReadIfExists(t, l.Path+".seq"); got != "10\n" {
 		t.Errorf("the seq file says %q", got)
 	}
 	if seq := appendTo(t, l, "event 11"); seq != 11 {
@@ -72,21 +73,21 @@ func TestACopyKeepsItsSeqs(t *testing.T) {
 // TestACopyThatFailedIsTriedAgain: a write is cut at every byte; what stands in
 // the log after the next try is each event once.
 func TestACopyThatFailedIsTriedAgain(t *testing.T) {
-	if !alone(t) {
+	if !testenv.Alone(t) {
 		return
 	}
 	signal.Ignore(syscall.SIGXFSZ)
 	before, text := testLines(1, 2), testLines(5, 6)
 	for cut := range len(text) {
-		dir := fastDir(t)
+		dir := testenv.TempDir(t)
 		l := logIn(dir)
-		check(t, appendCopy(t, l, copyOf(1, 2)))
+		testenv.Must(t, appendCopy(t, l, copyOf(1, 2)))
 		c := copyOf(5, 6)
 		undo := setLimit(t, unix.RLIMIT_FSIZE, uint64(len(before)+cut))
 		wantCause(t, appendCopy(t, l, c), l.Path, unix.EFBIG)
 		undo()
-		check(t, appendCopy(t, l, c))
-		if got := get(t, l.Path); got != before+text {
+		testenv.Must(t, appendCopy(t, l, c))
+		if got := testenv.ReadIfExists(t, l.Path); got != before+text {
 			t.Fatalf("cut at %d: the log is\n%s", cut, got)
 		}
 		l.close()
@@ -96,54 +97,54 @@ func TestACopyThatFailedIsTriedAgain(t *testing.T) {
 // TestALooseCopyIsSettled, as TestLooseAppendIsSettled is of a batch.
 func TestALooseCopyIsSettled(t *testing.T) {
 	for kept := range 4 {
-		dir := fastDir(t)
+		dir := testenv.TempDir(t)
 		l := logIn(dir)
-		check(t, appendCopy(t, l, copyOf(1, 2)))
+		testenv.Must(t, appendCopy(t, l, copyOf(1, 2)))
 		l.lines.unconfirmed = newUnconfirmed(l.lines.file, l.lines.end, []byte(testLines(3, 5)))
 		l.lines.close()
 		other := testLine(9, "other")
 		put(t, l.Path, testLines(1, 2)+testLines(3, uint64(2+kept))+other)
 		c := copyOf(3, 4, 5)
 		err := appendCopy(t, l, c)
-		if want := testLines(1, uint64(2+kept)) + other; get(t, l.Path) != want || (err == nil) != (kept == 3) {
-			t.Errorf("%d kept: %v\n%s", kept, err, get(t, l.Path))
+		if want := testLines(1, uint64(2+kept)) + other; testenv.ReadIfExists(t, l.Path) != want || (err == nil) != (kept == 3) {
+			t.Errorf("%d kept: %v\n%s", kept, err, testenv.ReadIfExists(t, l.Path))
 		}
 	}
 }
 
 func TestACopyBeginsAnew(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	l := logIn(dir)
 	if err := l.Rotate(); !errors.Is(err, errNotLocked) {
 		t.Errorf("without the lock: %v", err)
 	}
-	check(t, locked(t, l, l.Rotate)) // of nothing, nothing
-	check(t, appendCopy(t, l, copyOf(1, 2, 3)))
-	check(t, locked(t, l, l.Rotate))
-	check(t, locked(t, l, l.Rotate)) // again, as after a crash: what was moved stays
-	for range 2 {                   // also for one that must look
+	testenv.Must(t, locked(t, l, l.Rotate)) // of nothing, nothing
+	testenv.Must(t, appendCopy(t, l, copyOf(1, 2, 3)))
+	testenv.Must(t, locked(t, l, l.Rotate))
+	testenv.Must(t, locked(t, l, l.Rotate)) // again, as after a crash: what was moved stays
+	for range 2 {                          // also for one that must look
 		l = logIn(dir)
 		var seq uint64
-		check(t, locked(t, l, func() (err error) { seq, _, err = l.Last(); return err }))
+		testenv.Must(t, locked(t, l, func() (err error) { seq, _, err = l.Last(); return err }))
 		if seq != 0 {
 			t.Errorf("the last seq is %d", seq)
 		}
 	}
-	check(t, appendCopy(t, l, copyOf(1)))
-	check(t, appendCopy(t, l, copyOf(2)))
-	if get(t, l.Path) != testLines(1, 2) || get(t, l.Path+".1") != testLines(1, 3) || get(t, l.Path+".seq") != "2\n" {
-		t.Errorf("the log is\n%sthe one before\n%s", get(t, l.Path), get(t, l.Path+".1"))
+	testenv.Must(t, appendCopy(t, l, copyOf(1)))
+	testenv.Must(t, appendCopy(t, l, copyOf(2)))
+	if testenv.ReadIfExists(t, l.Path) != testLines(1, 2) || testenv.ReadIfExists(t, l.Path+".1") != testLines(1, 3) || testenv.ReadIfExists(t, l.Path+".seq") != "2\n" {
+		t.Errorf("the log is\n%sthe one before\n%s", testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".1"))
 	}
 }
 
 func TestACopyIsRotated(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	l.RotateAt = int64(len(testLines(1, 2)))
 	for seq := uint64(1); seq <= 3; seq++ {
-		check(t, appendCopy(t, l, copyOf(seq)))
+		testenv.Must(t, appendCopy(t, l, copyOf(seq)))
 	}
-	if get(t, l.Path) != testLines(3, 3) || get(t, l.Path+".1") != testLines(1, 2) {
-		t.Errorf("the log is\n%sthe one before\n%s", get(t, l.Path), get(t, l.Path+".1"))
+	if testenv.ReadIfExists(t, l.Path) != testLines(3, 3) || testenv.ReadIfExists(t, l.Path+".1") != testLines(1, 2) {
+		t.Errorf("the log is\n%sthe one before\n%s", testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".1"))
 	}
 }
 
@@ -164,12 +165,12 @@ func TestLastTellsTheLastEvent(t *testing.T) {
 		testLines(1, 2) + "no event\n":     {2, ""},
 		testLines(1, 2) + "{\"boot_id\":1": {2, ""},
 	} {
-		l := logIn(fastDir(t))
+		l := logIn(testenv.TempDir(t))
 		if _, _, err := l.Last(); !errors.Is(err, errNotLocked) {
 			t.Errorf("without the lock: %v", err)
 		}
 		put(t, l.Path, text)
-		check(t, locked(t, l, func() error {
+		testenv.Must(t, locked(t, l, func() error {
 			seq, boot, err := l.Last()
 			if seq != want.seq || boot != want.boot {
 				t.Errorf("%q: seq %d of boot %q, want %d of %q", text, seq, boot, want.seq, want.boot)
@@ -181,14 +182,14 @@ func TestLastTellsTheLastEvent(t *testing.T) {
 
 func TestBootsAreListed(t *testing.T) {
 	const a, b = "aaaaaaaa-53f0-4b3a-9c39-2f0c1a5d7b11", "bbbbbbbb-53f0-4b3a-9c39-2f0c1a5d7b11"
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	boots := &In(dir).Boots
 	if got, err := boots.Read(); len(got) != 0 || err != nil {
 		t.Errorf("of no file: %q, %v", got, err)
 	}
 	for _, there := range []string{"", a + "\n", a, a[:10]} { // as a crash leaves it
 		put(t, boots.Path, there)
-		check(t, boots.Append(b))
+		testenv.Must(t, boots.Append(b))
 		got, err := boots.Read()
 		want := []string{a, b}
 		if len(there) < len(a) {
@@ -199,12 +200,12 @@ func TestBootsAreListed(t *testing.T) {
 		}
 	}
 	info, err := os.Stat(boots.Path)
-	check(t, err)
+	testenv.Must(t, err)
 	if info.Mode().Perm() != 0o644 {
 		t.Errorf("mode %v", info.Mode())
 	}
-	check(t, os.Remove(boots.Path))
-	check(t, os.Symlink("/etc/passwd", boots.Path))
+	testenv.Must(t, os.Remove(boots.Path))
+	testenv.Must(t, os.Symlink("/etc/passwd", boots.Path))
 	if _, err := boots.Read(); !errors.Is(err, dirfs.ErrSymlink) {
 		t.Errorf("a link is read: %v", err)
 	}

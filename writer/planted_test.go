@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A planted is an object that somebody who owns the directory puts where an
@@ -69,10 +70,10 @@ var jobs = []job{
 	{"replace status", []string{"status.json"}, true, nil, func(d *Dir) error { return d.Status.Replace(numbered(1)) }},
 	{"replace result", []string{"result.json"}, true, nil, func(d *Dir) error { return d.Result.Replace(testResult()) }},
 	{"keep result", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
-		check(t, d.Result.Replace(testResult()))
+		testenv.Must(t, d.Result.Replace(testResult()))
 	}, func(d *Dir) error { return d.Result.CopyToPrevious() }},
 	{"set result aside", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
-		check(t, d.Result.Replace(testResult()))
+		testenv.Must(t, d.Result.Replace(testResult()))
 	}, func(d *Dir) error { return d.Result.MoveToPrevious() }},
 	{"sweep", []string{".status.json123456789012345"}, true, nil, func(d *Dir) error { return d.Status.Replace(numbered(1)) }},
 }
@@ -88,14 +89,14 @@ const owner = 65534
 // directory beside it that does not.
 func hostileDir(t *testing.T) (dir, outside string) {
 	t.Helper()
-	base := fastDir(t)
+	base := testenv.TempDir(t)
 	dir, outside = filepath.Join(base, "state"), filepath.Join(base, "outside")
-	check(t, os.Mkdir(dir, 0o755))
-	check(t, os.Mkdir(outside, 0o755))
+	testenv.Must(t, os.Mkdir(dir, 0o755))
+	testenv.Must(t, os.Mkdir(outside, 0o755))
 	put(t, filepath.Join(outside, "victim"), `{"state":"ready","status":"failed","seq":7}`)
-	check(t, os.Chmod(filepath.Join(outside, "victim"), 0o640))
-	if os.Geteuid() == 0 {
-		check(t, os.Chown(dir, owner, owner))
+	testenv.Must(t, os.Chmod(filepath.Join(outside, "victim"), 0o640))
+	if testenv.IsRoot() {
+		testenv.Must(t, os.Chown(dir, owner, owner))
 	}
 	return dir, outside
 }
@@ -103,14 +104,14 @@ func hostileDir(t *testing.T) (dir, outside string) {
 // plant puts an object where name belongs, as its owner would.
 func plant(t *testing.T, object planted, dir, name, outside string) (path string) {
 	t.Helper()
-	if object.root {
-		needRoot(t)
+	if object.root && !testenv.CanMknod() {
+		testenv.Missing(t, "to make a device; run as root with CAP_MKNOD")
 	}
 	path = filepath.Join(dir, name)
-	check(t, os.RemoveAll(path))
-	check(t, object.make(path, outside))
-	if os.Geteuid() == 0 && object.name != "hard link" {
-		check(t, os.Lchown(path, owner, owner))
+	testenv.Must(t, os.RemoveAll(path))
+	testenv.Must(t, object.make(path, outside))
+	if testenv.IsRoot() && object.name != "hard link" {
+		testenv.Must(t, os.Lchown(path, owner, owner))
 	}
 	return path
 }
@@ -120,11 +121,11 @@ func seen(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	entries, err := os.ReadDir(dir)
-	check(t, err)
+	testenv.Must(t, err)
 	for _, e := range entries {
 		var st unix.Stat_t
-		check(t, unix.Lstat(filepath.Join(dir, e.Name()), &st))
-		fmt.Fprintln(&b, e.Name(), st.Ino, st.Mode, st.Uid, st.Gid, st.Size, st.Mtim, get(t, filepath.Join(dir, e.Name())))
+		testenv.Must(t, unix.Lstat(filepath.Join(dir, e.Name()), &st))
+		fmt.Fprintln(&b, e.Name(), st.Ino, st.Mode, st.Uid, st.Gid, st.Size, st.Mtim, testenv.ReadIfExists(t, filepath.Join(dir, e.Name())))
 	}
 	return b.String()
 }
@@ -165,7 +166,7 @@ func (j *job) judge(t *testing.T, object planted, path string, err error) {
 	readable := j.name == "append" && filepath.Base(path) == "events.jsonl.1" && object.name == "hard link"
 	switch {
 	case j.name == "sweep" || readable:
-		check(t, err)
+		testenv.Must(t, err)
 	case j.replaces && !directory:
 		if err != nil || statErr != nil || !info.Mode().IsRegular() {
 			t.Errorf("%v, %v: %v", info, statErr, err)
@@ -205,7 +206,7 @@ func TestPlantedObjectGoneIsForgotten(t *testing.T) {
 		for _, object := range plantedObjects {
 			dir, outside := hostileDir(t)
 			l := logIn(dir)
-			if object.root && os.Geteuid() != 0 {
+			if object.root && !testenv.CanMknod() {
 				continue // TestNothingOutsideIsTouched says so
 			}
 			path := plant(t, object, dir, name, outside)
@@ -213,10 +214,10 @@ func TestPlantedObjectGoneIsForgotten(t *testing.T) {
 			if err := tryAppend(l, b); err == nil {
 				t.Errorf("%s as %s is taken", object.name, name)
 			}
-			check(t, os.RemoveAll(path))
-			check(t, tryAppend(l, b))
-			if b.Seq(0) != 1 || get(t, l.Path) != testLine(1, "m") {
-				t.Errorf("%s as %s: seq %d:\n%s", object.name, name, b.Seq(0), get(t, l.Path))
+			testenv.Must(t, os.RemoveAll(path))
+			testenv.Must(t, tryAppend(l, b))
+			if b.Seq(0) != 1 || testenv.ReadIfExists(t, l.Path) != testLine(1, "m") {
+				t.Errorf("%s as %s: seq %d:\n%s", object.name, name, b.Seq(0), testenv.ReadIfExists(t, l.Path))
 			}
 		}
 	}

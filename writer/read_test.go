@@ -5,18 +5,19 @@ import (
 	"testing"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // TestArtifactsComeBack reads back what was written, through the files.
 func TestArtifactsComeBack(t *testing.T) {
-	d := In(fastDir(t))
+	d := In(testenv.TempDir(t))
 	const seq = 1<<63 + 1
-	check(t, d.Status.Replace(&artifact.Status{State: artifact.Failed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
-	check(t, d.Result.Replace(&artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
+	testenv.Must(t, d.Status.Replace(&artifact.Status{State: artifact.Failed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
+	testenv.Must(t, d.Result.Replace(&artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
 	s, err := d.Status.Read()
-	check(t, err)
+	testenv.Must(t, err)
 	r, err := d.Result.Read()
-	check(t, err)
+	testenv.Must(t, err)
 	if s.State != artifact.Failed || s.BootID != "id\n" || s.Seq != seq {
 		t.Errorf("%+v", s)
 	}
@@ -40,7 +41,7 @@ func TestWhatIsNoArtifactIsNotRead(t *testing.T) {
 		"NULs":       string(make([]byte, 4096)),
 		"huge":       `{"state":"ready","status":"failed"` + strings.Repeat(" ", artifact.MaxSize) + "}",
 	} {
-		d := In(fastDir(t))
+		d := In(testenv.TempDir(t))
 		put(t, d.Status.Path, text)
 		put(t, d.Result.Path, text)
 		if s, err := d.Status.Read(); err == nil || !strings.Contains(err.Error(), d.Status.Path) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // numbered is a status whose fields all tell the same number, in a text whose
@@ -29,9 +30,9 @@ func statusIn(dir string) *StatusFile {
 // TestReadersAlwaysSeeAWholeStatus: while two processes replace it 2,000 times,
 // a reader always finds one, and finds it whole.
 func TestReadersAlwaysSeeAWholeStatus(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	f := statusIn(dir)
-	check(t, f.Replace(numbered(1)))
+	testenv.Must(t, f.Replace(numbered(1)))
 	stop := startChild(t, child("replace", f.Path, "2", "2000"))
 	var readers sync.WaitGroup
 	over := make(chan struct{})
@@ -54,9 +55,9 @@ func TestReadersAlwaysSeeAWholeStatus(t *testing.T) {
 		})
 	}
 	for n := 3; n <= 2000; n += 2 {
-		check(t, f.Replace(numbered(n)))
+		testenv.Must(t, f.Replace(numbered(n)))
 	}
-	check(t, stop())
+	testenv.Must(t, stop())
 	close(over)
 	readers.Wait()
 	wantNames(t, dir, StatusName)
@@ -97,7 +98,7 @@ func childReplace(args []string) error {
 // TestLeftTemporariesAreRemoved: those that nobody locks and that are ours, and
 // nothing else.
 func TestLeftTemporariesAreRemoved(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	stay := []string{
 		".status.json", ".status.json1", ".status.json99999999999999", // 14 digits
 		".status.json12345678901234567890", ".status.json1234567890123456x", ".status.json-123456789012345",
@@ -110,31 +111,31 @@ func TestLeftTemporariesAreRemoved(t *testing.T) {
 	const live, linked = ".status.json222222222222222", ".status.json333333333333333"
 	release := holdHere(t, filepath.Join(dir, live))
 	put(t, filepath.Join(dir, "foreign"), "foreign")
-	check(t, os.Symlink("foreign", filepath.Join(dir, linked)))
-	check(t, os.Mkdir(filepath.Join(dir, ".status.json444444444444444"), 0o755))
+	testenv.Must(t, os.Symlink("foreign", filepath.Join(dir, linked)))
+	testenv.Must(t, os.Mkdir(filepath.Join(dir, ".status.json444444444444444"), 0o755))
 	stay = append(stay, "foreign", linked, ".status.json444444444444444")
 
 	first := statusIn(dir)
-	check(t, first.Replace(numbered(1)))
+	testenv.Must(t, first.Replace(numbered(1)))
 	wantSet(t, dir, append(stay, live, StatusName)...)
 	release()
-	check(t, first.Replace(numbered(2))) // it has looked already
+	testenv.Must(t, first.Replace(numbered(2))) // it has looked already
 	wantSet(t, dir, append(stay, live, StatusName)...)
-	check(t, statusIn(dir).Replace(numbered(3)))
+	testenv.Must(t, statusIn(dir).Replace(numbered(3)))
 	wantSet(t, dir, append(stay, StatusName)...)
 }
 
 // TestLeftTemporariesOfThePreviousResultAreRemoved: it is hardly ever written,
 // so the writer of the result looks for them.
 func TestLeftTemporariesOfThePreviousResultAreRemoved(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	for _, name := range []string{".result.json", ".result.json.prev", ".status.json.prev"} {
 		put(t, filepath.Join(dir, name+"123456789012345"), "left")
 	}
 	f := &ResultFile{Path: filepath.Join(dir, ResultName)}
-	check(t, f.Replace(testResult()))
+	testenv.Must(t, f.Replace(testResult()))
 	wantSet(t, dir, ResultName, ".status.json.prev123456789012345")
-	check(t, statusIn(dir).Replace(numbered(1)))
+	testenv.Must(t, statusIn(dir).Replace(numbered(1)))
 	wantSet(t, dir, ResultName, StatusName, ".status.json.prev123456789012345")
 }
 
@@ -142,7 +143,7 @@ func TestLeftTemporariesOfThePreviousResultAreRemoved(t *testing.T) {
 func wantSet(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	check(t, err)
+	testenv.Must(t, err)
 	left := map[string]bool{}
 	for _, name := range want {
 		left[name] = true
@@ -163,9 +164,9 @@ func wantSet(t *testing.T, dir string, want ...string) {
 // the most, and a writer that others give no rest at all may fail: so there are
 // fewer sweeps beside each replace than it has tries.
 func TestSweepingNeverHarmsAWriter(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	f, sweeper := statusIn(dir), statusIn(dir)
-	check(t, sweeper.current.open(sweeper.Path))
+	testenv.Must(t, sweeper.current.open(sweeper.Path))
 	begin, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -192,7 +193,7 @@ func TestSweepingNeverHarmsAWriter(t *testing.T) {
 
 // TestManyFirstWritersReplaceAtOnce: each sweeps before it writes.
 func TestManyFirstWritersReplaceAtOnce(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	var writers sync.WaitGroup
 	for w := range 16 {
 		writers.Go(func() {
@@ -206,7 +207,7 @@ func TestManyFirstWritersReplaceAtOnce(t *testing.T) {
 		})
 	}
 	writers.Wait()
-	check(t, readNumbered(filepath.Join(dir, StatusName)))
+	testenv.Must(t, readNumbered(filepath.Join(dir, StatusName)))
 	wantNames(t, dir, StatusName)
 }
 
@@ -217,23 +218,23 @@ func TestPreviousResultIsKept(t *testing.T) {
 		return &artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m"), Seq: seq}
 	}
 	text := func(seq uint64) string { return string(result(seq).Append(nil)) }
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	f := &ResultFile{Path: filepath.Join(dir, ResultName)}
-	check(t, errors.Join(f.CopyToPrevious(), f.MoveToPrevious()))
+	testenv.Must(t, errors.Join(f.CopyToPrevious(), f.MoveToPrevious()))
 	wantNames(t, dir)
-	check(t, f.Replace(result(1)))
-	check(t, f.CopyToPrevious())
-	if get(t, f.Path) != text(1) || get(t, f.Path+".prev") != text(1) {
+	testenv.Must(t, f.Replace(result(1)))
+	testenv.Must(t, f.CopyToPrevious())
+	if testenv.ReadIfExists(t, f.Path) != text(1) || testenv.ReadIfExists(t, f.Path+".prev") != text(1) {
 		t.Error("not kept")
 	}
-	check(t, f.Replace(result(2)))
-	check(t, f.MoveToPrevious())
-	if get(t, f.Path+".prev") != text(2) {
+	testenv.Must(t, f.Replace(result(2)))
+	testenv.Must(t, f.MoveToPrevious())
+	if testenv.ReadIfExists(t, f.Path+".prev") != text(2) {
 		t.Error("not set aside")
 	}
-	check(t, errors.Join(f.CopyToPrevious(), f.MoveToPrevious()))
+	testenv.Must(t, errors.Join(f.CopyToPrevious(), f.MoveToPrevious()))
 	wantNames(t, dir, ResultName+".prev")
-	if get(t, f.Path+".prev") != text(2) {
+	if testenv.ReadIfExists(t, f.Path+".prev") != text(2) {
 		t.Error("the result before was touched")
 	}
 }
@@ -241,13 +242,13 @@ func TestPreviousResultIsKept(t *testing.T) {
 // TestReplaceFollowsTheDirectory: a directory that was moved away and made anew
 // gets the next status, not the one that is still open.
 func TestReplaceFollowsTheDirectory(t *testing.T) {
-	dir := filepath.Join(fastDir(t), "a", "state")
+	dir := filepath.Join(testenv.TempDir(t), "a", "state")
 	f := statusIn(dir)
-	check(t, f.Replace(numbered(1)))
-	check(t, os.Rename(dir, dir+".away"))
-	check(t, f.Replace(numbered(2)))
-	check(t, readNumbered(f.Path))
-	if got := get(t, filepath.Join(dir+".away", StatusName)); got != string(numbered(1).Append(nil)) {
+	testenv.Must(t, f.Replace(numbered(1)))
+	testenv.Must(t, os.Rename(dir, dir+".away"))
+	testenv.Must(t, f.Replace(numbered(2)))
+	testenv.Must(t, readNumbered(f.Path))
+	if got := testenv.ReadIfExists(t, filepath.Join(dir+".away", StatusName)); got != string(numbered(1).Append(nil)) {
 		t.Errorf("%q", got)
 	}
 }
@@ -255,26 +256,22 @@ func TestReplaceFollowsTheDirectory(t *testing.T) {
 // TestReplaceFailsCleanlyInAReadOnlyFileSystem covers the error that no user's
 // rights give.
 func TestReplaceFailsCleanlyInAReadOnlyFileSystem(t *testing.T) {
-	needRoot(t)
-	needTool(t, "unshare")
-	if !alone(t, "unshare", "--mount", "--propagation", "private") {
+	if !testenv.AloneWithMounts(t) {
 		return
 	}
-	dir := fastDir(t)
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k,mode=0755"); err != nil {
-		missing(t, "the right to mount: "+err.Error())
-	}
+	dir := testenv.TempDir(t)
+	testenv.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k,mode=0755"))
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	d := In(dir)
-	check(t, d.Status.Replace(numbered(1)))
+	testenv.Must(t, d.Status.Replace(numbered(1)))
 	appendTo(t, &d.Events, "event 1")
 	d.Events.close() // a file open for writing keeps a file system writable
-	check(t, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	testenv.Must(t, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	wantCause(t, d.Status.Replace(numbered(2)), d.Status.Path, unix.EROFS)
 	wantCause(t, tryAppend(&d.Events, batchOf("event 2")), d.Events.Path, unix.EROFS)
-	check(t, unix.Mount("", dir, "", unix.MS_REMOUNT, ""))
-	check(t, readNumbered(d.Status.Path))
-	if seq := appendTo(t, &d.Events, "event 2"); seq != 2 || get(t, d.Events.Path) != testLines(1, 2) {
-		t.Errorf("seq %d:\n%s", seq, get(t, d.Events.Path))
+	testenv.Must(t, unix.Mount("", dir, "", unix.MS_REMOUNT, ""))
+	testenv.Must(t, readNumbered(d.Status.Path))
+	if seq := appendTo(t, &d.Events, "event 2"); seq != 2 || testenv.ReadIfExists(t, d.Events.Path) != testLines(1, 2) {
+		t.Errorf("seq %d:\n%s", seq, testenv.ReadIfExists(t, d.Events.Path))
 	}
 }

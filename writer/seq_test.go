@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // absent is the content of a file that is not there.
@@ -76,26 +77,26 @@ func TestNextSeq(t *testing.T) {
 		{"seq across chunks", testLines(1, 3) + strings.Repeat("x", chunk-40) + "\n", absent, "41\n", 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := logIn(fastDir(t))
+			l := logIn(testenv.TempDir(t))
 			putUnlessAbsent(t, l.Path, c.log)
 			putUnlessAbsent(t, l.Path+".1", c.old)
 			putUnlessAbsent(t, l.Path+".seq", c.seq)
 			b := batchOf("one", "two", "three")
-			check(t, tryAppend(l, b))
+			testenv.Must(t, tryAppend(l, b))
 			for i := range uint64(3) {
 				if got := b.Seq(int(i)); got != c.next+i {
 					t.Errorf("event %d: seq %d, expected %d", i, got, c.next+i)
 				}
 			}
-			if got, want := get(t, l.Path+".seq"), fmt.Sprintln(c.next+2); got != want {
+			if got, want := testenv.ReadIfExists(t, l.Path+".seq"), fmt.Sprintln(c.next+2); got != want {
 				t.Errorf("the seq file says %.40q, expected %q", got, want)
 			}
 			log := strings.TrimPrefix(c.log, absent)
 			want := log + testLine(c.next, "one") + testLine(c.next+1, "two") + testLine(c.next+2, "three")
-			if got := get(t, l.Path); got != want {
+			if got := testenv.ReadIfExists(t, l.Path); got != want {
 				t.Errorf("the log:\n%.2000s", got)
 			}
-			if old := strings.TrimPrefix(c.old, absent); get(t, l.Path+".1") != old {
+			if old := strings.TrimPrefix(c.old, absent); testenv.ReadIfExists(t, l.Path+".1") != old {
 				t.Errorf("the old log was changed")
 			}
 			other := logIn(filepath.Dir(l.Path))
@@ -111,9 +112,9 @@ func TestNextSeq(t *testing.T) {
 
 // TestHugeSeqFileHeals: a seq file of a gigabyte is neither read nor kept.
 func TestHugeSeqFileHeals(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	put(t, l.Path+".seq", "5\n")
-	check(t, os.Truncate(l.Path+".seq", 1<<30))
+	testenv.Must(t, os.Truncate(l.Path+".seq", 1<<30))
 	put(t, l.Path, testLines(1, 3))
 	if seq := appendTo(t, l, "after"); seq != 4 {
 		t.Errorf("seq %d", seq)
@@ -121,20 +122,20 @@ func TestHugeSeqFileHeals(t *testing.T) {
 	if info, err := os.Stat(l.Path + ".seq"); err != nil || info.Size() != 2 {
 		t.Fatalf("%v, %v", info.Size(), err)
 	}
-	if got := get(t, l.Path+".seq"); got != "4\n" {
+	if got := testenv.ReadIfExists(t, l.Path+".seq"); got != "4\n" {
 		t.Errorf("%q", got)
 	}
 }
 
 // TestLastSeqIsTheEnd: seq never wraps around.
 func TestLastSeqIsTheEnd(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	text := testLine(math.MaxUint64-1, "m")
 	put(t, l.Path, text)
 	if err := tryAppend(l, batchOf("one", "two")); !errors.Is(err, errNoSeqLeft) || !strings.Contains(err.Error(), l.Path) {
 		t.Errorf("%v", err)
 	}
-	if got := get(t, l.Path); got != text {
+	if got := testenv.ReadIfExists(t, l.Path); got != text {
 		t.Errorf("the log:\n%s", got)
 	}
 	if seq := appendTo(t, l, "one"); seq != math.MaxUint64 {
@@ -148,7 +149,7 @@ func TestLastSeqIsTheEnd(t *testing.T) {
 // TestRotationGoesOn: seq goes on in the new log, no event is lost between the
 // two, and no log grows beyond the limit.
 func TestRotationGoesOn(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	l.RotateAt = 600
 	all, before := "", ""
 	for seq := uint64(1); seq <= 50; seq++ {
@@ -156,8 +157,8 @@ func TestRotationGoesOn(t *testing.T) {
 		if got := appendTo(t, l, message); got != seq {
 			t.Fatalf("seq %d, expected %d", got, seq)
 		}
-		text, old := get(t, l.Path), get(t, l.Path+".1")
-		if int64(len(text)) > l.RotateAt || int64(len(old)) > l.RotateAt {
+		text, old := testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".1")
+		if int64(len(text)) > l.RotateAt || int64(len(old)) > l.MaxBytes {
 			t.Fatalf("%d and %d bytes", len(text), len(old))
 		}
 		if old != before {
@@ -174,16 +175,16 @@ func TestRotationGoesOn(t *testing.T) {
 
 // TestBatchBeyondTheLimitIsWritten: it goes into a log of its own.
 func TestBatchBeyondTheLimitIsWritten(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	l.RotateAt = 300
 	put(t, l.Path, testLines(1, 1))
 	b := new(Batch)
 	for seq := uint64(2); seq <= 9; seq++ {
 		b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq))})
 	}
-	check(t, tryAppend(l, b))
-	if get(t, l.Path) != testLines(2, 9) || get(t, l.Path+".1") != testLines(1, 1) {
-		t.Errorf("%s", get(t, l.Path))
+	testenv.Must(t, tryAppend(l, b))
+	if testenv.ReadIfExists(t, l.Path) != testLines(2, 9) || testenv.ReadIfExists(t, l.Path+".1") != testLines(1, 1) {
+		t.Errorf("%s", testenv.ReadIfExists(t, l.Path))
 	}
 }
 
@@ -192,7 +193,7 @@ func TestBatchBeyondTheLimitIsWritten(t *testing.T) {
 func TestRotationSurvivesACrash(t *testing.T) {
 	for _, hint := range []string{absent, "", "2\n", "3\n", "9\n"} {
 		for _, log := range []string{absent, ""} {
-			l := logIn(fastDir(t))
+			l := logIn(testenv.TempDir(t))
 			l.RotateAt = 600
 			putUnlessAbsent(t, l.Path, log)
 			put(t, l.Path+".1", testLines(1, 3))
@@ -207,9 +208,9 @@ func TestRotationSurvivesACrash(t *testing.T) {
 // TestRotationByAnotherWriterIsNoticed: an EventLog that has the log open goes
 // on in the new one.
 func TestRotationByAnotherWriterIsNoticed(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	l, other := logIn(dir), logIn(dir)
-	other.RotateAt = 1
+	other.MaxBytes = 1
 	appendTo(t, l, "event 1")
 	if seq := appendTo(t, other, "event 2"); seq != 2 {
 		t.Fatalf("seq %d", seq)
@@ -217,8 +218,8 @@ func TestRotationByAnotherWriterIsNoticed(t *testing.T) {
 	if seq := appendTo(t, l, "event 3"); seq != 3 {
 		t.Fatalf("seq %d", seq)
 	}
-	if get(t, l.Path+".1") != testLines(1, 1) || get(t, l.Path) != testLines(2, 3) {
-		t.Errorf("%s", get(t, l.Path))
+	if testenv.ReadIfExists(t, l.Path+".1") != testLines(1, 1) || testenv.ReadIfExists(t, l.Path) != testLines(2, 3) {
+		t.Errorf("%s", testenv.ReadIfExists(t, l.Path))
 	}
 }
 
@@ -232,9 +233,9 @@ func TestLogThatIsTakenAwayIsBegunAnew(t *testing.T) {
 		"directory": func(path string) error { return os.Rename(filepath.Dir(path), filepath.Dir(path)+".away") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := logIn(filepath.Join(fastDir(t), "state"))
+			l := logIn(filepath.Join(testenv.TempDir(t), "state"))
 			appendTo(t, l, "one", "two")
-			check(t, take(l.Path))
+			testenv.Must(t, take(l.Path))
 			first := uint64(3) // the seq file knows
 			if name == "directory" {
 				first = 1
@@ -242,7 +243,7 @@ func TestLogThatIsTakenAwayIsBegunAnew(t *testing.T) {
 			if seq := appendTo(t, l, "three"); seq != first {
 				t.Errorf("seq %d, expected %d", seq, first)
 			}
-			if got := get(t, l.Path); got != testLine(first, "three") {
+			if got := testenv.ReadIfExists(t, l.Path); got != testLine(first, "three") {
 				t.Errorf("the log:\n%s", got)
 			}
 		})
@@ -251,12 +252,12 @@ func TestLogThatIsTakenAwayIsBegunAnew(t *testing.T) {
 
 // TestAppendWithoutLockIsAnError: nothing is written by a caller's mistake.
 func TestAppendWithoutLockIsAnError(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	if err := l.Append(batchOf("m")); !errors.Is(err, errNotLocked) {
 		t.Errorf("%v", err)
 	}
 	unlock, err := l.Lock()
-	check(t, err)
+	testenv.Must(t, err)
 	unlock()
 	if err := l.Append(batchOf("m")); !errors.Is(err, errNotLocked) {
 		t.Errorf("%v", err)
@@ -270,19 +271,19 @@ func TestAppendWithoutLockIsAnError(t *testing.T) {
 // the artifacts, and nobody but the owner may hold the lock.
 func TestModesAreFixedWhateverTheUmask(t *testing.T) {
 	for _, umask := range []int{0, 0o022, 0o077, 0o777} {
-		dir := fastDir(t)
+		dir := testenv.TempDir(t)
 		d := In(dir)
 		d.Rejects.MaxBytes = 1 << 20
 		put(t, filepath.Join(dir, EventsName), "torn")
-		check(t, os.Chmod(filepath.Join(dir, EventsName), 0o600)) // an old one
+		testenv.Must(t, os.Chmod(filepath.Join(dir, EventsName), 0o600)) // an old one
 		before := unix.Umask(umask)
 		err := errors.Join(tryAppend(&d.Events, batchOf("m")), d.Rejects.Append([]byte("{}\n")),
 			d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("m")}),
 			d.Result.Replace(&artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m")}), d.Result.CopyToPrevious())
 		unix.Umask(before)
-		check(t, err)
+		testenv.Must(t, err)
 		names, err := os.ReadDir(dir)
-		check(t, err)
+		testenv.Must(t, err)
 		if len(names) != 7 {
 			t.Errorf("%v", names)
 		}
@@ -302,7 +303,7 @@ func TestModesAreFixedWhateverTheUmask(t *testing.T) {
 // whoever writes in between, they stand in the log with the right ones.
 func TestForeseenSeqsAreThoseOfTheLog(t *testing.T) {
 	for _, foreseen := range []uint64{0, 1, 8, 9, 10, 1000} {
-		dir := fastDir(t)
+		dir := testenv.TempDir(t)
 		l, other := logIn(dir), logIn(dir)
 		appendTo(t, l, "event 1", "event 2", "event 3", "event 4", "event 5", "event 6", "event 7")
 		var b Batch
@@ -312,14 +313,14 @@ func TestForeseenSeqsAreThoseOfTheLog(t *testing.T) {
 			for i := range uint64(2) {
 				b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq+i))})
 			}
-			check(t, tryAppend(l, &b))
+			testenv.Must(t, tryAppend(l, &b))
 			told = append(told, b.Text()...)
 			b.Reset()
 			appendTo(t, other, fmt.Sprint("event ", seq+2))
 		}
 		b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 17")})
-		check(t, tryAppend(l, &b))
-		if got := get(t, l.Path); got != testLines(1, 17) {
+		testenv.Must(t, tryAppend(l, &b))
+		if got := testenv.ReadIfExists(t, l.Path); got != testLines(1, 17) {
 			t.Errorf("foreseen %d:\n%s", foreseen, got)
 		}
 		if want := testLines(8, 9) + testLines(11, 12) + testLines(14, 15); string(told) != want {
@@ -331,13 +332,13 @@ func TestForeseenSeqsAreThoseOfTheLog(t *testing.T) {
 // TestForeseenEventsAreNotNumberedAnew: with nobody else writing, what was added
 // is what is written.
 func TestForeseenEventsAreNotNumberedAnew(t *testing.T) {
-	l := logIn(fastDir(t))
+	l := logIn(testenv.TempDir(t))
 	var b Batch
 	b.Predict(1)
 	for range 20 {
 		b.Add(benchEvent())
 		b.Add(benchEvent())
-		check(t, tryAppend(l, &b))
+		testenv.Must(t, tryAppend(l, &b))
 		b.Reset()
 	}
 	if l.text != nil {

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A call is a system call that the program made on a file.
@@ -42,14 +44,14 @@ func unescape(text string) string {
 // under dir.
 func trace(t *testing.T, dir string, args ...string) []call {
 	t.Helper()
-	needTool(t, "strace")
+	testenv.Strace(t)
 	out := filepath.Join(t.TempDir(), "trace")
-	argv := append([]string{"-f", "-y", "-xx", "-s", "4096", "-e", "trace=" + traced, "-o", out, program(t)}, args...)
+	argv := append([]string{"-f", "-y", "-xx", "-s", "4096", "-e", "trace=" + traced, "-o", out, testenv.Program(t)}, args...)
 	if text, err := exec.Command("strace", argv...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	var calls []call
-	for _, line := range wholeCalls(get(t, out)) {
+	for _, line := range wholeCalls(testenv.ReadIfExists(t, out)) {
 		if m := changes.FindStringSubmatch(line); m != nil {
 			c := call{name: m[1], path: unescape(m[2])}
 			c.arguments(m[3])
@@ -59,7 +61,7 @@ func trace(t *testing.T, dir string, args ...string) []call {
 		}
 	}
 	if len(calls) == 0 {
-		t.Fatalf("strace shows no call:\n%s", get(t, out))
+		t.Fatalf("strace shows no call:\n%s", testenv.ReadIfExists(t, out))
 	}
 	return calls
 }
@@ -157,9 +159,9 @@ func TestOrderOfSystemCalls(t *testing.T) {
 		}, slices.Insert(slices.Clone(replace), 0, "flock d/.status.jsonN", "unlinkat d/.status.jsonN")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := filepath.Join(fastDir(t), "d")
+			dir := filepath.Join(testenv.TempDir(t), "d")
 			if c.files != nil {
-				check(t, os.Mkdir(dir, 0o755))
+				testenv.Must(t, os.Mkdir(dir, 0o755))
 			}
 			for name, text := range c.files {
 				put(t, filepath.Join(dir, name), text)
@@ -202,14 +204,14 @@ func TestSeqFileNeverFalls(t *testing.T) {
 		{"00009\n", 9}, {"18446744073709551615\n", 5},
 	} {
 		t.Run(fmt.Sprintf("%.10q after %d", c.seq, c.last), func(t *testing.T) {
-			dir := fastDir(t)
+			dir := testenv.TempDir(t)
 			if c.last > 0 {
 				put(t, filepath.Join(dir, EventsName), testLine(c.last, "m"))
 			}
 			put(t, filepath.Join(dir, EventsName+".seq"), c.seq)
 			calls := trace(t, dir, "event", "--state-dir", dir, "--kind", "ready", "--message", "m")
 			end := replaySeq(t, c.seq, c.last, calls)
-			if want := fmt.Sprintln(c.last + 1); end != want || get(t, filepath.Join(dir, EventsName+".seq")) != want {
+			if want := fmt.Sprintln(c.last + 1); end != want || testenv.ReadIfExists(t, filepath.Join(dir, EventsName+".seq")) != want {
 				t.Errorf("replayed %q, expected %q", end, want)
 			}
 		})

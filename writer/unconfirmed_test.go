@@ -9,6 +9,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // looseLog returns a log with two events and a batch whose append failed, and
@@ -64,16 +65,16 @@ func TestLooseAppendIsSettled(t *testing.T) {
 		{"all but the newline, then another", ours[:len(ours)-1], "other", ours + testLine(6, "other"), [3]uint64{3, 4, 5}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := fastDir(t)
+			dir := testenv.TempDir(t)
 			l, b := looseLog(t, dir, c.there)
 			if c.other != "" {
 				appendTo(t, logIn(dir), c.other)
 			}
-			check(t, tryAppend(l, b))
+			testenv.Must(t, tryAppend(l, b))
 			if got := seqs(b); [3]uint64(got) != c.seqs {
 				t.Errorf("seqs %v, expected %v", got, c.seqs)
 			}
-			if got, want := get(t, l.Path), testLines(1, 2)+c.log; got != want {
+			if got, want := testenv.ReadIfExists(t, l.Path), testLines(1, 2)+c.log; got != want {
 				t.Errorf("the log:\n%sexpected\n%s", got, want)
 			}
 			if l.lines.unconfirmed != nil {
@@ -91,35 +92,35 @@ func TestLooseAppendIsSettled(t *testing.T) {
 // into the file that stands there now.
 func TestLooseAppendInAFileThatIsGone(t *testing.T) {
 	for name, take := range map[string]func(t *testing.T, path string) (before string){
-		"removed": func(t *testing.T, path string) string { check(t, os.Remove(path)); return "" },
+		"removed": func(t *testing.T, path string) string { testenv.Must(t, os.Remove(path)); return "" },
 		"replaced": func(t *testing.T, path string) string {
-			check(t, os.Rename(path, path+".away"))
+			testenv.Must(t, os.Rename(path, path+".away"))
 			put(t, path, testLines(8, 9))
 			return testLines(8, 9)
 		},
 		"cut": func(t *testing.T, path string) string {
-			check(t, os.Truncate(path, int64(len(testLines(1, 1)))))
+			testenv.Must(t, os.Truncate(path, int64(len(testLines(1, 1)))))
 			return testLines(1, 1)
 		},
 		"directory removed": func(t *testing.T, path string) string {
-			check(t, os.RemoveAll(filepath.Dir(path)))
+			testenv.Must(t, os.RemoveAll(filepath.Dir(path)))
 			return ""
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, b := looseLog(t, filepath.Join(fastDir(t), "state"), testLine(3, "event 3"))
+			l, b := looseLog(t, filepath.Join(testenv.TempDir(t), "state"), testLine(3, "event 3"))
 			before := take(t, l.Path)
 			records, err := load(before)
-			check(t, err)
+			testenv.Must(t, err)
 			first := uint64(6) // as the seq file says
 			if name == "directory removed" {
 				first = 1
 			} else if len(records) > 0 {
 				first = records[len(records)-1].seq + 1
 			}
-			check(t, tryAppend(l, b))
+			testenv.Must(t, tryAppend(l, b))
 			want := before + testLine(first, "event 3") + testLine(first+1, "event 4") + testLine(first+2, "event 5")
-			if got := get(t, l.Path); got != want {
+			if got := testenv.ReadIfExists(t, l.Path); got != want {
 				t.Errorf("the log:\n%sexpected\n%s", got, want)
 			}
 		})
@@ -129,17 +130,17 @@ func TestLooseAppendInAFileThatIsGone(t *testing.T) {
 // TestLooseAppendWaitsForAFileThatCanBeOpened: while it cannot be settled,
 // nothing is appended, and it is not forgotten.
 func TestLooseAppendWaitsForAFileThatCanBeOpened(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	l, b := looseLog(t, dir, testLine(3, "event 3")+"{")
-	check(t, os.Link(l.Path, l.Path+".link"))
+	testenv.Must(t, os.Link(l.Path, l.Path+".link"))
 	for range 2 {
 		if err := tryAppend(l, b); !errors.Is(err, dirfs.ErrLinked) || !strings.Contains(err.Error(), l.Path) {
 			t.Fatalf("%v", err)
 		}
 	}
-	check(t, os.Remove(l.Path+".link"))
-	check(t, tryAppend(l, b))
-	if got := get(t, l.Path); got != testLines(1, 5) {
+	testenv.Must(t, os.Remove(l.Path+".link"))
+	testenv.Must(t, tryAppend(l, b))
+	if got := testenv.ReadIfExists(t, l.Path); got != testLines(1, 5) {
 		t.Errorf("the log:\n%s", got)
 	}
 }
@@ -147,12 +148,12 @@ func TestLooseAppendWaitsForAFileThatCanBeOpened(t *testing.T) {
 // TestFailedBatchMayGrow: a caller that goes on collecting while a commit fails
 // gives the same events and more.
 func TestFailedBatchMayGrow(t *testing.T) {
-	dir := fastDir(t)
+	dir := testenv.TempDir(t)
 	l, b := looseLog(t, dir, testLines(3, 5))
 	appendTo(t, logIn(dir), "other")
 	b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 7")})
-	check(t, tryAppend(l, b))
-	if got, want := get(t, l.Path), testLines(1, 5)+testLine(6, "other")+testLine(7, "event 7"); got != want {
+	testenv.Must(t, tryAppend(l, b))
+	if got, want := testenv.ReadIfExists(t, l.Path), testLines(1, 5)+testLine(6, "other")+testLine(7, "event 7"); got != want {
 		t.Errorf("the log:\n%s", got)
 	}
 	if b.Seq(2) != 5 || b.Seq(3) != 7 {
@@ -163,9 +164,9 @@ func TestFailedBatchMayGrow(t *testing.T) {
 	}
 	b.Reset()
 	b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 8")})
-	check(t, tryAppend(l, b))
+	testenv.Must(t, tryAppend(l, b))
 	if b.Len() != 1 || b.Seq(0) != 8 || mustLoad(t, l.Path)[7].message != "event 8" {
-		t.Errorf("seqs %v:\n%s", seqs(b), get(t, l.Path))
+		t.Errorf("seqs %v:\n%s", seqs(b), testenv.ReadIfExists(t, l.Path))
 	}
 }
 
@@ -178,15 +179,15 @@ func TestLooseRejectIsSettled(t *testing.T) {
 		{"{1}\n", "{x}\n", "{0}\n{1}\n{x}\n{2}\n{3}\n"},
 		{"", "{x}\n", "{0}\n{x}\n{1}\n{2}\n{3}\n"},
 	} {
-		d := In(fastDir(t))
+		d := In(testenv.TempDir(t))
 		r := &d.Rejects
 		r.MaxBytes = 1 << 10
-		check(t, r.Append([]byte("{0}\n")))
+		testenv.Must(t, r.Append([]byte("{0}\n")))
 		r.lines.unconfirmed = newUnconfirmed(r.lines.file, r.lines.end, []byte("{1}\n{2}\n"))
 		r.lines.close()
 		put(t, r.Path, "{0}\n"+c.there+c.other)
-		check(t, r.Append([]byte("{1}\n{2}\n{3}\n")))
-		if got := get(t, r.Path); got != c.want {
+		testenv.Must(t, r.Append([]byte("{1}\n{2}\n{3}\n")))
+		if got := testenv.ReadIfExists(t, r.Path); got != c.want {
 			t.Errorf("%+v:\n%s", c, got)
 		}
 	}

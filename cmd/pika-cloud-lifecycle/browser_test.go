@@ -7,6 +7,7 @@ import (
 	"html"
 	"image/color"
 	"image/png"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // browse has a headless Chromium open a file and returns its standard output.
@@ -21,10 +24,12 @@ func browse(t *testing.T, path string, flags ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
+	dir := testenv.PlainDir(t) // for its sockets too, which it leaves behind
 	args := append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1",
-		"--hide-scrollbars", "--user-data-dir=" + t.TempDir()}, flags...)
-	cmd := exec.CommandContext(ctx, "chromium", append(args, "file://"+path)...)
+		"--hide-scrollbars", "--user-data-dir=" + dir}, flags...)
+	cmd := exec.CommandContext(ctx, "chromium", append(args, (&url.URL{Scheme: "file", Path: path}).String())...)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir)
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("chromium: %v", err)
@@ -83,7 +88,7 @@ func inBrowser(t *testing.T, svgs map[string]string) (drawn map[string]drawnPict
 }
 
 func TestABrowserDrawsPlots(t *testing.T) {
-	need(t, "chromium")
+	testenv.Tool(t, "chromium")
 	expected := map[string][]string{
 		"guest":  {"boot 1 of 2", "boot 2 of 2", "unreachable", "// 16m32s //", "2.716s", `service exited with 3: panic: \u001b[31mindex out of`, "all 412 tests passed"},
 		"three":  {"3 events, 1 boot", "884ms", "8.093s · listening on 8080", "all tests passed", "since boot", "10s"},
@@ -152,7 +157,7 @@ func pixels(t *testing.T, path string, wanted ...color.RGBA) (counts []int, colo
 
 // The picture in the docs is such a screenshot.
 func TestAScreenshotOfAPlotShowsItsBars(t *testing.T) {
-	need(t, "chromium")
+	testenv.Tool(t, "chromium")
 	svg, err := filepath.Abs(filepath.Join(lookDir, "plot.svg"))
 	if err != nil {
 		t.Fatal(err)

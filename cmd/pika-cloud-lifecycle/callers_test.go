@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // recordedRuns is how many runs were recorded, so that none gets lost.
@@ -99,7 +101,7 @@ func jsonLines(t *testing.T, moments []moment) string {
 
 // wordLines prints the moments as a bash script would, with printf %q.
 func wordLines(t *testing.T, moments []moment) string {
-	need(t, "bash")
+	testenv.Tool(t, "bash")
 	const print = `printf 'STATE=%q MESSAGE=%q' "$1" "$2"; [ -z "$3" ] || printf ' EXIT_CODE=%q' "$3"; [ -z "$4" ] || printf ' DETAILS=%q' "$4"; echo`
 	var b strings.Builder
 	for _, m := range moments {

@@ -11,39 +11,16 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // What the program costs, in what can be counted: system calls, instructions,
 // bytes. Times are for testdata/bench, where nothing fails for a busy machine.
 
-// releaseBinary builds the program as it is shipped.
-var releaseBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "cost-")
-	if err != nil {
-		return "", err
-	}
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	text, err := build.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w\n%s", err, text)
-	}
-	return filepath.Join(dir, program), err
-})
-
-func release(t *testing.T) string {
-	t.Helper()
-	path, err := releaseBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 func TestBinaryIsSmall(t *testing.T) {
-	st, err := os.Stat(release(t))
+	st, err := os.Stat(testenv.Program(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,9 +48,9 @@ var stracedCall = regexp.MustCompile(`^\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>).*
 // and reads its acknowledgements, if it is not nil.
 func count(t *testing.T, talk func(in io.Writer, acks *bufio.Reader), args ...string) tally {
 	t.Helper()
-	need(t, "strace")
+	testenv.Tool(t, "strace")
 	out := filepath.Join(t.TempDir(), "calls")
-	cmd := exec.Command("strace", append([]string{"-f", "-o", out, release(t)}, args...)...)
+	cmd := exec.Command("strace", append([]string{"-f", "-o", out, testenv.Program(t)}, args...)...)
 	acks, ackEnd, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -126,21 +103,10 @@ func readTally(t *testing.T, path string) tally {
 
 func (c tally) syncs() int { return c.calls["fsync"] + c.calls["fdatasync"] }
 
-// inMemory returns an empty directory on a tmpfs, where there is one.
-func inMemory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "cost-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 // TestOneShotSystemCalls: a Go program that prints hello makes 145 of these
 // calls, nearly all of them to set up signals.
 func TestOneShotSystemCalls(t *testing.T) {
-	dir := inMemory(t)
+	dir := testenv.TempDir(t)
 	for _, c := range []struct {
 		args       []string
 		all, syncs int
@@ -178,8 +144,8 @@ func lone(t *testing.T, lines int) func(io.Writer, *bufio.Reader) {
 
 func TestCommitSystemCalls(t *testing.T) {
 	args := []string{"ingest", "--ack-fd", "3", "--state-dir"}
-	one := count(t, lone(t, 1), append(args, inMemory(t))...)
-	more := count(t, lone(t, 101), append(args, inMemory(t))...)
+	one := count(t, lone(t, 1), append(args, testenv.TempDir(t))...)
+	more := count(t, lone(t, 101), append(args, testenv.TempDir(t))...)
 	calls, syncs := float64(more.all-one.all)/100, float64(more.syncs()-one.syncs())/100
 	t.Logf("%.2f system calls a lone directive, %.2f syncs", calls, syncs)
 	if calls > 37 || syncs > 4.05 { // the seq file grows by a digit twice
@@ -189,7 +155,7 @@ func TestCommitSystemCalls(t *testing.T) {
 
 // TestFloodSyncs: at full speed one fdatasync pays for half a mebibyte at least.
 func TestFloodSyncs(t *testing.T) {
-	dir := inMemory(t)
+	dir := testenv.TempDir(t)
 	line := `{"state":"ready","message":"guest agent is ready","details":{"step":"boot","host":"worker-17.example"}}` + "\n"
 	n := count(t, func(in io.Writer, _ *bufio.Reader) {
 		if _, err := io.WriteString(in, strings.Repeat(line, 200_000)); err != nil {
@@ -212,7 +178,7 @@ func TestNothingReadsTheLog(t *testing.T) {
 	event := `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"%s","seq":%06d}` + "\n"
 	var costs [2][2]tally
 	for i, lines := range []int{1000, 500_000} {
-		dir := inMemory(t)
+		dir := testenv.TempDir(t)
 		var log strings.Builder
 		for seq := range lines {
 			fmt.Fprintf(&log, event, "agent is ready", seq+100_000)
@@ -239,7 +205,7 @@ var collected = regexp.MustCompile(`Collected : (\d+)`)
 // thread and nothing that depends on the time.
 func instructions(t *testing.T, line string, lines int) int {
 	t.Helper()
-	cmd := exec.Command("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", release(t), "ingest", "--state-dir", inMemory(t))
+	cmd := exec.Command("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", testenv.Program(t), "ingest", "--state-dir", testenv.TempDir(t))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off")
 	cmd.Stdin = strings.NewReader(strings.Repeat(line+"\n", lines))
 	text, err := cmd.CombinedOutput()
@@ -258,12 +224,9 @@ func instructions(t *testing.T, line string, lines int) int {
 // in two hundred on every run of one binary, so a tenth above what was measured
 // is a change.
 func TestInstructionsADirective(t *testing.T) {
-	need(t, "valgrind")
+	testenv.Tool(t, "valgrind")
 	if runtime.GOARCH != "amd64" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("the counts are those of amd64")
-		}
-		t.Skip("the counts are those of amd64")
+		testenv.Missing(t, "amd64, whose counts these are")
 	}
 	for _, c := range []struct {
 		name, line string

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A plant puts something in the way of an artifact.
@@ -143,7 +145,7 @@ func TestWhatIsRemovedInTimeCostsNothing(t *testing.T) {
 		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
 	}
 	p.in.Close()
-	if said := p.exits(exitRefused); strings.Contains(said, "gave up") || !strings.Contains(said, "writing works again") {
+	if said := p.exits(exitRefused); strings.Contains(said, "cannot be written; reading on") || !strings.Contains(said, "writing works again") {
 		t.Errorf("said:\n%s", said)
 	}
 	p.seqs(5)
@@ -167,7 +169,7 @@ func TestADegradedStreamWritesWhatItKeptOnceItCan(t *testing.T) {
 	p.ackUpTo(1)
 	p.must(os.Rename(log, aside), os.Mkdir(log, 0o755))
 	p.write("STATE=ready MESSAGE=kept")
-	p.hear("gave up waiting")
+	p.hear("cannot be written; reading on")
 	p.write("bad")
 	p.hear("line 3, column 1") // so the attempt before it is over
 	p.holds("status.json", `"message": "kept"`)
@@ -291,13 +293,9 @@ func TestAFullDiskDegrades(t *testing.T) {
 // smallTmpfs mounts a tmpfs of 64 KiB.
 func smallTmpfs(t *testing.T) string {
 	t.Helper()
+	testenv.Mount(t)
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("needs to be root to mount a tmpfs: %v", err)
-		}
-		t.Skipf("needs to be root to mount a tmpfs: %v", err)
-	}
+	testenv.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"))
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
@@ -322,7 +320,7 @@ func TestALockThatIsHeldDoesNotHoldBackTheVerdict(t *testing.T) {
 	p := startIn(t, dir, nil, "--write-timeout", "0s")
 	p.write("STATE=failed MESSAGE=told")
 	p.hear(fmt.Sprintf("lock %s/events.jsonl.seq: still held by process %d ", dir, os.Getpid()))
-	p.hear("gave up waiting")
+	p.hear("cannot be written; reading on")
 	p.write("bad")
 	p.hear("line 2, column 1")
 	p.holds("result.json", `"message": "told"`)

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // fullLoad tells whether there is time for all of it.
@@ -27,28 +29,8 @@ func fullLoad() bool { return os.Getenv("SWEEP") != "" }
 // size and speed say nothing.
 func builtProgram(t *testing.T) func(*exec.Cmd) {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), program)
-	cmd := exec.Command("go", "build", "-o", path, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, text)
-	}
+	path := testenv.Program(t)
 	return func(cmd *exec.Cmd) { cmd.Path, cmd.Err = path, nil }
-}
-
-// memoryDir is a directory in memory, as a guest's /run is.
-func memoryDir(t *testing.T) string {
-	t.Helper()
-	base := "/dev/shm"
-	if _, err := os.Stat(base); err != nil {
-		base = ""
-	}
-	dir, err := os.MkdirTemp(base, "load")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 // A round of load: how many write at once.
@@ -82,7 +64,7 @@ func TestEveryWriterGetsItsSeqUnderLoad(t *testing.T) {
 // again because it had given up the wait for the lock: on a machine that is busy
 // with other things its 5 s may pass, and nothing may have been written then.
 func loadRound(t *testing.T, built func(*exec.Cmd)) (events, late int) {
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	p := startIn(t, dir, built)
 	var others sync.WaitGroup
 	var gaveUp atomic.Int64
@@ -232,7 +214,7 @@ func TestAFloodLeavesMemoryAndDiskFlat(t *testing.T) {
 	if fullLoad() {
 		directives, enough = 1_000_000, 100
 	}
-	built, dir := builtProgram(t), memoryDir(t)
+	built, dir := builtProgram(t), testenv.TempDir(t)
 	w := &observers{dir: dir, stop: make(chan struct{})}
 	for _, look := range []func(){w.poll, w.judge, w.load, w.tail} {
 		w.readers.Go(func() { w.run(look) })

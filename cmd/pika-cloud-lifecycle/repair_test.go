@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
 )
 
@@ -63,7 +64,7 @@ func readAll(t *testing.T, dir string) string {
 // Killed before any of the calls that change something, a repair has lost nothing, there
 // is a log, and the next one ends the work.
 func TestARepairThatIsKilledLosesNothing(t *testing.T) {
-	need(t, "strace")
+	testenv.Tool(t, "strace")
 	killed := 0
 	for _, call := range []string{"openat", "write", "pwrite64", "ftruncate", "fdatasync", "fsync", "renameat2", "renameat", "fchmod"} {
 		for n := 1; ; n++ {

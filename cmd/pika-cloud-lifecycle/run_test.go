@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // launch starts another subcommand than ingest, which has nothing to read.
@@ -94,7 +95,7 @@ func (p *process) sound() {
 }
 
 func TestSignalsReachTheCommand(t *testing.T) {
-	need(t, "bash")
+	testenv.Tool(t, "bash")
 	p := launchRun(t, `for s in TERM HUP INT QUIT USR1 USR2; do trap "echo KIND=ready MESSAGE=$s >&3" $s; done
 		echo STATE=ready >&3
 		while ! [ -e `+t.TempDir()+`/never ]; do sleep 1000 & wait $!; done`)
@@ -105,7 +106,7 @@ func TestSignalsReachTheCommand(t *testing.T) {
 		p.await("events.jsonl", fmt.Sprintf(`"seq":%d}`, i+3))
 	}
 	group := p.childOf()
-	must(t, unix.Kill(-group, unix.SIGKILL))
+	testenv.Must(t, unix.Kill(-group, unix.SIGKILL))
 	p.exits(137)
 }
 
@@ -113,7 +114,7 @@ func TestSignalsReachTheCommand(t *testing.T) {
 func (p *process) childOf() (pid int) {
 	p.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.cmd.Process.Pid))
-	must(p.T, err)
+	testenv.Must(p.T, err)
 	for _, task := range globOf(p.T, fmt.Sprintf("/proc/%d/task/*/children", p.cmd.Process.Pid)) {
 		more, _ := os.ReadFile(task)
 		text = append(text, more...)
@@ -127,15 +128,8 @@ func (p *process) childOf() (pid int) {
 func globOf(t *testing.T, pattern string) []string {
 	t.Helper()
 	names, err := filepath.Glob(pattern)
-	must(t, err)
+	testenv.Must(t, err)
 	return names
-}
-
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // isStopped reports whether a process is stopped (proc_pid_stat(5)).
@@ -154,7 +148,7 @@ func until(t *testing.T, what string, is func() bool) {
 }
 
 func TestACommandIsStoppedAndContinued(t *testing.T) {
-	need(t, "bash")
+	testenv.Tool(t, "bash")
 	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }, // no terminal
 		"run", "--", "bash", "-c", `trap 'exit 7' TERM; echo STATE=ready >&3; while :; do sleep 1000 & wait $!; done`)
 	p.await("status.json", `"state": "ready"`)
@@ -171,13 +165,13 @@ func TestACommandIsStoppedAndContinued(t *testing.T) {
 }
 
 func TestAKilledRunLeavesTheVerdictToTheBackstop(t *testing.T) {
-	need(t, "bash")
+	testenv.Tool(t, "bash")
 	p := launchRun(t, `echo STATE=ready >&3; exec sleep 1000`)
 	p.await("status.json", `"state": "ready"`)
 	child := p.childOf()
 	p.signal(unix.SIGKILL)
 	<-p.ended
-	must(t, unix.Kill(child, unix.SIGKILL))
+	testenv.Must(t, unix.Kill(child, unix.SIGKILL))
 	p.absent("result.json")
 	// What ExecStopPost= of a unit does.
 	backstop := testCommand("ingest", "--require-result", "--state-dir", p.dir)
@@ -203,19 +197,19 @@ type terminal struct {
 // jobs if it is interactive.
 func newTerminal(t *testing.T, dir string, args ...string) *terminal {
 	t.Helper()
-	need(t, "bash")
+	testenv.Tool(t, "bash")
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	must(t, err)
-	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	testenv.Must(t, err)
+	testenv.Must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
 	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	must(t, err)
+	testenv.Must(t, err)
 	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	must(t, err)
+	testenv.Must(t, err)
 	cmd := exec.Command("bash", args...)
 	cmd.Env = append(testCommand().Env, "PIKA_LIFECYCLE_DIR="+dir, "PS1=$ ", "LC_ALL=C", "HISTFILE=/dev/null", "PATH="+os.Getenv("PATH"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	must(t, cmd.Start())
+	testenv.Must(t, cmd.Start())
 	slave.Close()
 	term := &terminal{T: t, File: master, heard: make(chan string, 100)}
 	go func() {
@@ -240,7 +234,7 @@ func newTerminal(t *testing.T, dir string, args ...string) *terminal {
 func (term *terminal) send(text string) {
 	term.Helper()
 	_, err := term.WriteString(text)
-	must(term.T, err)
+	testenv.Must(term.T, err)
 }
 
 // expect waits until the terminal has shown a text since the last time.
@@ -324,20 +318,20 @@ func TestAFIFOEndsWithItsLastWriterOnceItIsToldTo(t *testing.T) {
 	until(t, "there is a FIFO", func() bool { _, err := os.Stat(dir + "/fifo"); return err == nil })
 	open := func() *os.File {
 		f, err := os.OpenFile(dir+"/fifo", os.O_WRONLY, 0)
-		must(t, err)
+		testenv.Must(t, err)
 		return f
 	}
 	first := open()
 	first.WriteString("STATE=starting\n")
 	p.ackUpTo(1)
-	must(t, first.Close())
+	testenv.Must(t, first.Close())
 	second := open()
 	second.WriteString("STATE=ready\n")
 	p.ackUpTo(2)
 	p.signal(unix.SIGTERM)
 	second.WriteString("STATE=unreachable\n") // it is still read
 	p.ackUpTo(3)
-	must(t, second.Close())
+	testenv.Must(t, second.Close())
 	p.exits(exitOK)
 	p.holds("result.json", "stream_ended")
 	p.absent("fifo")
@@ -349,7 +343,7 @@ func TestAHalfLineThatNeverEndsIsRefusedAtTheEnd(t *testing.T) {
 	p.write("STATE=ready")
 	p.ackUpTo(1)
 	_, err := p.in.WriteString("STATE=completed MESSAGE=cut")
-	must(t, err)
+	testenv.Must(t, err)
 	p.signal(unix.SIGTERM)
 	p.exits(exitRefused)
 	p.holds("rejected.jsonl", "the input ended before this line's newline")
@@ -374,13 +368,13 @@ func TestAWaitEndsWhenTheStateIsThere(t *testing.T) {
 // What the runtime has opened for itself, and closes in a child, is free.
 func TestADescriptorOfOursIsFree(t *testing.T) {
 	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
-	must(t, err)
+	testenv.Must(t, err)
 	defer unix.Close(fd)
 	if got := freeNumber(); got > fd {
 		t.Errorf("%d is free, expected %d", got, fd)
 	}
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
-	must(t, err)
+	testenv.Must(t, err)
 	if got := freeNumber(); got == fd {
 		t.Errorf("%d is free, though it was handed to us", got)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // The program as the tests run it: at a fixed time, in a fixed boot.
@@ -35,7 +36,7 @@ var update = flag.Bool("u", false, "rewrite what scripts compare with")
 
 // TestMain puts the program into PATH: this test binary under its name.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){program: testProgram})
+	testscript.Main(testenv.Main{M: m}, map[string]func(){program: testProgram})
 }
 
 // testProgram is main but for the clock and the boot ID, which come from the
@@ -62,7 +63,7 @@ func testMoment(text string) ingest.Moment {
 }
 
 func TestScripts(t *testing.T) {
-	need(t, "bash")
+	testenv.Tool(t, "bash")
 	schemas := compileSchemas(t)
 	held := new(atomic.Int64)
 	t.Cleanup(func() {
@@ -181,26 +182,15 @@ func linesOf(text string) []string {
 }
 
 // missing is the condition [missing:TOOL], for a script to be skipped where a
-// tool is not installed. In CI that is an error.
+// tool is not installed. It is an error if [testenv.NoSkip].
 func missing(condition string) (bool, error) {
 	tool, ok := strings.CutPrefix(condition, "missing:")
 	if !ok {
 		return false, fmt.Errorf("unknown condition %q", condition)
 	}
-	if _, err := exec.LookPath(tool); err == nil || os.Getenv("CI") == "" {
-		return err != nil, nil
+	_, err := exec.LookPath(tool)
+	if err != nil && testenv.NoSkip() {
+		return true, err
 	}
-	return true, fmt.Errorf("%s is not installed", tool)
-}
-
-// need skips a test for which a tool is missing, and fails it in CI.
-func need(t *testing.T, tool string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err == nil {
-		return
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is not installed", tool)
-	}
-	t.Skipf("%s is not installed", tool)
+	return err != nil, nil
 }

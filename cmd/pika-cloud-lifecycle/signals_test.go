@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // roundTrips is how many lines are written and acknowledged one by one after a
@@ -134,7 +136,7 @@ func TestSIGINTActsAtOnceWhereTheInputIsNoPipe(t *testing.T) {
 }
 
 func TestASignalThatWasIgnoredFromTheStartStaysSo(t *testing.T) {
-	need(t, "bash")
+	testenv.Tool(t, "bash")
 	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // TestUnderSystemd has a real systemd start, kill and stop the units in
@@ -59,21 +61,15 @@ type lab string
 // boot boots the units of a folder of testdata/boot.
 func boot(t *testing.T, name string) lab {
 	t.Helper()
-	need(t, "systemd-nspawn")
-	need(t, "python3")
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("only root may boot a systemd")
-		}
-		t.Skip("only root may boot a systemd")
-	}
+	testenv.Tool(t, "python3")
+	testenv.Systemd(t)
 	dir := t.TempDir()
-	must(t, os.CopyFS(dir, os.DirFS("../../testdata/boot/"+name+"/lab")))
+	testenv.Must(t, os.CopyFS(dir, os.DirFS("../../testdata/boot/"+name+"/lab")))
 	for _, file := range globOf(t, dir+"/*") {
-		must(t, os.Chmod(file, 0o755))
+		testenv.Must(t, os.Chmod(file, 0o755))
 	}
-	text, err := os.ReadFile(release(t))
-	must(t, err, os.WriteFile(filepath.Join(dir, program), text, 0o755))
+	text, err := os.ReadFile(testenv.Program(t))
+	testenv.Must(t, err, os.WriteFile(filepath.Join(dir, program), text, 0o755))
 	out, err := exec.Command("../../testdata/boot/boot", "../../testdata/boot/"+name+"/units", dir, name+".target").CombinedOutput()
 	l := lab(dir)
 	if err != nil || !strings.Contains(l.read(t, "out"), "end=reached\n") {

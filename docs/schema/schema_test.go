@@ -19,6 +19,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // names are the schemas, without .json.
@@ -143,20 +144,11 @@ func vectors(t *testing.T, sort, name string) (all []vector) {
 // readLines returns the lines of a file, of which there must be one at least.
 func readLines(t *testing.T, path string) [][]byte {
 	t.Helper()
-	text := readFile(t, path)
+	text := testenv.ReadFile(t, path)
 	if len(text) == 0 {
 		t.Fatalf("%s is empty", path)
 	}
-	return bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
-}
-
-func readFile(t *testing.T, path string) []byte {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
+	return bytes.Split([]byte(strings.TrimSuffix(text, "\n")), []byte("\n"))
 }
 
 func TestSchemasTakeTheGoodAndRefuseTheBad(t *testing.T) {
@@ -302,7 +294,7 @@ func TestJSONExamplesInTheDocsFitTheSchemas(t *testing.T) {
 			t.Fatalf("%s finds nothing: %v", pattern, err)
 		}
 		for _, page := range pages {
-			for _, example := range fenced.FindAllSubmatch(readFile(t, page), -1) {
+			for _, example := range fenced.FindAllSubmatch([]byte(testenv.ReadFile(t, page)), -1) {
 				name := schemaOf(example[1])
 				if name == "" {
 					t.Fatalf("%s: no object: %s", page, example[1])
@@ -360,8 +352,8 @@ not a directive
 func TestFreshArtifactsFitTheSchemas(t *testing.T) {
 	texts := map[string][]byte{"mixed": []byte(mixed), "long": append(bytes.Repeat([]byte{'x'}, 5000), '\n')}
 	for _, run := range callers(t) {
-		texts[run.Name+".jsonl"] = readFile(t, "../../testdata/streams/"+run.Name+".jsonl")
-		texts[run.Name+".kv"] = readFile(t, "../../testdata/streams/"+run.Name+".kv")
+		texts[run.Name+".jsonl"] = []byte(testenv.ReadFile(t, "../../testdata/streams/"+run.Name+".jsonl"))
+		texts[run.Name+".kv"] = []byte(testenv.ReadFile(t, "../../testdata/streams/"+run.Name+".kv"))
 	}
 	for name, text := range texts {
 		dir, sum := replay(t, text)
@@ -434,7 +426,7 @@ func unmarshal(t *testing.T, text string, v any) {
 // tellings reads the same from an artifact.
 func tellings(t *testing.T, path string) (all []told) {
 	t.Helper()
-	d := json.NewDecoder(bytes.NewReader(readFile(t, path)))
+	d := json.NewDecoder(strings.NewReader(testenv.ReadFile(t, path)))
 	for d.More() {
 		var a struct {
 			State, Kind, Status, Message string
@@ -452,7 +444,7 @@ func tellings(t *testing.T, path string) (all []told) {
 func TestTheStreamsSayWhatTheRecordedCallersSaid(t *testing.T) {
 	for _, run := range callers(t) {
 		for _, form := range []string{".jsonl", ".kv"} {
-			dir, _ := replay(t, readFile(t, "../../testdata/streams/"+run.Name+form))
+			dir, _ := replay(t, []byte(testenv.ReadFile(t, "../../testdata/streams/"+run.Name+form)))
 			events, want := tellings(t, filepath.Join(dir, writer.EventsName)), run.told(t, "event")
 			result, verdict := tellings(t, filepath.Join(dir, writer.ResultName)), run.told(t, "result")
 			if len(verdict) == 0 { // the run that nobody ended: the stream has

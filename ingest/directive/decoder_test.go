@@ -165,13 +165,13 @@ func TestKeys(t *testing.T) {
 		{`{=1`, "column 2: expected a key in double quotes"},
 		{`export STATE=ready`, "column 1: expected KEY=value"},
 
-		{`{"state":"ready","state":"ready"}`, `column 18: "state" stands twice; give each key once`},
-		{`{"state":"ready","message":null,"message":"x"}`, `column 33: "message" stands twice; give each key once`},
-		{`{"state":"ready","details":null,"details":null}`, `column 33: "details" stands twice; give each key once`},
-		{`{"state":"ready","exit_code":null,"exit_\u0063ode":1}`, `column 35: "exit_code" stands twice; give each key once`},
-		{`STATE=ready state=ready`, `column 13: "state" stands twice; give each key once`},
-		{`STATE=ready MESSAGE= MESSAGE=x`, `column 22: "MESSAGE" stands twice; give each key once`},
-		{`STATE=ready STATE:=1`, `column 13: "STATE" stands twice; give each key once`},
+		{`{"state":"ready","state":"ready"}`, `column 18: "state" is given twice; give each key once`},
+		{`{"state":"ready","message":null,"message":"x"}`, `column 33: "message" is given twice; give each key once`},
+		{`{"state":"ready","details":null,"details":null}`, `column 33: "details" is given twice; give each key once`},
+		{`{"state":"ready","exit_code":null,"exit_\u0063ode":1}`, `column 35: "exit_code" is given twice; give each key once`},
+		{`STATE=ready state=ready`, `column 13: "state" is given twice; give each key once`},
+		{`STATE=ready MESSAGE= MESSAGE=x`, `column 22: "MESSAGE" is given twice; give each key once`},
+		{`STATE=ready STATE:=1`, `column 13: "STATE" is given twice; give each key once`},
 		{`STATE:=ready`, `column 1: "STATE" takes =, not :=, which is for DETAILS.name`},
 		{`STATE=ready MESSAGE:='"x"'`, `column 13: "MESSAGE" takes =, not :=, which is for DETAILS.name`},
 	})
@@ -342,13 +342,13 @@ func TestDetails(t *testing.T) {
 		{`STATE=ready DETAILS=text`, `column 21: ` + notJSON("DETAILS", "offset 0: expected a value")},
 		{`STATE=ready DETAILS='1 2'`, `column 21: ` + notJSON("DETAILS", "offset 2: expected nothing after the value")},
 		{`STATE=ready DETAILS.n:=1e999`, `column 24: ` + notJSON("DETAILS.n", "offset 0: expected a number in the range of an IEEE 754 double")},
-		{`STATE=ready DETAILS=1 DETAILS=1`, `column 23: "DETAILS" stands twice; give each key once`},
+		{`STATE=ready DETAILS=1 DETAILS=1`, `column 23: "DETAILS" is given twice; give each key once`},
 		{`STATE=ready DETAILS=1 DETAILS.a=1`, "column 23: DETAILS.name stands beside DETAILS; give one or the other"},
 		{`STATE=ready DETAILS=null DETAILS.a=1`, "column 26: DETAILS.name stands beside DETAILS; give one or the other"},
 		{`STATE=ready DETAILS.a=1 DETAILS=1`, "column 25: DETAILS stands beside DETAILS.name; give one or the other"},
 		{`STATE=ready DETAILS.a=1 DETAILS=null`, "column 25: DETAILS stands beside DETAILS.name; give one or the other"},
-		{`STATE=ready DETAILS.a=1 details.a=2`, `column 25: "details.a" stands twice; give each key once`},
-		{"STATE=ready DETAILS.\xff=1 DETAILS.\xfe=2", `column 25: "DETAILS.\xfe" stands twice; give each key once`},
+		{`STATE=ready DETAILS.a=1 details.a=2`, `column 25: "details.a" is given twice; give each key once`},
+		{"STATE=ready DETAILS.\xff=1 DETAILS.\xfe=2", `column 25: "DETAILS.\xfe" is given twice; give each key once`},
 	})
 }
 

@@ -156,7 +156,7 @@ func skipBlanks(text []byte) (at int) {
 // see notes that k stands in the line, its value at the offset at.
 func (d *Directive) see(k key, name []byte, nameAt, at int) *Error {
 	if d.seen[k] {
-		return Errorf(nameAt, "%s stands twice; give each key once", show(name))
+		return Errorf(nameAt, "%s is given twice; give each key once", show(name))
 	}
 	d.seen[k], d.has[k], d.at[k] = true, true, at
 	return nil

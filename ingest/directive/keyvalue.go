@@ -98,7 +98,7 @@ func (dec *Decoder) detail(w *word, name []byte) *Error {
 	start := len(dec.details)
 	dec.details = strictjson.AppendText(dec.details, name)
 	if dec.named(dec.details[start:]) {
-		return Errorf(w.at, "%s stands twice; give each key once", show(w.name))
+		return Errorf(w.at, "%s is given twice; give each key once", show(w.name))
 	}
 	dec.names = append(dec.names, start, len(dec.details))
 	dec.details = append(dec.details, ':')

@@ -9,16 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// missing fails the test in CI, and skips it, said aloud, elsewhere.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing", what)
-	}
-	t.Skipf("%s is missing", what)
-}
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
+)
 
 // utf8Locale names a UTF-8 locale of this machine.
 func utf8Locale(t *testing.T) string {
@@ -31,17 +24,14 @@ func utf8Locale(t *testing.T) string {
 			}
 		}
 	}
-	missing(t, "a UTF-8 locale (locale -a)")
+	testenv.Missing(t, "a UTF-8 locale; see locale -a")
 	return ""
 }
 
 // runBash runs a script in a locale, and requires that bash says nothing on stderr.
 func runBash(t *testing.T, locale, script string, stdin []byte) []byte {
 	t.Helper()
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		missing(t, "bash")
-	}
+	bash := testenv.Tool(t, "bash")
 	path := filepath.Join(t.TempDir(), "script")
 	if err := os.WriteFile(path, []byte(script), 0o600); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 const catalog = "../../docs/catalog/" + Identifier + ".catalog"
@@ -21,12 +22,12 @@ const catalog = "../../docs/catalog/" + Identifier + ".catalog"
 func ids(t *testing.T) map[string]string {
 	t.Helper()
 	tree, err := parser.ParseFile(token.NewFileSet(), "entry.go", nil, 0)
-	must(t, err)
+	testenv.Must(t, err)
 	all := map[string]string{}
 	ast.Inspect(tree, func(n ast.Node) bool {
 		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "id") {
 			id, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-			must(t, err)
+			testenv.Must(t, err)
 			all[spec.Names[0].Name] = id
 		}
 		return true
@@ -40,7 +41,7 @@ func ids(t *testing.T) map[string]string {
 func found(t *testing.T, pattern, path string) (all []string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	must(t, err)
+	testenv.Must(t, err)
 	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
 		all = append(all, m[1])
 	}
@@ -81,18 +82,18 @@ func TestTheDocsListEveryFieldThatIsSent(t *testing.T) {
 func TestJournalctlExplainsEveryKind(t *testing.T) {
 	m := newJournal(t, 31)
 	text, err := os.ReadFile(catalog)
-	must(t, err)
+	testenv.Must(t, err)
 	install := `mount -t tmpfs t /usr/lib/systemd/catalog && mount -t tmpfs t /var/lib/systemd/catalog &&
 		cat >/usr/lib/systemd/catalog/ours.catalog && journalctl --update-catalog && journalctl --list-catalog`
 	list := m.run(string(text), "sh", "-c", install)
 	if n := strings.Count(list, Identifier); n != 14 {
 		t.Fatalf("%d entries in the catalog:\n%s", n, list)
 	}
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	for line := range strings.Lines(directives()) {
 		m.ingest(dir, line)
 	}
-	m.try("bad\n", bin(t), "ingest", "--state-dir", dir, "--journal=auto")
+	m.try("bad\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal=auto")
 	shown := m.run("", "sh", "-c", "journalctl --sync; LC_ALL=C.UTF-8 journalctl -x --no-pager -D /var/log/journal SYSLOG_IDENTIFIER="+Identifier)
 	if n := strings.Count(shown, "░░ Defined-By: "+Identifier); n != 13 {
 		t.Errorf("%d explanations, want 13:\n%.1500s", n, shown)

@@ -5,13 +5,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // block returns the block of sh in docs/journal.md that has a text in it.
 func block(t *testing.T, text string) string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/journal.md")
-	must(t, err)
+	testenv.Must(t, err)
 	for _, block := range fences(string(page), "sh") {
 		if strings.Contains(block, text) {
 			return block
@@ -31,15 +33,15 @@ func fences(page, lang string) (all []string) {
 
 func TestReconcilingListsWhatTheJournalLacks(t *testing.T) {
 	m := newJournal(t, 51)
-	need(t, "bash", "jq", "comm")
-	dir := memoryDir(t)
+	testenv.Tools(t, "bash", "jq", "comm")
+	dir := testenv.PlainDir(t)
 	line := strings.ReplaceAll(block(t, "comm"), "/run/pika-cloud", dir)
 	m.ingest(dir, many(12))
 	m.run("", "journalctl", "--sync")
 	if out := m.run("", "bash", "-c", line); out != "" {
 		t.Errorf("nothing is missing, but\n%s", out)
 	}
-	m.run(many(1), bin(t), "ingest", "--state-dir", dir)
+	m.run(many(1), testenv.Program(t), "ingest", "--state-dir", dir)
 	m.ingest(dir, "STATE=failed\n")
 	m.run("", "journalctl", "--sync")
 	if out := m.run("", "bash", "-c", line); out != m.boot+" 13\n" {
@@ -49,11 +51,11 @@ func TestReconcilingListsWhatTheJournalLacks(t *testing.T) {
 
 func TestTheDocsWayBackWorks(t *testing.T) {
 	m := newJournal(t, 52)
-	need(t, "bash")
-	guest, host := memoryDir(t), memoryDir(t)
+	testenv.Tools(t, "bash")
+	guest, host := testenv.TempDir(t), testenv.PlainDir(t)
 	m.ingest(guest, aRun)
 	m.run("", "journalctl", "--sync")
-	line := strings.NewReplacer(Identifier+" ingest", bin(t)+" ingest", "dir copy", "dir "+host).Replace(block(t, "--from=journal"))
+	line := strings.NewReplacer(Identifier+" ingest", "'"+testenv.Program(t)+"' ingest", "dir copy", "dir "+host).Replace(block(t, "--from=journal"))
 	m.run("", "bash", "-c", line)
 	same(t, host, guest)
 }
@@ -61,8 +63,8 @@ func TestTheDocsWayBackWorks(t *testing.T) {
 // The questions that the docs show are understood, and find what they say.
 func TestTheDocsQuestionsAreAnswered(t *testing.T) {
 	m := newJournal(t, 53)
-	need(t, "bash")
-	m.ingest(memoryDir(t), aRun)
+	testenv.Tools(t, "bash")
+	m.ingest(testenv.TempDir(t), aRun)
 	m.run("", "journalctl", "--sync")
 	for line := range strings.Lines(block(t, "journalctl -x")) {
 		want := "it failed"

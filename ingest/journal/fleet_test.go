@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A host receives the journals of guests on loopback, and has a state
@@ -26,12 +28,12 @@ type host struct {
 
 func newHost(t testing.TB) *host {
 	t.Helper()
-	need(t, remote, upload, "bash", "journalctl")
+	testenv.Tools(t, remote, upload, "bash", "journalctl")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	testenv.Must(t, err)
 	address := l.Addr().String()
 	l.Close()
-	h := &host{TB: t, address: address, url: "http://" + address, journal: t.TempDir(), fleet: t.TempDir()}
+	h := &host{TB: t, address: address, url: "http://" + address, journal: testenv.PlainDir(t), fleet: testenv.PlainDir(t)}
 	h.start()
 	return h
 }
@@ -40,7 +42,7 @@ func newHost(t testing.TB) *host {
 func (h *host) start() {
 	h.Helper()
 	h.remote = commandOutside(remote, "--listen-http="+h.address, "--output="+h.journal, "--split-mode=host")
-	must(h, h.remote.Start())
+	testenv.Must(h, h.remote.Start())
 	h.Cleanup(h.kill)
 	await(h, func() bool {
 		conn, err := net.Dial("tcp", h.address)
@@ -67,21 +69,21 @@ func (h *host) dir(m *machine) string { return filepath.Join(h.fleet, m.id) }
 func (h *host) follow(m *machine) follower {
 	h.Helper()
 	unit, err := os.ReadFile("../../docs/units/pika-cloud-fleet@.service")
-	must(h, err)
+	testenv.Must(h, err)
 	_, line, ok := strings.Cut(string(unit), "\nExecStart=/usr/bin/env bash -c '")
 	line, _, ok2 := strings.Cut(line, "'\n")
 	if !ok || !ok2 {
 		h.Fatal("the unit starts something else")
 	}
 	line = strings.NewReplacer("%i", m.id, "/var/lib/pika-cloud-fleet", h.fleet, "/var/log/journal/remote", h.journal,
-		Identifier+" ingest", bin(h)+" ingest").Replace(line)
+		Identifier+" ingest", "'"+testenv.Program(h)+"' ingest").Replace(line)
 	cmd := commandOutside("bash", "-c", line)
 	cmd.SysProcAttr.Setpgid = true
 	said, err := os.OpenFile(h.dir(m)+".said", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	must(h, err)
+	testenv.Must(h, err)
 	defer said.Close()
 	cmd.Stderr = said
-	must(h, cmd.Start())
+	testenv.Must(h, cmd.Start())
 	stop := func() {
 		if cmd.ProcessState == nil {
 			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
@@ -104,7 +106,7 @@ func (m *machine) upload(h *host) (stop func()) {
 	m.Helper()
 	m.run("", "journalctl", "--sync")
 	cmd := m.command(upload, "-u", h.url, "-D", "/var/log/journal/"+m.id, "--save-state=/run/upload", "--follow")
-	must(m, cmd.Start())
+	testenv.Must(m, cmd.Start())
 	stop = func() {
 		if cmd.ProcessState == nil {
 			cmd.Process.Signal(syscall.SIGTERM)
@@ -118,11 +120,11 @@ func (m *machine) upload(h *host) (stop func()) {
 // arrives waits until a host has the guest's artifacts as they are.
 func (h *host) arrives(m *machine, guest string) {
 	h.Helper()
-	want := readFile(h, guest, "status.json")
-	for until := time.Now().Add(time.Minute); readFile(h, h.dir(m), "status.json") != want ||
-		readFile(h, h.dir(m), "result.json") != readFile(h, guest, "result.json"); time.Sleep(20 * time.Millisecond) {
+	want := testenv.ReadIfExists(h, filepath.Join(guest, "status.json"))
+	for until := time.Now().Add(time.Minute); testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")) != want ||
+		testenv.ReadIfExists(h, filepath.Join(h.dir(m), "result.json")) != testenv.ReadIfExists(h, filepath.Join(guest, "result.json")); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(until) {
-			h.Fatalf("the host has\n%s%sthe guest\n%s", readFile(h, h.dir(m), "events.jsonl"), readFile(h, h.dir(m), "status.json"), want)
+			h.Fatalf("the host has\n%s%sthe guest\n%s", testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")), want)
 		}
 	}
 	h.sameButForLost(m, guest)
@@ -133,9 +135,9 @@ func (h *host) arrives(m *machine, guest string) {
 // written leave out is not ours to bring back.
 func (h *host) sameButForLost(m *machine, guest string) {
 	h.Helper()
-	has, said := readFile(h, h.dir(m), "events.jsonl"), readFile(h, h.fleet, m.id+".said")
+	has, said := testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.fleet, m.id+".said"))
 	lost := 0
-	for line := range strings.Lines(readFile(h, guest, "events.jsonl")) {
+	for line := range strings.Lines(testenv.ReadIfExists(h, filepath.Join(guest, "events.jsonl"))) {
 		if rest, ok := strings.CutPrefix(has, line); ok {
 			has = rest
 		} else {
@@ -158,7 +160,7 @@ func TestGuestsComeTogetherOnAHost(t *testing.T) {
 	var dirs []string
 	var stops []func()
 	for i, m := range guests {
-		dir := memoryDir(t)
+		dir := testenv.TempDir(t)
 		m.ingest(dir, strings.ReplaceAll(aRun, "it failed", fmt.Sprint("guest ", i, " failed")))
 		dirs, stops = append(dirs, dir), append(stops, m.upload(h), h.follow(m).stop)
 	}
@@ -182,7 +184,7 @@ func TestGuestsComeTogetherOnAHost(t *testing.T) {
 			t.Errorf("seqs %s", got)
 		}
 	}
-	if text := readFile(t, h.dir(guests[0]), "result.json"); text != "" {
+	if text := testenv.ReadIfExists(t, filepath.Join(h.dir(guests[0]), "result.json")); text != "" {
 		t.Errorf("a new run has the result\n%s", text)
 	}
 }
@@ -198,7 +200,7 @@ func TestAHostCarriesManyGuests(t *testing.T) {
 	guests, dirs := make([]*machine, n), make([]string, n)
 	var followers []int
 	for i := range guests {
-		guests[i], dirs[i] = newJournal(t, 100+i), memoryDir(t)
+		guests[i], dirs[i] = newJournal(t, 100+i), testenv.TempDir(t)
 		guests[i].ingest(dirs[i], aRun)
 		guests[i].upload(h)
 	}
@@ -228,7 +230,7 @@ func memory(t testing.TB, groups ...int) int {
 	t.Helper()
 	kib := 0
 	paths, err := filepath.Glob("/proc/[0-9]*/smaps_rollup")
-	must(t, err)
+	testenv.Must(t, err)
 	for _, path := range paths {
 		var pid int
 		fmt.Sscanf(path, "/proc/%d/", &pid)

@@ -6,66 +6,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// program is built once: the tests hold the real one against real journals.
-var program = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(scratch, Identifier)
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", path, "../../cmd/"+Identifier)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%v\n%s", err, out)
-	}
-	return path, err
-})
-
-// scratch is a directory for all tests.
-var scratch string
-
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
-
-func runAll(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "journal")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	scratch = dir
-	return m.Run()
-}
-
-// need skips a test for which a tool is missing, and fails it in CI.
-func need(t testing.TB, tools ...string) {
-	t.Helper()
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err == nil {
-			continue
-		}
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is not installed", tool)
-		}
-		t.Skipf("%s is not installed", tool)
-	}
-}
-
-// needRoot skips a test of what only root may do, as need does.
-func needRoot(t testing.TB) {
-	t.Helper()
-	switch {
-	case os.Geteuid() == 0:
-	case os.Getenv("CI") != "":
-		t.Fatal("only root may do this")
-	default:
-		t.Skip("only root may do this")
-	}
-}
+func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
 
 const (
 	journald = "/lib/systemd/systemd-journald"
@@ -99,28 +49,28 @@ echo ready; exec cat >/dev/null`
 // not started.
 func newMachine(t testing.TB, number int, options ...string) *machine {
 	t.Helper()
-	need(t, "unshare", "nsenter", "mount", "journalctl", journald)
+	testenv.Tools(t, "unshare", "nsenter", "mount", "journalctl", journald)
 	m := &machine{TB: t, id: fmt.Sprintf("%032x", 0xabc000+number)}
 	m.boot = fmt.Sprintf("%08x-1111-4222-8333-444444444444", number)
 	args := []string{"--mount"}
-	if os.Geteuid() != 0 {
+	if !testenv.CanMount() {
 		args = append(args, "--user", "--map-root-user")
 	}
 	m.holder = exec.Command("unshare", append(args, "sh", "-c", setUp, "sh", m.id, m.boot, strings.Join(options, "\n"))...)
 	m.holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdin, err := m.holder.StdinPipe()
-	must(t, err)
+	testenv.Must(t, err)
 	stdout, err := m.holder.StdoutPipe()
-	must(t, err)
+	testenv.Must(t, err)
 	var said bytes.Buffer
 	m.holder.Stderr = &said
-	must(t, m.holder.Start())
+	testenv.Must(t, m.holder.Start())
 	t.Cleanup(func() { stdin.Close(); m.holder.Wait() })
 	if ready := make([]byte, 6); !reads(stdout, ready) || string(ready) != "ready\n" {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("no namespace: %s", said.String())
-		}
-		t.Skipf("no namespace: %s", said.String())
+		stdin.Close()
+		m.holder.Wait() // for all of stderr
+		testenv.Missing(t, "a mount namespace, or a user namespace to make one; run as root with CAP_SYS_ADMIN (%s)",
+			strings.TrimSpace(said.String()))
 	}
 	return m
 }
@@ -145,8 +95,8 @@ func (m *machine) root(path string) string {
 
 // command returns a command that runs in the machine.
 func (m *machine) command(argv ...string) *exec.Cmd {
-	args := []string{"--target", fmt.Sprint(m.holder.Process.Pid), "--mount", "--wdns=" + filepath.Dir(scratch)}
-	if os.Geteuid() != 0 {
+	args := []string{"--target", fmt.Sprint(m.holder.Process.Pid), "--mount", "--wdns=" + testenv.Shared()}
+	if !testenv.CanMount() {
 		args = append(args, "--user", "--preserve-credentials")
 	}
 	cmd := exec.Command("nsenter", append(append(args, "--"), argv...)...)
@@ -164,7 +114,7 @@ func (m *machine) start() {
 		os.Remove(m.root(path)) // journald leaves them behind
 	}
 	m.journald = m.command(journald)
-	must(m, m.journald.Start())
+	testenv.Must(m, m.journald.Start())
 	m.Cleanup(m.kill)
 	for _, path := range sockets {
 		await(m, func() bool {
@@ -176,7 +126,7 @@ func (m *machine) start() {
 
 func (m *machine) signal(s syscall.Signal) {
 	m.Helper()
-	must(m, m.journald.Process.Signal(s))
+	testenv.Must(m, m.journald.Process.Signal(s))
 }
 
 func (m *machine) kill() {
@@ -209,18 +159,10 @@ func (m *machine) try(stdin string, argv ...string) (stdout, stderr string, code
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// bin returns the program.
-func bin(t testing.TB) string {
-	t.Helper()
-	path, err := program()
-	must(t, err)
-	return path
-}
-
 // ingest runs a stream of directives with the mirror, and returns what was said.
 func (m *machine) ingest(dir, stdin string, args ...string) (said string) {
 	m.Helper()
-	_, said, code := m.try(stdin, append([]string{bin(m), "ingest", "--state-dir", dir, "--journal=always"}, args...)...)
+	_, said, code := m.try(stdin, append([]string{testenv.Program(m), "ingest", "--state-dir", dir, "--journal=always"}, args...)...)
 	if code != 0 {
 		m.Fatalf("exit %d\n%s", code, said)
 	}
@@ -244,7 +186,7 @@ func (m *machine) entries(args ...string) (all []stored) {
 	m.Helper()
 	for line := range strings.Lines(m.json(args...)) {
 		var raw map[string]any
-		must(m, json.Unmarshal([]byte(line), &raw))
+		testenv.Must(m, json.Unmarshal([]byte(line), &raw))
 		e := stored{}
 		for name, value := range raw {
 			e[name] = plain(m, value)
@@ -279,33 +221,6 @@ func (e stored) sent() stored {
 		}
 	}
 	return own
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// memoryDir returns a directory in memory, as a guest's /run is.
-func memoryDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "journal")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
-func readFile(t testing.TB, dir, name string) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 func commandOutside(argv ...string) *exec.Cmd {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // rebuild feeds what journalctl printed to ingest --from=journal.
@@ -23,7 +24,7 @@ func rebuild(t testing.TB, dir, input string, args ...string) (said string, code
 // outside runs the program where the tests run.
 func (m *machine) outside(input string, args ...string) (said string, code int) {
 	m.Helper()
-	cmd := commandOutside(append([]string{bin(m)}, args...)...)
+	cmd := commandOutside(append([]string{testenv.Program(m)}, args...)...)
 	var errs strings.Builder
 	cmd.Stdin, cmd.Stderr = strings.NewReader(input), &errs
 	if err := cmd.Run(); cmd.ProcessState == nil {
@@ -36,7 +37,7 @@ func (m *machine) outside(input string, args ...string) (said string, code int) 
 func same(t testing.TB, got, want string) {
 	t.Helper()
 	for _, name := range []string{"events.jsonl", "result.json", "status.json"} {
-		if g, w := readFile(t, got, name), readFile(t, want, name); g != w {
+		if g, w := testenv.ReadIfExists(t, filepath.Join(got, name)), testenv.ReadIfExists(t, filepath.Join(want, name)); g != w {
 			t.Errorf("%s is\n%.2000s\nthe guest's is\n%.2000s", name, g, w)
 		}
 	}
@@ -52,14 +53,14 @@ const aRun = `{"state":"booted","message":"caf\u00e9\nand \u001b[31mred\u0000","
 
 func TestWhatAMirrorRecordedComesBackAsItWas(t *testing.T) {
 	m := newJournal(t, 11)
-	guest, host := memoryDir(t), memoryDir(t)
+	guest, host := testenv.TempDir(t), testenv.TempDir(t)
 	m.ingest(guest, aRun)
 	input := m.json()
 	if said, code := rebuild(t, host, input); code != 0 || said != "" {
 		t.Fatalf("exit %d: %s", code, said)
 	}
 	same(t, host, guest)
-	if n := strings.Count(readFile(t, host, "events.jsonl"), "\n"); n != 5 {
+	if n := strings.Count(testenv.ReadIfExists(t, filepath.Join(host, "events.jsonl")), "\n"); n != 5 {
 		t.Errorf("%d events", n)
 	}
 	before := stamps(t, host)
@@ -76,10 +77,10 @@ func stamps(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	entries, err := os.ReadDir(dir)
-	must(t, err)
+	testenv.Must(t, err)
 	for _, e := range entries {
 		info, err := e.Info()
-		must(t, err)
+		testenv.Must(t, err)
 		fmt.Fprintln(&b, e.Name(), info.Size(), info.ModTime().UnixNano(), info.Sys().(*syscall.Stat_t).Ino)
 	}
 	return b.String()
@@ -137,7 +138,7 @@ const (
 func seqs(t *testing.T, dir, name string) string {
 	t.Helper()
 	var all []string
-	for line := range strings.Lines(readFile(t, dir, name)) {
+	for line := range strings.Lines(testenv.ReadIfExists(t, filepath.Join(dir, name))) {
 		_, seq, _ := strings.Cut(line, `"seq":`)
 		all = append(all, strings.TrimSuffix(seq, "}\n"))
 	}
@@ -160,7 +161,7 @@ func TestAnEntryThatLostAFieldIsLeftOut(t *testing.T) {
 	whole := made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":"{}","PIKA_UPTIME_MS":"7"`}.String()
 	for _, field := range []string{"PIKA_EVENTS_PATH", "PIKA_BOOT_ID", "MESSAGE", "PIKA_KIND", "PIKA_SEQ",
 		"PIKA_TIMESTAMP", "PIKA_DETAILS", "PIKA_UPTIME_MS", "PIKA_FIELDS"} {
-		dir := memoryDir(t)
+		dir := testenv.TempDir(t)
 		lost := regexp.MustCompile(`,"`+field+`":"([^"\\\\]|\\\\.)*"`).ReplaceAllString(whole, "")
 		if lost == whole {
 			t.Fatalf("%s is not in %s", field, whole)
@@ -223,7 +224,7 @@ func TestACopyHasEachEventOnceInOrder(t *testing.T) {
 			seqs: "1", before: "1 2", prev: "2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := memoryDir(t)
+			dir := testenv.TempDir(t)
 			in := join(c.in...)
 			said, code := rebuild(t, dir, in)
 			want := ""
@@ -239,7 +240,7 @@ func TestACopyHasEachEventOnceInOrder(t *testing.T) {
 				}
 			}
 			for name, want := range map[string]string{"result.json": c.result, "result.json.prev": c.prev} {
-				text := readFile(t, dir, name)
+				text := testenv.ReadIfExists(t, filepath.Join(dir, name))
 				if has := strings.Contains(text, `"seq": `+want); want != "none" && has != (want != "") || want == "" && text != "" || want == "none" && text == "" {
 					t.Errorf("%s is %q, want that of %q", name, text, want)
 				}
@@ -256,7 +257,7 @@ func TestACopyHasEachEventOnceInOrder(t *testing.T) {
 }
 
 func TestManyGapsAreNotSaidOneByOne(t *testing.T) {
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	var in []made
 	for seq := 1; seq < 300; seq += 2 {
 		in = append(in, ready(seq))
@@ -266,17 +267,17 @@ func TestManyGapsAreNotSaidOneByOne(t *testing.T) {
 	if code != 0 || strings.Count(said, "\n") != 101 || !strings.HasSuffix(said, "the journal lacks seq 200\n"+want) {
 		t.Errorf("exit %d, said\n%s", code, said)
 	}
-	if got := strings.Count(readFile(t, dir, "events.jsonl"), "\n"); got != 150 {
+	if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), "\n"); got != 150 {
 		t.Errorf("%d events", got)
 	}
 }
 
 func TestALateEventIsSaidOnce(t *testing.T) {
 	var said []string
-	l := Log{Dir: writer.In(memoryDir(t)), Say: func(line string) { said = append(said, line) }}
-	must(t, l.Open())
+	l := Log{Dir: writer.In(testenv.TempDir(t)), Say: func(line string) { said = append(said, line) }}
+	testenv.Must(t, l.Open())
 	for _, seq := range []int{1, 3, 2, 2} {
-		must(t, l.Read([]byte(ready(seq).String()), time.Now()))
+		testenv.Must(t, l.Read([]byte(ready(seq).String()), time.Now()))
 		for l.Next(time.Now(), true) != nil {
 		}
 	}
@@ -288,14 +289,14 @@ func TestALateEventIsSaidOnce(t *testing.T) {
 // A verdict does not come before its event, whatever came first: a reader that
 // polls sees them in the order of a commit.
 func TestAVerdictWaitsForItsEvent(t *testing.T) {
-	l := Log{Dir: writer.In(memoryDir(t))}
-	must(t, l.Open())
+	l := Log{Dir: writer.In(testenv.TempDir(t))}
+	testenv.Must(t, l.Open())
 	now := time.Now()
 	for i, c := range []struct {
 		made
 		ready int
 	}{{made{outcome: "failed", seq: 2}, 0}, {ready(1), 1}, {made{kind: "failed", seq: 2}, 2}} {
-		must(t, l.Read([]byte(c.String()), now))
+		testenv.Must(t, l.Read([]byte(c.String()), now))
 		n := 0
 		for rec := l.Next(now, false); rec != nil; rec = l.Next(now, false) {
 			if n++; (rec.Result != nil) != (i == 2 && n == 2) {
@@ -310,13 +311,13 @@ func TestAVerdictWaitsForItsEvent(t *testing.T) {
 
 // What waits is bounded by its size too.
 func TestWhatWaitsIsBounded(t *testing.T) {
-	l := Log{Dir: writer.In(memoryDir(t))}
-	must(t, l.Open())
+	l := Log{Dir: writer.In(testenv.TempDir(t))}
+	testenv.Must(t, l.Open())
 	now, n := time.Now(), 0
 	big := ready(0)
 	big.more = `,"X":"` + strings.Repeat("x", 1<<20) + `"`
 	for big.seq = 2; big.seq <= 33; big.seq++ {
-		must(t, l.Read([]byte(big.String()), now))
+		testenv.Must(t, l.Read([]byte(big.String()), now))
 		for rec := l.Next(now, false); rec != nil; rec = l.Next(now, false) {
 			n++
 		}
@@ -332,39 +333,39 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 // TestACopyGoesOnAfterACrash: an event is in the log, and neither its status
 // nor its result.
 func TestACopyGoesOnAfterACrash(t *testing.T) {
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	in := join(ready(1), made{kind: "failed", seq: 2}, made{outcome: "failed", seq: 2})
 	rebuild(t, dir, in)
-	status, result := readFile(t, dir, "status.json"), readFile(t, dir, "result.json")
+	status, result := testenv.ReadIfExists(t, filepath.Join(dir, "status.json")), testenv.ReadIfExists(t, filepath.Join(dir, "result.json"))
 	rebuild(t, dir, join(ready(1)))
-	must(t, os.Remove(filepath.Join(dir, "status.json")))
-	must(t, os.Remove(filepath.Join(dir, "result.json")))
+	testenv.Must(t, os.Remove(filepath.Join(dir, "status.json")))
+	testenv.Must(t, os.Remove(filepath.Join(dir, "result.json")))
 	if said, code := rebuild(t, dir, in); code != 0 || said != "" {
 		t.Errorf("exit %d: %s", code, said)
 	}
-	if readFile(t, dir, "status.json") != status || readFile(t, dir, "result.json") != result || status == "" || result == "" {
-		t.Errorf("status\n%s, result\n%s", readFile(t, dir, "status.json"), readFile(t, dir, "result.json"))
+	if testenv.ReadIfExists(t, filepath.Join(dir, "status.json")) != status || testenv.ReadIfExists(t, filepath.Join(dir, "result.json")) != result || status == "" || result == "" {
+		t.Errorf("status\n%s, result\n%s", testenv.ReadIfExists(t, filepath.Join(dir, "status.json")), testenv.ReadIfExists(t, filepath.Join(dir, "result.json")))
 	}
 }
 
 // TestACopysVerdictStandsBeforeItsStatus, as it does where a crash came between
 // the two.
 func TestACopysVerdictStandsBeforeItsStatus(t *testing.T) {
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	in := []made{ready(1), {kind: "failed", seq: 2}, {outcome: "failed", seq: 2}}
 	rebuild(t, dir, join(in[:1]...))
-	old := readFile(t, dir, "status.json")
+	old := testenv.ReadIfExists(t, filepath.Join(dir, "status.json"))
 	rebuild(t, dir, join(in...))
 	want := historyOf(t, dir)
-	must(t, os.WriteFile(filepath.Join(dir, "status.json"), []byte(old), 0o644))
+	testenv.Must(t, os.WriteFile(filepath.Join(dir, "status.json"), []byte(old), 0o644))
 	rebuild(t, dir, join(in...))
-	if got := historyOf(t, dir); got != want || readFile(t, dir, "result.json") == "" {
+	if got := historyOf(t, dir); got != want || testenv.ReadIfExists(t, filepath.Join(dir, "result.json")) == "" {
 		t.Errorf("the copy is\n%swant\n%s", got, want)
 	}
 }
 
 func TestALongEntryIsTaken(t *testing.T) {
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	e := ready(1)
 	e.more = `,"X":"` + strings.Repeat("x", 2<<20) + `"`
 	if said, code := rebuild(t, dir, e.String()); code != 0 || seqs(t, dir, "events.jsonl") != "1" {
@@ -375,17 +376,17 @@ func TestALongEntryIsTaken(t *testing.T) {
 // TestACopysStatusIsMadeWhole: the log had begun anew, and the status is the
 // former boot's, whose seq is higher.
 func TestACopysStatusIsMadeWhole(t *testing.T) {
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	rebuild(t, dir, join(ready(1), ready(2)))
-	old := readFile(t, dir, "status.json")
+	old := testenv.ReadIfExists(t, filepath.Join(dir, "status.json"))
 	next := ready(1)
 	next.boot = bootB
 	in := join(ready(1), ready(2), next)
 	rebuild(t, dir, in)
-	want := readFile(t, dir, "status.json")
-	must(t, os.WriteFile(filepath.Join(dir, "status.json"), []byte(old), 0o644))
+	want := testenv.ReadIfExists(t, filepath.Join(dir, "status.json"))
+	testenv.Must(t, os.WriteFile(filepath.Join(dir, "status.json"), []byte(old), 0o644))
 	rebuild(t, dir, in)
-	if got := readFile(t, dir, "status.json"); got != want || got == old {
+	if got := testenv.ReadIfExists(t, filepath.Join(dir, "status.json")); got != want || got == old {
 		t.Errorf("the status is\n%s", got)
 	}
 }
@@ -394,15 +395,15 @@ func TestACopysStatusIsMadeWhole(t *testing.T) {
 func TestACopyRetiresAFormerVerdict(t *testing.T) {
 	in := aHistory()
 	for name, c := range map[string]struct{ verdict, run int }{"another run": {4, 5}, "another boot": {7, 8}} {
-		dir := memoryDir(t)
+		dir := testenv.TempDir(t)
 		rebuild(t, dir, join(in[:c.verdict]...))
-		old := readFile(t, dir, "result.json")
+		old := testenv.ReadIfExists(t, filepath.Join(dir, "result.json"))
 		rebuild(t, dir, join(in[:c.run]...))
-		must(t, os.Rename(filepath.Join(dir, "result.json.prev"), filepath.Join(dir, "result.json")))
+		testenv.Must(t, os.Rename(filepath.Join(dir, "result.json.prev"), filepath.Join(dir, "result.json")))
 		if said, code := rebuild(t, dir, join(in[:c.run]...)); code != 0 || said != "" {
 			t.Errorf("%s: exit %d: %s", name, code, said)
 		}
-		if got := readFile(t, dir, "result.json.prev"); got != old || old == "" || readFile(t, dir, "result.json") != "" {
+		if got := testenv.ReadIfExists(t, filepath.Join(dir, "result.json.prev")); got != old || old == "" || testenv.ReadIfExists(t, filepath.Join(dir, "result.json")) != "" {
 			t.Errorf("%s: the former verdict is\n%swant\n%s", name, got, old)
 		}
 	}
@@ -420,15 +421,15 @@ func TestWhoIsBelieved(t *testing.T) {
 		{[]string{"--trust-uid", "1000"}, "1 2", ""},
 		{[]string{"--trust-uid", "1001"}, "1", Identifier + ": there are entries of user \"1000\", who is not believed; --trust-uid takes one besides root\n"},
 	} {
-		dir := memoryDir(t)
+		dir := testenv.TempDir(t)
 		said, code := rebuild(t, dir, join(ready(1), forged, forged), c.args...)
 		if got := seqs(t, dir, "events.jsonl"); code != 0 || said != c.said || got != c.seqs {
 			t.Errorf("%v: exit %d, seqs %s, said %s", c.args, code, got, said)
 		}
 	}
-	l := Log{Dir: writer.In(memoryDir(t))} // trusts nobody but root
-	must(t, l.Open())
-	must(t, l.Read([]byte(strings.ReplaceAll(ready(1).String(), `"_UID":"0",`, "")), time.Now()))
+	l := Log{Dir: writer.In(testenv.TempDir(t))} // trusts nobody but root
+	testenv.Must(t, l.Open())
+	testenv.Must(t, l.Read([]byte(strings.ReplaceAll(ready(1).String(), `"_UID":"0",`, "")), time.Now()))
 	if l.Next(time.Now(), true) != nil {
 		t.Error("an entry of nobody was believed")
 	}
@@ -460,7 +461,7 @@ func TestWhatIsRefusedOfAJournal(t *testing.T) {
 		"another machine": {made{kind: "ready", seq: 2, machine: "m2"}.String(), `the entry is of machine "m2", this stream of "m1"; run a stream for each, with journalctl _MACHINE_ID=m2`},
 		"another log":     {made{kind: "ready", seq: 2, path: "/x"}.String(), `the entry is of the log "/x", this stream of "/run/pika-cloud/events.jsonl"; run a stream for each, with journalctl PIKA_EVENTS_PATH=/x`},
 	} {
-		dir := memoryDir(t)
+		dir := testenv.TempDir(t)
 		said, code := rebuild(t, dir, ready(1).String()+c.line+ready(2).String())
 		want := fmt.Sprintf("%s: line 2, column 1: %s\n%s: 1 of 3 lines refused\n", Identifier, c.said, Identifier)
 		if code != 3 || said != want {
@@ -474,12 +475,12 @@ func TestWhatIsRefusedOfAJournal(t *testing.T) {
 
 // TestBytesComeBackFromNumbers: journalctl prints what is no text so.
 func TestBytesComeBackFromNumbers(t *testing.T) {
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	e := strings.Replace(ready(1).String(), `"MESSAGE":"m"`, `"MESSAGE":[97,27,0,255]`, 1)
 	if said, code := rebuild(t, dir, e); code != 0 {
 		t.Errorf("exit %d: %s", code, said)
 	}
-	if got := readFile(t, dir, "events.jsonl"); !strings.Contains(got, `"message":"a\u001b\u0000`+"\ufffd"+`"`) {
+	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); !strings.Contains(got, `"message":"a\u001b\u0000`+"\ufffd"+`"`) {
 		t.Errorf("events\n%s", got)
 	}
 }
@@ -487,19 +488,19 @@ func TestBytesComeBackFromNumbers(t *testing.T) {
 // TestALiveCopy: entries arrive one by one; what waits for others is given up
 // after a while, and a stream that is killed goes on where it was.
 func TestALiveCopy(t *testing.T) {
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	r, w, err := os.Pipe()
-	must(t, err)
+	testenv.Must(t, err)
 	defer w.Close()
 	var said lockedText
-	cmd := commandOutside(bin(t), "ingest", "--from=journal", "--state-dir", dir)
+	cmd := commandOutside(testenv.Program(t), "ingest", "--from=journal", "--state-dir", dir)
 	cmd.Stdin, cmd.Stderr = r, &said
-	must(t, cmd.Start())
+	testenv.Must(t, cmd.Start())
 	r.Close()
 	show := func(entries ...made) {
 		t.Helper()
 		_, err := w.WriteString(join(entries...))
-		must(t, err)
+		testenv.Must(t, err)
 	}
 	show(ready(1))
 	await(t, func() bool { return seqs(t, dir, "events.jsonl") == "1" })
@@ -516,7 +517,7 @@ func TestALiveCopy(t *testing.T) {
 	if got := said.String(); got != want {
 		t.Errorf("said\n%swant\n%s", got, want)
 	}
-	must(t, cmd.Process.Kill())
+	testenv.Must(t, cmd.Process.Kill())
 	cmd.Wait()
 	if _, code := rebuild(t, dir, join(ready(1), ready(2), ready(3), ready(5), ready(6))); code != 0 || seqs(t, dir, "events.jsonl") != "1 2 3 5 6" {
 		t.Errorf("exit %d, seqs %s", code, seqs(t, dir, "events.jsonl"))
@@ -537,7 +538,7 @@ func aHistory() []made {
 func historyOf(t *testing.T, dir string) (all string) {
 	t.Helper()
 	for _, name := range []string{"events.jsonl", "events.jsonl.1", "result.json", "result.json.prev", "status.json"} {
-		all += name + "\n" + readFile(t, dir, name)
+		all += name + "\n" + testenv.ReadIfExists(t, filepath.Join(dir, name))
 	}
 	return all
 }
@@ -545,14 +546,14 @@ func historyOf(t *testing.T, dir string) (all string) {
 // TestACopyStoppedAnywhereIsMadeWhole by the next run, which reads it all again.
 func TestACopyStoppedAnywhereIsMadeWhole(t *testing.T) {
 	in := aHistory()
-	undisturbed := memoryDir(t)
+	undisturbed := testenv.TempDir(t)
 	rebuild(t, undisturbed, join(in...))
 	want := historyOf(t, undisturbed)
-	if !strings.Contains(readFile(t, undisturbed, "result.json"), bootB) || !strings.Contains(readFile(t, undisturbed, "result.json.prev"), `"seq": 5`) {
+	if !strings.Contains(testenv.ReadIfExists(t, filepath.Join(undisturbed, "result.json")), bootB) || !strings.Contains(testenv.ReadIfExists(t, filepath.Join(undisturbed, "result.json.prev")), `"seq": 5`) {
 		t.Errorf("undisturbed, the copy is\n%s", want)
 	}
 	for n := range len(in) + 1 {
-		dir := memoryDir(t)
+		dir := testenv.TempDir(t)
 		for _, part := range [][]made{in[:n], in} {
 			if said, code := rebuild(t, dir, join(part...)); code != 0 || said != "" {
 				t.Errorf("%d entries: exit %d: %s", n, code, said)
@@ -567,17 +568,17 @@ func TestACopyStoppedAnywhereIsMadeWhole(t *testing.T) {
 // TestACopyKilledAtACallIsMadeWhole by the next run. The calls are counted by
 // thread, so which point a number hits differs; all must do.
 func TestACopyKilledAtACallIsMadeWhole(t *testing.T) {
-	need(t, "strace")
+	testenv.Tools(t, "strace")
 	in := join(aHistory()...)
-	undisturbed := memoryDir(t)
+	undisturbed := testenv.TempDir(t)
 	rebuild(t, undisturbed, in)
 	want := historyOf(t, undisturbed)
 	killed := 0
 	for _, call := range []string{"pwrite64", "write", "fdatasync", "fsync", "renameat"} {
 		for when := 1; when <= 6; when++ {
-			dir := memoryDir(t)
+			dir := testenv.TempDir(t)
 			cmd := commandOutside("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call,
-				"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, when), bin(t), "ingest", "--from=journal", "--state-dir", dir)
+				"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, when), testenv.Program(t), "ingest", "--from=journal", "--state-dir", dir)
 			cmd.Stdin = strings.NewReader(in)
 			if cmd.Run() != nil {
 				killed++

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // directives returns one transition to each of the ten states, with all that a
@@ -38,7 +39,7 @@ func expected(t *testing.T, dir, line string) stored {
 		Details                  json.RawMessage
 		Seq                      json.RawMessage
 	}
-	must(t, json.Unmarshal([]byte(line), &v))
+	testenv.Must(t, json.Unmarshal([]byte(line), &v))
 	priority := map[string]string{"failed": "3", "unreachable": "4"}[v.Kind]
 	if priority == "" {
 		priority = "6"
@@ -72,7 +73,7 @@ func (e stored) counted() stored {
 // is a value. The journal's own fields tell the truth.
 func TestEveryFieldOfEveryKindArrives(t *testing.T) {
 	m := newJournal(t, 1)
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	for _, state := range artifact.States() { // one run each: a stream has one verdict
 		for line := range strings.Lines(directives()) {
 			if strings.Contains(line, strconv.Quote(string(state))) {
@@ -81,12 +82,12 @@ func TestEveryFieldOfEveryKindArrives(t *testing.T) {
 		}
 	}
 	m.ingest(dir, "KIND=ready TIMESTAMP=2026-03-25T20:00:00Z MESSAGE=''\n")
-	_, said, code := m.try("STATE=ready\nbad\xff\x1b\n", bin(t), "ingest", "--state-dir", dir, "--journal=auto")
+	_, said, code := m.try("STATE=ready\nbad\xff\x1b\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal=auto")
 	if code != 3 {
 		t.Fatalf("exit %d: %s", code, said)
 	}
 	var want []stored
-	for i, line := range lines(readFile(t, dir, "events.jsonl")) {
+	for i, line := range lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl"))) {
 		want = append(want, expected(t, dir, line))
 		if i == 5 || i == 6 {
 			e := maps.Clone(want[len(want)-1])
@@ -124,11 +125,11 @@ func lines(text string) []string { return strings.Split(strings.TrimSuffix(text,
 
 func TestLargeValuesArriveWhole(t *testing.T) {
 	m := newJournal(t, 2)
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	var input strings.Builder
 	for _, size := range []int{250_000, 5_000_000} {
 		text, err := json.Marshal(strings.Repeat("0123456789\n", size/11))
-		must(t, err)
+		testenv.Must(t, err)
 		fmt.Fprintf(&input, `{"state":"ready","message":%s,"details":{"log":%s}}`+"\n", text, text)
 	}
 	if said := m.ingest(dir, input.String(), "--max-line", "33554432"); said != "" {
@@ -138,7 +139,7 @@ func TestLargeValuesArriveWhole(t *testing.T) {
 	if len(got) != 2 {
 		t.Fatalf("%d entries", len(got))
 	}
-	for i, line := range lines(readFile(t, dir, "events.jsonl")) {
+	for i, line := range lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl"))) {
 		if want := expected(t, dir, line); !maps.Equal(got[i].sent(), want) {
 			t.Errorf("entry %d, %.80q, has %d and %d bytes, want %d and %d", i, got[i]["MESSAGE"], len(got[i]["MESSAGE"]), len(got[i]["PIKA_DETAILS"]),
 				len(want["MESSAGE"]), len(want["PIKA_DETAILS"]))
@@ -148,15 +149,16 @@ func TestLargeValuesArriveWhole(t *testing.T) {
 
 // journald takes a file from a user who is not root only if it is sealed.
 func TestLargeValuesOfAnyUserArrive(t *testing.T) {
-	needRoot(t)
+	testenv.Root(t)
+	testenv.Mount(t) // a user namespace has one user
 	m := newJournal(t, 22)
-	need(t, "setpriv")
-	dir := memoryDir(t)
-	must(t, os.Chown(dir, 1000, 1000))
-	must(t, os.Chmod(scratch, 0o755))
+	testenv.Tools(t, "setpriv")
+	dir := testenv.TempDir(t)
+	testenv.OpenToAll(t, dir, filepath.Dir(testenv.Program(t)))
+	testenv.Must(t, os.Chown(dir, 1000, 1000))
 	text := strings.Repeat("x", 500_000)
 	m.run("STATE=ready MESSAGE="+text+"\n", "setpriv", "--reuid=1000", "--regid=1000", "--clear-groups",
-		bin(t), "ingest", "--state-dir", dir, "--journal=always")
+		testenv.Program(t), "ingest", "--state-dir", dir, "--journal=always")
 	got := m.entries()
 	if len(got) != 1 || got[0]["MESSAGE"] != text || got[0]["_UID"] != "1000" {
 		t.Errorf("%d entries: %.200q", len(got), got)
@@ -189,9 +191,9 @@ func TestAStoppedJournalHoldsNothingUp(t *testing.T) {
 	const n = 100_000
 	input := many(n)
 	run := func(args ...string) (dir, said string, took time.Duration) {
-		dir = memoryDir(t)
+		dir = testenv.TempDir(t)
 		start := time.Now()
-		_, said, code := m.try(input, append([]string{bin(t), "ingest", "--state-dir", dir}, args...)...)
+		_, said, code := m.try(input, append([]string{testenv.Program(t), "ingest", "--state-dir", dir}, args...)...)
 		if took = time.Since(start); code != 0 {
 			t.Fatalf("exit %d: %s", code, said)
 		}
@@ -206,7 +208,7 @@ func TestAStoppedJournalHoldsNothingUp(t *testing.T) {
 			t.Fatalf("said %q", said)
 		}
 		for _, d := range []string{plainDir, dir} {
-			if got := strings.Count(readFile(t, d, "events.jsonl"), "\n"); got != n {
+			if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(d, "events.jsonl")), "\n"); got != n {
 				t.Fatalf("%d events", got)
 			}
 			os.RemoveAll(d)
@@ -239,13 +241,13 @@ type feed struct {
 func (m *machine) feed(dir string) *feed {
 	m.Helper()
 	r, w, err := os.Pipe()
-	must(m, err)
+	testenv.Must(m, err)
 	acks, ackEnd, err := os.Pipe()
-	must(m, err)
+	testenv.Must(m, err)
 	f := &feed{machine: m, dir: dir, in: w, acks: acks}
-	cmd := m.command(bin(m), "ingest", "--state-dir", dir, "--journal=always", "--ack-fd", "3")
+	cmd := m.command(testenv.Program(m), "ingest", "--state-dir", dir, "--journal=always", "--ack-fd", "3")
 	cmd.Stdin, cmd.Stderr, cmd.ExtraFiles = r, &f.said, []*os.File{ackEnd}
-	must(m, cmd.Start())
+	testenv.Must(m, cmd.Start())
 	r.Close()
 	ackEnd.Close()
 	f.wait = cmd.Wait
@@ -257,11 +259,11 @@ func (m *machine) feed(dir string) *feed {
 func (f *feed) print(text string) {
 	f.Helper()
 	_, err := f.in.WriteString(text)
-	must(f, err)
+	testenv.Must(f, err)
 	f.lines += strings.Count(text, "\n")
 	for buf, last := make([]byte, 4096), ""; !strings.HasPrefix(last, fmt.Sprint(f.lines, " ")); {
 		n, err := f.acks.Read(buf)
-		must(f, err)
+		testenv.Must(f, err)
 		all := lines(string(buf[:n]))
 		last = all[len(all)-1]
 	}
@@ -270,13 +272,13 @@ func (f *feed) print(text string) {
 func (f *feed) end() string {
 	f.Helper()
 	f.in.Close()
-	must(f, f.wait())
+	testenv.Must(f, f.wait())
 	return f.said.String()
 }
 
 func TestEntriesFlowAgainOnceJournaldIsRestarted(t *testing.T) {
 	m := newJournal(t, 4)
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	f := m.feed(dir)
 	f.print(many(300))
 	for len(m.entries()) < 300 { // what a journald that is killed has not read is lost
@@ -302,7 +304,7 @@ func TestEntriesFlowAgainOnceJournaldIsRestarted(t *testing.T) {
 
 func TestEntriesWaitForAJournalThatComesLater(t *testing.T) {
 	m := newMachine(t, 23)
-	f := m.feed(memoryDir(t))
+	f := m.feed(testenv.TempDir(t))
 	f.print(many(5))
 	m.start()
 	await(t, func() bool { return len(m.entries()) == 5 })
@@ -314,7 +316,7 @@ func TestEntriesWaitForAJournalThatComesLater(t *testing.T) {
 // A journald that is stopped keeps its socket, but another may take the path.
 func TestAnotherJournaldIsDialled(t *testing.T) {
 	m := newJournal(t, 24)
-	f := m.feed(memoryDir(t))
+	f := m.feed(testenv.TempDir(t))
 	m.signal(syscall.SIGSTOP)
 	f.print(many(100))
 	stopped := m.journald.Process
@@ -328,7 +330,7 @@ func TestAnotherJournaldIsDialled(t *testing.T) {
 
 func TestWhatAJournalThatStaysAwayMissedIsCounted(t *testing.T) {
 	m := newJournal(t, 5)
-	f := m.feed(memoryDir(t))
+	f := m.feed(testenv.TempDir(t))
 	f.print(many(300))
 	for len(m.entries()) < 300 {
 		time.Sleep(10 * time.Millisecond)
@@ -343,7 +345,7 @@ func TestWhatAJournalThatStaysAwayMissedIsCounted(t *testing.T) {
 // What a journal missed while it was stopped it is told of once it is back.
 func TestAJournalIsToldWhatItMissed(t *testing.T) {
 	m := newJournal(t, 6)
-	f := m.feed(memoryDir(t))
+	f := m.feed(testenv.TempDir(t))
 	m.signal(syscall.SIGSTOP)
 	const n = 60_000 // more than the queue holds
 	f.print(many(n))
@@ -366,7 +368,7 @@ func TestAJournalIsToldWhatItMissed(t *testing.T) {
 // entries were missed.
 func TestAJournalThatLivesIsWaitedFor(t *testing.T) {
 	m := newJournal(t, 25)
-	f := m.feed(memoryDir(t))
+	f := m.feed(testenv.TempDir(t))
 	m.signal(syscall.SIGSTOP)
 	const n = 60_000 // more than the queue holds
 	f.print(many(n))
@@ -385,13 +387,13 @@ func TestAJournalThatLivesIsWaitedFor(t *testing.T) {
 
 func TestWithoutAJournalTheStreamIsAsItWas(t *testing.T) {
 	m := newMachine(t, 7)
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	for word, want := range map[string][]string{
 		"never": nil, "auto": nil,
 		"always": {"--journal=always: connect /run/systemd/journal/socket: no such file or directory; entries wait until it is there",
 			"the journal missed 1 of 1 entries; the artifacts have them"},
 	} {
-		_, said, code := m.try("STATE=ready\n", bin(t), "ingest", "--state-dir", dir, "--journal="+word)
+		_, said, code := m.try("STATE=ready\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal="+word)
 		var all string
 		for _, line := range want {
 			all += Identifier + ": " + line + "\n"
@@ -400,7 +402,7 @@ func TestWithoutAJournalTheStreamIsAsItWas(t *testing.T) {
 			t.Errorf("%s: exit %d, said\n%swant\n%s", word, code, said, all)
 		}
 	}
-	if got := readFile(t, dir, "events.jsonl"); strings.Count(got, "\n") != 3 {
+	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); strings.Count(got, "\n") != 3 {
 		t.Errorf("events\n%s", got)
 	}
 }
@@ -412,7 +414,7 @@ func TestAMirrorThatWaitsLosesNothing(t *testing.T) {
 	m := newJournal(t, 10)
 	m.signal(syscall.SIGSTOP)
 	mirror := Mirror{EventsPath: "/e", Socket: m.root(DefaultSocket)}
-	must(t, mirror.Start())
+	testenv.Must(t, mirror.Start())
 	event := []byte(`{"kind":"ready","message":"m","seq":1}` + "\n")
 	for range 100 {
 		mirror.Committed(&ingest.Commit{Events: event})
@@ -446,10 +448,10 @@ func TestAMirrorThatWaitsLosesNothing(t *testing.T) {
 func interruptAll(t *testing.T) {
 	t.Helper()
 	threads, err := os.ReadDir("/proc/self/task")
-	must(t, err)
+	testenv.Must(t, err)
 	for _, thread := range threads {
 		id, err := strconv.Atoi(thread.Name())
-		must(t, err)
+		testenv.Must(t, err)
 		_ = unix.Tgkill(os.Getpid(), id, unix.SIGURG) // it may have ended
 	}
 }
@@ -484,17 +486,17 @@ func TestManySmallCommitsDoNotBlock(t *testing.T) {
 
 func TestOneShotsAreMirroredIfTheyAreAskedTo(t *testing.T) {
 	m := newJournal(t, 8)
-	dir := memoryDir(t)
-	near, err := filepath.Rel(filepath.Dir(scratch), dir)
-	must(t, err)
-	m.run("", bin(t), "event", "--state-dir", near, "--kind", "failed", "--message", "a", "--journal", "auto")
-	m.run("", bin(t), "event", "--state-dir", dir, "--kind", "failed", "--message", "b")
-	m.run("", bin(t), "result", "--state-dir", dir, "--status", "failed", "--exit-code", "7", "--message", "c", "--journal=always")
+	dir := testenv.TempDir(t)
+	near, err := filepath.Rel(testenv.Shared(), dir)
+	testenv.Must(t, err)
+	m.run("", testenv.Program(t), "event", "--state-dir", near, "--kind", "failed", "--message", "a", "--journal", "auto")
+	m.run("", testenv.Program(t), "event", "--state-dir", dir, "--kind", "failed", "--message", "b")
+	m.run("", testenv.Program(t), "result", "--state-dir", dir, "--status", "failed", "--exit-code", "7", "--message", "c", "--journal=always")
 	got := m.entries()
 	if len(got) != 2 {
 		t.Fatalf("%d entries", len(got))
 	}
-	event := expected(t, dir, lines(readFile(t, dir, "events.jsonl"))[0])
+	event := expected(t, dir, lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")))[0])
 	result := stored{"MESSAGE_ID": idResultFailed, "PRIORITY": "3", "SYSLOG_IDENTIFIER": Identifier, "MESSAGE": "c",
 		"PIKA_OUTCOME": "failed", "PIKA_EXIT_CODE": "7", "PIKA_EVENTS_PATH": dir + "/events.jsonl", "PIKA_BOOT_ID": m.boot,
 		"PIKA_TIMESTAMP": got[1]["PIKA_TIMESTAMP"]}
@@ -508,7 +510,7 @@ func TestOneShotsAreMirroredIfTheyAreAskedTo(t *testing.T) {
 func BenchmarkFlow(b *testing.B) {
 	const n = 15_000
 	m := newJournal(b, 9)
-	need(b, "logger")
+	testenv.Tools(b, "logger")
 	input := many(n)
 	b.Run("logger", func(b *testing.B) {
 		for b.Loop() {
@@ -517,7 +519,7 @@ func BenchmarkFlow(b *testing.B) {
 		b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "entries/s")
 	})
 	b.Run("mirror", func(b *testing.B) {
-		dir := memoryDir(b)
+		dir := testenv.TempDir(b)
 		for b.Loop() {
 			if said := m.ingest(dir, input); said != "" {
 				b.Fatal(said)

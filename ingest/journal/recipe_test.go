@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // recipe is what the test does on the booted machine, which is guest and host:
@@ -38,10 +40,10 @@ touch /opt/lab/done
 // TestTheRecipeOfAFleetCanBeFollowed, on a machine that systemd has booted. Its
 // packages are there, for it has no network.
 func TestTheRecipeOfAFleetCanBeFollowed(t *testing.T) {
-	need(t, "bash", "systemd-nspawn", remote, upload)
-	needRoot(t)
+	testenv.Tools(t, remote, upload)
+	testenv.Systemd(t)
 	page, err := os.ReadFile("../../docs/fleet.md")
-	must(t, err)
+	testenv.Must(t, err)
 	const install = "apt-get install -y systemd-journal-remote\n"
 	blocks := fences(string(page), "sh")
 	if len(blocks) != 5 || !strings.HasPrefix(blocks[0], install) || !strings.HasPrefix(blocks[1], install) {
@@ -50,21 +52,21 @@ func TestTheRecipeOfAFleetCanBeFollowed(t *testing.T) {
 	script := strings.NewReplacer("[host]\n", blocks[0], "[guest]\n", strings.Replace(blocks[1], "//HOST:", "//127.0.0.1:", 1),
 		"[units]\n", blocks[2], "[look]\n", blocks[3]).Replace(recipe)
 	lab, units := t.TempDir(), t.TempDir()
-	copyFile(t, bin(t), filepath.Join(lab, Identifier), 0o755)
+	copyFile(t, testenv.Program(t), filepath.Join(lab, Identifier), 0o755)
 	copyFile(t, "../../docs/units/pika-cloud-fleet@.service", filepath.Join(lab, "pika-cloud-fleet@.service"), 0o644)
-	must(t, os.WriteFile(filepath.Join(lab, "test"), []byte(strings.ReplaceAll(script, install, "")), 0o755))
-	must(t, os.WriteFile(filepath.Join(units, "fleet.target"), []byte("[Unit]\nRequires=test.service\nAfter=test.service\n"), 0o644))
-	must(t, os.WriteFile(filepath.Join(units, "test.service"),
+	testenv.Must(t, os.WriteFile(filepath.Join(lab, "test"), []byte(strings.ReplaceAll(script, install, "")), 0o755))
+	testenv.Must(t, os.WriteFile(filepath.Join(units, "fleet.target"), []byte("[Unit]\nRequires=test.service\nAfter=test.service\n"), 0o644))
+	testenv.Must(t, os.WriteFile(filepath.Join(units, "test.service"),
 		[]byte("[Service]\nType=oneshot\nExecStart=/opt/lab/test\nExecStopPost=systemctl --no-block poweroff\n"), 0o644))
 	out, err := exec.Command("../../testdata/boot/boot", units, lab, "fleet.target").CombinedOutput()
 	if _, stat := os.Stat(filepath.Join(lab, "done")); stat != nil || err != nil {
-		t.Errorf("%v\n%s%s", err, out, readFile(t, lab, "said"))
+		t.Errorf("%v\n%s%s", err, out, testenv.ReadIfExists(t, filepath.Join(lab, "said")))
 	}
 }
 
 func copyFile(t *testing.T, from, to string, mode os.FileMode) {
 	t.Helper()
 	text, err := os.ReadFile(from)
-	must(t, err)
-	must(t, os.WriteFile(to, text, mode))
+	testenv.Must(t, err)
+	testenv.Must(t, os.WriteFile(to, text, mode))
 }

@@ -7,30 +7,32 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // What the program says on a unit's stderr has the level that it deserves.
 func TestStderrHasLevelsOnAJournalStream(t *testing.T) {
 	m := newJournal(t, 21)
 	conn, err := net.Dial("unix", m.root("/run/systemd/journal/stdout"))
-	must(t, err)
+	testenv.Must(t, err)
 	defer conn.Close()
 	// Identifier, unit, priority, whether lines have levels, and where else to.
 	fmt.Fprint(conn, Identifier, "\n\n6\n1\n0\n0\n0\n")
 	stderr, err := conn.(*net.UnixConn).File()
-	must(t, err)
+	testenv.Must(t, err)
 	defer stderr.Close()
 	var st syscall.Stat_t
-	must(t, syscall.Fstat(int(stderr.Fd()), &st))
+	testenv.Must(t, syscall.Fstat(int(stderr.Fd()), &st))
 	stream := fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino)
-	for _, args := range [][]string{{"ingest", "--state-dir", memoryDir(t)}, {"ingest", "--no-such-flag"}} {
-		cmd := commandOutside(append([]string{bin(t)}, args...)...)
+	for _, args := range [][]string{{"ingest", "--state-dir", testenv.TempDir(t)}, {"ingest", "--no-such-flag"}} {
+		cmd := commandOutside(append([]string{testenv.Program(t)}, args...)...)
 		cmd.Stdin, cmd.Env, cmd.Stderr = strings.NewReader("bad\n"), append(os.Environ(), stream), stderr
 		if err := cmd.Run(); cmd.ProcessState.ExitCode() < 0 {
 			t.Fatal(err)
 		}
 	}
-	cmd := commandOutside(bin(t), "ingest", "--no-such-flag")
+	cmd := commandOutside(testenv.Program(t), "ingest", "--no-such-flag")
 	cmd.Stderr = stderr // as by a shell's 2>, of which JOURNAL_STREAM does not tell
 	_ = cmd.Run()
 	var got []stored

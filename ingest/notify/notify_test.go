@@ -16,6 +16,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // say is a commit of a status.
@@ -35,7 +36,7 @@ type manager struct {
 
 func newManager(t *testing.T) *manager {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "notify")
+	path := filepath.Join(testenv.PlainDir(t), "notify")
 	t.Setenv("NOTIFY_SOCKET", path)
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -139,7 +140,7 @@ type host struct {
 
 func newHost(t *testing.T, answer int) *host {
 	t.Helper()
-	h := &host{path: filepath.Join(t.TempDir(), "sock"), answer: answer}
+	h := &host{path: filepath.Join(testenv.PlainDir(t), "sock"), answer: answer}
 	l, err := net.Listen("unix", h.path)
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +271,7 @@ func TestAFloodIsToldNowAndThen(t *testing.T) {
 // A socket that accepts and says nothing is given up.
 func TestAHostThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "sock")
+	path := filepath.Join(testenv.PlainDir(t), "sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

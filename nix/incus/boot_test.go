@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A boot is agent-boot.sh under way, with testdata/service.sh.
@@ -25,7 +27,7 @@ func bootAgent(t *testing.T, env ...string) *boot {
 
 func (b *boot) run(args ...string) {
 	b.t.Helper()
-	need(b.t, "bash")
+	testenv.Tool(b.t, "bash")
 	b.start("./agent-boot.sh", args...)
 	b.meetIngest()
 	words := b.news.line()
@@ -133,7 +135,7 @@ func TestStreamEndsThoughTheServiceLeavesAChildBehind(t *testing.T) {
 
 func TestScriptThatSetEEndsAtWaitHasFailed(t *testing.T) {
 	t.Parallel()
-	need(t, "bash")
+	testenv.Tool(t, "bash")
 	g := newGuest(t)
 	g.start("testdata/naive.sh")
 	g.meetIngest()
@@ -220,7 +222,7 @@ func TestServiceThatCannotBePublishedHasFailed(t *testing.T) {
 
 func TestProbeIsBounded(t *testing.T) {
 	t.Parallel()
-	need(t, "bash")
+	testenv.Tool(t, "bash")
 	g := newGuest(t, "AGENT_PROBES=1", "AGENT_PROBE_SECONDS=0.1", "AGENT_PROBE=sleep infinity")
 	g.start("./agent-boot.sh", "testdata/service.sh")
 	g.wantExit(1)
@@ -306,7 +308,7 @@ func TestBootScriptRefusesWrongUsage(t *testing.T) {
 		"no service": {}, "unknown flag": {"--stat-dir", "x", "true"}, "no probe": {"true"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			need(t, "bash")
+			testenv.Tool(t, "bash")
 			g := newGuest(t)
 			if name == "no probe" {
 				g.env = append(g.env, "AGENT_PROBE=")

@@ -21,14 +21,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // patience is how long a test waits for what must happen: far longer than the
 // busiest machine takes, for only a defect uses it up.
 const patience = time.Minute
-
-// program is the path of the program, built once for all tests.
-var program string
 
 func TestMain(m *testing.M) {
 	// A shell's & and nohup(1) start what they run with a signal ignored, and
@@ -38,37 +37,7 @@ func TestMain(m *testing.M) {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
 	}
-	dir, err := os.MkdirTemp("", "examples")
-	if err != nil {
-		panic(err)
-	}
-	program = filepath.Join(dir, "pika-cloud-lifecycle")
-	build := exec.Command("go", "build", "-o", program, "../../cmd/pika-cloud-lifecycle")
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	code := 1
-	if err := build.Run(); err == nil {
-		code = m.Run()
-	}
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-// missing fails the test in CI, and skips it, said aloud, elsewhere.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing", what)
-	}
-	t.Skipf("%s is missing", what)
-}
-
-func need(t *testing.T, tool string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err != nil {
-		missing(t, tool)
-	}
-	return path
+	os.Exit(testenv.Main{M: m}.Run())
 }
 
 // A pipe is a FIFO that the test holds open in both directions, so that nobody
@@ -150,7 +119,7 @@ func newGuest(t *testing.T, env ...string) *guest {
 	g.ingestNews = newPipe(t, filepath.Join(temp, "ingest-news"))
 	g.install("pika-cloud-lifecycle", "testdata/ingest.sh")
 	g.env = append(os.Environ(), "PATH="+g.path("bin")+":"+os.Getenv("PATH"),
-		"PIKA_LIFECYCLE_DIR="+g.dir, "INGEST="+program, "INGEST_NEWS="+g.ingestNews.path,
+		"PIKA_LIFECYCLE_DIR="+g.dir, "INGEST="+testenv.Program(g.t), "INGEST_NEWS="+g.ingestNews.path,
 		"NEWS="+g.news.path, "ORDERS="+g.orders.path, "LEFT="+g.left.path, "ASK="+g.ask.path,
 		"AGENT_PROBE=test -e '"+g.path("healthy")+"'", "AGENT_PAUSE=0.01")
 	g.env = append(g.env, env...)
@@ -195,7 +164,7 @@ func (g *guest) start(name string, args ...string) {
 	}
 	if err := g.cmd.Start(); err != nil {
 		if g.user != os.Geteuid() {
-			missing(g.t, "a user namespace ("+err.Error()+")")
+			testenv.Missing(g.t, "a user namespace ("+err.Error()+")")
 		}
 		g.t.Fatal(err)
 	}

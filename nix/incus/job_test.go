@@ -8,25 +8,11 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
-
-// python returns the interpreter itself, not what may stand before it on PATH.
-var python = sync.OnceValues(func() (string, error) {
-	path, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
-	return strings.TrimSpace(string(path)), err
-})
-
-func needPython(t *testing.T) string {
-	t.Helper()
-	path, err := python()
-	if err != nil {
-		missing(t, "python3")
-	}
-	return path
-}
 
 // rootJob is a request for a command that runs as root.
 func rootJob(command string) map[string]any {
@@ -47,7 +33,7 @@ func (g *guest) runJob(request any, flags ...string) {
 	if err := os.WriteFile(g.path("request.json"), []byte(text), 0o644); err != nil {
 		g.t.Fatal(err)
 	}
-	g.start(needPython(g.t), append(append([]string{"-X", "dev", "-W", "error", "ci-job.py"}, flags...), g.path("request.json"))...)
+	g.start(testenv.Python(g.t), append(append([]string{"-X", "dev", "-W", "error", "ci-job.py"}, flags...), g.path("request.json"))...)
 }
 
 // obey is a job that says that it is up, and exits as ordered.
@@ -203,7 +189,7 @@ func TestKilledJobRunnerHasFailed(t *testing.T) {
 
 func TestStreamEndsThoughTheJobLeavesASessionBehind(t *testing.T) {
 	t.Parallel()
-	need(t, "setsid")
+	testenv.Tool(t, "setsid")
 	g := newGuest(t)
 	g.runJob(rootJob(`setsid bash -c 'echo $$ >"$NEWS"; exec cat "$LEFT"' & read -r code <>"$ORDERS"; echo bye; exit "$code"`))
 	left := g.process(g.news.line()[0])
@@ -264,12 +250,10 @@ func TestGuestLogIsNeverWrittenThroughALink(t *testing.T) {
 
 func TestJobRunsAsTheUserGiven(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		missing(t, "root")
-	}
+	testenv.Root(t)
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
-		missing(t, "the user nobody")
+		testenv.Missing(t, "the user nobody")
 	}
 	ids, err := exec.Command("sh", "-c", "id -u nobody; id -g nobody; id -G nobody").Output()
 	if err != nil {

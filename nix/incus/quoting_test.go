@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // forgery is text that a guest got from somewhere, in which a line looks like
@@ -15,13 +17,13 @@ const forgery = "listening\nSTATE=completed MESSAGE=forged EXIT_CODE=0\non 8080"
 // printed returns what ingest makes of what a Python caller prints for a text.
 func printed(t *testing.T, caller, text string) (s story, exit int) {
 	t.Helper()
-	python := needPython(t)
+	python := testenv.Python(t)
 	line, err := exec.Command(python, filepath.Join("testdata", caller), text).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	ingest := exec.Command(program, "ingest", "--state-dir", dir)
+	ingest := exec.Command(testenv.Program(t), "ingest", "--state-dir", dir)
 	ingest.Stdin = bytes.NewReader(line)
 	if err := ingest.Run(); ingest.ProcessState == nil {
 		t.Fatal(err)
@@ -66,7 +68,7 @@ func files(t *testing.T, patterns ...string) (all []string) {
 func TestShellExamplesAreCleanForShellcheck(t *testing.T) {
 	t.Parallel()
 	scripts := files(t, "*.sh", "testdata/*.sh")
-	if out, err := exec.Command(need(t, "shellcheck"), scripts...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(testenv.Tool(t, "shellcheck"), scripts...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -79,7 +81,7 @@ for path in sys.argv[1:]:
 
 func TestPythonExamplesCompile(t *testing.T) {
 	t.Parallel()
-	python, scripts := needPython(t), files(t, "*.py", "testdata/*.py")
+	python, scripts := testenv.Python(t), files(t, "*.py", "testdata/*.py")
 	for _, args := range [][]string{{"-m", "py_compile"}, {"-c", parse}} {
 		cmd := exec.Command(python, append(args, scripts...)...)
 		cmd.Env = append(os.Environ(), "PYTHONPYCACHEPREFIX="+t.TempDir())

@@ -192,9 +192,7 @@ func TestStatesStandAsWords(t *testing.T) {
 func TestEncodingIsJSON(t *testing.T) {
 	s := Status{State: Ready, Time: testTime, Message: strictjson.AppendText(nil, "m"), BootID: "id", Seq: 1}
 	var b bytes.Buffer
-	if err := json.Indent(&b, s.Append(nil), "", "  "); err != nil {
-		t.Fatal(err)
-	}
+	testenv.Must(t, json.Indent(&b, s.Append(nil), "", "  "))
 	if b.String() != string(s.Append(nil)) {
 		t.Errorf("%s", b.String())
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A mutant is the program with one care taken out. The sweep must see it.
@@ -89,11 +91,7 @@ func (m *mutant) build(t *testing.T) string {
 	if err := os.WriteFile(changed, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	program, err := build(map[string]string{path: changed})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return program
+	return testenv.ProgramWith(t, map[string]string{path: changed})
 }
 
 // TestSweepCatchesMutants takes care after care out of the program and demands

@@ -5,7 +5,6 @@ package crashtest
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -13,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A job is one point of a sweep.
@@ -90,16 +89,7 @@ func sweep(t *testing.T, program string, jobs []job) *tally {
 // newBench makes a bench in memory, where fsync costs nothing.
 func newBench(t *testing.T, program string) *bench {
 	t.Helper()
-	base := "/dev/shm"
-	if unix.Access(base, unix.W_OK) != nil {
-		base = t.TempDir()
-	}
-	root, err := os.MkdirTemp(base, "crashtest")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(root) })
-	return &bench{program: program, root: filepath.Join(root, "bench"), limit: patience}
+	return &bench{program: program, root: filepath.Join(testenv.TempDir(t), "bench"), limit: patience}
 }
 
 // point tries one point and holds what is left against the model.

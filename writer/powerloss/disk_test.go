@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A fileSystem is one that guests have their state directory on, or a machine
@@ -36,12 +38,26 @@ func fileSystems() []fileSystem {
 // needDisks ends the test where no image can be mounted.
 func needDisks(t *testing.T) {
 	t.Helper()
-	if os.Getenv(inside) == "" {
-		missing(t, "a mount namespace (root)")
+	testenv.Mount(t)
+	testenv.Tools(t, "losetup", "mkfs.ext4", "mkfs.xfs")
+	image := filepath.Join(t.TempDir(), "image")
+	testenv.Must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, 1<<20))
+	device, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
+	if err != nil {
+		testenv.Missing(t, "a loop device; run as root with /dev/loop-control and the devices (%s)", strings.TrimSpace(string(device)))
 	}
-	needTools(t, "losetup", "mkfs.ext4", "mkfs.xfs")
-	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		missing(t, "/dev/loop-control")
+	run(t, "losetup", "--detach", strings.TrimSpace(string(device)))
+	for _, fs := range fileSystems() {
+		fs.needKernel(t)
+	}
+}
+
+// needKernel ends the test if the kernel does not have the file system: a mount
+// of what is not a device fails earlier if it has.
+func (fs fileSystem) needKernel(t *testing.T) {
+	t.Helper()
+	if err := unix.Mount("none", t.TempDir(), fs.kind, 0, ""); err == unix.ENODEV {
+		testenv.Missing(t, "a kernel with %s", fs.kind)
 	}
 }
 
@@ -56,16 +72,15 @@ type disk struct {
 // newDisk makes an image and mounts it.
 func (fs fileSystem) newDisk(t *testing.T) *disk {
 	t.Helper()
-	dir, err := os.MkdirTemp(scratch, fs.name)
-	check(t, err)
+	dir := testenv.TempDir(t) // fast, and no disk wears
 	d := &disk{fileSystem: fs, root: filepath.Join(dir, "root")}
 	image := filepath.Join(dir, "image")
-	check(t, os.Mkdir(d.root, 0o755))
-	check(t, os.WriteFile(image, nil, 0o600))
-	check(t, os.Truncate(image, fs.size))
+	testenv.Must(t, os.Mkdir(d.root, 0o755))
+	testenv.Must(t, os.WriteFile(image, nil, 0o600))
+	testenv.Must(t, os.Truncate(image, fs.size))
 	run(t, append(fs.mkfs, image)...)
 	d.attach(t, image)
-	check(t, d.mount())
+	testenv.Must(t, d.mount())
 	t.Cleanup(func() { d.remove(t, image) })
 	return d
 }
@@ -77,7 +92,7 @@ func (d *disk) attach(t *testing.T, image string) {
 	t.Helper()
 	d.device = strings.TrimSpace(run(t, "losetup", "--find", "--show", image))
 	held, err := os.Open(d.device)
-	check(t, err)
+	testenv.Must(t, err)
 	d.held = held
 	run(t, "losetup", "--detach", d.device)
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // TestDeadDiskIsSaid: the disk dies under a stream that has been acknowledged.
@@ -28,25 +30,25 @@ func TestDeadDiskIsSaid(t *testing.T) {
 
 func deadDisk(t *testing.T, d *disk) {
 	dir := filepath.Join(d.root, "state")
-	s := startStream(t, program(t), dir, "--write-timeout=50ms")
+	s := startStream(t, testenv.Program(t), dir, "--write-timeout=50ms")
 	defer s.cmd.Process.Kill()
 	s.write(t, transition("starting", "line-1"))
 	s.acknowledged(t, 1)
-	check(t, d.lose(lucks()[0], dir))
+	testenv.Must(t, d.lose(lucks()[0], dir))
 	s.write(t, transition("ready", "line-2"))
 	if said := s.hear(t, unix.EIO.Error()); !strings.Contains(said, dir) {
 		t.Errorf("%q tells no path below %s", said, dir)
 	}
-	s.hear(t, "gave up waiting for the disk")
+	s.hear(t, "cannot be written; reading on")
 	more := make([]line, 5000) // more than pipe and program take in at once
 	for i := range more {
 		more[i] = transition("ready", fmt.Sprint("more ", i))
 	}
 	s.write(t, more...)
 	s.write(t, transition("failed", "the verdict"))
-	check(t, s.in.Close())
+	testenv.Must(t, s.in.Close())
 	rest, err := io.ReadAll(s.acks)
-	check(t, err)
+	testenv.Must(t, err)
 	said := s.end(t)
 	if code := s.cmd.ProcessState.ExitCode(); code != 1 || len(rest) > 0 {
 		t.Errorf("exit %d, acknowledged %q", code, rest)
@@ -56,11 +58,11 @@ func deadDisk(t *testing.T, d *disk) {
 			t.Errorf("%q is not said:\n%s", words, said)
 		}
 	}
-	check(t, d.remount())
+	testenv.Must(t, d.remount())
 	files, err := filesIn(dir)
-	check(t, err)
+	testenv.Must(t, err)
 	p, err := look(files)
-	check(t, err)
+	testenv.Must(t, err)
 	var f findings
 	h := history{lines: []line{transition("starting", "line-1"), transition("ready", "line-2")}, settled: 1, first: 1}
 	if h.check(p, &f); !f.none() {
@@ -84,19 +86,19 @@ func startStream(t *testing.T, program, dir string, flags ...string) *stream {
 	t.Helper()
 	s := &stream{cmd: exec.Command(program, append([]string{"ingest", "--state-dir=" + dir, "--ack-fd=3"}, flags...)...)}
 	stdin, in, err := os.Pipe()
-	check(t, err)
+	testenv.Must(t, err)
 	acks, ack, err := os.Pipe()
-	check(t, err)
+	testenv.Must(t, err)
 	stderr, stderrEnd, err := os.Pipe()
-	check(t, err)
+	testenv.Must(t, err)
 	for _, f := range []*os.File{in, acks, stderr} {
-		check(t, f.SetDeadline(time.Now().Add(hung)))
+		testenv.Must(t, f.SetDeadline(time.Now().Add(hung)))
 		t.Cleanup(func() { f.Close() })
 	}
 	s.cmd.Stdin, s.cmd.ExtraFiles, s.cmd.Stderr = stdin, []*os.File{ack}, stderrEnd
-	check(t, s.cmd.Start())
+	testenv.Must(t, s.cmd.Start())
 	for _, f := range []*os.File{stdin, ack, stderrEnd} {
-		check(t, f.Close())
+		testenv.Must(t, f.Close())
 	}
 	s.in, s.acks, s.stderr = in, bufio.NewReader(acks), bufio.NewReader(stderr)
 	return s
@@ -106,7 +108,7 @@ func (s *stream) write(t *testing.T, lines ...line) {
 	t.Helper()
 	for _, l := range lines {
 		_, err := io.WriteString(s.in, l.text+"\n")
-		check(t, err)
+		testenv.Must(t, err)
 	}
 }
 
@@ -115,9 +117,9 @@ func (s *stream) acknowledged(t *testing.T, number int) {
 	t.Helper()
 	for got := 0; got < number; {
 		text, err := s.acks.ReadString('\n')
-		check(t, err)
+		testenv.Must(t, err)
 		_, err = fmt.Sscan(text, &got)
-		check(t, err)
+		testenv.Must(t, err)
 	}
 }
 
@@ -140,7 +142,7 @@ func (s *stream) hear(t *testing.T, words string) string {
 func (s *stream) end(t *testing.T) string {
 	t.Helper()
 	rest, err := io.ReadAll(s.stderr)
-	check(t, err)
+	testenv.Must(t, err)
 	_ = s.cmd.Wait() // its exit code is asked for
 	return s.said.String() + string(rest)
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A point is a moment at which the power goes: before the call at, or after the
@@ -174,7 +176,7 @@ func newGuest(s *scenario) (g *guest, err error) {
 	if g.acks, g.ack, err = os.Pipe(); err != nil {
 		return nil, err
 	}
-	g.stderr, err = os.CreateTemp(scratch, "stderr")
+	g.stderr, err = os.CreateTemp(testenv.Shared(), "stderr")
 	return g, err
 }
 
@@ -333,7 +335,7 @@ func TestPowerLossLosesNothing(t *testing.T) {
 	n := share()
 	t.Logf("one point in %d is tried; SWEEP=full tries all", n)
 	points, all := 0, findings{}
-	for name, ty := range sweep(t, program(t), n, scenarios()) {
+	for name, ty := range sweep(t, testenv.Program(t), n, scenarios()) {
 		t.Logf("%s: %d points: %v", name, ty.points, &ty.findings)
 		points += ty.points
 		all.join(&ty.findings, name)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // A mutant is the program with one care taken out. On at least one file system
@@ -45,24 +47,22 @@ func mutants() []mutant {
 func (m *mutant) build(t *testing.T) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join(module, m.file))
-	check(t, err)
+	testenv.Must(t, err)
 	source, err := os.ReadFile(path)
-	check(t, err)
+	testenv.Must(t, err)
 	if n := strings.Count(string(source), m.old); n != 1 {
 		t.Fatalf("%s has %d times\n%s", m.file, n, m.old)
 	}
 	changed := filepath.Join(t.TempDir(), filepath.Base(m.file))
-	check(t, os.WriteFile(changed, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600))
-	program, err := build(map[string]string{path: changed})
-	check(t, err)
-	return program
+	testenv.Must(t, os.WriteFile(changed, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600))
+	return testenv.ProgramWith(t, map[string]string{path: changed})
 }
 
 // TestPowerLossCatchesMutants takes one care after the other out of the program
 // and demands that its lack is seen.
 func TestPowerLossCatchesMutants(t *testing.T) {
 	needDisks(t)
-	readSources(t)
+	testenv.Program(t)
 	all := mutants()
 	if share() > 1 { // there is little time
 		all = all[:2]

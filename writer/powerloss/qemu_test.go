@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // guestModules are what the kernel needs to see the disk, in the order in which
@@ -33,10 +35,10 @@ func TestKilledMachineLosesNothing(t *testing.T) {
 	cycles, _ := strconv.Atoi(os.Getenv("PIKA_QEMU_CYCLES"))
 	kernel := os.Getenv("PIKA_QEMU_KERNEL")
 	if cycles == 0 || kernel == "" {
-		missing(t, "PIKA_QEMU_CYCLES, and PIKA_QEMU_KERNEL with what testdata/qemu/fetch-kernel fetched,")
+		testenv.Missing(t, "PIKA_QEMU_CYCLES, and PIKA_QEMU_KERNEL with what testdata/qemu/fetch-kernel fetched")
 	}
-	needTools(t, "qemu-system-x86_64", "mkfs.ext4")
-	m := newMachine(t, program(t), kernel)
+	testenv.Tools(t, "qemu-system-x86_64", "mkfs.ext4")
+	m := newMachine(t, testenv.Program(t), kernel)
 	f, acks := m.cycles(t, cycles)
 	t.Logf("machines killed %d, lines acknowledged %d: %v", cycles, acks, f)
 	if !f.none() {
@@ -63,11 +65,11 @@ func newMachine(t *testing.T, program, kernel string) *machine {
 		t.Fatalf("%s has the kernels %q: %v", kernel, found, err)
 	}
 	m := &machine{found[0], filepath.Join(dir, "initrd"), filepath.Join(dir, "disk")}
-	check(t, os.WriteFile(m.disk, nil, 0o600))
-	check(t, os.Truncate(m.disk, 64<<20))
+	testenv.Must(t, os.WriteFile(m.disk, nil, 0o600))
+	testenv.Must(t, os.Truncate(m.disk, 64<<20))
 	run(t, "mkfs.ext4", "-q", "-F", m.disk)
 	initial := filepath.Join(dir, "init")
-	check(t, goBuild(initial, "./writer/powerloss/testdata/qemu/init"))
+	testenv.Must(t, testenv.Build(initial, "./testdata/qemu/init"))
 	var a archive
 	a.addFile(t, "init", initial)
 	a.addFile(t, "program", program)
@@ -81,7 +83,7 @@ func newMachine(t *testing.T, program, kernel string) *machine {
 	a.add("input", 0o100644, []byte(input))
 	a.add("next", 0o100644, []byte(healLines))
 	a.add("TRAILER!!!", 0, nil)
-	check(t, os.WriteFile(m.initrd, a.Bytes(), 0o600))
+	testenv.Must(t, os.WriteFile(m.initrd, a.Bytes(), 0o600))
 	return m
 }
 
@@ -89,7 +91,7 @@ func findModule(t *testing.T, kernel, name string) string {
 	t.Helper()
 	for _, pattern := range []string{"lib/modules/*/kernel/drivers/*", "usr/lib/modules/*/kernel/drivers/*"} {
 		found, err := filepath.Glob(filepath.Join(kernel, pattern, name+".ko"))
-		check(t, err)
+		testenv.Must(t, err)
 		if len(found) == 1 {
 			return found[0]
 		}
@@ -108,7 +110,7 @@ type archive struct {
 func (a *archive) addFile(t *testing.T, name, path string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
-	check(t, err)
+	testenv.Must(t, err)
 	if dir := filepath.Dir(name); dir != "." && !a.dirs[dir] {
 		a.dirs = map[string]bool{dir: true}
 		a.add(dir, 0o040755, nil)
@@ -162,10 +164,10 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 		"-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none", "-kernel", m.kernel, "-initrd", m.initrd,
 		"-append", "console=ttyS0 quiet panic=-1 "+options, "-drive", "file="+m.disk+",if=virtio,format=raw,cache=writeback")
 	r, w, err := os.Pipe()
-	check(t, err)
-	check(t, r.SetDeadline(time.Now().Add(hung)))
+	testenv.Must(t, err)
+	testenv.Must(t, r.SetDeadline(time.Now().Add(hung)))
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
-	check(t, cmd.Start())
+	testenv.Must(t, cmd.Start())
 	w.Close()
 	t.Cleanup(func() { cmd.Process.Kill(); r.Close() })
 	return &boot{cmd, bufio.NewReader(r)}
@@ -202,7 +204,7 @@ func (b *boot) killAt(t *testing.T, number int) (settled int) {
 			t.Fatalf("%q while line %d is waited for: %v", text, number, err)
 		}
 	}
-	check(t, b.cmd.Process.Kill())
+	testenv.Must(t, b.cmd.Process.Kill())
 	_ = b.cmd.Wait() // it was killed
 	for text := b.line(t); text != ""; text = b.line(t) {
 		if n, _ := fmt.Sscanf(text, "@ACK %d", &number); n == 1 {
@@ -248,6 +250,6 @@ func (b *boot) judge(t *testing.T, settled int, f *findings) {
 func put(t *testing.T, files map[string]string, words []string) {
 	t.Helper()
 	text, err := base64.StdEncoding.DecodeString(words[2])
-	check(t, err)
+	testenv.Must(t, err)
 	files[words[1]] = string(text)
 }

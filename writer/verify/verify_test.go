@@ -19,6 +19,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
 )
 
@@ -28,6 +29,8 @@ const (
 )
 
 var when = time.Date(2026, 3, 25, 20, 0, 0, 123e6, time.UTC)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
 
 // A guest is a state directory, and what a test does to it.
 type guest struct {
@@ -262,9 +265,7 @@ var damages = []struct {
 // chown gives a file to a user who is not root.
 func (g guest) chown(name string) {
 	g.Helper()
-	if os.Getuid() != 0 {
-		g.Skip("only root gives files away")
-	}
+	testenv.Root(g)
 	g.must(os.Chown(g.path(name), 1000, 1000))
 }
 
@@ -567,13 +568,7 @@ func TestTheRecordedArtifactsAreSound(t *testing.T) {
 
 // What the Python command writes is sound, whatever the umask.
 func TestThePythonCommandsArtifactsAreSound(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("python3 is not installed")
-	}
+	python := testenv.Python(t)
 	g := guest{t, t.TempDir()}
 	for _, args := range [][]string{{"event", g.path("events.jsonl"), "one", "é 😀"}, {"status", g.path("status.json"), "ready", "m"},
 		{"result", g.path("result.json"), "failed", "3", "m"}} {

@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // hung is when a wait that should have ended is given up.
@@ -86,14 +86,14 @@ func TestEveryChangeIsSeen(t *testing.T) {
 			if before == nil {
 				before = mkdir
 			}
-			must(t, before(root))
+			testenv.Must(t, before(root))
 			d := open(t, root+"/a/b/c")
 			quiet(t, d)
-			must(t, c.change(root))
+			testenv.Must(t, c.change(root))
 			for sees(t, d, hung); sees(t, d, 0); { // all of it
 			}
 			// And so is the next one, which must be looked for elsewhere now.
-			must(t, mkdir(root), write(root+"/a/b/c/next"))
+			testenv.Must(t, mkdir(root), write(root+"/a/b/c/next"))
 			for range 4 { // directories made one by one
 				sees(t, d, hung)
 				if _, err := os.Stat(root + "/a/b/c/next"); err == nil {
@@ -102,7 +102,7 @@ func TestEveryChangeIsSeen(t *testing.T) {
 			}
 			for sees(t, d, 0) {
 			}
-			must(t, write(root+"/a/b/c/last"))
+			testenv.Must(t, write(root+"/a/b/c/last"))
 			if !sees(t, d, hung) {
 				t.Error("what came after it was not seen")
 			}
@@ -113,16 +113,9 @@ func TestEveryChangeIsSeen(t *testing.T) {
 func open(t *testing.T, path string) *Dir {
 	t.Helper()
 	d, err := Open(path)
-	must(t, err)
+	testenv.Must(t, err)
 	t.Cleanup(d.Close)
 	return d
-}
-
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // sees waits for a change and demands one unless the timeout is 0.
@@ -145,30 +138,30 @@ func quiet(t *testing.T, d *Dir) {
 
 func TestWhatTellsNothingIsNotSeen(t *testing.T) {
 	root := t.TempDir()
-	must(t, mkdir(root))
+	testenv.Must(t, mkdir(root))
 	d := open(t, root+"/a/b/c")
-	must(t, write(root+"/a/f"), os.Mkdir(root+"/a/x", 0o755), write(root+"/f"), write(root+"/a/b/c/.status.json123"),
+	testenv.Must(t, write(root+"/a/f"), os.Mkdir(root+"/a/x", 0o755), write(root+"/f"), write(root+"/a/b/c/.status.json123"),
 		os.Remove(root+"/a/b/c/.status.json123"))
 	quiet(t, d)
 }
 
 func TestTooManyEventsAreAChange(t *testing.T) {
 	root := t.TempDir()
-	must(t, mkdir(root))
+	testenv.Must(t, mkdir(root))
 	d := open(t, root+"/a/b/c")
 	// Names that tell nothing fill the queue; what does not fit is lost.
 	most, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
-	must(t, err)
+	testenv.Must(t, err)
 	var n int
 	if _, err := fmt.Sscan(string(most), &n); err != nil || n > 1<<17 {
 		t.Skipf("a queue of %d events takes too long to fill (%v)", n, err)
 	}
 	for i := 0; i <= n/2; i++ {
-		must(t, write(root+"/a/b/c/.t"), os.Remove(root+"/a/b/c/.t"))
+		testenv.Must(t, write(root+"/a/b/c/.t"), os.Remove(root+"/a/b/c/.t"))
 	}
-	must(t, write(root+"/a/b/c/f"))
+	testenv.Must(t, write(root+"/a/b/c/f"))
 	sees(t, d, hung)
-	must(t, write(root+"/a/b/c/g"))
+	testenv.Must(t, write(root+"/a/b/c/g"))
 	sees(t, d, hung)
 }
 
@@ -181,11 +174,11 @@ func TestATimeoutEndsTheWait(t *testing.T) {
 
 func TestStopEndsTheWaitAndStays(t *testing.T) {
 	r, w, err := os.Pipe()
-	must(t, err)
+	testenv.Must(t, err)
 	defer r.Close()
 	d := open(t, t.TempDir())
 	d.Stop = int(r.Fd())
-	must(t, w.Close())
+	testenv.Must(t, w.Close())
 	for range 2 {
 		ended := make(chan bool, 1)
 		go func() {
@@ -204,62 +197,52 @@ func TestStopEndsTheWaitAndStays(t *testing.T) {
 }
 
 func TestADirectoryThatMayNotBeReadIsSaid(t *testing.T) {
-	root := t.TempDir()
-	must(t, os.Chmod(filepath.Dir(root), 0o755), os.Chmod(root, 0o777))
-	asNobody(t)
-	must(t, mkdir(root), os.Chmod(root+"/a/b/c", 0o311))
+	root := testenv.TempDir(t)
+	testenv.Must(t, os.Chmod(root, 0o777))
+	asNobody(t, root)
+	testenv.Must(t, mkdir(root), os.Chmod(root+"/a/b/c", 0o311))
 	if d, err := Open(root + "/a/b/c"); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("opened %v, %v", d, err)
 	}
-	must(t, os.Chmod(root+"/a/b/c", 0o755), os.Chmod(root+"/a/b", 0o311))
+	testenv.Must(t, os.Chmod(root+"/a/b/c", 0o755), os.Chmod(root+"/a/b", 0o311))
 	d := open(t, root+"/a/b/c") // the way to it is there
-	must(t, write(root+"/a/b/c/f"))
+	testenv.Must(t, write(root+"/a/b/c/f"))
 	sees(t, d, hung)
-	must(t, os.Chmod(root+"/a/b", 0o755)) // to be cleaned up
+	testenv.Must(t, os.Chmod(root+"/a/b", 0o755)) // to be cleaned up
 }
 
-// asNobody has the test, where it is root's, see files as somebody does who may
+// asNobody has a test that root runs see the files in dir as a user does who may
 // own them but has no capabilities (setfsuid(2), credentials(7)).
-func asNobody(t *testing.T) {
+func asNobody(t *testing.T, dir string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		return
 	}
+	testenv.Root(t)
+	testenv.OpenToAll(t, dir)
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
-	must(t, unix.Setfsuid(1000))
+	testenv.Must(t, unix.Setfsuid(1000))
 	t.Cleanup(func() { unix.Setfsuid(0) })
 }
 
-// inside is set in a process that has a mount namespace of its own.
-const inside = "WATCH_INSIDE"
-
 func TestAMountIsSeen(t *testing.T) {
-	if os.Getenv(inside) == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestAMountIsSeen$")
-		cmd.Env = append(os.Environ(), inside+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
-		out, err := cmd.CombinedOutput()
-		switch {
-		case errors.Is(err, fs.ErrPermission) && os.Getenv("CI") == "":
-			t.Skip("only root may mount")
-		case err != nil:
-			t.Fatalf("%v: %s", err, out)
-		}
+	if !testenv.AloneWithMounts(t) {
 		return
 	}
 	root := t.TempDir()
-	must(t, mkdir(root))
+	testenv.Must(t, mkdir(root))
 	d := open(t, root+"/a/b/c")
 	quiet(t, d)
-	must(t, unix.Mount("t", root+"/a/b", "tmpfs", 0, ""))
+	testenv.Must(t, unix.Mount("t", root+"/a/b", "tmpfs", 0, ""))
 	sees(t, d, hung)
 	for sees(t, d, 0) {
 	}
-	must(t, mkdir(root))
+	testenv.Must(t, mkdir(root))
 	sees(t, d, hung)
 	for sees(t, d, 0) {
 	}
-	must(t, unix.Unmount(root+"/a/b", unix.MNT_DETACH))
+	testenv.Must(t, unix.Unmount(root+"/a/b", unix.MNT_DETACH))
 	sees(t, d, hung)
 }
 

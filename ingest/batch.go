@@ -1,0 +1,133 @@
+package ingest
+
+import (
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+)
+
+// maxBatch is how many bytes of events, or of rejected lines, a commit writes:
+// enough that thousands of events share the cost of a sync, and little enough
+// that memory stays flat.
+const maxBatch = 2 << 20
+
+// A batch is what the next commit writes. The zero batch is empty.
+//
+// The message and details of status.value may be parts of events, until
+// events.Reset; those of result.value are always its own.
+type batch struct {
+	events  writer.Batch
+	rejects []byte
+	lines   uint64 // in rejects
+
+	status    staged[artifact.Status]
+	ready     bool // a transition to ready led to status
+	result    staged[artifact.Result]
+	startsRun bool // an existing result is of an earlier run, and becomes the previous one
+
+	// Of a copying stream.
+	numbered  writer.NumberedBatch
+	endedBoot string // the boot ID of the events before numbered, if they are of another boot
+	newLog    bool   // numbered begins a new log
+
+	message  strictjson.Value // memory of status.value
+	details  strictjson.Value
+	exitCode int32 // memory of result.value
+}
+
+// A staged status or result is to be written if set. event is the event of the
+// batch that was recorded with it, until that has its seq.
+type staged[T any] struct {
+	set   bool
+	value T
+	event eventNumber
+}
+
+// An eventNumber is the number of an event in the batch, from 1.
+type eventNumber int
+
+const noEvent eventNumber = 0
+
+func (b *batch) empty() bool {
+	return b.events.Len() == 0 && len(b.rejects) == 0 && !b.status.set && !b.result.set && !b.startsRun &&
+		b.numbered.Len() == 0 && b.endedBoot == "" && !b.newLog
+}
+
+func (b *batch) full() bool {
+	return b.events.Size() >= maxBatch || b.numbered.Size() >= maxBatch || len(b.rejects) >= maxBatch
+}
+
+// addEvent adds the event of d. The values of d are then those in the batch. It
+// returns noEvent if limited, and there is no room.
+func (b *batch) addEvent(d *directive.Directive, when Moment, bootID string, limited bool) eventNumber {
+	if limited && b.events.Size() >= maxBatch {
+		return noEvent
+	}
+	e := artifact.Event{Kind: d.State, Time: when.Time, Message: d.Message,
+		Details: d.Details, BootID: bootID, Uptime: when.Uptime}
+	b.events.Add(&e)
+	d.Message, d.Details = e.Message, e.Details
+	return eventNumber(b.events.Len())
+}
+
+// addReject adds a rejected line. It returns false if limited, and there is no
+// room.
+func (b *batch) addReject(reject *artifact.Reject, limited bool) bool {
+	if limited && len(b.rejects) >= maxBatch {
+		return false
+	}
+	b.rejects = reject.Append(b.rejects)
+	b.lines++
+	return true
+}
+
+// setStatus sets the status from d. If d has an event in the batch, its values
+// are not copied: of a million states only the last of each commit is written.
+func (b *batch) setStatus(d *directive.Directive, when Moment, bootID string, event eventNumber) {
+	b.status = staged[artifact.Status]{set: true, event: event, value: artifact.Status{
+		State: d.State, Time: when.Time, BootID: bootID, Message: d.Message, Details: d.Details}}
+	if event == noEvent {
+		b.copyStatus()
+	}
+}
+
+// copyStatus copies the values of the status before their memory is reused.
+func (b *batch) copyStatus() {
+	s := &b.status.value
+	b.message = append(b.message[:0], s.Message...)
+	b.details = append(b.details[:0], s.Details...)
+	s.Message, s.Details = b.message, b.details
+}
+
+// setResult sets the result from d.
+func (b *batch) setResult(d *directive.Directive, when Moment, bootID string, event eventNumber) {
+	old := &b.result.value
+	r := artifact.Result{Outcome: d.Outcome, Time: when.Time, BootID: bootID,
+		Message: append(old.Message[:0], d.Message...), Details: append(old.Details[:0], d.Details...)}
+	if d.HasExitCode {
+		b.exitCode = d.ExitCode
+		r.ExitCode = &b.exitCode
+	}
+	b.result = staged[artifact.Result]{set: true, value: r, event: event}
+}
+
+// setSeqs gives the status and the result the seqs of their events, which now
+// have them.
+func (b *batch) setSeqs() {
+	if b.status.set && b.status.event != noEvent {
+		b.status.value.Seq = b.events.Seq(int(b.status.event) - 1)
+	}
+	if b.result.set && b.result.event != noEvent {
+		b.result.value.Seq = b.events.Seq(int(b.result.event) - 1)
+	}
+	b.status.event, b.result.event = noEvent, noEvent
+}
+
+// eventsWritten empties the events after they were written.
+func (b *batch) eventsWritten() {
+	if b.status.set {
+		b.copyStatus()
+	}
+	b.events.Reset()
+}

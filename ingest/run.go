@@ -1,0 +1,336 @@
+package ingest
+
+import (
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+)
+
+// A run is a stream in progress. state says what it does; everything else
+// belongs to one of its parts.
+//
+// committed is the number of lines whose commit succeeded, or was given up: if
+// lines.number is higher, there is something to commit or to acknowledge.
+type run struct {
+	*Stream
+	Summary
+	state state
+
+	waiter    waiter
+	lines     lines
+	taker     taker
+	decider   decider
+	batch     batch
+	committer committer
+	acker     acker
+
+	line      line
+	now       Moment // when the last input was read
+	drain     drain
+	committed uint64
+	readError error
+}
+
+// A taker turns lines into parts of the next commit.
+type taker interface {
+	// take takes one line, or reports why it is rejected.
+	take(ln *line) *directive.Error
+	// idle is called when input was waited for in vain.
+	idle()
+	// end is called when the input has ended.
+	end()
+	// patience is how long input may be waited for; negative without limit.
+	patience() time.Duration
+}
+
+func newRun(s *Stream) *run {
+	r := &run{Stream: s, now: s.Clock()}
+	r.lines = lines{fd: s.In, max: orDefault(s.MaxLine, DefaultMaxLine)}
+	r.waiter = waiter{in: s.In, stop: s.Stop}
+	r.decider = decider{policy: s.Transitions, manyRuns: s.ManyRuns}
+	r.acker = acker{fd: s.Ack, warn: r.warn}
+	r.committer = committer{store: newStore(s), followers: s.Followers}
+	r.taker = &directives{run: r}
+	if s.Source != nil {
+		r.taker = &copier{run: r, source: s.Source}
+	}
+	if s.Supervisor == nil {
+		r.state.phase = reading
+	}
+	return r
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// begin asks for a large pipe, reads the current status, and warns about users
+// who may forge the files.
+func (r *run) begin() {
+	// Best effort: it fails for anything but a pipe.
+	_, _ = unix.FcntlInt(uintptr(r.In), unix.F_SETPIPE_SZ, readSize)
+	status, err := r.committer.store.status()
+	if err == nil {
+		r.batch.events.Predict(status.Seq + 1)
+		if r.BootID != "" && status.BootID == r.BootID {
+			r.decider.state = status.State
+		}
+	}
+	others := r.committer.store.otherWriters()
+	if others != "" {
+		r.warn("%s may write to %s, and so delete or forge its files", others, r.dir())
+	}
+}
+
+// dir returns the path of the state directory.
+func (r *run) dir() string { return filepath.Dir(r.Dir.Status.Path) }
+
+// step does what the state asks for, and returns the event that follows.
+func (r *run) step() event {
+	if r.state.disk == retrying {
+		return r.retry()
+	}
+	switch r.state.phase {
+	case opening:
+		return r.open()
+	case reading, draining:
+		return r.read()
+	case closing:
+		return r.close()
+	case concluding:
+		r.conclude()
+		return concluded
+	case finishing:
+		return r.commit()
+	}
+	return r.acknowledge()
+}
+
+// open commits the supervisor's first transition. Whether that succeeds or not,
+// the supervised program starts: it must not wait for a disk.
+func (r *run) open() event {
+	r.record(r.Supervisor.Opening().directive(), r.now)
+	e := r.commit()
+	r.Supervisor.Start()
+	return e
+}
+
+// read takes the lines that were read, commits when the next read would block or
+// the batch is full, and reads on.
+func (r *run) read() event {
+	for r.lines.next(&r.line) {
+		r.take(&r.line)
+		if r.batch.full() && r.mayCommit() {
+			return r.commit()
+		}
+	}
+	if r.isOver() {
+		if r.state.phase == draining {
+			return graceOver
+		}
+		return inputEnded
+	}
+	if r.hasUncommitted() && r.mayCommit() {
+		e := r.waitForInput(0)
+		if e == nothing {
+			return r.commit()
+		}
+		return e
+	}
+	e := r.waitForInput(r.patience())
+	if e == nothing {
+		r.now = r.Clock()
+		r.taker.idle()
+		if !r.batch.empty() && r.mayCommit() {
+			return r.commit()
+		}
+	}
+	return e
+}
+
+// flood is how much one read(2) returns if the caller prints without pause.
+const flood = 64 << 10
+
+// waitForInput waits for input, at most for limit, and reads it.
+func (r *run) waitForInput(limit time.Duration) event {
+	e := r.wait(limit, true)
+	if e != input {
+		return e
+	}
+	n, err := r.lines.read()
+	if err == unix.EAGAIN {
+		return nothing // another process has set O_NONBLOCK on the pipe
+	}
+	if n >= flood {
+		r.batch.events.Grow(maxBatch + usualLine)
+	}
+	r.drain.unread -= n
+	r.now = r.Clock()
+	if err != nil {
+		r.readError = &fs.PathError{Op: "read", Path: "input", Err: err}
+	}
+	if n == 0 || err != nil {
+		r.lines.ended = true
+	}
+	return input
+}
+
+// wait waits for input, if asked to, for a stop, and for room for an
+// acknowledgement that is pending, at most for limit (negative: without limit).
+func (r *run) wait(limit time.Duration, forInput bool) event {
+	got := r.waiter.wait(limit, forInput, r.state.stops < 2, r.acker.pendingFD())
+	if got.ack {
+		r.acker.send(r.Summary.Rejected)
+	}
+	switch {
+	case got.stop:
+		if r.state.stops == 0 {
+			r.drain = newDrain(r.In, orDefault(r.Grace, DefaultGrace))
+		}
+		return stopRequested
+	case got.input:
+		return input
+	}
+	return nothing
+}
+
+// patience returns how long to wait for input before something else is due.
+func (r *run) patience() time.Duration {
+	limit := r.taker.patience()
+	if r.state.disk == degraded && !r.batch.empty() {
+		limit = shorter(limit, degradedPause)
+	}
+	if r.state.phase == draining {
+		limit = shorter(limit, max(0, time.Until(r.drain.deadline)))
+	}
+	return limit
+}
+
+// shorter returns the shorter of two limits, of which a may be negative: without
+// limit.
+func shorter(a, b time.Duration) time.Duration {
+	if a < 0 {
+		return b
+	}
+	return min(a, b)
+}
+
+// isOver reports whether a reading or draining stream reads no more.
+func (r *run) isOver() bool {
+	switch {
+	case r.lines.ended:
+		return true
+	case r.ExitOnResult && r.decider.hasResult:
+		return true
+	}
+	return r.state.phase == draining && r.drain.isOver()
+}
+
+// hasUncommitted reports whether lines were read since the last commit.
+func (r *run) hasUncommitted() bool { return !r.batch.empty() || r.committed < r.lines.number }
+
+// mayCommit reports whether a commit may be tried now: a degraded stream pauses
+// between two.
+func (r *run) mayCommit() bool {
+	return r.state.disk != degraded || !time.Now().Before(r.committer.nextTry)
+}
+
+// close takes the rest of the input, and commits it.
+func (r *run) close() event {
+	for r.lines.next(&r.line) {
+		r.take(&r.line)
+		if r.batch.full() && r.mayCommit() {
+			return r.commit()
+		}
+	}
+	if r.lines.rest(&r.line) {
+		r.take(&r.line)
+	}
+	r.taker.end()
+	if r.hasUncommitted() && r.mayCommit() {
+		return r.commit()
+	}
+	return closed
+}
+
+// conclude adds the result that the supervisor provides, or the one that is
+// required.
+func (r *run) conclude() {
+	switch {
+	case r.Supervisor != nil:
+		r.addSupervised()
+	case r.RequireResult:
+		r.now = r.Clock()
+		r.addRequired()
+	}
+}
+
+// acknowledge waits until the last acknowledgement is written, for the length of
+// the grace, and reports what is lost.
+func (r *run) acknowledge() event {
+	if !r.batch.empty() {
+		r.giveUp()
+	}
+	if r.acker.deadline.IsZero() {
+		r.acker.deadline = time.Now().Add(orDefault(r.Grace, DefaultGrace))
+		r.acker.send(r.Summary.Rejected)
+	}
+	left := time.Until(r.acker.deadline)
+	if r.acker.pendingFD() < 0 || r.state.stops >= 2 || left <= 0 {
+		return acknowledged
+	}
+	return r.wait(left, false)
+}
+
+// maxWarnings is how many warnings of a kind are given one by one: more scroll
+// by unread, and their cause is hostile or a loop.
+const maxWarnings = 100
+
+// take takes one line: it is skipped, rejected, or becomes part of the next
+// commit.
+func (r *run) take(ln *line) {
+	var rejected *directive.Error
+	if ln.long {
+		rejected = directive.Errorf(r.lines.max, "the line has %d bytes; expected at most %d", ln.length, r.lines.max)
+	} else {
+		rejected = r.taker.take(ln)
+	}
+	if rejected != nil {
+		r.reject(ln, rejected)
+	}
+}
+
+// reject counts and keeps a rejected line.
+func (r *run) reject(ln *line, why *directive.Error) {
+	r.Rejected++
+	switch {
+	case r.Rejected <= maxWarnings:
+		r.warn("line %d, %v", ln.number, why)
+		if r.ShowRejected != nil {
+			r.ShowRejected(ln.text, why.Offset)
+		}
+	case r.Rejected == maxWarnings+1:
+		r.warn("more lines are rejected; they are kept in %s and counted", r.Dir.Rejects.Path)
+	}
+	kept := r.batch.addReject(&artifact.Reject{Line: ln.number, Offset: ln.offset, Time: r.now.Time,
+		Error: why.Error(), Raw: ln.text, Length: ln.length}, r.state.disk == degraded)
+	if !kept {
+		r.Dropped++ // from here on nothing is acknowledged
+	}
+}
+
+func (r *run) warn(format string, args ...any) {
+	if r.Warn != nil {
+		r.Warn(fmt.Sprintf(format, args...))
+	}
+}

@@ -1,0 +1,134 @@
+package ingest
+
+// A phase is what a stream does with its input. The phases follow each other in
+// this order; draining is skipped if the input ends by itself.
+type phase uint8
+
+const (
+	opening       phase = iota // the supervisor's first transition is committed; nothing is read
+	reading                    // lines are read and committed as they arrive
+	draining                   // asked to stop: reads what has arrived, and on until the grace is over
+	closing                    // no more is read: the lines that were read are committed
+	concluding                 // the result is added that the supervisor, or RequireResult, provides
+	finishing                  // the last commit
+	acknowledging              // the last acknowledgement
+	finished
+)
+
+// A disk is the outcome of the last commit.
+type disk uint8
+
+const (
+	healthy disk = iota
+	// retrying: a commit failed and is tried again after a pause. Nothing is
+	// read: the input waits in the pipe, and nothing is lost.
+	retrying
+	// degraded: commits failed for the whole WriteTimeout, or a stop was
+	// requested twice. The guest must not wait any longer, so the stream reads
+	// on; it tries each file separately, at most once a second, and drops events
+	// that do not fit into memory. A stream stays degraded.
+	degraded
+)
+
+// A state is the state of a stream.
+type state struct {
+	phase phase
+	disk  disk
+	stops int // how often a stop was requested; 2 means at least twice: nothing is waited for
+}
+
+// An event changes the state of a stream.
+type event uint8
+
+const (
+	nothing       event = iota // time has passed
+	input                      // input was read
+	inputEnded                 // the input ended, or the stream ends on a result and has one
+	stopRequested              // a signal, or the end of the supervised command
+	graceOver                  // a draining stream has read long enough
+	written                    // a commit succeeded
+	writeFailed                // a commit failed
+	writeTimeout               // commits have failed for WriteTimeout
+	closed                     // a closing stream has no more to commit
+	concluded                  // the result is in the batch
+	acknowledged               // the last acknowledgement was written, or given up
+)
+
+// next returns the state after an event.
+func (s state) next(e event) state {
+	switch e {
+	case stopRequested:
+		s = s.stopped()
+	case inputEnded, graceOver:
+		if s.phase == reading || s.phase == draining {
+			s.phase = closing
+		}
+	case written:
+		if s.disk == retrying {
+			s.disk = healthy
+		}
+		s.phase = s.afterCommit()
+	case writeFailed:
+		gaveUp := s.disk == degraded
+		if s.disk == healthy {
+			s.disk = retrying
+		}
+		if s.stops >= 2 {
+			s.disk = degraded
+		}
+		if gaveUp || s.phase == opening {
+			s.phase = s.afterCommit()
+		}
+	case writeTimeout:
+		if s.disk == retrying {
+			s.disk = degraded
+		}
+	case closed:
+		if s.phase == closing {
+			s.phase = concluding
+		}
+	case concluded:
+		if s.phase == concluding {
+			s.phase = finishing
+		}
+	case acknowledged:
+		if s.phase == acknowledging {
+			s.phase = finished
+		}
+	}
+	return s
+}
+
+// stopped returns the state after a request to stop. A second request ends the
+// reading, and the waiting for a disk, immediately.
+func (s state) stopped() state {
+	s.stops = min(s.stops+1, 2)
+	if s.stops < 2 {
+		if s.phase == reading {
+			s.phase = draining
+		}
+		return s
+	}
+	if s.phase == reading || s.phase == draining {
+		s.phase = closing
+	}
+	if s.disk == retrying {
+		s.disk = degraded
+	}
+	return s
+}
+
+// afterCommit returns the phase after a commit that succeeded or was given up.
+func (s state) afterCommit() phase {
+	switch {
+	case s.phase == opening && s.stops == 0:
+		return reading
+	case s.phase == opening && s.stops == 1:
+		return draining
+	case s.phase == opening:
+		return closing
+	case s.phase == finishing:
+		return acknowledging
+	}
+	return s.phase
+}

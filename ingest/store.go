@@ -1,0 +1,146 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+)
+
+// A store is where a committer writes to: a state directory, or the output of a
+// dry run.
+type store interface {
+	status() (*artifact.Status, error)
+	result() (*artifact.Result, error)
+	otherWriters() string
+
+	lock() (unlock func(), err error)
+	appendEvents(*writer.Batch) error
+	appendNumbered(*writer.NumberedBatch) error
+	appendRejects(lines []byte) error
+	endBoot(id string) error
+	rotate() error
+	copyPrevious() error
+	replaceResult(*artifact.Result) error
+	replaceStatus(*artifact.Status) error
+	movePrevious() error
+}
+
+func newStore(s *Stream) store {
+	if s.DryRun != nil {
+		return &dryRun{dir: s.Dir, to: s.DryRun}
+	}
+	return stateDir{s.Dir}
+}
+
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// A stateDir writes to a state directory.
+type stateDir struct{ dir *writer.Dir }
+
+func (s stateDir) status() (*artifact.Status, error)  { return s.dir.Status.Read() }
+func (s stateDir) result() (*artifact.Result, error)  { return s.dir.Result.Read() }
+func (s stateDir) otherWriters() string               { return s.dir.OtherWriters() }
+func (s stateDir) lock() (unlock func(), err error)   { return s.dir.Events.Lock() }
+func (s stateDir) appendEvents(b *writer.Batch) error { return s.dir.Events.Append(b) }
+func (s stateDir) appendNumbered(b *writer.NumberedBatch) error {
+	return s.dir.Events.AppendNumbered(b)
+}
+func (s stateDir) appendRejects(lines []byte) error        { return s.dir.Rejects.Append(lines) }
+func (s stateDir) endBoot(id string) error                 { return s.dir.Boots.Append(id) }
+func (s stateDir) rotate() error                           { return s.dir.Events.Rotate() }
+func (s stateDir) copyPrevious() error                     { return s.dir.Result.CopyToPrevious() }
+func (s stateDir) replaceResult(r *artifact.Result) error  { return s.dir.Result.Replace(r) }
+func (s stateDir) replaceStatus(st *artifact.Status) error { return s.dir.Status.Replace(st) }
+func (s stateDir) movePrevious() error                     { return s.dir.Result.MoveToPrevious() }
+
+// A dryRun prints what would be written. It reads the state directory, if there
+// is one, and creates nothing.
+type dryRun struct {
+	dir     *writer.Dir
+	to      io.Writer
+	lastSeq uint64 // of the events that were printed; 0 before the first
+}
+
+// exists reports whether there is a state directory: reading a file would create
+// it.
+func (d *dryRun) exists() bool {
+	return unix.Access(filepath.Dir(d.dir.Status.Path), unix.F_OK) == nil
+}
+
+func (d *dryRun) status() (*artifact.Status, error) {
+	if !d.exists() {
+		return nil, fs.ErrNotExist
+	}
+	return d.dir.Status.Read()
+}
+
+func (d *dryRun) result() (*artifact.Result, error) {
+	if !d.exists() {
+		return nil, fs.ErrNotExist
+	}
+	return d.dir.Result.Read()
+}
+
+func (d *dryRun) otherWriters() string             { return d.dir.OtherWriters() }
+func (d *dryRun) lock() (unlock func(), err error) { return func() {}, nil }
+
+// appendEvents numbers the events as Append would now.
+func (d *dryRun) appendEvents(b *writer.Batch) error {
+	if d.lastSeq == 0 && d.exists() {
+		seq, err := d.dir.Events.LastSeq()
+		if err != nil {
+			return err
+		}
+		d.lastSeq = seq
+	}
+	b.Number(d.lastSeq + 1)
+	d.lastSeq += uint64(b.Len())
+	d.print(d.dir.Events.Path, b.Text())
+	return nil
+}
+
+func (d *dryRun) appendNumbered(b *writer.NumberedBatch) error {
+	d.print(d.dir.Events.Path, b.Text())
+	return nil
+}
+
+func (d *dryRun) appendRejects(lines []byte) error {
+	d.print(d.dir.Rejects.Path, lines)
+	return nil
+}
+
+func (d *dryRun) endBoot(string) error { return nil }
+func (d *dryRun) rotate() error        { return nil }
+
+func (d *dryRun) copyPrevious() error { return d.printPrevious() }
+func (d *dryRun) movePrevious() error { return d.printPrevious() }
+
+func (d *dryRun) printPrevious() error {
+	_, err := d.result()
+	if err == nil {
+		name := filepath.Base(d.dir.Result.Path)
+		fmt.Fprintf(d.to, "==> %s.prev: the current %s\n", name, name)
+	}
+	return nil
+}
+
+func (d *dryRun) replaceResult(r *artifact.Result) error {
+	d.print(d.dir.Result.Path, r.Append(nil))
+	return nil
+}
+
+func (d *dryRun) replaceStatus(s *artifact.Status) error {
+	d.print(d.dir.Status.Path, s.Append(nil))
+	return nil
+}
+
+func (d *dryRun) print(path string, text []byte) {
+	fmt.Fprintf(d.to, "==> %s\n%s", filepath.Base(path), text)
+}

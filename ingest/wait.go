@@ -1,0 +1,74 @@
+package ingest
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+)
+
+// A waiter waits for the descriptors of a stream.
+type waiter struct {
+	in   int
+	stop int // 0 if there is none, or its other end is closed
+}
+
+// A readiness is what a wait has found; nothing if its time is over.
+type readiness struct{ input, stop, ack bool }
+
+// wait waits, at most for limit (negative: without limit), until there is input
+// (if forInput), a request to stop (if forStop), or room in the pipe of
+// acknowledgements ackFD (if it is not negative). A request to stop is consumed.
+func (w *waiter) wait(limit time.Duration, forInput, forStop bool, ackFD int) (got readiness) {
+	fds := [3]unix.PollFd{{Fd: -1}, {Fd: -1}, {Fd: -1}}
+	if forInput {
+		fds[0] = unix.PollFd{Fd: int32(w.in), Events: unix.POLLIN}
+	}
+	if forStop && w.stop > 0 {
+		fds[1] = unix.PollFd{Fd: int32(w.stop), Events: unix.POLLIN}
+	}
+	if ackFD >= 0 {
+		fds[2] = unix.PollFd{Fd: int32(ackFD), Events: unix.POLLOUT}
+	}
+	n, err := unix.Poll(fds[:], milliseconds(limit))
+	if n <= 0 || err != nil {
+		return readiness{}
+	}
+	return readiness{input: fds[0].Revents != 0, stop: fds[1].Revents != 0 && w.readStop(), ack: fds[2].Revents != 0}
+}
+
+// milliseconds returns a timeout for poll(2), rounded up so that it does not
+// spin.
+func milliseconds(limit time.Duration) int {
+	if limit < 0 {
+		return -1
+	}
+	return int((limit + time.Millisecond - 1) / time.Millisecond)
+}
+
+// readStop consumes one request to stop.
+func (w *waiter) readStop() bool {
+	var b [1]byte
+	n, _ := dirfs.RetryInt(func() (int, error) { return unix.Read(w.stop, b[:]) })
+	if n <= 0 {
+		w.stop = 0 // the other end is closed
+		return false
+	}
+	return true
+}
+
+// A drain is how far a stream that was asked to stop reads on: until deadline,
+// but at least what had arrived before the request. The zero drain is over.
+type drain struct {
+	deadline time.Time
+	unread   int // bytes that had arrived and were not read yet
+}
+
+func newDrain(fd int, grace time.Duration) drain {
+	// Best effort: it is 0 for what cannot report it, such as a file.
+	arrived, _ := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	return drain{deadline: time.Now().Add(grace), unread: arrived}
+}
+
+func (d *drain) isOver() bool { return d.unread <= 0 && !time.Now().Before(d.deadline) }
