@@ -367,7 +367,7 @@ func (g *guest) descriptors() (open int) {
 func TestRefusedLinesAreSaidAHundredTimes(t *testing.T) {
 	g := newGuest(t)
 	g.feed(strings.Repeat("bad\n", 150))
-	if len(g.said) != maxWarnings+1 || g.said[maxWarnings] != "more lines are refused; they are kept in "+g.file("rejected.jsonl")+" and counted" {
+	if len(g.said) != maxWarnings+1 || g.said[maxWarnings] != "more lines are rejected; they are kept in "+g.file("rejected.jsonl")+" and counted" {
 		t.Errorf("%d lines are said, the last is %s", len(g.said), g.said[len(g.said)-1])
 	}
 	if n := strings.Count(g.read("rejected.jsonl"), "\n"); n != 150 {
