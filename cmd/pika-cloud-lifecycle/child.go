@@ -24,6 +24,7 @@ type child struct {
 	timeout   time.Duration // none if 0
 	killAfter time.Duration
 	signals   chan os.Signal // of ours, to pass to its group
+	umask     int            // it starts with this one
 
 	pid      int
 	terminal int  // the controlling one; -1 if there is none
@@ -59,7 +60,8 @@ func (c *child) run(ended func(ending)) {
 }
 
 // start starts the child with our standard streams, what descriptors there are
-// below the stream's, and the stream. If we have the terminal, the child's
+// below the stream's, and the stream, and with its umask: nothing else in this
+// process creates a file meanwhile. If we have the terminal, the child's
 // group gets it: else it would be stopped when it reads (termios(3), SIGTTIN).
 func (c *child) start() error {
 	c.terminal = -1
@@ -78,6 +80,7 @@ func (c *child) start() error {
 	if c.hasTerminal(unix.Getpgrp()) {
 		attr.Sys.Foreground, attr.Sys.Ctty, c.given = true, c.terminal, true
 	}
+	defer unix.Umask(unix.Umask(c.umask))
 	c.pid, err = syscall.ForkExec(program, c.argv, attr)
 	if err == syscall.ENOEXEC { // a script without #!, as execvp(3)
 		c.pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", program}, c.argv[1:]...), attr)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // What the program costs, in what can be counted: system calls, instructions,
@@ -20,10 +21,7 @@ import (
 
 // releaseBinary builds the program as it is shipped.
 var releaseBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "cost-")
-	if err != nil {
-		return "", err
-	}
+	dir := os.Getenv(buildDirVar)
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	text, err := build.CombinedOutput()
@@ -73,12 +71,15 @@ func count(t *testing.T, talk func(in io.Writer, acks *bufio.Reader), args ...st
 	t.Helper()
 	need(t, "strace")
 	out := filepath.Join(t.TempDir(), "calls")
-	cmd := exec.Command("strace", append([]string{"-f", "-o", out, release(t)}, args...)...)
+	cmd := limitedCommand("strace", append([]string{"-f", "-o", out, release(t)}, args...)...)
 	acks, ackEnd, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer acks.Close()
+	if err := acks.SetReadDeadline(time.Now().Add(hung)); err != nil {
+		t.Fatal(err)
+	}
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{ackEnd}, os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -239,7 +240,7 @@ var collected = regexp.MustCompile(`Collected : (\d+)`)
 // thread and nothing that depends on the time.
 func instructions(t *testing.T, line string, lines int) int {
 	t.Helper()
-	cmd := exec.Command("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", release(t), "ingest", "--state-dir", inMemory(t))
+	cmd := limitedCommand("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", release(t), "ingest", "--state-dir", inMemory(t))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off")
 	cmd.Stdin = strings.NewReader(strings.Repeat(line+"\n", lines))
 	text, err := cmd.CombinedOutput()

@@ -101,7 +101,7 @@ func (g *guard) prepare(w *world) error {
 		}
 	}
 	g.stream = g.pipe[1]
-	g.path = w.getenv("PATH")
+	g.path, g.umask = w.getenv("PATH"), w.umask
 	g.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
 		streamVar+"="+strconv.Itoa(g.number))
 	g.signals = make(chan os.Signal, 16)

@@ -177,7 +177,7 @@ func TestAKilledRunLeavesTheVerdictToTheBackstop(t *testing.T) {
 	p.await("status.json", `"state": "ready"`)
 	child := p.childOf()
 	p.signal(unix.SIGKILL)
-	<-p.ended
+	p.end()
 	must(t, unix.Kill(child, unix.SIGKILL))
 	p.absent("result.json")
 	// What ExecStopPost= of a unit does.
@@ -484,9 +484,12 @@ func TestAFIFOEndsWithItsLastWriterOnceItIsToldTo(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir, nil, "--grace", "1h", "--require-result", "--fifo", dir+"/fifo")
 	until(t, "there is a FIFO", func() bool { _, err := os.Stat(dir + "/fifo"); return err == nil })
-	open := func() *os.File {
-		f, err := os.OpenFile(dir+"/fifo", os.O_WRONLY, 0)
-		must(t, err)
+	open := func() (f *os.File) {
+		until(t, "ingest has opened the FIFO", func() bool {
+			var err error
+			f, err = os.OpenFile(dir+"/fifo", os.O_WRONLY|unix.O_NONBLOCK, 0)
+			return err == nil
+		})
 		return f
 	}
 	first := open()

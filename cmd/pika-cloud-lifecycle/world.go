@@ -21,6 +21,7 @@ type world struct {
 	getenv func(string) string
 	clock  func() ingest.Moment
 	bootID func() string
+	umask  int  // of the command that run runs
 	levels bool // stderr goes to the journal, which takes a level before each line
 }
 
