@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -105,7 +104,7 @@ func wordLines(t *testing.T, moments []moment) string {
 	const print = `printf 'STATE=%q MESSAGE=%q' "$1" "$2"; [ -z "$3" ] || printf ' EXIT_CODE=%q' "$3"; [ -z "$4" ] || printf ' DETAILS=%q' "$4"; echo`
 	var b strings.Builder
 	for _, m := range moments {
-		line, err := exec.Command("bash", "-c", print, "-", m.State, m.Message, string(m.ExitCode), string(m.Details)).Output()
+		line, err := limitedCommand("bash", "-c", print, "-", m.State, m.Message, string(m.ExitCode), string(m.Details)).Output()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,8 @@ type child struct {
 	number    int           // as this one
 	timeout   time.Duration // none if 0
 	killAfter time.Duration
+	signals   chan os.Signal // of ours, to pass to its group
+	umask     int            // it starts with this one
 
 	pid      int
 	terminal int  // the controlling one; -1 if there is none
@@ -36,28 +39,29 @@ type ending struct {
 }
 
 // passed are the signals that reach the child's group through us.
-func passed() []os.Signal {
-	return []os.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT,
+func passed() []syscall.Signal {
+	return []syscall.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
 }
 
 // run starts the child and calls ended when it has ended. Signals that came
 // before it was started are the child's too.
-func (c *child) run(signals <-chan os.Signal, ended func(ending)) {
+func (c *child) run(ended func(ending)) {
 	if err := c.start(); err != nil {
 		c.takeTerminal()
 		ended(ending{err: err})
 		return
 	}
 	go func() {
-		how := c.watch(signals)
+		how := c.watch()
 		c.takeTerminal()
 		ended(how)
 	}()
 }
 
 // start starts the child with our standard streams, what descriptors there are
-// below the stream's, and the stream. If we have the terminal, the child's
+// below the stream's, and the stream, and with its umask: nothing else in this
+// process creates a file meanwhile. If we have the terminal, the child's
 // group gets it: else it would be stopped when it reads (termios(3), SIGTTIN).
 func (c *child) start() error {
 	c.terminal = -1
@@ -76,6 +80,7 @@ func (c *child) start() error {
 	if c.hasTerminal(unix.Getpgrp()) {
 		attr.Sys.Foreground, attr.Sys.Ctty, c.given = true, c.terminal, true
 	}
+	defer unix.Umask(unix.Umask(c.umask))
 	c.pid, err = syscall.ForkExec(program, c.argv, attr)
 	if err == syscall.ENOEXEC { // a script without #!, as execvp(3)
 		c.pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", program}, c.argv[1:]...), attr)
@@ -108,53 +113,71 @@ func lookUp(name, path string) (string, error) {
 	return "", err
 }
 
-// watch passes signals on and keeps the time until the child has ended.
-func (c *child) watch(signals <-chan os.Signal) (how ending) {
-	var late <-chan time.Time
-	if c.timeout > 0 {
-		late = time.After(c.timeout)
+// watch passes signals on and keeps the time until the child has ended. Time in
+// which we are stopped with the child does not count, so a shell's fg never ends
+// a command.
+func (c *child) watch() (how ending) {
+	due := time.Now().Add(c.timeout)
+	late := time.NewTimer(c.timeout)
+	if c.timeout == 0 {
+		late.Stop()
 	}
-	changed := make(chan bool)
+	changed := make(chan syscall.Signal)
 	go c.await(changed)
 	for {
 		select {
-		case s := <-signals:
+		case s := <-c.signals:
 			c.pass(s.(syscall.Signal))
-		case <-late:
-			if late = nil; how.timedOut {
+		case <-late.C:
+			if how.timedOut {
 				c.kill(unix.SIGKILL)
 				continue
 			}
 			how.timedOut = true
 			c.kill(unix.SIGTERM)
-			c.kill(unix.SIGCONT) // one that is stopped takes no other
-			late = time.After(c.killAfter)
-		case stopped := <-changed:
-			if stopped {
-				c.suspend()
-				continue
+			c.kill(unix.SIGCONT) // a stopped process handles no other signal
+			due = time.Now().Add(c.killAfter)
+			late.Reset(c.killAfter)
+		case s := <-changed:
+			if s == 0 {
+				return c.reap(how)
 			}
-			return c.reap(how)
+			before := time.Now()
+			c.follow(s)
+			due = due.Add(time.Since(before))
+			if late.Stop() {
+				late.Reset(time.Until(due))
+			}
 		}
 	}
 }
 
-// await tells when the child was stopped (true) and when it has ended (false).
-// It does not reap: until then no other group can have the child's number.
-func (c *child) await(changed chan<- bool) {
+// await sends the signal that stopped the child each time it is stopped, and 0
+// when it has ended. It does not reap: until then no other group can have the
+// child's number.
+func (c *child) await(changed chan<- syscall.Signal) {
 	for {
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_PID, c.pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT, nil)
 		switch {
 		case err == unix.EINTR:
 		case err == nil && info.Code == codeStopped:
+			s := (*childInfo)(unsafe.Pointer(&info)).status
 			unix.Waitid(unix.P_PID, c.pid, &info, unix.WSTOPPED|unix.WNOHANG, nil)
-			changed <- true
+			changed <- syscall.Signal(s)
 		default:
-			changed <- false
+			changed <- 0
 			return
 		}
 	}
+}
+
+// A childInfo is what waitid(2) writes to a siginfo_t.
+type childInfo struct {
+	_        [3]int32   // si_signo, si_errno, si_code
+	_        [0]uintptr // the rest is aligned as a pointer is
+	pid, uid int32
+	status   int32 // the signal that stopped the child
 }
 
 // codeStopped is CLD_STOPPED of sigaction(2).
@@ -184,12 +207,73 @@ func (c *child) pass(s syscall.Signal) {
 	c.kill(s)
 }
 
-// suspend stops us with the child, so that the shell that waits for us takes
-// the terminal back. SIGCONT of its fg goes on to the child.
-func (c *child) suspend() {
-	if c.terminal >= 0 {
-		_ = unix.Kill(0, unix.SIGSTOP)
+// follow stops our group when job control has stopped the child's. Had the child
+// no group of its own, the terminal would have stopped us all: now the shell sees
+// its whole job stopped, and its fg continues all of it. SIGSTOP, and a SIGTSTP
+// that does not come from the terminal, are for the child alone.
+func (c *child) follow(s syscall.Signal) {
+	if c.terminal < 0 || (s != unix.SIGTSTP && s != unix.SIGTTIN && s != unix.SIGTTOU) {
+		return
 	}
+	us := unix.Getpgrp()
+	switch {
+	case c.hasTerminal(c.pid), s == unix.SIGTSTP && c.hasTerminal(us): // Ctrl-Z
+		c.stopGroup(s)
+		c.pass(unix.SIGCONT) // also if nothing could stop us
+	case s == unix.SIGTSTP:
+	case c.hasTerminal(us): // a fg gave it to us, but did not continue us: we were not stopped
+		c.pass(unix.SIGCONT)
+	default: // the child wants the terminal, and the job is in the background
+		c.stopGroup(s)
+	}
+}
+
+// toStop is how long stopGroup waits for its own signal to stop us: that takes
+// microseconds.
+const toStop = 100 * time.Millisecond
+
+// stopGroup stops our group until it is continued. Unlike SIGSTOP, the signals of
+// job control do not stop a process that ignores them, or a group that no shell
+// could continue (setpgid(2), "orphaned"). One kill stops all: if we stopped after
+// our parent, the shell could continue us too early.
+func (c *child) stopGroup(s syscall.Signal) {
+	if s != unix.SIGTSTP || !isIgnored(s) {
+		var ours sigaction
+		changeAction(s, new(sigaction), &ours)
+		defer changeAction(s, &ours, nil)
+	}
+	_ = unix.Kill(0, s)
+	for late := time.After(toStop); ; {
+		select {
+		case got := <-c.signals:
+			c.pass(got.(syscall.Signal))
+			if got == unix.SIGCONT {
+				return
+			}
+		case <-late:
+			return
+		}
+	}
+}
+
+// A sigaction is the struct of rt_sigaction(2), with room to spare; the zero one
+// is the default action.
+type sigaction struct {
+	handler uintptr
+	_       [7]uintptr
+}
+
+func changeAction(s syscall.Signal, to, from *sigaction) {
+	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(s), uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(from)), 8, 0, 0)
+}
+
+// isIgnored reports whether we ignore a signal, as nohup(1) and a shell's & ask
+// for. signal.Ignored knows of SIGHUP and SIGINT only.
+func isIgnored(s syscall.Signal) bool {
+	const ignore = 1 // SIG_IGN
+	var now sigaction
+	changeAction(s, nil, &now)
+	return now.handler == ignore
 }
 
 // hasTerminal reports whether a group has the terminal.

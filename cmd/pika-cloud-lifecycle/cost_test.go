@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
@@ -50,12 +50,15 @@ func count(t *testing.T, talk func(in io.Writer, acks *bufio.Reader), args ...st
 	t.Helper()
 	testenv.Tool(t, "strace")
 	out := filepath.Join(t.TempDir(), "calls")
-	cmd := exec.Command("strace", append([]string{"-f", "-o", out, testenv.Program(t)}, args...)...)
+	cmd := limitedCommand("strace", append([]string{"-f", "-o", out, testenv.Program(t)}, args...)...)
 	acks, ackEnd, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer acks.Close()
+	if err := acks.SetReadDeadline(time.Now().Add(hung)); err != nil {
+		t.Fatal(err)
+	}
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{ackEnd}, os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -205,7 +208,7 @@ var collected = regexp.MustCompile(`Collected : (\d+)`)
 // thread and nothing that depends on the time.
 func instructions(t *testing.T, line string, lines int) int {
 	t.Helper()
-	cmd := exec.Command("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", testenv.Program(t), "ingest", "--state-dir", testenv.TempDir(t))
+	cmd := limitedCommand("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", testenv.Program(t), "ingest", "--state-dir", testenv.TempDir(t))
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off")
 	cmd.Stdin = strings.NewReader(strings.Repeat(line+"\n", lines))
 	text, err := cmd.CombinedOutput()

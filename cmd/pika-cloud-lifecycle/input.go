@@ -85,9 +85,6 @@ func openFIFO(path string) (in input, err error) {
 	if in.fd, err = openPlain(path, unix.O_RDONLY); err == nil {
 		in.keep, err = openPlain(path, unix.O_WRONLY)
 	}
-	if err == nil && in.path != "" {
-		err = unix.Fchmod(in.fd, 0o600) // whatever the default ACL of its directory
-	}
 	if err == nil && unix.Flock(in.fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
 		err = errors.New("another ingest reads it")
 	}

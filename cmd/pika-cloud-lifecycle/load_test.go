@@ -74,7 +74,7 @@ func loadRound(t *testing.T, built func(*exec.Cmd)) (events, late int) {
 		want[message] = true
 		others.Go(func() {
 			text, err := loadShot(dir, message, built)
-			for ; strings.Contains(text, stillHeld); text, err = loadShot(dir, message, built) {
+			for end := time.Now().Add(hung); strings.Contains(text, stillHeld) && time.Now().Before(end); text, err = loadShot(dir, message, built) {
 				gaveUp.Add(1)
 			}
 			if err != nil || text != "" {

@@ -25,9 +25,18 @@ func main() {
 		getenv: os.Getenv,
 		clock:  clock,
 		bootID: bootID,
+		umask:  openToOwner(),
 		levels: onJournal(),
 	}
 	os.Exit(w.main(os.Args[1:]))
+}
+
+// openToOwner has the umask leave the owner's permissions, and returns the old
+// umask. Without them we could not open what we create a second time.
+func openToOwner() (old int) {
+	old = unix.Umask(0o077)
+	unix.Umask(old &^ 0o700)
+	return old
 }
 
 // onJournal reports whether systemd has connected stderr to the journal.

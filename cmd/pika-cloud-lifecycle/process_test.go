@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,9 +18,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// limitedCommand returns a command that is killed when it takes longer than hung.
+func limitedCommand(name string, args ...string) *exec.Cmd {
+	ctx, stop := context.WithTimeout(context.Background(), hung)
+	context.AfterFunc(ctx, stop)
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Cancel = func() error {
+		fmt.Fprintf(os.Stderr, "killed after %v: %v\n", hung, cmd)
+		return cmd.Process.Kill()
+	}
+	cmd.WaitDelay = hung // for a process that keeps its output open
+	return cmd
+}
+
 // testCommand returns a command that runs the program as a process of its own.
 func testCommand(args ...string) *exec.Cmd {
-	cmd := exec.Command(program, args...)
+	cmd := limitedCommand(program, args...)
 	cmd.Env = append(os.Environ(), "TEST_TIME="+testTime, "TEST_BOOT_ID="+testBoot, "GORACE="+noRaceSleep)
 	return cmd
 }
@@ -156,6 +170,16 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
+// end waits until the process has ended.
+func (p *process) end() {
+	p.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(hung):
+		p.Fatalf("it still runs after %v; said %q", hung, p.said)
+	}
+}
+
 // exits waits for the end and demands the exit code. It returns all that was
 // said.
 func (p *process) exits(code int) string {
@@ -164,7 +188,7 @@ func (p *process) exits(code int) string {
 	if err != nil {
 		p.Fatal(err)
 	}
-	<-p.ended
+	p.end()
 	said := strings.Join(p.said, "") + string(rest)
 	var exit *exec.ExitError
 	if p.err != nil && !errors.As(p.err, &exit) {

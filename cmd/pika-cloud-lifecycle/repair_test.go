@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -70,7 +69,7 @@ func TestARepairThatIsKilledLosesNothing(t *testing.T) {
 		for n := 1; ; n++ {
 			dir, log := damaged(t)
 			// Calls are counted by thread, so a point may be tried twice, or not at all.
-			cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-P", dir, "-P", filepath.Join(dir, "events.jsonl"),
+			cmd := limitedCommand("strace", "-f", "-qq", "-o", "/dev/null", "-P", dir, "-P", filepath.Join(dir, "events.jsonl"),
 				"-P", filepath.Join(dir, "events.jsonl.seq"), "-P", filepath.Join(dir, "events.jsonl.torn"), "-P", filepath.Join(dir, "events.jsonl.unsound1"),
 				"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n), program, "verify", "--repair", "--state-dir", dir)
 			cmd.Env = testCommand().Env

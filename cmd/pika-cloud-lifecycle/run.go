@@ -41,7 +41,6 @@ type guard struct {
 	*child
 	say     func(line string)
 	message string
-	signals chan os.Signal
 	pipe    [2]int // to read and to write
 	stop    [2]int // a byte ends the stream
 	ended   chan ending
@@ -103,12 +102,12 @@ func (g *guard) prepare(w *world) error {
 		}
 	}
 	g.stream = g.pipe[1]
-	g.path = w.getenv("PATH")
+	g.path, g.umask = w.getenv("PATH"), w.umask
 	g.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
 		streamVar+"="+strconv.Itoa(g.number))
 	g.signals = make(chan os.Signal, 16)
 	for _, s := range passed() {
-		if !signal.Ignored(s) { // as nohup(1) and a shell's & ask for
+		if !isIgnored(s) {
 			signal.Notify(g.signals, s)
 		}
 	}
@@ -155,7 +154,7 @@ func (g *guard) name() string { return filepath.Base(g.argv[0]) }
 // Opened starts the command and says why it could not. The pipe is kept open until that has ended: one
 // that closes its own end may still run for hours.
 func (g *guard) Opened() {
-	g.run(g.signals, func(how ending) {
+	g.run(func(how ending) {
 		if how.err != nil {
 			g.say(fmt.Sprintf("run: %s: %v", g.argv[0], how.err))
 		}

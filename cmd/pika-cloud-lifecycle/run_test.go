@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -170,7 +171,7 @@ func TestAKilledRunLeavesTheVerdictToTheBackstop(t *testing.T) {
 	p.await("status.json", `"state": "ready"`)
 	child := p.childOf()
 	p.signal(unix.SIGKILL)
-	<-p.ended
+	p.end()
 	testenv.Must(t, unix.Kill(child, unix.SIGKILL))
 	p.absent("result.json")
 	// What ExecStopPost= of a unit does.
@@ -189,8 +190,9 @@ func TestAKilledRunLeavesTheVerdictToTheBackstop(t *testing.T) {
 type terminal struct {
 	*testing.T
 	*os.File
-	heard chan string
-	said  string
+	heard  chan string
+	said   string
+	passed string // of what was said, up to what was expected last
 }
 
 // newTerminal starts bash on a terminal of its own, where it has control over
@@ -224,11 +226,27 @@ func newTerminal(t *testing.T, dir string, args ...string) *terminal {
 		}
 	}()
 	t.Cleanup(func() {
-		unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		killSession(cmd.Process.Pid)
 		master.Close()
 		cmd.Wait()
 	})
 	return term
+}
+
+// killSession kills what a test has left in the session of its terminal: the jobs
+// of a shell have groups of their own.
+func killSession(session int) {
+	names, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range names {
+		text, _ := os.ReadFile(name)
+		_, fields, _ := strings.Cut(string(text), ") ")
+		var pid, parent, group, in int
+		var state string
+		fmt.Sscan(string(text), &pid)
+		if _, err := fmt.Sscan(fields, &state, &parent, &group, &in); err == nil && in == session {
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 }
 
 func (term *terminal) send(text string) {
@@ -242,8 +260,8 @@ func (term *terminal) expect(text string) {
 	term.Helper()
 	late := time.After(hung)
 	for {
-		if _, after, ok := strings.Cut(term.said, text); ok {
-			term.said = after
+		if before, after, ok := strings.Cut(term.said, text); ok {
+			term.passed, term.said = before+text, after
 			return
 		}
 		select {
@@ -292,23 +310,167 @@ func TestCtrlCReachesTheCommand(t *testing.T) {
 	}
 }
 
-// The shell gets the terminal when the command is stopped, and fg wakes both.
-func TestCtrlZStopsBothAndFgContinuesBoth(t *testing.T) {
-	term := newTerminal(t, t.TempDir(), "--norc", "--noediting", "-i") // whatever TERM is
-	term.send(program + ` run -- sh -c 'echo up; while read -r x; do echo "heard: $x"; done; exit 5'` + "\n")
-	term.expect("up\r")
+// newPrompt starts an interactive bash, whatever TERM is.
+func newPrompt(t *testing.T, dir string) *terminal {
+	t.Helper()
+	return newTerminal(t, dir, "--norc", "--noediting", "-i")
+}
+
+// The shell gets the terminal when the job is stopped, and fg continues all of it:
+// a pipeline and a script in between are of the same job.
+func TestCtrlZStopsTheJobAndFgContinuesIt(t *testing.T) {
+	command := program + ` run -- sh -c 'echo up; while read -r x; do echo "read: $x"; done; exit 5'`
+	for name, typed := range map[string]string{
+		"a command":            command,
+		"a pipeline":           "set -o pipefail; " + command + " | cat",
+		"a script":             `sh -c '"$@"; exit $?' - ` + command,
+		"timeout --foreground": "timeout --foreground 1h " + command,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			term := newPrompt(t, t.TempDir())
+			term.send(typed + "\n")
+			term.expect("up\r")
+			for range 2 {
+				term.send("\x1a")
+				term.expect("Stopped")
+				term.send("echo $((40 + 2))\n")
+				term.expect("42\r")
+				term.send("fg\n")
+				term.expect("run --")
+				term.send("a\n")
+				term.expect("read: a")
+			}
+			term.send("\x04")
+			term.expect("$ ")
+			term.send("echo code: $?\n")
+			term.expect("code: 5")
+		})
+	}
+}
+
+func TestSIGTSTPIsPassedOnAfterAFg(t *testing.T) {
+	t.Parallel()
+	term := newPrompt(t, t.TempDir())
+	term.send(program + ` run -- sh -c 'echo "run is $PPID"; read -r x; trap "echo caught; exit 3" TSTP; echo set; while :; do :; done'` + "\n")
+	term.expect("run is ") // what was typed
+	term.expect("run is ")
+	term.expect("\r")
+	pid, err := strconv.Atoi(strings.TrimSuffix(term.passed, "\r"))
+	testenv.Must(t, err)
 	term.send("\x1a")
-	term.expect("Stopped")
-	term.send("echo $((40 + 2))\n")
-	term.expect("42\r")
-	term.send("fg\n")
-	term.expect("run --")
-	term.send("a\n")
-	term.expect("heard: a")
-	term.send("\x04")
 	term.expect("$ ")
-	term.send("echo code: $?\n")
-	term.expect("code: 5")
+	term.send("fg\n")
+	term.expect("fg\r")
+	term.send("a\n")
+	term.expect("set\r")
+	testenv.Must(t, unix.Kill(pid, unix.SIGTSTP))
+	term.expect("caught\r")
+	term.expect("$ ")
+}
+
+// Where no shell could continue the job, or its parent ignores Ctrl-Z, nothing stops.
+func TestCtrlZThatNoShellFollowsIsIgnored(t *testing.T) {
+	const script = `sh -c 'echo up; while read -r x; do echo "read: $x"; done'; echo "code: $?"`
+	command, reset := program+" run -- "+script, program+" run -- env --default-signal=TSTP "+script
+	for name, args := range map[string][]string{
+		"no shell":                    {"-c", command},
+		"a parent that ignores":       {"--norc", "-ic", "(trap '' TSTP; " + command + ")"},
+		"a parent alone that ignores": {"--norc", "-ic", "(trap '' TSTP; " + reset + ")"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if strings.Contains(args[len(args)-1], reset) && limitedCommand("env", "--default-signal", "true").Run() != nil {
+				t.Skip("env has no --default-signal")
+			}
+			term := newTerminal(t, t.TempDir(), args...)
+			term.expect("up\r")
+			term.send("\x1a")
+			term.send("a\n")
+			term.expect("read: a")
+			term.send("\x04")
+			term.expect("code: 0")
+		})
+	}
+}
+
+// The parents of run are not stopped by what is for the command alone, and
+// --timeout ends a command that is stopped.
+func TestAStopThatIsNotJobControlStopsTheCommandAlone(t *testing.T) {
+	for name, typed := range map[string]string{
+		"SIGSTOP":                   `%s -c 'kill -STOP $$'`,
+		"SIGTSTP in the background": `%s -c 'kill -TSTP $$' & wait $!`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			term := newPrompt(t, dir)
+			term.send(fmt.Sprintf(typed, program+" run --timeout 100ms -- sh") + `; echo "code: $?"` + "\n")
+			term.expect("code: 124\r")
+			if text, err := os.ReadFile(dir + "/result.json"); !strings.Contains(string(text), `"signal":"SIGTERM"`) {
+				t.Errorf("%s, %v", text, err)
+			}
+		})
+	}
+}
+
+// Time in which a job is stopped does not count. A slow machine needs a while of
+// its own, so a longer --timeout is tried where a shorter one has passed.
+func TestTimeoutDoesNotCountTheTimeThatCtrlZStops(t *testing.T) {
+	t.Parallel()
+	for timeout := time.Second; timeout < hung; timeout *= 4 {
+		dir := t.TempDir()
+		term := newPrompt(t, dir)
+		term.send(fmt.Sprintf(`%s run --timeout %v -- sh -c 'echo up; read -r x; exit 5'`+"\n", program, timeout))
+		term.expect("up\r")
+		term.send("\x1a")
+		term.expect("$ ")
+		time.Sleep(timeout)
+		term.send("fg\n")
+		term.expect("fg\r")
+		term.send("a\n")
+		term.expect("$ ")
+		if text, err := os.ReadFile(dir + "/result.json"); err != nil || strings.Contains(string(text), `"exit_code": 5`) {
+			testenv.Must(t, err)
+			return
+		}
+	}
+	t.Error("each --timeout has ended a command that was stopped for so long")
+}
+
+// A command in the background that reads the terminal stops the job, and has the
+// terminal after fg.
+func TestACommandInTheBackgroundThatReadsTheTerminal(t *testing.T) {
+	const reads = `read -r x; echo "read: $x"`
+	for name, c := range map[string]struct{ script, stops string }{
+		"stops the job":      {reads, "Stopped"},
+		"has it after a fg":  {"echo up; until [ -e now ]; do sleep 0.01; done; " + reads, ""},
+		"writes with tostop": {"stty tostop </dev/tty; " + reads, "Stopped"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			term := newPrompt(t, dir)
+			term.send("cd " + dir + "; " + program + " run -- sh -c '" + c.script + "' &\n")
+			if c.stops == "" {
+				term.expect("up\r")
+			} else {
+				until(t, "the command is stopped", func() bool {
+					term.send("jobs\n")
+					term.expect("jobs\r")
+					term.expect("run --")
+					return strings.Contains(term.passed, c.stops)
+				})
+			}
+			term.send("fg\n")
+			term.expect("fg\r")
+			term.expect("run --")
+			testenv.Must(t, os.WriteFile(dir+"/now", nil, 0o600))
+			term.send("a\n")
+			term.expect("read: a")
+			term.expect("$ ")
+		})
+	}
 }
 
 func TestAFIFOEndsWithItsLastWriterOnceItIsToldTo(t *testing.T) {
@@ -316,9 +478,12 @@ func TestAFIFOEndsWithItsLastWriterOnceItIsToldTo(t *testing.T) {
 	dir := t.TempDir()
 	p := startIn(t, dir, nil, "--grace", "1h", "--require-result", "--fifo", dir+"/fifo")
 	until(t, "there is a FIFO", func() bool { _, err := os.Stat(dir + "/fifo"); return err == nil })
-	open := func() *os.File {
-		f, err := os.OpenFile(dir+"/fifo", os.O_WRONLY, 0)
-		testenv.Must(t, err)
+	open := func() (f *os.File) {
+		until(t, "ingest has opened the FIFO", func() bool {
+			var err error
+			f, err = os.OpenFile(dir+"/fifo", os.O_WRONLY|unix.O_NONBLOCK, 0)
+			return err == nil
+		})
 		return f
 	}
 	first := open()

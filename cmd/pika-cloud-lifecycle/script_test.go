@@ -36,7 +36,7 @@ var update = flag.Bool("u", false, "rewrite what scripts compare with")
 
 // TestMain puts the program into PATH: this test binary under its name.
 func TestMain(m *testing.M) {
-	testscript.Main(testenv.Main{M: m}, map[string]func(){program: testProgram})
+	testscript.Main(tests{m}, map[string]func(){program: testProgram})
 }
 
 // testProgram is main but for the clock and the boot ID, which come from the
@@ -48,6 +48,7 @@ func testProgram() {
 		getenv: os.Getenv,
 		clock:  testClock,
 		bootID: func() string { return os.Getenv("TEST_BOOT_ID") },
+		umask:  openToOwner(),
 	}
 	os.Exit(w.main(os.Args[1:]))
 }
@@ -77,10 +78,12 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Condition:           missing,
+		Deadline:            scriptsEnd(t),
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TEST_TIME", testTime)
 			env.Setenv("TEST_BOOT_ID", testBoot)
 			env.Setenv("GORACE", noRaceSleep)
+			env.Setenv(markVar, os.Getenv(markVar))
 			env.Setenv("PIKA_LIFECYCLE_DIR", filepath.Join(env.WorkDir, "run"))
 			before, err := readArtifacts(env.WorkDir)
 			env.Defer(func() {
@@ -92,9 +95,55 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "holds": holds, "mode": mode, "values": values,
+			"awaits": awaits, "ends": ends, "exits": exits, "holds": holds, "mode": mode, "values": values,
 		},
 	})
+}
+
+// scriptsEnd is when a script that still waits for something is ended.
+func scriptsEnd(t *testing.T) time.Time {
+	end := time.Now().Add(4 * hung)
+	if limit, ok := t.Deadline(); ok && limit.Before(end) {
+		return limit
+	}
+	return end
+}
+
+// awaits FILE [TEXT] waits until a file exists and, if a text is given, has it.
+func awaits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: awaits file [text]")
+	}
+	path := ts.MkAbs(args[0])
+	for end := time.Now().Add(hung); ; time.Sleep(time.Millisecond) {
+		if len(args) == 1 {
+			if _, err := os.Lstat(path); err == nil {
+				return
+			}
+		} else if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), args[1]) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("no %s after %v", strings.Join(args, " with "), hung)
+		}
+	}
+}
+
+// ends FILE waits until the process whose ID is in a file has ended.
+func ends(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: ends file")
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[0])))
+	ts.Check(err)
+	for end := time.Now().Add(hung); ; time.Sleep(time.Millisecond) {
+		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(text), ") Z ") {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("process %d of %s still runs after %v", pid, args[0], hung)
+		}
+	}
 }
 
 // exits N PROGRAM ARG... runs a program that must exit with N.

@@ -171,7 +171,7 @@ func TestAReaderOfStderrOrAcksThatGoesDoesNotKill(t *testing.T) {
 	p.closeReaders(t)
 	p.write("bad", "STATE=ready", "bad", "STATE=failed MESSAGE=told")
 	p.in.Close()
-	<-p.ended
+	p.end()
 	if code := p.cmd.ProcessState.ExitCode(); code != exitRefused {
 		t.Errorf("%v, want exit code %d", p.cmd.ProcessState, exitRefused)
 	}

@@ -1,7 +1,5 @@
 package main
 
-import "github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
-
 import (
 	"errors"
 	"flag"
@@ -9,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 
 	sd "github.com/coreos/go-systemd/v22/journal"
 
@@ -23,6 +23,7 @@ type world struct {
 	getenv func(string) string
 	clock  func() ingest.Moment
 	bootID func() string
+	umask  int  // of the command that run runs
 	levels bool // stderr goes to the journal, which takes a level before each line
 }
 

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
+)
+
+// The variables through which the tests of one run of this package share state.
+const (
+	markVar = "TEST_MARK" // in the environment of all processes that they start
+)
+
+// tests are all tests. What surrounds them does not change what they see, and they
+// leave nothing behind.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	catchIgnored()
+	mark := fmt.Sprintf("%s-%d-%d", program, os.Getpid(), time.Now().UnixNano())
+	os.Setenv(markVar, mark)
+	code := testenv.Main{M: m.M}.Run()
+	if left := endLeft(mark); len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "the tests left processes, now killed: %q\n", left)
+		return 1
+	}
+	return code
+}
+
+// catchIgnored catches the signals that our parent has us ignore, as nohup(1)
+// does, so processes that we start do not ignore them.
+func catchIgnored() {
+	for s := syscall.Signal(1); s <= 64; s++ {
+		if isIgnored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+}
+
+// endLeft waits for the processes that have the mark to end. It kills those that
+// still run after a while and returns their command lines.
+func endLeft(mark string) (left []string) {
+	entry := []byte(markVar + "=" + mark + "\x00")
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		running, late := false, time.Now().After(end)
+		names, _ := filepath.Glob("/proc/[0-9]*")
+		for _, name := range names {
+			environ, _ := os.ReadFile(name + "/environ")
+			pid, _ := strconv.Atoi(filepath.Base(name))
+			if !bytes.Contains(environ, entry) || pid == os.Getpid() {
+				continue
+			}
+			if running = true; late {
+				line, _ := os.ReadFile(name + "/cmdline")
+				left = append(left, string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		if !running || late {
+			return left
+		}
+	}
+}
