@@ -135,7 +135,7 @@ func TestFlakeStampsTheCommit(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = exec.Command("chmod", "-R", "u+w", to).Run() }) // what is in a store is not
 	mustNix(t, "bash", "-euc", `cd "$1"; nix flake lock --offline --override-input nixpkgs "$2" ./nix
-		git add -A; git -c user.name=t -c user.email=t@t commit -qm lock`, "bash", to, pathFlake(to))
+		git add -A; git -c user.name=t -c user.email=t@t commit -qm lock`, "bash", to, pathFlake(t, to))
 	rev := mustNix(t, "git", "-C", to, "rev-parse", "HEAD")
 	out := mustNix(t, "bash", "-euc", `cd "$1"; nix build --offline -o result ./nix; result/bin/pika-cloud-lifecycle --version`, "bash", to)
 	want := program + " " + strings.TrimSpace(testenv.ReadFile(t, "../VERSION")) + "+" + rev[:7] + "\ncommit " + rev + "\n"

@@ -73,10 +73,7 @@ func openFIFO(path string) (in input, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return in, err
 	}
-	old := unix.Umask(0o077) // or its owner might not open it
-	err = unix.Mkfifo(path, 0o600)
-	unix.Umask(old)
-	switch {
+	switch err := unix.Mkfifo(path, 0o600); {
 	case err == nil:
 		in.path = path
 	case err != unix.EEXIST:
