@@ -18,10 +18,15 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
+// bootIDPath is where a system has its boot ID. systemd-nspawn mounts a file of its
+// own over it, as LXD and Incus do.
+const bootIDPath = "/proc/sys/kernel/random/boot_id"
+
 // A lab is what a booted system and the test share: /opt/lab in there.
 type lab struct {
-	t   *testing.T
-	dir string
+	t     *testing.T
+	dir   string
+	boots []string // the boot ID of each boot, as a plain shell in there reads it
 }
 
 func newLab(t *testing.T) *lab {
@@ -35,7 +40,7 @@ func newLab(t *testing.T) *lab {
 	if err := os.Chmod(dir, 0o755); err != nil { // for other users in there
 		t.Fatal(err)
 	}
-	return &lab{t, dir}
+	return &lab{t: t, dir: dir}
 }
 
 func (l *lab) path(name string) string { return filepath.Join(l.dir, name) }
@@ -62,7 +67,9 @@ func (l *lab) boot(s *system, script string) {
 	if done := testenv.ReadFile(l.t, l.path("out/done")); done != "0\n" {
 		l.t.Fatalf("%s ended with %s%s", script, done, l.said())
 	}
+	l.boots = append(l.boots, l.lines("boot_id")[0])
 	l.wantSound()
+	l.wantOwnBoots()
 	if verified := testenv.ReadFile(l.t, l.path("out/verified")); verified != "0\n" && len(s.Services) > 0 {
 		l.t.Errorf("systemd-analyze verify says %s", verified)
 	}
@@ -82,6 +89,37 @@ func (l *lab) wantSound() {
 		if err != nil {
 			l.t.Errorf("%s: %v\n%s", filepath.Base(dir), err, out)
 		}
+	}
+}
+
+// wantOwnBoots demands that all artifacts that were kept have the boot ID of a boot
+// of the lab, as the container has it, and not that of the machine around it.
+func (l *lab) wantOwnBoots() {
+	l.t.Helper()
+	outer := strings.TrimSpace(testenv.ReadFile(l.t, bootIDPath))
+	if slices.Contains(l.boots, outer) {
+		l.t.Fatalf("the container has the boot ID of this machine, %s; a test in it cannot tell them apart", outer)
+	}
+	kept, err := filepath.Glob(l.path("out/*/status.json"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, status := range kept {
+		name := filepath.Join("out", filepath.Base(filepath.Dir(status)))
+		g := l.guest(name)
+		for i, e := range g.Events {
+			l.wantOwnBoot(fmt.Sprintf("%s: event %d", name, i+1), &e)
+		}
+		l.wantOwnBoot(name+": the status", g.Status)
+		l.wantOwnBoot(name+": the result", g.Result)
+		l.wantOwnBoot(name+": the previous result", g.Prev)
+	}
+}
+
+func (l *lab) wantOwnBoot(what string, a *fields) {
+	l.t.Helper()
+	if a != nil && !slices.Contains(l.boots, a.BootID) {
+		l.t.Errorf("%s has boot ID %q; the container has had %q", what, a.BootID, l.boots)
 	}
 }
 
@@ -112,12 +150,16 @@ func (l *lab) furnish(s *system, script string) {
 	l.link("lab-setup.service", "units/sysinit.target.wants/lab-setup.service")
 	l.write("tmpfiles.conf", strings.Join(s.Rules, "\n")+"\n"+s.homes(), 0o644)
 	l.write("users.conf", s.sysusers(), 0o644)
+	var path string
+	for _, pkg := range s.Path {
+		path += ":" + l.stock(pkg) + "/bin"
+	}
 	for _, name := range []string{"setup.sh", "keep.sh", "lab.sh", script} {
 		l.write(name, testenv.ReadFile(l.t, "testdata/boot/"+name), 0o755)
 	}
-	l.write("test", fmt.Sprintf("#!/bin/sh\n/opt/lab/%s; echo $? >/opt/lab/out/done\n"+
+	l.write("test", fmt.Sprintf("#!/bin/sh\nPATH=$PATH%s\ncat "+bootIDPath+" >/opt/lab/out/boot_id\n/opt/lab/%s; echo $? >/opt/lab/out/done\n"+
 		"systemd-analyze verify --man=no /etc/systemd/system/pika-cloud-*.s* >/opt/lab/out/verified 2>&1; echo $? >>/opt/lab/out/verified\n"+
-		"journalctl -b -o short >/opt/lab/out/journal", script), 0o755)
+		"journalctl -b -o short >/opt/lab/out/journal", path, script), 0o755)
 	if err := os.MkdirAll(l.path("out"), 0o755); err != nil {
 		l.t.Fatal(err)
 	}

@@ -94,6 +94,18 @@ func TestOtherImageInABootedSystem(t *testing.T) {
 	}
 }
 
+// The unit of the FIFO, which the boot tests run in a container, has the line of
+// docs/install.md for units that record a boot ID.
+func TestInstallPageHasTheUnitsLineForTheBootID(t *testing.T) {
+	t.Parallel()
+	unit := strings.Split(readFile(t, "systemd/pika-cloud-lifecycle.service"), "\n")
+	for line := range strings.Lines(block(t, "../docs/install.md", "ini", "BindReadOnlyPaths")) {
+		if line = strings.TrimSpace(line); !slices.Contains(unit, line) {
+			t.Errorf("docs/install.md has %s; nix/systemd/pika-cloud-lifecycle.service does not", line)
+		}
+	}
+}
+
 // The lines of docs/install.md for a unit with a stream of its own are those
 // that the module has.
 func TestInstallPageHasTheModulesLinesForAStream(t *testing.T) {

@@ -233,6 +233,11 @@ in
 
           ReadWritePaths = cfg.stateDir;
           BindPaths = "-/dev/incus -/dev/lxd"; # else PrivateDevices hides Incus's socket
+          # ProtectProc, ProtectKernelTunables and ProtectControlGroups mount a new /proc,
+          # without the file that a container manager has mounted over boot_id: the unit
+          # would record the host's boot ID. systemd-nspawn has unlinked that file, so
+          # only its directory can be bound.
+          BindReadOnlyPaths = "-/proc/sys/kernel/random";
           CapabilityBoundingSet = "";
           DevicePolicy = "closed";
           IPAddressDeny = "any";
@@ -250,7 +255,7 @@ in
           ProtectKernelLogs = true;
           ProtectKernelModules = true;
           ProtectKernelTunables = true;
-          ProtectProc = "invisible"; # not ProcSubset=pid, which hides the boot ID
+          ProtectProc = "invisible"; # not ProcSubset=pid, which has no boot_id: the bind would fail
           ProtectSystem = "strict";
           RemoveIPC = true;
           RestrictAddressFamilies = "AF_UNIX";

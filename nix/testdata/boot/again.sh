@@ -7,7 +7,7 @@ state=/opt/lab/state
 unit=pika-cloud-managed-agent.service
 
 touch /run/healthy
-await stands ready
+reaches ready
 await active "$unit" active
 keep again
 rm /run/healthy

@@ -9,7 +9,7 @@ unit=pika-cloud-managed-agent.service
 await stands starting
 systemctl show --value -p ActiveState "$unit" >"$out/while-starting"
 touch /run/healthy
-await stands ready
+reaches ready
 await active "$unit" active
 await shows "$unit" "ready: managed OpenClaw guest ready"
 await mirrors PIKA_KIND=ready

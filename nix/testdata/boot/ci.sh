@@ -25,6 +25,7 @@ await considered
 [[ $(systemctl show --value -p ConditionResult "$unit") == no ]]
 
 ask passes "$(job 'id; echo done >/run/pika-cloud/artifacts/report.txt')"
+reaches completed
 await mirrors PIKA_OUTCOME=completed
 ask exits-7 "$(job 'id -un; exit 7' 60 true)"
 ask times-out "$(job 'sleep infinity' 1)"

@@ -25,7 +25,7 @@ printf 'STATE=starting MESSAGE=%q\n' "it's the second writer" >&3
 exec 3>&-
 exec 3>"$fifo"
 echo '{"state":"ready","message":"third writer"}' >&3
-await stands ready
+reaches ready
 await grep -q Ready "$out/incus"
 await shows "$unit" "ready: third writer"
 

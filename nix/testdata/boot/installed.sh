@@ -12,7 +12,7 @@ man -w pika-cloud-lifecycle >"$out/man"
 cp /opt/lab/farewell.service /etc/systemd/system/
 systemctl daemon-reload
 systemctl start farewell.service
-await stands booted
+reaches booted
 stat -c "%A %U %G" $state/lifecycle.fifo >"$out/modes"
 explained() { journalctl -x --no-pager SYSLOG_IDENTIFIER=pika-cloud-lifecycle | grep 'Subject: Guest has booted'; }
 await explained >"$out/explained"

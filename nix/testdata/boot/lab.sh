@@ -20,6 +20,9 @@ await() {
 # stands STATE: the status says so.
 stands() { [[ $(jq -r .state "$state/status.json" 2>/dev/null) == "$1" ]]; }
 
+# reaches STATE: a plain shell sees the guest in that state, in this boot.
+reaches() { pika-cloud-lifecycle wait --state-dir "$state" --for "$1" --timeout 60s; }
+
 active() { [[ $(systemctl show --value -p ActiveState "$1") == "$2" ]]; }
 
 # shows UNIT TEXT: the text is what systemd was told of the unit's state.
