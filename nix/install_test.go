@@ -98,7 +98,7 @@ func TestOtherImageInABootedSystem(t *testing.T) {
 // docs/install.md for units that record a boot ID.
 func TestInstallPageHasTheUnitsLineForTheBootID(t *testing.T) {
 	t.Parallel()
-	unit := strings.Split(readFile(t, "systemd/pika-cloud-lifecycle.service"), "\n")
+	unit := strings.Split(testenv.ReadFile(t, "systemd/pika-cloud-lifecycle.service"), "\n")
 	for line := range strings.Lines(block(t, "../docs/install.md", "ini", "BindReadOnlyPaths")) {
 		if line = strings.TrimSpace(line); !slices.Contains(unit, line) {
 			t.Errorf("docs/install.md has %s; nix/systemd/pika-cloud-lifecycle.service does not", line)
