@@ -1,12 +1,13 @@
 package writer
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
+	"slices"
+	"strconv"
 
 	"github.com/google/renameio/v2"
+	"github.com/tidwall/gjson"
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -183,14 +184,16 @@ func (f *atomicFile) writeTemporary() error {
 	return t.CloseAtomicallyReplace()
 }
 
-// renumber replaces the seq of the status or result at path.
+// renumber replaces the seq of the status or result at path, which is valid.
 func (f *atomicFile) renumber(path string, from, to uint64) error {
 	text, err := f.read(path, artifact.MaxSize)
 	if err != nil {
 		return err
 	}
-	// A string has no raw newline, and details are on one line.
-	key := []byte("\n  \"seq\": ")
-	f.text = bytes.Replace(text, fmt.Append(key, from), fmt.Append(key, to), 1)
+	f.text = text
+	seq := gjson.GetBytes(text, "seq") // the Python command writes status and result on one line
+	if seq.Raw == strconv.FormatUint(from, 10) {
+		f.text = slices.Concat(text[:seq.Index], strconv.AppendUint(nil, to, 10), text[seq.Index+len(seq.Raw):])
+	}
 	return f.replace(path)
 }
