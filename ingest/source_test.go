@@ -12,17 +12,18 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A teller is a source whose lines are SEQ KIND, SEQ OUTCOME!, or "anew" before
-// the event of another boot. One that begins with "late" waits to be asked for.
-type teller struct {
-	records, late []*Record
-	next          Record
+// A testSource is a source whose lines are SEQ KIND, SEQ OUTCOME!, or "new boot"
+// before the event of another boot. The record of a line that begins with
+// "buffered" is returned only at a flush.
+type testSource struct {
+	records, buffered []*Record
+	next              Record
 }
 
-func (s *teller) Read(line []byte, _ time.Time) error {
-	text, waits := strings.CutPrefix(string(line), "late ")
-	if text == "anew" {
-		s.next = Record{Over: testBoot, Anew: true}
+func (s *testSource) Add(line []byte, _ time.Time) error {
+	text, buffered := strings.CutPrefix(string(line), "buffered ")
+	if text == "new boot" {
+		s.next = Record{EndedBoot: testBoot, NewLog: true}
 		return nil
 	}
 	var seq uint64
@@ -38,17 +39,17 @@ func (s *teller) Read(line []byte, _ time.Time) error {
 	} else {
 		rec.Event = &artifact.Event{Kind: artifact.State(word), Time: testMoment.Time, Message: message, Seq: seq}
 	}
-	if waits {
-		s.late = append(s.late, &rec)
+	if buffered {
+		s.buffered = append(s.buffered, &rec)
 	} else {
 		s.records = append(s.records, &rec)
 	}
 	return nil
 }
 
-func (s *teller) Next(_ time.Time, all bool) *Record {
-	if all {
-		s.records, s.late = append(s.records, s.late...), nil
+func (s *testSource) Next(_ time.Time, flush bool) *Record {
+	if flush {
+		s.records, s.buffered = append(s.records, s.buffered...), nil
 	}
 	if len(s.records) == 0 {
 		return nil
@@ -58,9 +59,9 @@ func (s *teller) Next(_ time.Time, all bool) *Record {
 	return rec
 }
 
-func (s *teller) Waits() bool { return len(s.late) > 0 }
+func (s *testSource) Buffered() bool { return len(s.buffered) > 0 }
 
-// seqs returns the seqs of a log, and after a slash those of status and result.
+// seqs returns the seqs in each file, and a slash after each.
 func (g *guest) seqs(names ...string) string {
 	var all []string
 	for _, name := range names {
@@ -74,39 +75,39 @@ func (g *guest) seqs(names ...string) string {
 	return strings.Join(all, " ")
 }
 
-func TestASourceIsCopied(t *testing.T) {
-	for name, c := range map[string]struct{ in, events, before, verdicts string }{
-		"events":                      {"1 ready\n2 stopped\n7 ready\n", "1 2 7 /", "/", "/ /"},
-		"a verdict":                   {"1 failed\n1 failed!\n", "1 /", "/", "1 / /"},
-		"a run after a verdict":       {"1 failed\n1 failed!\n2 starting\n", "1 2 /", "/", "/ 1 /"},
-		"two verdicts":                {"1 failed\n1 failed!\n2 starting\n3 failed\n3 failed!\n", "1 2 3 /", "/", "3 / 1 /"},
-		"another boot":                {"1 failed\n1 failed!\nanew\n1 ready\n", "1 /", "1 /", "/ 1 /"},
-		"another boot, twice":         {"1 ready\n2 ready\nanew\n1 ready\nanew\n1 starting\n2 ready\n", "1 2 /", "1 /", "/ /"},
-		"what waits comes at the end": {"late 3 ready\n1 ready\n2 ready\n", "1 2 3 /", "/", "/ /"},
+func TestSource(t *testing.T) {
+	for name, c := range map[string]struct{ in, events, previousEvents, results string }{
+		"events":                       {"1 ready\n2 stopped\n7 ready\n", "1 2 7 /", "/", "/ /"},
+		"a result":                     {"1 failed\n1 failed!\n", "1 /", "/", "1 / /"},
+		"a run after a result":         {"1 failed\n1 failed!\n2 starting\n", "1 2 /", "/", "/ 1 /"},
+		"two results":                  {"1 failed\n1 failed!\n2 starting\n3 failed\n3 failed!\n", "1 2 3 /", "/", "3 / 1 /"},
+		"another boot":                 {"1 failed\n1 failed!\nnew boot\n1 ready\n", "1 /", "1 /", "/ 1 /"},
+		"two more boots":               {"1 ready\n2 ready\nnew boot\n1 ready\nnew boot\n1 starting\n2 ready\n", "1 2 /", "1 /", "/ /"},
+		"a buffered record at the end": {"buffered 3 ready\n1 ready\n2 ready\n", "1 2 3 /", "/", "/ /"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGuest(t)
-			g.From = new(teller)
+			g.From = new(testSource)
 			sum := g.feed(c.in)
 			check(t, "events", g.seqs("events.jsonl"), c.events)
-			check(t, "the log before", g.seqs("events.jsonl.1"), c.before)
-			check(t, "verdicts", g.seqs("result.json", "result.json.prev"), c.verdicts)
+			check(t, "the previous log", g.seqs("events.jsonl.1"), c.previousEvents)
+			check(t, "results", g.seqs("result.json", "result.json.prev"), c.results)
 			if sum.Refused+sum.Dropped > 0 || sum.Degraded {
 				t.Errorf("%+v", sum)
 			}
 			if status := g.read("status.json"); !strings.Contains(status, `"seq": `+c.events[len(c.events)-3:len(c.events)-2]) {
 				t.Errorf("status\n%s", status)
 			}
-			if boots := g.read("events.jsonl.boots"); boots != strings.Repeat(testBoot+"\n", strings.Count(c.in, "anew")) {
+			if boots := g.read("events.jsonl.boots"); boots != strings.Repeat(testBoot+"\n", strings.Count(c.in, "new boot")) {
 				t.Errorf("boots\n%s", boots)
 			}
 		})
 	}
 }
 
-func TestACopyIsAcknowledged(t *testing.T) {
+func TestSourceAcknowledged(t *testing.T) {
 	g := newGuest(t)
-	g.From = new(teller)
+	g.From = new(testSource)
 	acks := g.withAcks()
 	w := g.open()
 	w.print("1 ready\n7 ready\n")
@@ -116,9 +117,9 @@ func TestACopyIsAcknowledged(t *testing.T) {
 	w.close()
 }
 
-// Without the lock the logs are nobody's; a degraded stream gives its verdict
-// all the same.
-func TestNoLogIsWrittenWithoutTheLock(t *testing.T) {
+// TestCommitWithoutLock: a degraded stream writes no log without the lock, but
+// still its result.
+func TestCommitWithoutLock(t *testing.T) {
 	g := newGuest(t)
 	other := writer.In(g.path)
 	defer other.Close()
@@ -136,24 +137,24 @@ func TestNoLogIsWrittenWithoutTheLock(t *testing.T) {
 	}
 }
 
-func TestWhatASourceRefusesIsKept(t *testing.T) {
+func TestSourceRejectsLine(t *testing.T) {
 	g := newGuest(t)
-	g.From = new(teller)
+	g.From = new(testSource)
 	if sum := g.feed("1 ready\nbad\n2 ready"); sum.Refused != 1 || sum.Lines != 3 {
 		t.Errorf("%+v", sum)
 	}
 	check(t, "events", g.seqs("events.jsonl"), "1 2 /")
-	check(t, "said", g.heard(), "line 2, column 1: expected two words")
+	check(t, "messages", g.heard(), "line 2, column 1: expected two words")
 	if text := g.read("rejected.jsonl"); !strings.Contains(text, `"raw":"bad"`) {
 		t.Errorf("rejects\n%s", text)
 	}
 }
 
-// A copy has the time of its journal: its stream waits for a disk however long,
-// and is told of what it has made durable like any other.
-func TestACopyWaitsForItsDisk(t *testing.T) {
+// TestSourceWaitsForDisk: the lines can be read again later, so the stream waits
+// for the disk without a time limit. Its followers are called as for directives.
+func TestSourceWaitsForDisk(t *testing.T) {
 	g, l := newGuest(t), new(listener)
-	g.From, g.talk, g.WriteTimeout = new(teller), make(chan string, 100), time.Nanosecond
+	g.From, g.talk, g.WriteTimeout = new(testSource), make(chan string, 100), time.Nanosecond
 	g.Followers = []Follower{l}
 	free := g.plant("events.jsonl")
 	w := g.open()
@@ -169,16 +170,16 @@ func TestACopyWaitsForItsDisk(t *testing.T) {
 	check(t, "events", g.seqs("events.jsonl"), "1 2 /")
 }
 
-// TestACopyThatMustEndHasNoHoles: what could not be written is dropped with all
-// that follows, to be read again by the next stream.
-func TestACopyThatMustEndHasNoHoles(t *testing.T) {
+// TestSourceStoppedWhileDiskFails: the stream drops the records that it cannot
+// write and all that follow them, and the next stream reads them again.
+func TestSourceStoppedWhileDiskFails(t *testing.T) {
 	g := newGuest(t)
-	g.From, g.talk, g.Grace = new(teller), make(chan string, 100), time.Millisecond
+	g.From, g.talk, g.Grace = new(testSource), make(chan string, 100), time.Millisecond
 	w := g.open()
 	w.print("1 ready\n")
 	w.sees(func() bool { return g.seqs("events.jsonl") == "1 /" })
 	free := g.plant("events.jsonl.boots")
-	w.print("anew\n1 ready\n2 ready\n")
+	w.print("new boot\n1 ready\n2 ready\n")
 	w.until(tryAgain)
 	w.tell()
 	w.until("gave up")
@@ -188,29 +189,30 @@ func TestACopyThatMustEndHasNoHoles(t *testing.T) {
 		t.Errorf("%+v", sum)
 	}
 	check(t, "events", g.seqs("events.jsonl"), "1 /")
-	check(t, "the log before", g.seqs("events.jsonl.1"), "/")
+	check(t, "the previous log", g.seqs("events.jsonl.1"), "/")
 }
 
-// TestADegradedCopyDropsWholeEnds: once a record does not fit behind what is
-// still to be written, none behind it does.
-func TestADegradedCopyDropsWholeEnds(t *testing.T) {
-	event := func(size int) *artifact.Event {
-		return &artifact.Event{Kind: artifact.Ready, Time: testMoment.Time, Message: strictjson.AppendText(nil, strings.Repeat("x", size))}
+// TestSourceDegraded: after a record that does not fit beside those that are
+// still to be written, no further one is accepted.
+func TestSourceDegraded(t *testing.T) {
+	event := func(seq uint64, size int) *artifact.Event {
+		return &artifact.Event{Kind: artifact.Ready, Time: testMoment.Time, Seq: seq,
+			Message: strictjson.AppendText(nil, strings.Repeat("x", size))}
 	}
 	for name, c := range map[string]struct {
 		size int
 		next Record
 	}{
-		"another boot": {1, Record{Event: event(1), Seq: 1, Over: testBoot, Anew: true}},
-		"no room":      {maxPending, Record{Event: event(1), Seq: 2}},
+		"another boot": {1, Record{Event: event(1, 1), EndedBoot: testBoot, NewLog: true}},
+		"full":         {maxPending, Record{Event: event(2, 1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := &run{Stream: &newGuest(t).Stream, tryAgain: time.Now().Add(time.Hour)}
 			r.Degraded = true
-			r.copy(&Record{Event: event(c.size), Seq: 1})
+			r.copy(&Record{Event: event(1, c.size)})
 			r.copy(&c.next)
-			r.pending.copies.Reset() // there is room again
-			r.copy(&Record{Event: event(1), Seq: 3})
+			r.pending.copies.Reset() // as after a commit
+			r.copy(&Record{Event: event(3, 1)})
 			if r.Dropped != 2 || r.pending.copies.Len() != 0 || r.pending.over != "" || r.pending.anew {
 				t.Errorf("%d dropped, %d pending, over %q, anew %v", r.Dropped, r.pending.copies.Len(), r.pending.over, r.pending.anew)
 			}
@@ -218,34 +220,34 @@ func TestADegradedCopyDropsWholeEnds(t *testing.T) {
 	}
 }
 
-// What waits is asked for while nothing arrives.
-func TestWhatWaitsIsNotWaitedForForEver(t *testing.T) {
+// TestSourceBuffered: the stream asks again for a buffered record while no input
+// arrives.
+func TestSourceBuffered(t *testing.T) {
 	g := newGuest(t)
-	s := &patient{}
-	g.From = s
+	g.From = &slowSource{}
 	w := g.open()
-	w.print("late 2 ready\n")
+	w.print("buffered 2 ready\n")
 	w.sees(func() bool { return g.seqs("events.jsonl") == "2 /" })
 	w.close()
 }
 
-// A patient gives what waits when it has been asked three times.
-type patient struct {
-	teller
-	asked int
+// A slowSource returns its buffered records from the fourth call of Next on.
+type slowSource struct {
+	testSource
+	calls int
 }
 
-func (s *patient) Next(now time.Time, all bool) *Record {
-	s.asked++
-	return s.teller.Next(now, all || s.asked > 3)
+func (s *slowSource) Next(now time.Time, flush bool) *Record {
+	s.calls++
+	return s.testSource.Next(now, flush || s.calls > 3)
 }
 
-// sees waits for something that only looking tells.
-func (w *tap) sees(what func() bool) {
+// sees waits until condition is true.
+func (w *tap) sees(condition func() bool) {
 	w.t.Helper()
-	for late := time.Now().Add(time.Minute); !what(); time.Sleep(time.Millisecond) {
-		if time.Now().After(late) {
-			w.t.Fatalf("it does not come; said:\n%s", w.heard())
+	for limit := time.Now().Add(time.Minute); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			w.t.Fatalf("the condition is still false after a minute; messages:\n%s", w.heard())
 		}
 	}
 }

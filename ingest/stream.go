@@ -334,7 +334,7 @@ func (r *run) patience() time.Duration {
 		return time.Second
 	case !r.deadline.IsZero():
 		return max(0, time.Until(r.deadline))
-	case r.From != nil && r.From.Waits():
+	case r.From != nil && r.From.Buffered():
 		return waitForRecords
 	}
 	return -1

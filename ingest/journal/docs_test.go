@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// block returns the block of sh in docs/journal.md that has a text in it.
+// block returns the block of sh in docs/journal.md that contains text.
 func block(t *testing.T, text string) string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/journal.md")
@@ -17,7 +17,7 @@ func block(t *testing.T, text string) string {
 			return block
 		}
 	}
-	t.Fatalf("docs/journal.md has no %s", text)
+	t.Fatalf("docs/journal.md has no block with %s", text)
 	return ""
 }
 
@@ -29,7 +29,7 @@ func fences(page, lang string) (all []string) {
 	return all
 }
 
-func TestReconcilingListsWhatTheJournalLacks(t *testing.T) {
+func TestDocsReconcile(t *testing.T) {
 	m := newJournal(t, 51)
 	need(t, "bash", "jq", "comm")
 	dir := memoryDir(t)
@@ -47,7 +47,7 @@ func TestReconcilingListsWhatTheJournalLacks(t *testing.T) {
 	}
 }
 
-func TestTheDocsWayBackWorks(t *testing.T) {
+func TestDocsRebuild(t *testing.T) {
 	m := newJournal(t, 52)
 	need(t, "bash")
 	guest, host := memoryDir(t), memoryDir(t)
@@ -58,8 +58,8 @@ func TestTheDocsWayBackWorks(t *testing.T) {
 	same(t, host, guest)
 }
 
-// The questions that the docs show are understood, and find what they say.
-func TestTheDocsQuestionsAreAnswered(t *testing.T) {
+// The queries in the docs are valid and find the entries.
+func TestDocsQueries(t *testing.T) {
 	m := newJournal(t, 53)
 	need(t, "bash")
 	m.ingest(memoryDir(t), aRun)
