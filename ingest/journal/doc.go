@@ -5,7 +5,7 @@
 // and rejected line. It never delays the stream: Committed adds to a bounded
 // queue, which another goroutine sends to journald's socket. While journald is
 // stopped, busy or absent the queue fills up; entries that no longer fit are
-// counted as missed. They are in the artifacts all the same.
+// counted as missed; the artifacts have them.
 //
 // A Rebuilder does the reverse: it reads such entries in the form that
 // journalctl -o json --all prints, and returns the events and results to an

@@ -46,7 +46,7 @@ import (
 //     log and that have not arrived since.
 type Rebuilder struct {
 	Dir      *writer.Dir       // the copy; required
-	TrustUID string            // the decimal ID of a user who is trusted besides root; none if empty
+	TrustUID string            // decimal ID of a user to trust besides root; none if empty
 	Warn     func(line string) // called with each warning, such as missing seqs; nil for none
 
 	json         strictjson.Normaliser

@@ -457,7 +457,7 @@ func testRebuildTrust(t *testing.T) {
 	}
 }
 
-// A line is rejected with its number, what is wrong and what was expected.
+// A rejected line is reported with its number, its fault and what is expected.
 func testRebuildInvalidLine(t *testing.T) {
 	for name, c := range map[string]struct{ line, stderr string }{
 		"no JSON":         {"-- Boot 1 --\n", "not a journal entry; expected the output of journalctl -o json --all"},
