@@ -48,8 +48,8 @@ func (f *ingestFlags) checkSource() error {
 
 // openJournal returns the source of a stream that copies what a journal has.
 func (w *world) openJournal(f *ingestFlags, dir *writer.Dir) (ingest.Source, error) {
-	l := &journal.Log{Dir: dir, TrustUID: f.trusted, Say: w.say}
-	return l, l.Open()
+	b := &journal.Rebuilder{Dir: dir, TrustUID: f.trusted, Warn: w.say}
+	return b, b.Open()
 }
 
 // checkMirror checks the value of --journal.

@@ -1,15 +1,16 @@
-// Package journal knows what a lifecycle's entries in the systemd journal are,
-// both ways.
+// Package journal copies the events and results of a stream into the systemd
+// journal, and back.
 //
-// A Mirror follows a stream and sends one entry for each event, result and
-// refused line. It cannot hurt the stream: what it is told it puts into a
-// bounded queue, which a goroutine of its own empties into journald's socket.
-// Where that is stopped, full or gone the queue waits; what no longer fits is
-// counted and lost to the journal, not to the artifacts.
+// A Mirror follows a stream and sends one journal entry for each event, result
+// and rejected line. It never delays the stream: Committed adds to a bounded
+// queue, which another goroutine sends to journald's socket. While journald is
+// stopped, busy or absent the queue fills up; entries that no longer fit are
+// counted as missed; the artifacts have them.
 //
-// A Log is the way back: it reads what journalctl -o json --all prints of such
-// entries, and gives an ingest.Stream the events and results as they were.
+// A Rebuilder does the reverse: it reads such entries in the form that
+// journalctl -o json --all prints, and returns the events and results to an
+// ingest.Stream.
 //
-// docs/journal.md lists the fields and their MESSAGE_IDs, and docs/catalog
-// explains each to an operator.
+// docs/journal.md lists the fields and the MESSAGE_IDs; docs/catalog explains
+// each MESSAGE_ID to an operator.
 package journal

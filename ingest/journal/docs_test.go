@@ -9,7 +9,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// block returns the block of sh in docs/journal.md that has a text in it.
+// block returns the block of sh in docs/journal.md that contains text.
 func block(t *testing.T, text string) string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/journal.md")
@@ -19,7 +19,7 @@ func block(t *testing.T, text string) string {
 			return block
 		}
 	}
-	t.Fatalf("docs/journal.md has no %s", text)
+	t.Fatalf("docs/journal.md has no block with %s", text)
 	return ""
 }
 
@@ -31,7 +31,7 @@ func fences(page, lang string) (all []string) {
 	return all
 }
 
-func TestReconcilingListsWhatTheJournalLacks(t *testing.T) {
+func TestDocsReconcile(t *testing.T) {
 	m := newJournal(t, 51)
 	testenv.Tools(t, "bash", "jq", "comm")
 	dir := testenv.PlainDir(t)
@@ -49,7 +49,7 @@ func TestReconcilingListsWhatTheJournalLacks(t *testing.T) {
 	}
 }
 
-func TestTheDocsWayBackWorks(t *testing.T) {
+func TestDocsRebuild(t *testing.T) {
 	m := newJournal(t, 52)
 	testenv.Tools(t, "bash")
 	guest, host := testenv.TempDir(t), testenv.PlainDir(t)
@@ -60,8 +60,8 @@ func TestTheDocsWayBackWorks(t *testing.T) {
 	same(t, host, guest)
 }
 
-// The questions that the docs show are understood, and find what they say.
-func TestTheDocsQuestionsAreAnswered(t *testing.T) {
+// The queries in the docs are valid and find the entries.
+func TestDocsQueries(t *testing.T) {
 	m := newJournal(t, 53)
 	testenv.Tools(t, "bash")
 	m.ingest(testenv.TempDir(t), aRun)

@@ -44,7 +44,7 @@ func (h *host) start() {
 	h.remote = commandOutside(remote, "--listen-http="+h.address, "--output="+h.journal, "--split-mode=host")
 	testenv.Must(h, h.remote.Start())
 	h.Cleanup(h.kill)
-	await(h, func() bool {
+	await(h, "systemd-journal-remote listens", func() bool {
 		conn, err := net.Dial("tcp", h.address)
 		if err == nil {
 			conn.Close()
@@ -73,16 +73,16 @@ func (h *host) follow(m *machine) follower {
 	_, line, ok := strings.Cut(string(unit), "\nExecStart=/usr/bin/env bash -c '")
 	line, _, ok2 := strings.Cut(line, "'\n")
 	if !ok || !ok2 {
-		h.Fatal("the unit starts something else")
+		h.Fatal("the unit does not start bash -c")
 	}
 	line = strings.NewReplacer("%i", m.id, "/var/lib/pika-cloud-fleet", h.fleet, "/var/log/journal/remote", h.journal,
 		Identifier+" ingest", "'"+testenv.Program(h)+"' ingest").Replace(line)
 	cmd := commandOutside("bash", "-c", line)
 	cmd.SysProcAttr.Setpgid = true
-	said, err := os.OpenFile(h.dir(m)+".said", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	stderr, err := os.OpenFile(h.dir(m)+".stderr", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	testenv.Must(h, err)
-	defer said.Close()
-	cmd.Stderr = said
+	defer stderr.Close()
+	cmd.Stderr = stderr
 	testenv.Must(h, cmd.Start())
 	stop := func() {
 		if cmd.ProcessState == nil {
@@ -94,14 +94,14 @@ func (h *host) follow(m *machine) follower {
 	return follower{cmd.Process.Pid, stop}
 }
 
-// A follower is what a unit runs.
+// A follower is the process group that a unit runs.
 type follower struct {
 	pid  int
 	stop func()
 }
 
-// upload sends the guest's journal to a host and goes on to, until it is
-// stopped or the host cannot be reached.
+// upload sends the guest's journal to a host until it is stopped or the host is
+// unreachable.
 func (m *machine) upload(h *host) (stop func()) {
 	m.Helper()
 	m.run("", "journalctl", "--sync")
@@ -117,25 +117,25 @@ func (m *machine) upload(h *host) (stop func()) {
 	return stop
 }
 
-// arrives waits until a host has the guest's artifacts as they are.
+// arrives waits until the host has the guest's artifacts.
 func (h *host) arrives(m *machine, guest string) {
 	h.Helper()
 	want := testenv.ReadIfExists(h, filepath.Join(guest, "status.json"))
 	for until := time.Now().Add(time.Minute); testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")) != want ||
 		testenv.ReadIfExists(h, filepath.Join(h.dir(m), "result.json")) != testenv.ReadIfExists(h, filepath.Join(guest, "result.json")); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(until) {
-			h.Fatalf("the host has\n%s%sthe guest\n%s", testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")), want)
+			h.Fatalf("the host has\n%s%sthe guest has\n%s", testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")), want)
 		}
 	}
 	h.sameButForLost(m, guest)
 }
 
-// sameButForLost demands that the host has each event of the guest as it is, or
-// has said that the journal lacks it: what the readers of a journal that is being
-// written leave out is not ours to bring back.
+// sameButForLost checks that the host has each event of the guest, or has warned
+// that the journal lacks it: systemd's readers may omit a field of an entry that
+// is being written.
 func (h *host) sameButForLost(m *machine, guest string) {
 	h.Helper()
-	has, said := testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.fleet, m.id+".said"))
+	has, stderr := testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.fleet, m.id+".stderr"))
 	lost := 0
 	for line := range strings.Lines(testenv.ReadIfExists(h, filepath.Join(guest, "events.jsonl"))) {
 		if rest, ok := strings.CutPrefix(has, line); ok {
@@ -144,17 +144,17 @@ func (h *host) sameButForLost(m *machine, guest string) {
 			lost++
 		}
 	}
-	if has != "" || lost > 1 || lost > 0 && !strings.Contains(said, "the journal lacks seq ") {
-		h.Errorf("of the guest's events %d are missing, and there are\n%.2000s\nsaid\n%s", lost, has, said)
+	if has != "" || lost > 1 || (lost > 0 && !strings.Contains(stderr, "the journal lacks seq ")) {
+		h.Errorf("of the guest's events %d are missing, and there are\n%.2000s\nstderr\n%s", lost, has, stderr)
 	}
 	if lost > 0 {
-		h.Logf("systemd has lost a field of an entry:\n%s", said)
+		h.Logf("systemd has lost a field of an entry:\n%s", stderr)
 	}
 }
 
-// TestGuestsComeTogetherOnAHost, each in its own directory, also when the host
-// was away for a while and when its units are started anew.
-func TestGuestsComeTogetherOnAHost(t *testing.T) {
+// Each guest has its directory on the host, which is complete again after the host
+// was unreachable and its units were restarted.
+func TestFleetHostRestarted(t *testing.T) {
 	h := newHost(t)
 	guests := []*machine{newJournal(t, 41), newJournal(t, 42)}
 	var dirs []string
@@ -189,9 +189,9 @@ func TestGuestsComeTogetherOnAHost(t *testing.T) {
 	}
 }
 
-// TestAHostCarriesManyGuests measures it: how long it takes until the host has
-// what all guests say at once, and what it costs the host.
-func TestAHostCarriesManyGuests(t *testing.T) {
+// Many guests write at the same time. The test measures how long it takes until
+// the host has all events, and the memory of the host.
+func TestFleetManyGuests(t *testing.T) {
 	n := 3
 	if os.Getenv("SWEEP") != "" {
 		n = 50
@@ -216,16 +216,17 @@ func TestAHostCarriesManyGuests(t *testing.T) {
 	for i, m := range guests {
 		m.ingest(dirs[i], many(99)+"STATE=failed EXIT_CODE=1\n")
 	}
-	said := time.Since(start)
+	written := time.Since(start)
 	for i, m := range guests {
 		h.arrives(m, dirs[i])
 	}
 	all := time.Since(start)
-	t.Logf("fleet: %d guests; units caught up in %v; 100 events of each, said in %v, all on the host after %v; memory of the host %d MiB for the remote, %d MiB for the units (shared pages once)",
-		n, caughtUp.Round(time.Millisecond), said.Round(time.Millisecond), all.Round(time.Millisecond), memory(t, h.remote.Process.Pid), memory(t, followers...))
+	t.Logf("fleet: %d guests; units caught up in %v; 100 events of each, written in %v, all on the host after %v; memory of the host %d MiB for the remote, %d MiB for the units (shared pages once)",
+		n, caughtUp.Round(time.Millisecond), written.Round(time.Millisecond), all.Round(time.Millisecond), memory(t, h.remote.Process.Pid), memory(t, followers...))
 }
 
-// memory returns the MiB of process groups, shared pages in parts.
+// memory returns the memory of process groups in MiB. A page that n processes
+// share counts as 1/n page for each.
 func memory(t testing.TB, groups ...int) int {
 	t.Helper()
 	kib := 0
@@ -235,7 +236,7 @@ func memory(t testing.TB, groups ...int) int {
 		var pid int
 		fmt.Sscanf(path, "/proc/%d/", &pid)
 		group, err := syscall.Getpgid(pid)
-		if err != nil || !slices.Contains(groups, group) && !slices.Contains(groups, pid) {
+		if err != nil || (!slices.Contains(groups, group) && !slices.Contains(groups, pid)) {
 			continue
 		}
 		text, _ := os.ReadFile(path)

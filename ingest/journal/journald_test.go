@@ -45,8 +45,8 @@ echo "$1" >/run/machine-id; mount --bind /run/machine-id /etc/machine-id
 echo "$2" >/run/boot_id; mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
 echo ready; exec cat >/dev/null`
 
-// newMachine sets a machine up; options go to journald.conf. Its journald is
-// not started.
+// newMachine sets up a machine whose journald is not started; options are lines
+// of journald.conf.
 func newMachine(t testing.TB, number int, options ...string) *machine {
 	t.Helper()
 	testenv.Tools(t, "unshare", "nsenter", "mount", "journalctl", journald)
@@ -62,15 +62,15 @@ func newMachine(t testing.TB, number int, options ...string) *machine {
 	testenv.Must(t, err)
 	stdout, err := m.holder.StdoutPipe()
 	testenv.Must(t, err)
-	var said bytes.Buffer
-	m.holder.Stderr = &said
+	var stderr bytes.Buffer
+	m.holder.Stderr = &stderr
 	testenv.Must(t, m.holder.Start())
 	t.Cleanup(func() { stdin.Close(); m.holder.Wait() })
 	if ready := make([]byte, 6); !reads(stdout, ready) || string(ready) != "ready\n" {
 		stdin.Close()
 		m.holder.Wait() // for all of stderr
 		testenv.Missing(t, "a mount namespace, or a user namespace to make one; run as root with CAP_SYS_ADMIN (%s)",
-			strings.TrimSpace(said.String()))
+			strings.TrimSpace(stderr.String()))
 	}
 	return m
 }
@@ -88,7 +88,7 @@ func newJournal(t testing.TB, number int, options ...string) *machine {
 	return m
 }
 
-// root returns where a path of the machine is to be found from outside.
+// root returns the path outside of the machine for a path inside.
 func (m *machine) root(path string) string {
 	return fmt.Sprintf("/proc/%d/root%s", m.holder.Process.Pid, path)
 }
@@ -105,8 +105,7 @@ func (m *machine) command(argv ...string) *exec.Cmd {
 	return cmd
 }
 
-// start starts the journald and waits for its sockets, the one that journalctl
-// talks to last.
+// start starts journald and waits for its sockets; that of journalctl comes last.
 func (m *machine) start() {
 	m.Helper()
 	sockets := []string{DefaultSocket, "/run/systemd/journal/io.systemd.journal"}
@@ -117,7 +116,7 @@ func (m *machine) start() {
 	testenv.Must(m, m.journald.Start())
 	m.Cleanup(m.kill)
 	for _, path := range sockets {
-		await(m, func() bool {
+		await(m, path, func() bool {
 			_, err := os.Stat(m.root(path))
 			return err == nil
 		})
@@ -137,12 +136,12 @@ func (m *machine) kill() {
 	m.journald = nil
 }
 
-// run runs a command in the machine that must end well, and returns its stdout.
+// run runs a command in the machine, which must succeed, and returns its stdout.
 func (m *machine) run(stdin string, argv ...string) string {
 	m.Helper()
-	out, said, code := m.try(stdin, argv...)
+	out, stderr, code := m.try(stdin, argv...)
 	if code != 0 {
-		m.Fatalf("%q: exit %d\n%s", argv, code, said)
+		m.Fatalf("%q: exit %d\n%s", argv, code, stderr)
 	}
 	return out
 }
@@ -153,23 +152,24 @@ func (m *machine) try(stdin string, argv ...string) (stdout, stderr string, code
 	cmd := m.command(argv...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	if err := cmd.Run(); cmd.ProcessState == nil {
-		m.Fatal(err)
-	}
+	testenv.Must(m, cmd.Start())
+	kill := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	defer kill.Stop()
+	_ = cmd.Wait() // the exit code says more
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// ingest runs a stream of directives with the mirror, and returns what was said.
-func (m *machine) ingest(dir, stdin string, args ...string) (said string) {
+// ingest runs a stream of directives with the mirror, and returns its stderr.
+func (m *machine) ingest(dir, stdin string, args ...string) (stderr string) {
 	m.Helper()
-	_, said, code := m.try(stdin, append([]string{testenv.Program(m), "ingest", "--state-dir", dir, "--journal=always"}, args...)...)
+	_, stderr, code := m.try(stdin, append([]string{testenv.Program(m), "ingest", "--state-dir", dir, "--journal=always"}, args...)...)
 	if code != 0 {
-		m.Fatalf("exit %d\n%s", code, said)
+		m.Fatalf("exit %d\n%s", code, stderr)
 	}
-	return said
+	return stderr
 }
 
-// json returns what journalctl prints of the machine's entries of ours.
+// json returns the program's entries in the machine's journal as JSON.
 func (m *machine) json(args ...string) string {
 	m.Helper()
 	m.run("", "journalctl", "--sync")
@@ -177,11 +177,10 @@ func (m *machine) json(args ...string) string {
 		"SYSLOG_IDENTIFIER=" + Identifier}, args...)...)
 }
 
-// A stored is an entry as the journal has it, its own fields apart: those of
-// the sender.
+// A stored is an entry in the journal: its values by the names of the fields.
 type stored map[string]string
 
-// entries returns the machine's entries of ours.
+// entries returns the program's entries in the machine's journal.
 func (m *machine) entries(args ...string) (all []stored) {
 	m.Helper()
 	for line := range strings.Lines(m.json(args...)) {
@@ -212,7 +211,7 @@ func plain(t testing.TB, value any) string {
 	return ""
 }
 
-// sent returns the fields that the sender gave.
+// sent returns the fields that the sender set.
 func (e stored) sent() stored {
 	own := stored{}
 	for name, value := range e {
@@ -229,14 +228,20 @@ func commandOutside(argv ...string) *exec.Cmd {
 	return cmd
 }
 
-// await waits for something that only looking tells.
-func await(t testing.TB, what func() bool) {
+// await waits until condition is true.
+func await(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for until := time.Now().Add(time.Minute); !what(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("it does not come")
+	for limit := time.Now().Add(time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("not within a minute: %s", what)
 		}
 	}
+}
+
+// awaitEntries waits until the journal has at least n entries.
+func (m *machine) awaitEntries(n int) {
+	m.Helper()
+	await(m, fmt.Sprint(n, " entries"), func() bool { return len(m.entries()) >= n })
 }
 
 // A lockedText is written by one goroutine and read by another.

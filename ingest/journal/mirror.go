@@ -3,7 +3,7 @@ package journal
 import (
 	"bytes"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,67 +12,100 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// The limits of what a mirror holds and how long it waits.
+// The limits of the queue.
 const (
-	// maxQueue is the bytes of lines that wait for the journal: some 20,000
-	// events, more than a guest has in its life, and no burden to a small one.
-	maxQueue = 4 << 20
-	// maxParts is how many commits wait; those of lone directives are small.
-	maxParts = 4096
-	// minPause is how long the mirror waits before it dials a journal anew that
-	// is away; each time twice as long, up to sendWait.
-	minPause = 10 * time.Millisecond
-	// maxDrain is how long the end of a stream waits for a journal that
-	// takes entries: little beside the 90 s that systemd gives a unit to stop.
-	maxDrain = 5 * time.Second
-	// patience is how long it waits for one that takes none: longer than
-	// journald needs to begin a new file.
-	patience = time.Second
-	// noPatience is that where entries were lost already and the journal has
-	// never made room: it has been stopped all the time.
-	noPatience = 10 * time.Millisecond
+	// maxQueuedBytes is how many bytes of lines are queued: some 20,000 events,
+	// more than a guest writes in its life, and affordable for a small guest.
+	maxQueuedBytes = 4 << 20
+	// maxQueuedCommits bounds the memory for commits of single short lines.
+	maxQueuedCommits = 4096
 )
 
-// A Mirror sends an entry for each event, result and refused line that a
-// stream commits. It is an ingest.Follower that never blocks.
+// The limits of waiting for journald.
+const (
+	// minPause is the time between two attempts to reach a journald that is
+	// absent. It doubles with each attempt, up to sendTimeout.
+	minPause = 10 * time.Millisecond
+	// maxFlush is how long Close waits for a journald that accepts entries:
+	// short beside the 90 s that systemd gives a unit to stop.
+	maxFlush = 5 * time.Second
+	// maxStall is how long Close waits for a journald that accepts no entry:
+	// longer than journald needs to start a new file.
+	maxStall = time.Second
+	// maxStallIfStopped is maxStall for a journald that seems to have been
+	// stopped all the time: it had no room while the whole queue filled up.
+	maxStallIfStopped = 10 * time.Millisecond
+	// closePoll is how often Close looks whether journald is stalled.
+	closePoll = 10 * time.Millisecond
+)
+
+// A Mirror is an ingest.Follower that sends one journal entry for each event,
+// result and rejected line of a stream, and never blocks it. Start, Committed
+// and Close must be called in this order, from one goroutine.
+//
+// Committed adds each commit to queue, and the goroutine that Start creates
+// (run) sends the entries of one commit after the other. Invariants:
+//   - Close closes queue and then closing; run closes done when it returns.
+//   - An entry is counted in total before it is queued, and in sent after
+//     journald has accepted it. So total-sent entries are missed, queued or
+//     being sent.
+//   - queuedBytes is the size of the lines in queue and of the commit that run
+//     is sending. A commit that does not fit is dropped, and overflowed is true
+//     from then on.
+//   - madeRoom is true once journald has accepted an entry for which it first
+//     had no room. It is busy then, not stopped.
+//   - state is what run is doing, since stateSince.
+//   - abandoned is set by Close when it no longer waits. run then sends nothing
+//     more.
 type Mirror struct {
-	EventsPath string // required; absolute
-	Socket     string // DefaultSocket if empty
+	EventsPath string // absolute; required
+	Socket     string // path of journald's socket; DefaultSocket if empty
 
-	queue chan part
-	ended chan struct{} // closed when the stream has
-	done  chan struct{} // closed when the queue was sent
-	held  atomic.Int64  // bytes in the queue
+	queue   chan commit
+	closing chan struct{}
+	done    chan struct{}
 
-	told     atomic.Uint64 // entries that there should be
-	sent     atomic.Uint64 // of them
-	overflew atomic.Bool   // the queue
-	alive    atomic.Bool   // the journal has made room for an entry that waited
-	away     atomic.Bool   // nobody is at the other end
-	over     atomic.Bool   // nothing more is sent
-	waits    atomic.Int64  // since when for the journal, as a time after start; 0 if not
-	start    time.Time     // a guest's wall clock may step: only differences count
+	mu          sync.Mutex // guards the following
+	total       uint64
+	sent        uint64
+	queuedBytes int
+	overflowed  bool
+	madeRoom    bool
+	state       sendState
+	stateSince  time.Time
+	abandoned   bool
 }
 
-// A part is what one commit adds to the queue.
-type part struct {
-	events  string
-	rejects string
-	result  *artifact.Result // nil if none
+// A sendState is what the sending goroutine of a Mirror is doing.
+type sendState int
+
+const (
+	idle    sendState = iota // it is not sending, or pauses before the next attempt
+	sending                  // it is sending an entry, for which journald may have no room
+	absent                   // no process had bound the socket when it was tried after Close was called
+)
+
+// A commit is a copy of the parts of an ingest.Commit that are sent.
+type commit struct {
+	events  string // lines of events.jsonl
+	rejects string // lines of rejected.jsonl
+	result  *artifact.Result
 }
 
-// Start begins to send. An error says why the journal cannot be reached; it is
-// tried again for as long as the mirror lasts.
+func (c *commit) size() int { return len(c.events) + len(c.rejects) }
+
+// Start starts to send. An error says why journald cannot be reached now. The
+// Mirror is started nevertheless, and tries again until it is closed.
 func (m *Mirror) Start() error {
-	m.queue, m.start = make(chan part, maxParts), time.Now()
-	m.ended, m.done = make(chan struct{}), make(chan struct{})
-	s := &socket{path: orDefault(m.Socket)}
-	err := s.dial()
-	go m.send(s)
+	m.queue = make(chan commit, maxQueuedCommits)
+	m.closing, m.done = make(chan struct{}), make(chan struct{})
+	s := &socket{path: pathOrDefault(m.Socket)}
+	err := s.connect()
+	go m.run(s)
 	return err
 }
 
-// Committed puts what was committed into the queue.
+// Committed implements ingest.Follower.
 func (m *Mirror) Committed(c *ingest.Commit) {
 	entries := bytes.Count(c.Events, []byte{'\n'}) + bytes.Count(c.Rejects, []byte{'\n'})
 	if c.Result != nil {
@@ -81,21 +114,18 @@ func (m *Mirror) Committed(c *ingest.Commit) {
 	if entries == 0 {
 		return
 	}
-	m.told.Add(uint64(entries))
-	size := int64(len(c.Events) + len(c.Rejects))
-	if !m.hasRoom(size) {
-		m.overflew.Store(true)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.total += uint64(entries)
+	size := len(c.Events) + len(c.Rejects)
+	// An empty queue accepts a commit of any size: one line may be larger.
+	fits := m.queuedBytes == 0 || m.queuedBytes+size <= maxQueuedBytes
+	if !fits || len(m.queue) == cap(m.queue) {
+		m.overflowed = true
 		return
 	}
-	m.held.Add(size)
-	m.queue <- part{string(c.Events), string(c.Rejects), copyResult(c.Result)}
-}
-
-// hasRoom reports whether the queue takes size more bytes. An empty one takes
-// any: a line may be longer than it.
-func (m *Mirror) hasRoom(size int64) bool {
-	held := m.held.Load()
-	return len(m.queue) < maxParts && (held == 0 || held+size <= maxQueue)
+	m.queuedBytes += size
+	m.queue <- commit{string(c.Events), string(c.Rejects), copyResult(c.Result)} // has room
 }
 
 func copyResult(r *artifact.Result) *artifact.Result {
@@ -111,120 +141,173 @@ func copyResult(r *artifact.Result) *artifact.Result {
 	return &c
 }
 
-// Close sends what waits, for as long as the journal takes it and for a
-// bounded time, and returns how many of the mirror's entries the journal has
-// not got.
-func (m *Mirror) Close() (missed, of uint64) {
+// Close sends the queue, for at most maxFlush and as long as journald accepts
+// entries, and returns how many entries the Mirror should have sent and how many
+// of them it did not. Entries that journald accepts and then drops are not known.
+func (m *Mirror) Close() (missed, total uint64) {
 	close(m.queue)
-	close(m.ended)
-	tick := time.NewTicker(noPatience)
-	defer tick.Stop()
-	for end := time.Now().Add(maxDrain); !m.isStuck() && time.Now().Before(end); {
+	close(m.closing)
+	m.awaitDone()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.abandoned = true
+	return m.total - m.sent, m.total
+}
+
+// awaitDone waits until run has returned, unless journald is stalled or too slow.
+func (m *Mirror) awaitDone() {
+	limit := time.NewTimer(maxFlush)
+	defer limit.Stop()
+	poll := time.NewTicker(closePoll)
+	defer poll.Stop()
+	for !m.isStalled() {
 		select {
 		case <-m.done:
-			end = time.Time{}
-		case <-tick.C:
+			return
+		case <-limit.C:
+			return
+		case <-poll.C:
 		}
-	}
-	m.over.Store(true)
-	of = m.told.Load()
-	return of - min(of, m.sent.Load()), of
-}
-
-// isStuck reports whether the journal is not waited for any more: it has taken
-// nothing for too long, or nobody has bound its socket. One that systemd
-// restarts keeps it.
-func (m *Mirror) isStuck() bool {
-	since := m.waits.Load()
-	return m.away.Load() || since > 0 && time.Since(m.start)-time.Duration(since) > m.patience()
-}
-
-func (m *Mirror) patience() time.Duration {
-	if m.overflew.Load() && !m.alive.Load() {
-		return noPatience
-	}
-	return patience
-}
-
-// send empties the queue into the journal.
-func (m *Mirror) send(s *socket) {
-	defer close(m.done)
-	defer s.close()
-	e := encoder{path: m.EventsPath}
-	for p := range m.queue {
-		for line := range strings.Lines(p.events) {
-			m.count(s, e.event(line))
-		}
-		for line := range strings.Lines(p.rejects) {
-			m.count(s, e.reject(line))
-		}
-		if p.result != nil {
-			m.count(s, e.result(p.result))
-		}
-		m.held.Add(-int64(len(p.events) + len(p.rejects)))
-	}
-	if missed := m.told.Load() - m.sent.Load(); missed > 0 {
-		m.deliver(s, e.missed(missed))
 	}
 }
 
-// count sends one entry and counts it.
-func (m *Mirror) count(s *socket, entry []byte) {
-	if m.deliver(s, entry) {
-		m.sent.Add(1)
-	}
-}
-
-// deliver sends one entry. Where the journal is busy or away it waits for it,
-// and the queue behind it. It returns false for an entry that the journal
-// cannot be given, or once the mirror is over.
-func (m *Mirror) deliver(s *socket, entry []byte) bool {
-	defer m.waits.Store(0)
-	waited := m.alive.Load()
-	for pause := minPause; !m.over.Load(); {
-		ended := m.hasEnded()
-		m.waits.CompareAndSwap(0, int64(time.Since(m.start)))
-		err := s.send(entry, waited)
-		switch {
-		case err == nil:
-			m.alive.Store(waited)
-			return true
-		case err == unix.EINTR: // a send with a deadline is not taken up again (signal(7))
-			continue
-		case err == unix.EAGAIN && !waited:
-			waited = true
-			continue
-		case isGone(err):
-			m.away.Store(ended)
-			m.waits.Store(0)
-			m.sleep(pause)
-			pause = min(2*pause, sendWait)
-		case err != unix.EAGAIN:
-			return false
+// isStalled reports whether journald accepts no entries: it is absent, or has
+// had no room for too long. systemd keeps its socket bound over a restart.
+func (m *Mirror) isStalled() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch m.state {
+	case absent:
+		return true
+	case sending:
+		limit := maxStall
+		if m.overflowed && !m.madeRoom {
+			limit = maxStallIfStopped
 		}
-		s.close()
+		return time.Since(m.stateSince) > limit
 	}
 	return false
 }
 
-func (m *Mirror) hasEnded() bool {
+// run sends the queue until it is closed and empty, and then how many entries
+// were missed.
+func (m *Mirror) run(s *socket) {
+	defer close(m.done)
+	defer s.close()
+	e := encoder{eventsPath: m.EventsPath}
+	for c := range m.queue {
+		for line := range strings.Lines(c.events) {
+			m.sendCounted(s, e.event(line))
+		}
+		for line := range strings.Lines(c.rejects) {
+			m.sendCounted(s, e.reject(line))
+		}
+		if c.result != nil {
+			m.sendCounted(s, e.result(c.result))
+		}
+		m.mu.Lock()
+		m.queuedBytes -= c.size()
+		m.mu.Unlock()
+	}
+	m.mu.Lock()
+	missed := m.total - m.sent
+	m.mu.Unlock()
+	if missed > 0 {
+		m.send(s, e.missed(missed))
+	}
+}
+
+// sendCounted sends an entry and counts it if journald accepts it.
+func (m *Mirror) sendCounted(s *socket, entry []byte) {
+	if m.send(s, entry) {
+		m.mu.Lock()
+		m.sent++
+		m.mu.Unlock()
+	}
+}
+
+// send sends an entry and waits as long as journald is busy or absent. It
+// returns false if journald cannot accept the entry, or if the Mirror is
+// abandoned.
+func (m *Mirror) send(s *socket, entry []byte) bool {
+	defer m.setState(idle)
+	wait := m.hasMadeRoom() // otherwise the first attempt finds out whether there is room
+	for pause := minPause; !m.isAbandoned(); {
+		closing := m.isClosing()
+		m.setState(sending)
+		err := s.send(entry, wait)
+		switch {
+		case err == nil:
+			if wait {
+				m.setMadeRoom()
+			}
+			return true
+		case err == unix.EAGAIN && !wait:
+			wait = true
+		case err == unix.EAGAIN:
+			s.close() // another journald may have bound the path
+		case isAbsent(err):
+			s.close()
+			if closing {
+				m.setState(absent)
+			} else {
+				m.setState(idle)
+			}
+			m.pause(pause)
+			pause = min(2*pause, sendTimeout)
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// setState sets the state. stateSince is the time of the last change: attempts
+// to send the same entry are one state.
+func (m *Mirror) setState(s sendState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.state != s {
+		m.state, m.stateSince = s, time.Now()
+	}
+}
+
+func (m *Mirror) hasMadeRoom() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.madeRoom
+}
+
+func (m *Mirror) setMadeRoom() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.madeRoom = true
+}
+
+func (m *Mirror) isAbandoned() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.abandoned
+}
+
+func (m *Mirror) isClosing() bool {
 	select {
-	case <-m.ended:
+	case <-m.closing:
 		return true
 	default:
 		return false
 	}
 }
 
-// sleep waits, but only a little once the stream has ended: then it is tried
-// once more.
-func (m *Mirror) sleep(pause time.Duration) {
-	if m.hasEnded() {
+// pause waits for d, or until Close is called; if it has been called before,
+// only for minPause.
+func (m *Mirror) pause(d time.Duration) {
+	if m.isClosing() {
 		time.Sleep(minPause)
 		return
 	}
 	select {
-	case <-m.ended:
-	case <-time.After(pause):
+	case <-m.closing:
+	case <-time.After(d):
 	}
 }

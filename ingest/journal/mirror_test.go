@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,8 +20,32 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// directives returns one transition to each of the ten states, with all that a
-// directive may have.
+func TestMirror(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"all fields", testMirrorFields},
+		{"large values", testMirrorLargeValues},
+		{"large value of an ordinary user", testMirrorLargeValueOfUser},
+		{"journald stopped", testMirrorStopped},
+		{"journald resumed", testMirrorResumed},
+		{"journald busy at the end", testMirrorBusyAtClose},
+		{"journald restarted", testMirrorRestarted},
+		{"journald started later", testMirrorStartedLater},
+		{"journald replaced", testMirrorReplaced},
+		{"journald killed", testMirrorKilled},
+		{"no journald", testMirrorWithoutJournald},
+		{"many commits", testMirrorManyCommits},
+		{"signals while it waits", testMirrorSignals},
+		{"event and result commands", testMirrorEventAndResult},
+	} {
+		t.Run(test.name, test.run)
+	}
+}
+
+// directives returns one transition to each of the ten states, with a message
+// and details that contain names of fields.
 func directives() string {
 	var b strings.Builder
 	for i, s := range artifact.States() {
@@ -44,7 +69,7 @@ func expected(t *testing.T, dir, line string) stored {
 	if priority == "" {
 		priority = "6"
 	}
-	e := stored{"MESSAGE_ID": kindID(artifact.State(v.Kind)), "PRIORITY": priority, "SYSLOG_IDENTIFIER": Identifier,
+	e := stored{"MESSAGE_ID": eventIDs[artifact.State(v.Kind)], "PRIORITY": priority, "SYSLOG_IDENTIFIER": Identifier,
 		"MESSAGE": v.Message, "PIKA_KIND": v.Kind, "PIKA_TIMESTAMP": v.Timestamp, "PIKA_SEQ": string(v.Seq),
 		"PIKA_EVENTS_PATH": dir + "/events.jsonl", "PIKA_BOOT_ID": v.BootID}
 	if v.Uptime != nil {
@@ -56,7 +81,7 @@ func expected(t *testing.T, dir, line string) stored {
 	return e.counted()
 }
 
-// counted adds to an entry the field that counts those of ours.
+// counted adds PIKA_FIELDS to an entry.
 func (e stored) counted() stored {
 	delete(e, "PIKA_FIELDS")
 	n := 1
@@ -69,12 +94,12 @@ func (e stored) counted() stored {
 	return e
 }
 
-// TestEveryFieldOfEveryKindArrives, and no other: what the input says of fields
-// is a value. The journal's own fields tell the truth.
-func TestEveryFieldOfEveryKindArrives(t *testing.T) {
+// All fields arrive and no others: names of fields in the input are part of a
+// value. The fields that journald adds are right.
+func testMirrorFields(t *testing.T) {
 	m := newJournal(t, 1)
 	dir := testenv.TempDir(t)
-	for _, state := range artifact.States() { // one run each: a stream has one verdict
+	for _, state := range artifact.States() { // one stream each, because a stream has one result
 		for line := range strings.Lines(directives()) {
 			if strings.Contains(line, strconv.Quote(string(state))) {
 				m.ingest(dir, line)
@@ -82,16 +107,16 @@ func TestEveryFieldOfEveryKindArrives(t *testing.T) {
 		}
 	}
 	m.ingest(dir, "KIND=ready TIMESTAMP=2026-03-25T20:00:00Z MESSAGE=''\n")
-	_, said, code := m.try("STATE=ready\nbad\xff\x1b\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal=auto")
+	_, stderr, code := m.try("STATE=ready\nbad\xff\x1b\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal=auto")
 	if code != 3 {
-		t.Fatalf("exit %d: %s", code, said)
+		t.Fatalf("exit %d: %s", code, stderr)
 	}
 	var want []stored
 	for i, line := range lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl"))) {
 		want = append(want, expected(t, dir, line))
 		if i == 5 || i == 6 {
 			e := maps.Clone(want[len(want)-1])
-			e["PIKA_OUTCOME"], e["MESSAGE_ID"] = e["PIKA_KIND"], outcomeID(artifact.Outcome(e["PIKA_KIND"]))
+			e["PIKA_OUTCOME"], e["MESSAGE_ID"] = e["PIKA_KIND"], resultIDs[artifact.Outcome(e["PIKA_KIND"])]
 			delete(e, "PIKA_KIND")
 			delete(e, "PIKA_UPTIME_MS")
 			if i == 5 {
@@ -102,7 +127,7 @@ func TestEveryFieldOfEveryKindArrives(t *testing.T) {
 	}
 	got := m.entries()
 	if len(got) != len(want)+1 {
-		t.Fatalf("%d entries, want %d and a refused line", len(got), len(want))
+		t.Fatalf("%d entries, want %d and a rejected line", len(got), len(want))
 	}
 	for i, e := range want {
 		if !maps.Equal(got[i].sent(), e) {
@@ -113,17 +138,17 @@ func TestEveryFieldOfEveryKindArrives(t *testing.T) {
 		}
 	}
 	e := got[len(want)].sent()
-	refused := stored{"MESSAGE_ID": idRefused, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
+	rejected := stored{"MESSAGE_ID": rejectID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
 		"MESSAGE": "line 2, column 1: expected KEY=value", "PIKA_LINE": "2", "PIKA_OFFSET": "12",
 		"PIKA_RAW": "bad\xff\x1b", "PIKA_TIMESTAMP": e["PIKA_TIMESTAMP"], "PIKA_EVENTS_PATH": dir + "/events.jsonl"}
-	if _, err := time.Parse(timeFormat, e["PIKA_TIMESTAMP"]); err != nil || !maps.Equal(e, refused.counted()) {
-		t.Errorf("the refused line is\n%q\nwant\n%q", e, refused)
+	if _, err := time.Parse(timeFormat, e["PIKA_TIMESTAMP"]); err != nil || !maps.Equal(e, rejected.counted()) {
+		t.Errorf("the rejected line is\n%q\nwant\n%q", e, rejected)
 	}
 }
 
 func lines(text string) []string { return strings.Split(strings.TrimSuffix(text, "\n"), "\n") }
 
-func TestLargeValuesArriveWhole(t *testing.T) {
+func testMirrorLargeValues(t *testing.T) {
 	m := newJournal(t, 2)
 	dir := testenv.TempDir(t)
 	var input strings.Builder
@@ -132,8 +157,8 @@ func TestLargeValuesArriveWhole(t *testing.T) {
 		testenv.Must(t, err)
 		fmt.Fprintf(&input, `{"state":"ready","message":%s,"details":{"log":%s}}`+"\n", text, text)
 	}
-	if said := m.ingest(dir, input.String(), "--max-line", "33554432"); said != "" {
-		t.Errorf("said %q", said)
+	if stderr := m.ingest(dir, input.String(), "--max-line", "33554432"); stderr != "" {
+		t.Errorf("stderr %q", stderr)
 	}
 	got := m.entries()
 	if len(got) != 2 {
@@ -147,10 +172,9 @@ func TestLargeValuesArriveWhole(t *testing.T) {
 	}
 }
 
-// journald takes a file from a user who is not root only if it is sealed.
-func TestLargeValuesOfAnyUserArrive(t *testing.T) {
+// journald accepts a file from an ordinary user only if it is sealed.
+func testMirrorLargeValueOfUser(t *testing.T) {
 	testenv.Root(t)
-	testenv.Mount(t) // a user namespace has one user
 	m := newJournal(t, 22)
 	testenv.Tools(t, "setpriv")
 	dir := testenv.TempDir(t)
@@ -165,7 +189,7 @@ func TestLargeValuesOfAnyUserArrive(t *testing.T) {
 	}
 }
 
-// many returns directives.
+// many returns n directives.
 func many(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -174,68 +198,51 @@ func many(n int) string {
 	return b.String()
 }
 
-// counts reads the two numbers of what is said of missed entries.
-func counts(t *testing.T, said string) (missed, of int) {
+// counts returns the two numbers of the warning about missed entries.
+func counts(t *testing.T, stderr string) (missed, total int) {
 	t.Helper()
-	if n, _ := fmt.Sscanf(said, Identifier+": the journal missed %d of %d entries; the artifacts have them\n", &missed, &of); n != 2 {
-		t.Fatalf("said %q", said)
+	n, _ := fmt.Sscanf(stderr, Identifier+": the journal missed %d of %d entries; the artifacts have them\n", &missed, &total)
+	if n != 2 {
+		t.Fatalf("stderr %q", stderr)
 	}
-	return missed, of
+	return missed, total
 }
 
-// TestAStoppedJournalHoldsNothingUp: journald stops for the whole run. Nothing
-// is lost but entries, and these are counted. The time is compared in pairs, of
-// which one in ten must hold: the others may have been disturbed.
-func TestAStoppedJournalHoldsNothingUp(t *testing.T) {
+// journald is stopped for the whole stream, whose events exceed the queue. All
+// are committed and acknowledged, the stream ends, and journald has exactly the
+// entries that are not counted as missed.
+func testMirrorStopped(t *testing.T) {
 	m := newJournal(t, 3)
-	const n = 100_000
-	input := many(n)
-	run := func(args ...string) (dir, said string, took time.Duration) {
-		dir = testenv.TempDir(t)
-		start := time.Now()
-		_, said, code := m.try(input, append([]string{testenv.Program(t), "ingest", "--state-dir", dir}, args...)...)
-		if took = time.Since(start); code != 0 {
-			t.Fatalf("exit %d: %s", code, said)
-		}
-		return dir, said, took
-	}
+	dir := testenv.TempDir(t)
 	m.signal(syscall.SIGSTOP)
-	for try := 1; ; try++ {
-		plainDir, _, plain := run()
-		dir, said, mirrored := run("--journal=always")
-		missed, of := counts(t, said)
-		if of != n || missed < n-1000 || missed > n {
-			t.Fatalf("said %q", said)
-		}
-		for _, d := range []string{plainDir, dir} {
-			if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(d, "events.jsonl")), "\n"); got != n {
-				t.Fatalf("%d events", got)
-			}
-			os.RemoveAll(d)
-		}
-		t.Logf("%d directives: %v without a mirror, %v with one whose journal is stopped, which missed %d", n, plain, mirrored, missed)
-		if mirrored <= plain*6/5 {
-			break
-		}
-		if try == 10 {
-			t.Fatal("slower by more than a fifth, ten times of ten")
-		}
+	f := m.feed(dir)
+	const n = 60_000 // more than the queue holds
+	f.print(many(n))
+	if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), "\n"); got != n {
+		t.Errorf("%d events are committed, want %d", got, n)
 	}
+	missed, total := counts(t, f.end())
 	m.signal(syscall.SIGCONT)
-	if got := len(m.entries()); got > 1000 {
-		t.Errorf("%d entries", got)
+	got := m.entries()
+	if total != n || missed == 0 || len(got) != n-missed {
+		t.Errorf("missed %d of %d; journald has %d", missed, total, len(got))
+	}
+	for i, e := range got {
+		if e["PIKA_SEQ"] != fmt.Sprint(i+1) {
+			t.Fatalf("entry %d has seq %s", i, e["PIKA_SEQ"])
+		}
 	}
 }
 
-// A mirrored stream is fed by hand.
+// A feed is a stream with a mirror, and a pipe to write its input to.
 type feed struct {
 	*machine
-	dir   string
-	in    *os.File
-	acks  *os.File
-	said  strings.Builder
-	wait  func() error
-	lines int
+	dir    string
+	in     *os.File
+	acks   *os.File
+	stderr strings.Builder
+	cmd    *exec.Cmd
+	lines  int // written
 }
 
 func (m *machine) feed(dir string) *feed {
@@ -245,56 +252,73 @@ func (m *machine) feed(dir string) *feed {
 	acks, ackEnd, err := os.Pipe()
 	testenv.Must(m, err)
 	f := &feed{machine: m, dir: dir, in: w, acks: acks}
-	cmd := m.command(testenv.Program(m), "ingest", "--state-dir", dir, "--journal=always", "--ack-fd", "3")
-	cmd.Stdin, cmd.Stderr, cmd.ExtraFiles = r, &f.said, []*os.File{ackEnd}
-	testenv.Must(m, cmd.Start())
+	f.cmd = m.command(testenv.Program(m), "ingest", "--state-dir", dir, "--journal=always", "--ack-fd", "3")
+	f.cmd.Stdin, f.cmd.Stderr, f.cmd.ExtraFiles = r, &f.stderr, []*os.File{ackEnd}
+	testenv.Must(m, f.cmd.Start())
 	r.Close()
 	ackEnd.Close()
-	f.wait = cmd.Wait
-	m.Cleanup(func() { w.Close(); acks.Close() })
+	m.Cleanup(func() {
+		w.Close()
+		acks.Close()
+		if f.cmd.ProcessState == nil {
+			f.cmd.Process.Kill()
+			f.cmd.Wait()
+		}
+	})
 	return f
 }
 
-// print prints directives and waits until they are settled.
+// print writes directives and waits until all lines are acknowledged.
 func (f *feed) print(text string) {
 	f.Helper()
+	limit := time.Now().Add(2 * time.Minute)
+	testenv.Must(f, f.in.SetWriteDeadline(limit))
+	testenv.Must(f, f.acks.SetReadDeadline(limit))
 	_, err := f.in.WriteString(text)
-	testenv.Must(f, err)
+	if err != nil {
+		f.Fatalf("the stream does not read its input: %v", err)
+	}
 	f.lines += strings.Count(text, "\n")
-	for buf, last := make([]byte, 4096), ""; !strings.HasPrefix(last, fmt.Sprint(f.lines, " ")); {
+	buf := make([]byte, 4096)
+	for last := ""; !strings.HasPrefix(last, fmt.Sprint(f.lines, " ")); {
 		n, err := f.acks.Read(buf)
-		testenv.Must(f, err)
+		if err != nil {
+			f.Fatalf("line %d is not acknowledged, the last was %q: %v", f.lines, last, err)
+		}
 		all := lines(string(buf[:n]))
 		last = all[len(all)-1]
 	}
 }
 
+// end ends the input, waits until the stream has ended and returns its stderr.
 func (f *feed) end() string {
 	f.Helper()
 	f.in.Close()
-	testenv.Must(f, f.wait())
-	return f.said.String()
+	kill := time.AfterFunc(time.Minute, func() { f.cmd.Process.Kill() })
+	defer kill.Stop()
+	if err := f.cmd.Wait(); err != nil {
+		f.Fatalf("the stream has not ended by itself within a minute: %v", err)
+	}
+	return f.stderr.String()
 }
 
-func TestEntriesFlowAgainOnceJournaldIsRestarted(t *testing.T) {
+func testMirrorRestarted(t *testing.T) {
 	m := newJournal(t, 4)
 	dir := testenv.TempDir(t)
 	f := m.feed(dir)
 	f.print(many(300))
-	for len(m.entries()) < 300 { // what a journald that is killed has not read is lost
-		time.Sleep(10 * time.Millisecond)
-	}
+	m.awaitEntries(300) // a journald that is killed loses what it has not read
 	m.kill()
 	f.print(many(300))
 	m.start()
 	f.print(many(300))
-	if said := f.end(); said != "" {
-		t.Errorf("said %q", said)
+	if stderr := f.end(); stderr != "" {
+		t.Errorf("stderr %q", stderr)
 	}
 	got := m.entries()
 	for i, e := range got {
 		if e["PIKA_SEQ"] != fmt.Sprint(i+1) {
-			t.Fatalf("entry %d is of seq %s", i, e["PIKA_SEQ"])
+			t.Fatalf("entry %d has seq %s", i, e["PIKA_SEQ"])
 		}
 	}
 	if len(got) != 900 {
@@ -302,19 +326,20 @@ func TestEntriesFlowAgainOnceJournaldIsRestarted(t *testing.T) {
 	}
 }
 
-func TestEntriesWaitForAJournalThatComesLater(t *testing.T) {
+func testMirrorStartedLater(t *testing.T) {
 	m := newMachine(t, 23)
 	f := m.feed(testenv.TempDir(t))
 	f.print(many(5))
 	m.start()
-	await(t, func() bool { return len(m.entries()) == 5 })
-	if said := f.end(); !strings.Contains(said, "no such file") || strings.Contains(said, "missed") {
-		t.Errorf("said %q", said)
+	m.awaitEntries(5)
+	stderr := f.end()
+	if !strings.Contains(stderr, "no such file") || strings.Contains(stderr, "missed") {
+		t.Errorf("stderr %q", stderr)
 	}
 }
 
-// A journald that is stopped keeps its socket, but another may take the path.
-func TestAnotherJournaldIsDialled(t *testing.T) {
+// A journald that is stopped keeps its socket, but another may bind the path.
+func testMirrorReplaced(t *testing.T) {
 	m := newJournal(t, 24)
 	f := m.feed(testenv.TempDir(t))
 	m.signal(syscall.SIGSTOP)
@@ -322,70 +347,68 @@ func TestAnotherJournaldIsDialled(t *testing.T) {
 	stopped := m.journald.Process
 	defer stopped.Kill()
 	m.start()
-	await(t, func() bool { return len(m.entries()) >= 85 }) // the stopped one has the others
-	if said := f.end(); said != "" {
-		t.Errorf("said %q", said)
+	m.awaitEntries(85) // the stopped one has the others
+	if stderr := f.end(); stderr != "" {
+		t.Errorf("stderr %q", stderr)
 	}
 }
 
-func TestWhatAJournalThatStaysAwayMissedIsCounted(t *testing.T) {
+func testMirrorKilled(t *testing.T) {
 	m := newJournal(t, 5)
 	f := m.feed(testenv.TempDir(t))
 	f.print(many(300))
-	for len(m.entries()) < 300 {
-		time.Sleep(10 * time.Millisecond)
-	}
+	m.awaitEntries(300)
 	m.kill()
 	f.print(many(200))
-	if missed, of := counts(t, f.end()); missed != 200 || of != 500 {
-		t.Errorf("missed %d of %d", missed, of)
+	missed, total := counts(t, f.end())
+	if missed != 200 || total != 500 {
+		t.Errorf("missed %d of %d", missed, total)
 	}
 }
 
-// What a journal missed while it was stopped it is told of once it is back.
-func TestAJournalIsToldWhatItMissed(t *testing.T) {
+// After it was stopped, journald gets an entry with the number of entries that
+// it missed.
+func testMirrorResumed(t *testing.T) {
 	m := newJournal(t, 6)
 	f := m.feed(testenv.TempDir(t))
 	m.signal(syscall.SIGSTOP)
 	const n = 60_000 // more than the queue holds
 	f.print(many(n))
 	m.signal(syscall.SIGCONT)
-	for len(m.entries()) < 1000 {
-		time.Sleep(10 * time.Millisecond)
-	}
-	missed, of := counts(t, f.end())
+	m.awaitEntries(1000)
+	missed, total := counts(t, f.end())
 	got := m.entries()
 	last := got[len(got)-1].sent()
-	want := stored{"MESSAGE_ID": idMissed, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
+	want := stored{"MESSAGE_ID": missedID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
 		"PIKA_EVENTS_PATH": f.dir + "/events.jsonl", "PIKA_MISSED": fmt.Sprint(missed),
 		"MESSAGE": fmt.Sprintf("the journal missed %d entries of the lifecycle; the artifacts have them", missed)}
-	if of != n || len(got) != n-missed+1 || !maps.Equal(last, want.counted()) {
-		t.Errorf("missed %d of %d; %d entries, the last %q", missed, of, len(got), last)
+	if total != n || len(got) != n-missed+1 || !maps.Equal(last, want.counted()) {
+		t.Errorf("missed %d of %d; %d entries, the last %q", missed, total, len(got), last)
 	}
 }
 
-// A journal that has shown that it lives is waited for at the end, although
+// At the end the mirror waits for a journald that has made room before, although
 // entries were missed.
-func TestAJournalThatLivesIsWaitedFor(t *testing.T) {
+func testMirrorBusyAtClose(t *testing.T) {
 	m := newJournal(t, 25)
 	f := m.feed(testenv.TempDir(t))
 	m.signal(syscall.SIGSTOP)
 	const n = 60_000 // more than the queue holds
 	f.print(many(n))
 	m.signal(syscall.SIGCONT)
-	await(t, func() bool { return len(m.entries()) >= 1000 })
+	m.awaitEntries(1000)
 	m.signal(syscall.SIGSTOP)
 	f.print(many(100))
 	resume := time.AfterFunc(200*time.Millisecond, func() { m.journald.Process.Signal(syscall.SIGCONT) })
 	defer resume.Stop()
-	missed, of := counts(t, f.end())
+	missed, total := counts(t, f.end())
 	got := m.entries()
-	if of != n+100 || len(got) != of-missed+1 || got[len(got)-2]["PIKA_SEQ"] != fmt.Sprint(of) {
-		t.Errorf("missed %d of %d; %d entries", missed, of, len(got))
+	if total != n+100 || len(got) != total-missed+1 || got[len(got)-2]["PIKA_SEQ"] != fmt.Sprint(total) {
+		t.Errorf("missed %d of %d; %d entries", missed, total, len(got))
 	}
 }
 
-func TestWithoutAJournalTheStreamIsAsItWas(t *testing.T) {
+func testMirrorWithoutJournald(t *testing.T) {
 	m := newMachine(t, 7)
 	dir := testenv.TempDir(t)
 	for word, want := range map[string][]string{
@@ -393,13 +416,13 @@ func TestWithoutAJournalTheStreamIsAsItWas(t *testing.T) {
 		"always": {"--journal=always: connect /run/systemd/journal/socket: no such file or directory; entries wait until it is there",
 			"the journal missed 1 of 1 entries; the artifacts have them"},
 	} {
-		_, said, code := m.try("STATE=ready\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal="+word)
+		_, stderr, code := m.try("STATE=ready\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal="+word)
 		var all string
 		for _, line := range want {
 			all += Identifier + ": " + line + "\n"
 		}
-		if code != 0 || said != all {
-			t.Errorf("%s: exit %d, said\n%swant\n%s", word, code, said, all)
+		if code != 0 || stderr != all {
+			t.Errorf("%s: exit %d, stderr\n%swant\n%s", word, code, stderr, all)
 		}
 	}
 	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); strings.Count(got, "\n") != 3 {
@@ -407,10 +430,10 @@ func TestWithoutAJournalTheStreamIsAsItWas(t *testing.T) {
 	}
 }
 
-// A mirror waits in a system call, which signals end; and what it was told it
-// keeps as it was. Its journald is stopped until the one and the other has
-// happened.
-func TestAMirrorThatWaitsLosesNothing(t *testing.T) {
+// Signals interrupt the system call in which the mirror waits for room, and the
+// caller changes the values of a result that is still queued: all entries arrive,
+// as they were committed.
+func testMirrorSignals(t *testing.T) {
 	m := newJournal(t, 10)
 	m.signal(syscall.SIGSTOP)
 	mirror := Mirror{EventsPath: "/e", Socket: m.root(DefaultSocket)}
@@ -430,8 +453,8 @@ func TestAMirrorThatWaitsLosesNothing(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	m.signal(syscall.SIGCONT)
-	if missed, of := mirror.Close(); missed != 0 || of != 101 {
-		t.Errorf("missed %d of %d", missed, of)
+	if missed, total := mirror.Close(); missed != 0 || total != 101 {
+		t.Errorf("missed %d of %d", missed, total)
 	}
 	got := m.entries()
 	if len(got) != 101 {
@@ -443,8 +466,8 @@ func TestAMirrorThatWaitsLosesNothing(t *testing.T) {
 	}
 }
 
-// interruptAll sends each thread of this process the signal that Go's runtime
-// sends itself, and that does nothing else.
+// interruptAll sends each thread of this process SIGURG, which Go's runtime sends
+// itself and which has no other effect.
 func interruptAll(t *testing.T) {
 	t.Helper()
 	threads, err := os.ReadDir("/proc/self/task")
@@ -456,35 +479,36 @@ func interruptAll(t *testing.T) {
 	}
 }
 
-// Lone commits are few bytes each: they are bounded by their number.
-func TestManySmallCommitsDoNotBlock(t *testing.T) {
+// Small commits are limited by number, not by size.
+func testMirrorManyCommits(t *testing.T) {
 	m := Mirror{EventsPath: "/e", Socket: filepath.Join(t.TempDir(), "none")}
 	if err := m.Start(); err == nil {
-		t.Error("a socket that is not there is reached")
+		t.Error("Start reports no error although there is no socket")
 	}
-	const n = 2 * maxParts
-	told := make(chan struct{})
+	const n = 2 * maxQueuedCommits
+	committed := make(chan struct{})
 	go func() {
 		for range n {
 			m.Committed(&ingest.Commit{Events: []byte("{}\n")})
 		}
-		close(told)
+		close(committed)
 	}()
 	select {
-	case <-told:
+	case <-committed:
 	case <-time.After(time.Minute):
-		t.Fatal("it blocks")
+		t.Fatal("Committed blocks")
 	}
 	start := time.Now()
-	if missed, of := m.Close(); missed != n || of != n {
-		t.Errorf("missed %d of %d", missed, of)
+	missed, total := m.Close()
+	if missed != n || total != n {
+		t.Errorf("missed %d of %d, want all %d", missed, total, n)
 	}
-	if took := time.Since(start); took >= maxDrain {
-		t.Errorf("nobody is there, and was waited for %v", took)
+	if took := time.Since(start); took >= maxFlush {
+		t.Errorf("Close waits for a journald that is absent: %v", took)
 	}
 }
 
-func TestOneShotsAreMirroredIfTheyAreAskedTo(t *testing.T) {
+func testMirrorEventAndResult(t *testing.T) {
 	m := newJournal(t, 8)
 	dir := testenv.TempDir(t)
 	near, err := filepath.Rel(testenv.Shared(), dir)
@@ -497,7 +521,7 @@ func TestOneShotsAreMirroredIfTheyAreAskedTo(t *testing.T) {
 		t.Fatalf("%d entries", len(got))
 	}
 	event := expected(t, dir, lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")))[0])
-	result := stored{"MESSAGE_ID": idResultFailed, "PRIORITY": "3", "SYSLOG_IDENTIFIER": Identifier, "MESSAGE": "c",
+	result := stored{"MESSAGE_ID": resultIDs["failed"], "PRIORITY": "3", "SYSLOG_IDENTIFIER": Identifier, "MESSAGE": "c",
 		"PIKA_OUTCOME": "failed", "PIKA_EXIT_CODE": "7", "PIKA_EVENTS_PATH": dir + "/events.jsonl", "PIKA_BOOT_ID": m.boot,
 		"PIKA_TIMESTAMP": got[1]["PIKA_TIMESTAMP"]}
 	if !maps.Equal(got[0].sent(), event) || !maps.Equal(got[1].sent(), result.counted()) {
@@ -505,9 +529,9 @@ func TestOneShotsAreMirroredIfTheyAreAskedTo(t *testing.T) {
 	}
 }
 
-// BenchmarkFlow is how long journald takes for 15,000 lines: of logger(1), and
-// of a stream of directives with the mirror, the program's start and all.
-func BenchmarkFlow(b *testing.B) {
+// BenchmarkMirror measures how fast journald accepts 15,000 lines from logger(1),
+// and from a stream with a mirror, with the start of the program.
+func BenchmarkMirror(b *testing.B) {
 	const n = 15_000
 	m := newJournal(b, 9)
 	testenv.Tools(b, "logger")
@@ -521,8 +545,8 @@ func BenchmarkFlow(b *testing.B) {
 	b.Run("mirror", func(b *testing.B) {
 		dir := testenv.TempDir(b)
 		for b.Loop() {
-			if said := m.ingest(dir, input); said != "" {
-				b.Fatal(said)
+			if stderr := m.ingest(dir, input); stderr != "" {
+				b.Fatal(stderr)
 			}
 		}
 		b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "entries/s")

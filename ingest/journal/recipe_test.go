@@ -10,10 +10,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// recipe is what the test does on the booted machine, which is guest and host:
-// between the blocks of docs/fleet.md, whose names stand in brackets.
+// recipe runs on the booted machine, which is both guest and host. The names in
+// brackets are replaced by the blocks of docs/fleet.md.
 const recipe = `#!/bin/bash
-exec >/opt/lab/said 2>&1
+exec >/opt/lab/log 2>&1
 set -eux
 install /opt/lab/pika-cloud-lifecycle /usr/local/bin
 cd /opt/lab
@@ -37,11 +37,11 @@ systemctl is-active 'pika-cloud-fleet@*' systemd-journal-upload systemd-journal-
 touch /opt/lab/done
 `
 
-// TestTheRecipeOfAFleetCanBeFollowed, on a machine that systemd has booted. Its
-// packages are there, for it has no network.
-func TestTheRecipeOfAFleetCanBeFollowed(t *testing.T) {
-	testenv.Tools(t, remote, upload)
-	testenv.Systemd(t)
+// The commands of docs/fleet.md work on a machine that systemd has booted. Its
+// packages are already installed, because it has no network.
+func TestFleetDocs(t *testing.T) {
+	testenv.Tools(t, "bash", "systemd-nspawn", remote, upload)
+	testenv.Root(t)
 	page, err := os.ReadFile("../../docs/fleet.md")
 	testenv.Must(t, err)
 	const install = "apt-get install -y systemd-journal-remote\n"
@@ -60,7 +60,7 @@ func TestTheRecipeOfAFleetCanBeFollowed(t *testing.T) {
 		[]byte("[Service]\nType=oneshot\nExecStart=/opt/lab/test\nExecStopPost=systemctl --no-block poweroff\n"), 0o644))
 	out, err := exec.Command("../../testdata/boot/boot", units, lab, "fleet.target").CombinedOutput()
 	if _, stat := os.Stat(filepath.Join(lab, "done")); stat != nil || err != nil {
-		t.Errorf("%v\n%s%s", err, out, testenv.ReadIfExists(t, filepath.Join(lab, "said")))
+		t.Errorf("%v\n%s%s", err, out, testenv.ReadIfExists(t, filepath.Join(lab, "log")))
 	}
 }
 

@@ -4,37 +4,42 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// sendWait is the deadline of a send. A journal that is busy or away for so long
-// is dialled anew: another may have taken its path.
-const sendWait = time.Second
+// sendTimeout is how long one send waits for room. After it the Mirror connects
+// again, because another journald may have bound the path.
+const sendTimeout = time.Second
 
-// DefaultSocket is where journald takes entries.
+// DefaultSocket is the path of journald's socket.
 const DefaultSocket = "/run/systemd/journal/socket"
 
-// Present reports whether there is a socket at path, DefaultSocket if empty.
+// Present reports whether there is a socket at path, or at DefaultSocket if path
+// is empty. It does not connect.
 func Present(path string) bool {
 	var st unix.Stat_t
-	return unix.Stat(orDefault(path), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
+	err := unix.Stat(pathOrDefault(path), &st)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
 }
 
-func orDefault(path string) string {
+func pathOrDefault(path string) string {
 	if path == "" {
 		return DefaultSocket
 	}
 	return path
 }
 
-// A socket is a connection to journald whose sends wait for room until a
-// deadline. The kernel does the waiting: to ask again and again burns a core
-// where journald is stopped.
+// A socket is a connection to journald. It is used by one goroutine. The kernel
+// does the waiting for room: repeated attempts would use a whole processor while
+// journald is stopped.
 type socket struct {
 	path string
 	fd   int // 0 if not connected
 }
 
-func (s *socket) dial() error {
+// connect connects the socket if it is not connected.
+func (s *socket) connect() error {
 	if s.fd > 0 {
 		return nil
 	}
@@ -42,10 +47,10 @@ func (s *socket) dial() error {
 	if err != nil {
 		return err
 	}
-	deadline := unix.NsecToTimeval(int64(sendWait))
-	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &deadline)
+	timeout := unix.NsecToTimeval(int64(sendTimeout))
+	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout)
 	if err == nil {
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: s.path})
+		err = dirfs.Retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: s.path}) })
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -62,24 +67,26 @@ func (s *socket) close() {
 	s.fd = 0
 }
 
-// send sends an entry. Where the other end has no room, until the deadline if it
-// is to wait, it fails with EAGAIN. What is larger than a datagram may be goes in
-// a sealed memfd.
+// send connects if necessary, and sends an entry. If journald has no room, it
+// fails with EAGAIN: after sendTimeout if wait is set, else immediately. An entry
+// that is too large for a datagram is sent in a file.
 func (s *socket) send(entry []byte, wait bool) error {
-	if err := s.dial(); err != nil {
+	if err := s.connect(); err != nil {
 		return err
 	}
 	flags := unix.MSG_NOSIGNAL
 	if !wait {
 		flags |= unix.MSG_DONTWAIT
 	}
-	err := unix.Sendto(s.fd, entry, flags, nil)
+	err := dirfs.Retry(func() error { return unix.Sendto(s.fd, entry, flags, nil) })
 	if err == unix.EMSGSIZE || err == unix.ENOBUFS {
 		return s.sendFile(entry, flags)
 	}
 	return err
 }
 
+// sendFile sends an entry in a memfd, which journald accepts from any user if it
+// is sealed (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 func (s *socket) sendFile(entry []byte, flags int) error {
 	fd, err := unix.MemfdCreate(Identifier, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -87,22 +94,22 @@ func (s *socket) sendFile(entry []byte, flags int) error {
 	}
 	defer unix.Close(fd)
 	for len(entry) > 0 {
-		n, err := unix.Write(fd, entry)
-		if err != nil && err != unix.EINTR {
+		n, err := dirfs.RetryInt(func() (int, error) { return unix.Write(fd, entry) })
+		if err != nil {
 			return err
 		}
-		entry = entry[max(n, 0):]
+		entry = entry[n:]
 	}
 	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		return err
 	}
-	return unix.Sendmsg(s.fd, nil, unix.UnixRights(fd), nil, flags)
+	return dirfs.Retry(func() error { return unix.Sendmsg(s.fd, nil, unix.UnixRights(fd), nil, flags) })
 }
 
-// isGone reports whether err says that nobody is at the other end: the socket
-// is not there yet, or whoever had it bound is gone.
-func isGone(err error) bool {
+// isAbsent reports whether err means that no process has bound the socket: it
+// does not exist yet, or its journald has ended.
+func isAbsent(err error) bool {
 	switch err {
 	case unix.ENOENT, unix.ECONNREFUSED, unix.ECONNRESET, unix.ENOTCONN, unix.EPIPE, unix.EACCES:
 		return true

@@ -11,13 +11,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// What the program says on a unit's stderr has the level that it deserves.
-func TestStderrHasLevelsOnAJournalStream(t *testing.T) {
+// Messages on the stderr of a unit have a priority in the journal.
+func TestStderrPriorities(t *testing.T) {
 	m := newJournal(t, 21)
 	conn, err := net.Dial("unix", m.root("/run/systemd/journal/stdout"))
 	testenv.Must(t, err)
 	defer conn.Close()
-	// Identifier, unit, priority, whether lines have levels, and where else to.
+	// Identifier, unit, priority, whether lines have a priority, and where else to write them.
 	fmt.Fprint(conn, Identifier, "\n\n6\n1\n0\n0\n0\n")
 	stderr, err := conn.(*net.UnixConn).File()
 	testenv.Must(t, err)
@@ -33,10 +33,10 @@ func TestStderrHasLevelsOnAJournalStream(t *testing.T) {
 		}
 	}
 	cmd := commandOutside(testenv.Program(t), "ingest", "--no-such-flag")
-	cmd.Stderr = stderr // as by a shell's 2>, of which JOURNAL_STREAM does not tell
+	cmd.Stderr = stderr // as by a shell's 2>, which JOURNAL_STREAM does not describe
 	_ = cmd.Run()
 	var got []stored
-	await(t, func() bool { got = m.entries("_TRANSPORT=stdout"); return len(got) == 4 })
+	await(t, "4 lines of stderr", func() bool { got = m.entries("_TRANSPORT=stdout"); return len(got) == 4 })
 	for i, want := range []stored{
 		{"PRIORITY": "4", "MESSAGE": Identifier + ": line 1, column 1: expected KEY=value"},
 		{"PRIORITY": "4", "MESSAGE": Identifier + ": 1 of 1 lines refused"},

@@ -12,8 +12,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// IncusSocket returns the path of the socket that the host gives an instance
-// of Incus, or of LXD; "" where there is none.
+// IncusSocket returns the path of the socket through which an Incus or LXD
+// instance reaches its host; empty if there is none.
 func IncusSocket() string {
 	for _, path := range []string{"/dev/incus/sock", "/dev/lxd/sock"} {
 		if unix.Access(path, unix.W_OK) == nil {
@@ -23,50 +23,53 @@ func IncusSocket() string {
 	return ""
 }
 
-// The states that an instance may give itself.
+// The states that an instance may set.
 const (
 	incusReady   = "Ready"
 	incusStarted = "Started"
 )
 
-// Incus returns a Notifier of the host of the instance, through the socket at
-// path. It learns when the guest is ready and when it is no more, of which it
-// makes events that whoever manages instances can wait for.
+// Incus returns a Notifier of the instance's host, through the socket at path.
+// It sets the state of the instance to Ready when the guest is ready, and to
+// Started when it is not, or not any more. The host makes an event of each
+// change, for which the managers of the instance can wait.
 func Incus(path string) *Notifier {
 	i := &incus{path: path}
-	return start("incus", i.tell)
+	return start("incus", i.send)
 }
 
 type incus struct {
-	path string
-	told string // the last state; empty if none is known
+	path  string
+	state string // the last one that the host accepted; empty if none
 }
 
-func (i *incus) tell(n news) error {
-	if n.ready || n.state == artifact.Ready {
-		if err := i.patch(incusReady); err != nil {
+func (i *incus) send(n notification) error {
+	if n.wasReady || n.state == artifact.Ready {
+		err := i.setState(incusReady)
+		if err != nil {
 			return err
 		}
 	}
 	if n.state == artifact.Ready {
 		return nil
 	}
-	return i.patch(incusStarted)
+	return i.setState(incusStarted)
 }
 
-// patch gives the instance a state, unless it has it. The request is written
-// out by hand: one fixed line each way needs no HTTP client, which would be as
-// large as the rest of the program.
-func (i *incus) patch(state string) error {
-	if i.told == state {
+// setState sets the state of the instance unless it is set already. The request
+// is written by hand: one fixed line in each direction does not need net/http,
+// which would double the size of the program.
+func (i *incus) setState(state string) error {
+	if i.state == state {
 		return nil
 	}
-	conn, err := net.DialTimeout("unix", i.path, patience)
+	conn, err := net.DialTimeout("unix", i.path, timeout)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	err = conn.SetDeadline(time.Now().Add(timeout))
+	if err != nil {
 		return err
 	}
 	body := `{"state":"` + state + `"}`
@@ -75,13 +78,14 @@ func (i *incus) patch(state string) error {
 	if err != nil {
 		return err
 	}
-	answer, err := bufio.NewReaderSize(conn, 256).ReadSlice('\n')
+	statusLine, err := bufio.NewReaderSize(conn, 256).ReadSlice('\n')
 	if err != nil {
 		return err
 	}
-	if _, code, _ := strings.Cut(string(answer), " "); !strings.HasPrefix(code, "2") {
-		return fmt.Errorf("%s answers %q to state %s", i.path, strings.TrimSpace(string(answer)), state)
+	_, code, _ := strings.Cut(string(statusLine), " ")
+	if !strings.HasPrefix(code, "2") {
+		return fmt.Errorf("%s answers %q to state %s", i.path, strings.TrimSpace(string(statusLine)), state)
 	}
-	i.told = state
+	i.state = state
 	return nil
 }

@@ -1,10 +1,9 @@
-// Package notify tells the guest's own system manager, and the host's, how a
-// stream goes, so that they need not look into files: systemd learns of it as
-// of any service (sd_notify(3)), Incus and LXD as of any instance.
+// Package notify reports the progress of a stream to a service manager: to
+// systemd in the guest, as any service does (sd_notify(3)), and to Incus or LXD
+// on the host, as any instance does. Neither needs to read the artifacts.
 //
-// A Notifier follows a stream and never holds it up: what is to be told is
-// kept in one place, the newest in the place of what nobody has taken yet, and is
-// told on a goroutine. What could not be told is counted.
+// A Notifier follows a stream and never delays it. It keeps only the newest
+// notification until its goroutine sends it, and counts those that fail.
 package notify
 
 import (
@@ -16,109 +15,130 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// patience is how long one that is told something may take to take it. They
-// answer in milliseconds, and a guest that ends waits no longer than this.
-const patience = 2 * time.Second
+const (
+	// timeout is how long a service manager may take to accept a notification,
+	// and how long Close waits. They answer within milliseconds.
+	timeout = 2 * time.Second
+	// interval is the shortest time between two notifications. Each wakes up the
+	// service manager and the programs that watch it, and a stream may commit
+	// thousands of times a second.
+	interval = 50 * time.Millisecond
+)
 
-// pause is what lies between two notifications: each has the service manager wake
-// up and tell others, and a stream may commit thousands of times a second.
-const pause = 50 * time.Millisecond
-
-// A news is what is to be told, all of it since the last time.
-type news struct {
-	state artifact.State // empty if there was no status
-	text  string         // the message of the status
-	ready bool           // the guest was ready, if only for a moment
-	ended bool           // the stream has
+// A notification is all that has happened since the last one.
+type notification struct {
+	state     artifact.State // of the newest status
+	message   string         // of the newest status
+	wasReady  bool           // the guest was ready, even if it is not any more
+	streamEnd bool           // the stream has ended
 }
 
-// A Notifier is a Follower that tells one other program.
+// A Notifier is an ingest.Follower that notifies one service manager. Committed
+// and Close must be called from one goroutine; Close last, and once.
+//
+// Invariants:
+//   - Only the goroutine that start creates (run) calls send.
+//   - next is the notification to be sent, and hasNext is true if something has
+//     happened since run took the last one. next.state is empty as long as there
+//     was no status.
+//   - wake is full if Committed has set hasNext and run has not noticed yet.
+//   - Close closes ended after the last change to next; run closes done when it
+//     has sent it.
+//   - failures counts the notifications that failed, and lastErr is the error of
+//     the last one.
 type Notifier struct {
-	name string
-	tell func(news) error
+	name string // of the service manager, for errors
+	send func(notification) error
 
-	mu     sync.Mutex
-	next   news
-	fresh  bool // next has not been told
-	failed int
-	err    error // of the last that failed
+	mu       sync.Mutex // guards the following
+	next     notification
+	hasNext  bool
+	failures int
+	lastErr  error
 
-	wake chan struct{}
-	over chan struct{} // closed when the stream is
-	done chan struct{}
+	wake  chan struct{}
+	ended chan struct{}
+	done  chan struct{}
 }
 
-// start returns a Notifier that calls tell for all news, one after another.
-func start(name string, tell func(news) error) *Notifier {
-	n := &Notifier{name: name, tell: tell, wake: make(chan struct{}, 1), over: make(chan struct{}), done: make(chan struct{})}
+// start returns a Notifier that calls send for one notification after another.
+func start(name string, send func(notification) error) *Notifier {
+	n := &Notifier{name: name, send: send,
+		wake: make(chan struct{}, 1), ended: make(chan struct{}), done: make(chan struct{})}
 	go n.run()
 	return n
 }
 
-// Committed takes note of a status.
+// Committed implements ingest.Follower.
 func (n *Notifier) Committed(c *ingest.Commit) {
 	if c.Status == nil {
 		return
 	}
-	text, _ := c.Status.Message.Text()
+	message, _ := c.Status.Message.Text()
 	n.mu.Lock()
-	n.next.state, n.next.text = c.Status.State, text
-	n.next.ready = n.next.ready || c.Ready || c.Status.State == artifact.Ready
-	n.fresh = true
+	n.next.state, n.next.message = c.Status.State, message
+	n.next.wasReady = n.next.wasReady || c.Ready || c.Status.State == artifact.Ready
+	n.hasNext = true
 	n.mu.Unlock()
 	select {
 	case n.wake <- struct{}{}:
-	default: // it is awake
+	default: // wake is full
 	}
 }
 
-// run tells what there is, now and then, until the stream is over.
+// run sends notifications until the stream has ended, at most one an interval.
 func (n *Notifier) run() {
 	defer close(n.done)
 	for {
 		select {
 		case <-n.wake:
-			n.deliver()
-		case <-n.over:
-			n.deliver()
+			n.sendNext()
+		case <-n.ended:
+			n.sendNext()
 			return
 		}
 		select {
-		case <-time.After(pause):
-		case <-n.over:
+		case <-time.After(interval):
+		case <-n.ended:
 		}
 	}
 }
 
-func (n *Notifier) deliver() {
+// sendNext sends the next notification, if there is one.
+func (n *Notifier) sendNext() {
 	n.mu.Lock()
-	what, fresh := n.next, n.fresh
-	n.next.ready, n.fresh = false, false
+	next, hasNext := n.next, n.hasNext
+	n.next.wasReady, n.hasNext = false, false
 	n.mu.Unlock()
-	if !fresh {
+	if !hasNext {
 		return
 	}
-	if err := n.tell(what); err != nil {
+	err := n.send(next)
+	if err != nil {
 		n.mu.Lock()
-		n.failed, n.err = n.failed+1, err
+		n.failures++
+		n.lastErr = err
 		n.mu.Unlock()
 	}
 }
 
-// Close tells that the stream has ended, and waits a little for all to be told.
-// It returns an error that says how much was not. The stream must be over.
+// Close sends a last notification, that the stream has ended, and waits for it
+// at most 2 s. It returns an error if that or an earlier notification failed.
 func (n *Notifier) Close() error {
 	n.mu.Lock()
-	n.next.ended, n.fresh = true, n.next.state != ""
+	n.next.streamEnd = true
+	n.hasNext = n.next.state != ""
 	n.mu.Unlock()
-	close(n.over)
+	close(n.ended)
 	select {
 	case <-n.done:
-	case <-time.After(patience):
-		return fmt.Errorf("%s is not told how it ended: no answer within %v", n.name, patience)
+	case <-time.After(timeout):
+		return fmt.Errorf("%s did not accept the last notification within %v", n.name, timeout)
 	}
-	if n.failed > 0 {
-		return fmt.Errorf("%d notifications to %s failed: %w", n.failed, n.name, n.err)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failures > 0 {
+		return fmt.Errorf("%d notifications to %s failed: %w", n.failures, n.name, n.lastErr)
 	}
 	return nil
 }

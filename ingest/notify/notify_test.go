@@ -19,8 +19,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// say is a commit of a status.
-func say(n *Notifier, state artifact.State, message string) {
+// commit commits a status.
+func commit(n *Notifier, state artifact.State, message string) {
 	n.Committed(commitOf(state, message, state == artifact.Ready))
 }
 
@@ -28,7 +28,7 @@ func commitOf(state artifact.State, message string, ready bool) *ingest.Commit {
 	return &ingest.Commit{Ready: ready, Status: &artifact.Status{State: state, Message: strictjson.AppendText(nil, message)}}
 }
 
-// A manager is a service manager that listens at $NOTIFY_SOCKET.
+// A manager is a service manager that receives notifications at $NOTIFY_SOCKET.
 type manager struct {
 	*testing.T
 	*net.UnixConn
@@ -46,11 +46,11 @@ func newManager(t *testing.T) *manager {
 	return &manager{t, conn}
 }
 
-// hears demands the next datagram.
-func (m *manager) hears(want string) {
+// receives checks the next datagram.
+func (m *manager) receives(want string) {
 	m.Helper()
 	if got := m.next(); got != want {
-		m.Errorf("heard %q, want %q", got, want)
+		m.Errorf("received %q, want %q", got, want)
 	}
 }
 
@@ -65,77 +65,78 @@ func (m *manager) next() string {
 	return string(buf[:n])
 }
 
-// hearsNoMore demands that nothing else was sent. The notifier is closed.
-func (m *manager) hearsNoMore() {
+// receivesNoMore checks that a notifier that is closed has sent nothing else.
+func (m *manager) receivesNoMore() {
 	m.Helper()
 	m.SetReadDeadline(time.Now().Add(time.Millisecond))
 	buf := make([]byte, 8192)
 	if n, err := m.Read(buf); err == nil {
-		m.Errorf("heard %q too", buf[:n])
+		m.Errorf("also received %q", buf[:n])
 	}
 }
 
-func shut(t *testing.T, n *Notifier) {
+func closeNotifier(t *testing.T, n *Notifier) {
 	t.Helper()
 	if err := n.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestSystemdLearnsTheStatusThatItIsReadyAndThatItStops(t *testing.T) {
+func TestSystemd(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
-	say(n, artifact.Starting, "on my way")
-	m.hears("STATUS=starting: on my way")
-	say(n, artifact.Ready, "listening")
-	m.hears("STATUS=ready: listening\nREADY=1")
-	n.Committed(&ingest.Commit{Events: []byte("x\n")}) // no status: nothing to tell
-	say(n, artifact.Failed, "exited")
-	m.hears("STATUS=failed: exited")
-	shut(t, n)
-	m.hears("STATUS=failed: exited\nSTOPPING=1")
-	m.hearsNoMore()
+	commit(n, artifact.Starting, "on my way")
+	m.receives("STATUS=starting: on my way")
+	commit(n, artifact.Ready, "listening")
+	m.receives("STATUS=ready: listening\nREADY=1")
+	n.Committed(&ingest.Commit{Events: []byte("x\n")}) // no status, no notification
+	commit(n, artifact.Failed, "exited")
+	m.receives("STATUS=failed: exited")
+	closeNotifier(t, n)
+	m.receives("STATUS=failed: exited\nSTOPPING=1")
+	m.receivesNoMore()
 }
 
-// A stream that ends while the guest runs may be beside a service that goes on.
-func TestSystemdLearnsOfNoStopWhereTheGuestRuns(t *testing.T) {
+// The stream ends while the guest runs: no STOPPING=1.
+func TestSystemdGuestRuns(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
-	say(n, artifact.Ready, "up")
-	m.hears("STATUS=ready: up\nREADY=1")
-	shut(t, n)
-	m.hearsNoMore()
+	commit(n, artifact.Ready, "up")
+	m.receives("STATUS=ready: up\nREADY=1")
+	closeNotifier(t, n)
+	m.receivesNoMore()
 }
 
-func TestAMomentOfBeingReadyIsTold(t *testing.T) {
+// READY=1 is sent although the guest has failed since.
+func TestSystemdBrieflyReady(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
 	n.Committed(commitOf(artifact.Failed, "gone again", true))
-	m.hears("STATUS=failed: gone again\nREADY=1")
-	shut(t, n)
-	m.hears("STATUS=failed: gone again\nSTOPPING=1")
+	m.receives("STATUS=failed: gone again\nREADY=1")
+	closeNotifier(t, n)
+	m.receives("STATUS=failed: gone again\nSTOPPING=1")
 }
 
-// The status cannot forge another assignment, and fits a datagram.
-func TestAStatusIsOneLineOfUTF8(t *testing.T) {
+// The status cannot contain another assignment, and is cut to the limit.
+func TestSystemdStatusLine(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
-	say(n, artifact.Starting, "a\nREADY=1\r\x00b")
-	m.hears("STATUS=starting: a READY=1  b")
-	say(n, artifact.Starting, "x"+strings.Repeat("é", 5000)) // cut within one
+	commit(n, artifact.Starting, "a\nREADY=1\r\x00b")
+	m.receives("STATUS=starting: a READY=1  b")
+	commit(n, artifact.Starting, "x"+strings.Repeat("é", 5000)) // the limit is inside an é
 	if got := m.next(); len(got) > 1100 || !utf8.ValidString(got) || !strings.HasSuffix(got, "é…") {
 		t.Errorf("%d bytes: %q", len(got), got)
 	}
-	shut(t, n)
+	closeNotifier(t, n)
 }
 
-// A host serves the instance's socket as Incus does.
+// A host serves the socket of an instance as Incus does.
 type host struct {
 	path   string
 	answer int
 
-	mu   sync.Mutex
-	told []string
+	mu       sync.Mutex
+	requests []string
 }
 
 func newHost(t *testing.T, answer int) *host {
@@ -154,20 +155,21 @@ func newHost(t *testing.T, answer int) *host {
 func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	h.mu.Lock()
-	h.told = append(h.told, fmt.Sprintf("%s %s %s %s %v", r.Method, r.URL.Path, r.Header.Get("Content-Type"), body, err))
+	h.requests = append(h.requests, fmt.Sprintf("%s %s %s %s %v", r.Method, r.URL.Path, r.Header.Get("Content-Type"), body, err))
 	h.mu.Unlock()
 	w.WriteHeader(h.answer)
 }
 
-// hears waits until the host was told so many times, and compares.
-func (h *host) hears(t *testing.T, want ...string) {
+// receives waits until the host has received a request for each state, and
+// compares them.
+func (h *host) receives(t *testing.T, want ...string) {
 	t.Helper()
-	var told []string
+	var got []string
 	for range 30_000 {
 		h.mu.Lock()
-		told = slices.Clone(h.told)
+		got = slices.Clone(h.requests)
 		h.mu.Unlock()
-		if len(told) >= len(want) {
+		if len(got) >= len(want) {
 			break
 		}
 		time.Sleep(time.Millisecond)
@@ -175,101 +177,102 @@ func (h *host) hears(t *testing.T, want ...string) {
 	for i, state := range want {
 		want[i] = `PATCH /1.0 application/json {"state":"` + state + `"} <nil>`
 	}
-	if !slices.Equal(told, want) {
-		t.Errorf("told %q, want %q", told, want)
+	if !slices.Equal(got, want) {
+		t.Errorf("received %q, want %q", got, want)
 	}
 }
 
-func TestIncusLearnsWhenTheGuestIsReadyAndWhenItIsNoMore(t *testing.T) {
+func TestIncus(t *testing.T) {
 	h := newHost(t, http.StatusOK)
 	n := Incus(h.path)
-	say(n, artifact.Starting, "")
-	h.hears(t, "Started")
-	say(n, artifact.Ready, "")
-	h.hears(t, "Started", "Ready")
-	say(n, artifact.Ready, "still")
-	say(n, artifact.Failed, "")
-	h.hears(t, "Started", "Ready", "Started")
-	shut(t, n)
-	h.hears(t, "Started", "Ready", "Started")
+	commit(n, artifact.Starting, "")
+	h.receives(t, "Started")
+	commit(n, artifact.Ready, "")
+	h.receives(t, "Started", "Ready")
+	commit(n, artifact.Ready, "still")
+	commit(n, artifact.Failed, "")
+	h.receives(t, "Started", "Ready", "Started")
+	closeNotifier(t, n)
+	h.receives(t, "Started", "Ready", "Started")
 }
 
-func TestIncusLearnsOfAMomentOfBeingReady(t *testing.T) {
+func TestIncusBrieflyReady(t *testing.T) {
 	h := newHost(t, http.StatusOK)
 	n := Incus(h.path)
 	n.Committed(commitOf(artifact.Failed, "", true))
-	shut(t, n)
-	h.hears(t, "Ready", "Started")
+	closeNotifier(t, n)
+	h.receives(t, "Ready", "Started")
 }
 
-func TestWhatFailsIsCountedAndTriedWithTheNext(t *testing.T) {
+// Failures are counted, and the next notification sends the state again.
+func TestIncusFails(t *testing.T) {
 	h := newHost(t, http.StatusForbidden)
 	n := Incus(h.path)
-	say(n, artifact.Ready, "")
-	h.hears(t, "Ready")
-	say(n, artifact.Ready, "again")
-	h.hears(t, "Ready", "Ready")
+	commit(n, artifact.Ready, "")
+	h.receives(t, "Ready")
+	commit(n, artifact.Ready, "again")
+	h.receives(t, "Ready", "Ready")
 	err := n.Close() // tries once more
 	if err == nil || !strings.Contains(err.Error(), `3 notifications to incus failed`) ||
 		!strings.Contains(err.Error(), `answers "HTTP/1.1 403 Forbidden" to state Ready`) {
 		t.Error(err)
 	}
-	if err := Incus(filepath.Join(t.TempDir(), "nobody")).Close(); err != nil {
-		t.Errorf("nothing was to be told: %v", err)
+	if err := Incus(filepath.Join(t.TempDir(), "missing")).Close(); err != nil {
+		t.Errorf("an error without a notification: %v", err)
 	}
-	n = Incus(filepath.Join(t.TempDir(), "nobody"))
-	say(n, artifact.Ready, "")
-	if err := n.Close(); err == nil || !strings.Contains(err.Error(), "nobody") {
+	n = Incus(filepath.Join(t.TempDir(), "missing"))
+	commit(n, artifact.Ready, "")
+	if err := n.Close(); err == nil || !strings.Contains(err.Error(), "missing") {
 		t.Error(err)
 	}
 }
 
-// One that takes nothing holds up neither the stream nor, for long, its end;
-// what it did not take in time is the newest when it does.
-func TestWhoIsStuckHoldsNothingUp(t *testing.T) {
+// A service manager that does not accept a notification delays neither Committed
+// nor, for long, Close. The next notification is then the newest.
+func TestNotifierBlocked(t *testing.T) {
 	t.Parallel()
-	free, told := make(chan bool), make(chan news, 100)
-	n := start("somebody", func(w news) error {
-		told <- w
-		<-free
+	accept, sent := make(chan bool), make(chan notification, 100)
+	n := start("test", func(next notification) error {
+		sent <- next
+		<-accept
 		return nil
 	})
-	say(n, artifact.Starting, "0")
-	<-told
+	commit(n, artifact.Starting, "0")
+	<-sent
 	for i := range 1000 {
-		say(n, artifact.Starting, fmt.Sprint(i))
+		commit(n, artifact.Starting, fmt.Sprint(i))
 	}
-	say(n, artifact.Ready, "1000")
-	say(n, artifact.Failed, "1001")
-	free <- true
-	if w := <-told; w != (news{state: artifact.Failed, text: "1001", ready: true}) {
-		t.Errorf("%+v", w)
+	commit(n, artifact.Ready, "1000")
+	commit(n, artifact.Failed, "1001")
+	accept <- true
+	if got := <-sent; got != (notification{state: artifact.Failed, message: "1001", wasReady: true}) {
+		t.Errorf("%+v", got)
 	}
 	err := n.Close()
-	if err == nil || !strings.Contains(err.Error(), "somebody is not told how it ended: no answer within 2s") {
+	if err == nil || !strings.Contains(err.Error(), "test did not accept the last notification within 2s") {
 		t.Error(err)
 	}
-	close(free)
+	close(accept)
 }
 
-// A flood of commits is not one of notifications.
-func TestAFloodIsToldNowAndThen(t *testing.T) {
+// 10,000 commits cause one notification an interval, the first and the last apart.
+func TestNotifierInterval(t *testing.T) {
 	t.Parallel()
-	told := 0
-	n := start("somebody", func(news) error { told++; return nil })
+	sent := 0
+	n := start("test", func(notification) error { sent++; return nil })
 	begun := time.Now()
 	for i := range 10_000 {
-		say(n, artifact.Starting, fmt.Sprint(i))
+		commit(n, artifact.Starting, fmt.Sprint(i))
 	}
 	took := time.Since(begun)
-	shut(t, n)
-	if most := int(took/pause) + 3; told > most {
-		t.Errorf("told %d times in %v, expected %d at most", told, took, most)
+	closeNotifier(t, n)
+	if most := int(took/interval) + 3; sent > most {
+		t.Errorf("%d notifications in %v, want at most %d", sent, took, most)
 	}
 }
 
-// A socket that accepts and says nothing is given up.
-func TestAHostThatDoesNotAnswerIsGivenUp(t *testing.T) {
+// The host accepts the connection and does not answer.
+func TestIncusTimeout(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(testenv.PlainDir(t), "sock")
 	l, err := net.Listen("unix", path)
@@ -278,7 +281,7 @@ func TestAHostThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	}
 	defer l.Close()
 	i := &incus{path: path}
-	if err := i.tell(news{state: artifact.Ready}); err == nil || !strings.Contains(err.Error(), "timeout") {
+	if err := i.send(notification{state: artifact.Ready}); err == nil || !strings.Contains(err.Error(), "timeout") {
 		t.Error(err)
 	}
 }

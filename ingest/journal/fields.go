@@ -1,0 +1,125 @@
+package journal
+
+import (
+	"strings"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+)
+
+// Identifier is the SYSLOG_IDENTIFIER of every entry.
+const Identifier = "pika-cloud-lifecycle"
+
+// A field is a field of an entry that this package sends, reads or both.
+type field uint8
+
+const (
+	fieldMessageID field = iota
+	fieldPriority
+	fieldIdentifier
+	fieldEventsPath
+	fieldMessage
+	fieldKind
+	fieldSeq
+	fieldTime
+	fieldUptime
+	fieldBootID
+	fieldDetails
+	fieldOutcome
+	fieldExitCode
+	fieldLine
+	fieldOffset
+	fieldRaw
+	fieldMissed
+	fieldCountOfFields
+	// journald adds these itself, and only these can be trusted
+	// (systemd.journal-fields(7), "Trusted Journal Fields").
+	fieldUID
+	fieldMachineID
+	endOfFields
+)
+
+// sentFields are the fields of the entries that a Mirror sends; each entry has
+// some of them.
+const sentFields = fieldUID
+
+// decodedFields are the fields from which an event or a result is decoded.
+var decodedFields = [...]field{fieldMessageID, fieldEventsPath, fieldMessage, fieldKind, fieldSeq, fieldTime,
+	fieldUptime, fieldBootID, fieldDetails, fieldOutcome, fieldExitCode, fieldMachineID}
+
+// fieldNames are the names of the fields; docs/journal.md describes them.
+var fieldNames = [endOfFields]string{
+	fieldMessageID:     "MESSAGE_ID",
+	fieldPriority:      "PRIORITY",
+	fieldIdentifier:    "SYSLOG_IDENTIFIER",
+	fieldEventsPath:    "PIKA_EVENTS_PATH",
+	fieldMessage:       "MESSAGE",
+	fieldKind:          "PIKA_KIND",
+	fieldSeq:           "PIKA_SEQ",
+	fieldTime:          "PIKA_TIMESTAMP",
+	fieldUptime:        "PIKA_UPTIME_MS",
+	fieldBootID:        "PIKA_BOOT_ID",
+	fieldDetails:       "PIKA_DETAILS",
+	fieldOutcome:       "PIKA_OUTCOME",
+	fieldExitCode:      "PIKA_EXIT_CODE",
+	fieldLine:          "PIKA_LINE",
+	fieldOffset:        "PIKA_OFFSET",
+	fieldRaw:           "PIKA_RAW",
+	fieldMissed:        "PIKA_MISSED",
+	fieldCountOfFields: "PIKA_FIELDS",
+	fieldUID:           "_UID",
+	fieldMachineID:     "_MACHINE_ID",
+}
+
+// isCounted reports whether PIKA_FIELDS counts the field called name. journald
+// and the programs that pass entries on add other fields.
+func isCounted(name string) bool {
+	return strings.HasPrefix(name, "PIKA_") || strings.HasPrefix(name, "MESSAGE")
+}
+
+// The MESSAGE_IDs. They are random and never change, because an entry is
+// identified by its MESSAGE_ID among others.
+var (
+	eventIDs = map[artifact.State]string{
+		artifact.Requested:    "66fb2d5fd0464e5a87de2c884e42d01b",
+		artifact.Provisioning: "21a7ec1e2d494653970b39713d812121",
+		artifact.Booted:       "09cc2d7ac9bb4002b60bd3d1cd6710b9",
+		artifact.Starting:     "2471354b9dd84c4d85aef226483a9291",
+		artifact.Ready:        "7e7929a6816c44579adeca16394df20e",
+		artifact.Completed:    "87e9bd96030b4c56aa4d96b5631897e9",
+		artifact.Failed:       "7321d8680ead41288fc8eebaf692434c",
+		artifact.Unreachable:  "8d84f5e4b42740aca8bdf884165354a4",
+		artifact.Stopped:      "4367b3f231e74d9d8e9b78ff1e2df533",
+		artifact.Destroyed:    "0453c24beebb443b8675b9776bce5bc1",
+	}
+	resultIDs = map[artifact.Outcome]string{
+		artifact.OutcomeCompleted: "27e9217d83964ad08e4a69fbe23b2d4d",
+		artifact.OutcomeFailed:    "6f92f71ade1b4d23b7886f6999dda552",
+	}
+)
+
+const (
+	rejectID = "0ee4e0719bd64192a0e41ba928fe5a93" // a rejected line
+	missedID = "5dbab519f2714037bc0827d9f724dc8c" // entries that the journal missed
+)
+
+// eventKind returns the kind of the events with a MESSAGE_ID; empty if it is
+// not that of an event.
+func eventKind(messageID string) artifact.State {
+	for kind, id := range eventIDs {
+		if id == messageID {
+			return kind
+		}
+	}
+	return ""
+}
+
+// resultOutcome returns the outcome of the results with a MESSAGE_ID; empty if
+// it is not that of a result.
+func resultOutcome(messageID string) artifact.Outcome {
+	for outcome, id := range resultIDs {
+		if id == messageID {
+			return outcome
+		}
+	}
+	return ""
+}

@@ -1,0 +1,622 @@
+package journal
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
+)
+
+func TestRebuilder(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"round trip", testRebuildRoundTrip},
+		{"order", testRebuildOrder},
+		{"result before its event", testRebuildEarlyResult},
+		{"late event", testRebuildLateEvent},
+		{"full buffer", testRebuildFullBuffer},
+		{"many gaps", testRebuildManyGaps},
+		{"lost field", testRebuildLostField},
+		{"invalid line", testRebuildInvalidLine},
+		{"bytes", testRebuildBytes},
+		{"long entry", testRebuildLongEntry},
+		{"untrusted user", testRebuildTrust},
+		{"live", testRebuildLive},
+		{"status and result lost", testRebuildLostFiles},
+		{"status older than the result", testRebuildOldStatus},
+		{"status of an old boot", testRebuildStatusOfOldBoot},
+		{"stale result", testRebuildStaleResult},
+		{"stopped after any entry", testRebuildStopped},
+		{"killed at any call", testRebuildKilled},
+	} {
+		t.Run(test.name, test.run)
+	}
+}
+
+// rebuild feeds the output of journalctl to ingest --from=journal.
+func rebuild(t testing.TB, dir, input string, args ...string) (stderr string, code int) {
+	t.Helper()
+	cmd := commandOutside(append([]string{testenv.Program(t), "ingest", "--from=journal", "--state-dir", dir}, args...)...)
+	var errs strings.Builder
+	cmd.Stdin, cmd.Stderr = strings.NewReader(input), &errs
+	testenv.Must(t, cmd.Start())
+	kill := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	defer kill.Stop()
+	_ = cmd.Wait() // the exit code says more
+	return errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// same checks that two directories have the same events, result and status.
+func same(t testing.TB, got, want string) {
+	t.Helper()
+	for _, name := range []string{"events.jsonl", "result.json", "status.json"} {
+		if g, w := readFile(t, got, name), readFile(t, want, name); g != w {
+			t.Errorf("%s is\n%.2000s\nthe guest's is\n%.2000s", name, g, w)
+		}
+	}
+}
+
+// aRun is a run with all fields that an event and a result may have.
+const aRun = `{"state":"booted","message":"caf\u00e9\nand \u001b[31mred\u0000","details":{"big":123456789012345678901234567890,"a":[1.50,"\u007f"]}}
+{"state":"starting","timestamp":"2026-03-25T20:00:00.123456Z"}
+{"kind":"ready","message":""}
+{"state":"ready"}
+{"state":"failed","exit_code":-7,"message":"it failed","details":"text\nand more"}
+`
+
+func testRebuildRoundTrip(t *testing.T) {
+	m := newJournal(t, 11)
+	guest, host := testenv.TempDir(t), testenv.TempDir(t)
+	m.ingest(guest, aRun)
+	input := m.json()
+	if stderr, code := rebuild(t, host, input); code != 0 || stderr != "" {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	same(t, host, guest)
+	if n := strings.Count(readFile(t, host, "events.jsonl"), "\n"); n != 5 {
+		t.Errorf("%d events", n)
+	}
+	before := stamps(t, host)
+	if stderr, code := rebuild(t, host, input+input); code != 0 || stderr != "" {
+		t.Errorf("again: exit %d: %s", code, stderr)
+	}
+	if after := stamps(t, host); after != before {
+		t.Errorf("a second run changed\n%swas\n%s", after, before)
+	}
+}
+
+// stamps returns for each file of a directory what changes when it is written.
+func stamps(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	entries, err := os.ReadDir(dir)
+	testenv.Must(t, err)
+	for _, e := range entries {
+		info, err := e.Info()
+		testenv.Must(t, err)
+		fmt.Fprintln(&b, e.Name(), info.Size(), info.ModTime().UnixNano(), info.Sys().(*syscall.Stat_t).Ino)
+	}
+	return b.String()
+}
+
+// A made is an entry that the test makes up; String returns it as journalctl
+// prints it.
+type made struct {
+	machine, path, boot string
+	uid                 string
+	kind, outcome       string
+	seq                 int
+	time                string
+	more                string // fields, each with a comma before it
+}
+
+func (e made) String() string {
+	id := eventIDs[artifact.State(e.kind)]
+	word := fmt.Sprintf(`"PIKA_KIND":%q`, e.kind)
+	if e.outcome != "" {
+		id, word = resultIDs[artifact.Outcome(e.outcome)], fmt.Sprintf(`"PIKA_OUTCOME":%q`, e.outcome)
+	}
+	seq := ""
+	if e.seq > 0 {
+		seq = fmt.Sprintf(`,"PIKA_SEQ":"%d"`, e.seq)
+	}
+	boot := fmt.Sprintf(`"PIKA_BOOT_ID":%q,`, or(e.boot, bootA))
+	if e.boot == "-" {
+		boot = ""
+	}
+	text := fmt.Sprintf(`{"MESSAGE_ID":%q,"_UID":%q,"_MACHINE_ID":%q,"PIKA_EVENTS_PATH":%q,%s"MESSAGE":"m",%s%s,"PIKA_TIMESTAMP":%q%s`,
+		id, or(e.uid, "0"), or(e.machine, "m1"), or(e.path, "/run/pika-cloud/events.jsonl"), boot, word, seq,
+		or(e.time, "2026-03-25T20:00:00.123Z"), e.more)
+	return fmt.Sprintf(`%s,"PIKA_FIELDS":"%d"}`+"\n", text, strings.Count(text, `"PIKA_`)+strings.Count(text, `"MESSAGE`)+1)
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+const (
+	bootA = "aaaaaaaa-1111-4222-8333-444444444444"
+	bootB = "bbbbbbbb-1111-4222-8333-444444444444"
+	bootC = "cccccccc-1111-4222-8333-444444444444"
+)
+
+// seqs returns the seqs of the events in a file.
+func seqs(t *testing.T, dir, name string) string {
+	t.Helper()
+	var all []string
+	for line := range strings.Lines(readFile(t, dir, name)) {
+		_, seq, _ := strings.Cut(line, `"seq":`)
+		all = append(all, strings.TrimSuffix(seq, "}\n"))
+	}
+	return strings.Join(all, " ")
+}
+
+func ready(seq int) made { return made{kind: "ready", seq: seq} }
+
+func join(entries ...made) string {
+	var b strings.Builder
+	for _, e := range entries {
+		b.WriteString(e.String())
+	}
+	return b.String()
+}
+
+// journalctl may omit a field of an entry while journald writes the file. Such an
+// entry is left out, not written without the field.
+func testRebuildLostField(t *testing.T) {
+	whole := made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":"{}","PIKA_UPTIME_MS":"7"`}.String()
+	for _, field := range []string{"PIKA_EVENTS_PATH", "PIKA_BOOT_ID", "MESSAGE", "PIKA_KIND", "PIKA_SEQ",
+		"PIKA_TIMESTAMP", "PIKA_DETAILS", "PIKA_UPTIME_MS", "PIKA_FIELDS"} {
+		dir := testenv.TempDir(t)
+		lost := regexp.MustCompile(`,"`+field+`":"([^"\\\\]|\\\\.)*"`).ReplaceAllString(whole, "")
+		if lost == whole {
+			t.Fatalf("%s is not in %s", field, whole)
+		}
+		stderr, code := rebuild(t, dir, ready(1).String()+lost+ready(3).String())
+		if code != 0 || seqs(t, dir, "events.jsonl") != "1 3" || !strings.Contains(stderr, "is left out because it has lost fields") ||
+			!strings.Contains(stderr, "the journal lacks seq 2") {
+			t.Errorf("without %s: exit %d, seqs %s, stderr\n%s", field, code, seqs(t, dir, "events.jsonl"), stderr)
+		}
+	}
+}
+
+// Each input is rebuilt into an empty directory, and then once more, which
+// changes nothing.
+func testRebuildOrder(t *testing.T) {
+	from := func(boot string, e made) made { e.boot = boot; return e }
+	result := func(seq int, time string) made { return made{outcome: "failed", seq: seq, time: time} }
+	for name, c := range map[string]struct {
+		in           []made
+		seqs, before string // of the log, and of events.jsonl.1
+		stderr       string
+		result, prev string // the seq; "none" for a result without one
+	}{
+		"in order":       {in: []made{ready(1), ready(2)}, seqs: "1 2"},
+		"repeated":       {in: []made{ready(1), ready(1), ready(2), ready(1), ready(2)}, seqs: "1 2"},
+		"swapped":        {in: []made{ready(2), ready(1), ready(4), ready(3), ready(4)}, seqs: "1 2 3 4"},
+		"buffered twice": {in: []made{ready(2), ready(2), ready(1)}, seqs: "1 2"},
+		"gap": {in: []made{ready(1), ready(3), ready(7)}, seqs: "1 3 7",
+			stderr: "the journal lacks seq 2\nthe journal lacks seqs 4 to 6\n"},
+		"starts late":                {in: []made{ready(5)}, seqs: "5", stderr: "the journal lacks seqs 1 to 4\n"},
+		"another boot, a new log":    {in: []made{ready(1), ready(2), from(bootB, ready(1))}, seqs: "1", before: "1 2"},
+		"another boot, the same log": {in: []made{ready(1), ready(2), from(bootB, ready(3))}, seqs: "1 2 3"},
+		"three boots": {in: []made{ready(1), ready(2), from(bootB, ready(1)), from(bootC, ready(1)), from(bootC, ready(2)), from(bootC, ready(3))},
+			seqs: "1 2 3", before: "1"},
+		"a gap in an ended boot": {in: []made{ready(1), ready(3), from(bootB, ready(1)), from(bootB, ready(2)), from(bootB, ready(3)), from(bootB, ready(2))},
+			seqs: "1 2 3", before: "1 3", stderr: "the journal lacks seq 2\n"},
+		"an ended boot again": {in: []made{ready(1), ready(2), from(bootB, ready(1)), ready(1), ready(2), ready(3), from(bootB, ready(2))},
+			seqs: "1 2", before: "1 2"},
+		"swapped at the start of a boot": {in: []made{ready(1), from(bootB, ready(2)), from(bootB, ready(1))}, seqs: "1 2", stderr: ""},
+		"a result":                       {in: []made{ready(1), {kind: "failed", seq: 2}, result(2, ""), result(2, "")}, seqs: "1 2", result: "2"},
+		"a result before its event":      {in: []made{result(2, ""), ready(1), {kind: "failed", seq: 2}}, seqs: "1 2", result: "2"},
+		"a result alone":                 {in: []made{result(2, "")}, result: "2"},
+		"two runs": {in: []made{{kind: "failed", seq: 1}, result(1, ""), {kind: "starting", seq: 2}, {kind: "failed", seq: 3}, result(3, ""), result(1, "")},
+			seqs: "1 2 3", result: "3", prev: "1"},
+		"a run after a result": {in: []made{{kind: "failed", seq: 1}, result(1, ""), {kind: "starting", seq: 2}, result(1, "")}, seqs: "1 2", prev: "1"},
+		"a run that is stopped": {in: []made{{kind: "failed", seq: 1}, result(1, ""), {kind: "starting", seq: 2}, {kind: "stopped", seq: 3}},
+			seqs: "1 2 3", prev: "1"},
+		"results without events": {in: []made{ready(1), result(0, "2026-03-25T20:00:01.000Z"), result(0, "2026-03-25T20:00:02.000Z"), result(0, "2026-03-25T20:00:01.000Z")},
+			seqs: "1", result: "none"},
+		"results without events, two runs": {in: []made{result(0, "2026-03-25T20:00:01.000Z"), {kind: "starting", seq: 1}, result(0, "2026-03-25T20:00:02.000Z")},
+			seqs: "1", result: "none", prev: "none"},
+		"some boots unknown": {in: []made{ready(1), from("-", ready(2)), ready(3), from("-", ready(4))}, seqs: "1 2 3 4"},
+		"all boots unknown":  {in: []made{from("-", ready(1)), from("-", ready(2)), from("-", made{kind: "failed", seq: 3}), from("-", result(3, "")), from("-", ready(1))}, seqs: "1 2 3", result: "3"},
+		"a result of a boot without events": {in: []made{ready(1), {kind: "failed", seq: 2}, result(2, ""), from(bootB, result(1, "2026-03-25T21:00:00.000Z"))},
+			seqs: "1 2", result: "1"},
+		"a result before the events of its boot": {in: []made{{kind: "failed", seq: 1}, result(1, ""), from(bootB, result(2, "2026-03-25T21:00:00.000Z")),
+			from(bootB, made{kind: "starting", seq: 1}), from(bootB, made{kind: "failed", seq: 2}), from(bootB, result(2, "2026-03-25T21:00:00.000Z"))},
+			seqs: "1 2", before: "1", result: "2", prev: "2"},
+		"a result of an ended boot": {in: []made{ready(1), {kind: "failed", seq: 2}, result(2, ""), from(bootB, ready(1)), result(2, "2026-03-25T21:00:00.000Z")},
+			seqs: "1", before: "1 2", prev: "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := testenv.TempDir(t)
+			in := join(c.in...)
+			stderr, code := rebuild(t, dir, in)
+			want := ""
+			for line := range strings.Lines(c.stderr) {
+				want += Identifier + ": " + line
+			}
+			if code != 0 || stderr != want {
+				t.Errorf("exit %d, stderr\n%swant\n%s", code, stderr, want)
+			}
+			for name, want := range map[string]string{"events.jsonl": c.seqs, "events.jsonl.1": c.before} {
+				if got := seqs(t, dir, name); got != want {
+					t.Errorf("%s has seqs %s, want %s", name, got, want)
+				}
+			}
+			for name, want := range map[string]string{"result.json": c.result, "result.json.prev": c.prev} {
+				text := readFile(t, dir, name)
+				_, seq, _ := strings.Cut(text, `"seq": `)
+				got, _, _ := strings.Cut(seq, "\n")
+				if got == "" && text != "" {
+					got = "none"
+				}
+				if got != want {
+					t.Errorf("%s has seq %q, want %q:\n%s", name, got, want, text)
+				}
+			}
+			before := stamps(t, dir)
+			if stderr, code := rebuild(t, dir, in); code != 0 || stderr != "" {
+				t.Errorf("again: exit %d, stderr %s", code, stderr)
+			}
+			if after := stamps(t, dir); after != before {
+				t.Errorf("a second run changed\n%swas\n%s", after, before)
+			}
+		})
+	}
+}
+
+func testRebuildManyGaps(t *testing.T) {
+	dir := testenv.TempDir(t)
+	var in []made
+	for seq := 1; seq < 300; seq += 2 {
+		in = append(in, ready(seq))
+	}
+	stderr, code := rebuild(t, dir, join(in...))
+	want := fmt.Sprintf("%s: the journal lacks more seqs, which are not listed; compare the seqs in %s/events.jsonl\n", Identifier, dir)
+	if code != 0 || strings.Count(stderr, "\n") != 101 || !strings.HasSuffix(stderr, "the journal lacks seq 200\n"+want) {
+		t.Errorf("exit %d, stderr\n%s", code, stderr)
+	}
+	if got := strings.Count(readFile(t, dir, "events.jsonl"), "\n"); got != 150 {
+		t.Errorf("%d events", got)
+	}
+}
+
+func testRebuildLateEvent(t *testing.T) {
+	var warnings []string
+	b := Rebuilder{Dir: writer.In(testenv.TempDir(t)), Warn: func(line string) { warnings = append(warnings, line) }}
+	testenv.Must(t, b.Open())
+	for _, seq := range []int{1, 3, 2, 2} {
+		testenv.Must(t, b.Add([]byte(ready(seq).String()), time.Now()))
+		for b.Next(time.Now(), true) != nil {
+		}
+	}
+	if len(warnings) != 2 || !strings.Contains(warnings[1], "seq 2 was missing") {
+		t.Errorf("warnings %q", warnings)
+	}
+}
+
+// A result is not returned before its event, so that a program that polls the
+// copy sees them in the order of a commit.
+func testRebuildEarlyResult(t *testing.T) {
+	b := Rebuilder{Dir: writer.In(testenv.TempDir(t))}
+	testenv.Must(t, b.Open())
+	now := time.Now()
+	for i, c := range []struct {
+		made
+		ready int
+	}{{made{outcome: "failed", seq: 2}, 0}, {ready(1), 1}, {made{kind: "failed", seq: 2}, 2}} {
+		testenv.Must(t, b.Add([]byte(c.String()), now))
+		n := 0
+		for rec := b.Next(now, false); rec != nil; rec = b.Next(now, false) {
+			if n++; (rec.Result != nil) != (i == 2 && n == 2) {
+				t.Errorf("after %d lines, %d: %+v", i+1, n, rec)
+			}
+		}
+		if n != c.ready {
+			t.Errorf("after %d lines %d records", i+1, n)
+		}
+	}
+}
+
+// The size of the buffer is limited, not only the time.
+func testRebuildFullBuffer(t *testing.T) {
+	b := Rebuilder{Dir: writer.In(testenv.TempDir(t))}
+	testenv.Must(t, b.Open())
+	now, n := time.Now(), 0
+	big := ready(0)
+	big.more = `,"X":"` + strings.Repeat("x", 1<<20) + `"`
+	for big.seq = 2; big.seq <= 33; big.seq++ {
+		testenv.Must(t, b.Add([]byte(big.String()), now))
+		for rec := b.Next(now, false); rec != nil; rec = b.Next(now, false) {
+			n++
+		}
+		if (n > 0) != (big.seq == 33) {
+			t.Fatalf("%d records after %d lines", n, big.seq-1)
+		}
+	}
+	if n != 32 || b.Buffered() || b.buffer.size != 0 {
+		t.Errorf("%d records; %d bytes are buffered", n, b.buffer.size)
+	}
+}
+
+// An event is in the log, but neither its status nor its result, as after a crash.
+func testRebuildLostFiles(t *testing.T) {
+	dir := testenv.TempDir(t)
+	in := join(ready(1), made{kind: "failed", seq: 2}, made{outcome: "failed", seq: 2})
+	rebuild(t, dir, in)
+	status, result := readFile(t, dir, "status.json"), readFile(t, dir, "result.json")
+	rebuild(t, dir, join(ready(1)))
+	testenv.Must(t, os.Remove(filepath.Join(dir, "status.json")))
+	testenv.Must(t, os.Remove(filepath.Join(dir, "result.json")))
+	if stderr, code := rebuild(t, dir, in); code != 0 || stderr != "" {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if readFile(t, dir, "status.json") != status || readFile(t, dir, "result.json") != result || status == "" || result == "" {
+		t.Errorf("status\n%s, result\n%s", readFile(t, dir, "status.json"), readFile(t, dir, "result.json"))
+	}
+}
+
+// The result is written, but not yet the status, as after a crash between the two.
+func testRebuildOldStatus(t *testing.T) {
+	dir := testenv.TempDir(t)
+	in := []made{ready(1), {kind: "failed", seq: 2}, {outcome: "failed", seq: 2}}
+	rebuild(t, dir, join(in[:1]...))
+	old := readFile(t, dir, "status.json")
+	rebuild(t, dir, join(in...))
+	want := historyOf(t, dir)
+	testenv.Must(t, os.WriteFile(filepath.Join(dir, "status.json"), []byte(old), 0o644))
+	rebuild(t, dir, join(in...))
+	if got := historyOf(t, dir); got != want || readFile(t, dir, "result.json") == "" {
+		t.Errorf("the copy is\n%swant\n%s", got, want)
+	}
+}
+
+func testRebuildLongEntry(t *testing.T) {
+	dir := testenv.TempDir(t)
+	e := ready(1)
+	e.more = `,"X":"` + strings.Repeat("x", 2<<20) + `"`
+	if stderr, code := rebuild(t, dir, e.String()); code != 0 || seqs(t, dir, "events.jsonl") != "1" {
+		t.Errorf("exit %d: %.200s", code, stderr)
+	}
+}
+
+// The log of a new boot is started, and the status is still that of the ended boot,
+// with a higher seq.
+func testRebuildStatusOfOldBoot(t *testing.T) {
+	dir := testenv.TempDir(t)
+	rebuild(t, dir, join(ready(1), ready(2)))
+	old := readFile(t, dir, "status.json")
+	next := ready(1)
+	next.boot = bootB
+	in := join(ready(1), ready(2), next)
+	rebuild(t, dir, in)
+	want := readFile(t, dir, "status.json")
+	testenv.Must(t, os.WriteFile(filepath.Join(dir, "status.json"), []byte(old), 0o644))
+	rebuild(t, dir, in)
+	if got := readFile(t, dir, "status.json"); got != want || got == old {
+		t.Errorf("the status is\n%s", got)
+	}
+}
+
+// A crash came before the result of an earlier run or boot was set aside.
+func testRebuildStaleResult(t *testing.T) {
+	in := aHistory()
+	for name, c := range map[string]struct{ result, run int }{"another run": {4, 5}, "another boot": {7, 8}} {
+		dir := testenv.TempDir(t)
+		rebuild(t, dir, join(in[:c.result]...))
+		old := readFile(t, dir, "result.json")
+		rebuild(t, dir, join(in[:c.run]...))
+		testenv.Must(t, os.Rename(filepath.Join(dir, "result.json.prev"), filepath.Join(dir, "result.json")))
+		if stderr, code := rebuild(t, dir, join(in[:c.run]...)); code != 0 || stderr != "" {
+			t.Errorf("%s: exit %d: %s", name, code, stderr)
+		}
+		if got := readFile(t, dir, "result.json.prev"); got != old || old == "" || readFile(t, dir, "result.json") != "" {
+			t.Errorf("%s: the previous result is\n%swant\n%s", name, got, old)
+		}
+	}
+}
+
+// Any user can send an entry with any field, except _UID.
+func testRebuildTrust(t *testing.T) {
+	const ignored = Identifier + ": entries of user \"1000\" are ignored; only root and the user given with --trust-uid are trusted\n"
+	forged := made{kind: "failed", seq: 2, uid: "1000"}
+	for _, c := range []struct {
+		args   []string
+		seqs   string
+		stderr string
+	}{
+		{nil, "1", ignored},
+		{[]string{"--trust-uid", "1000"}, "1 2", ""},
+		{[]string{"--trust-uid", "1001"}, "1", ignored},
+	} {
+		dir := testenv.TempDir(t)
+		stderr, code := rebuild(t, dir, join(ready(1), forged, forged), c.args...)
+		if got := seqs(t, dir, "events.jsonl"); code != 0 || stderr != c.stderr || got != c.seqs {
+			t.Errorf("%v: exit %d, seqs %s, stderr %s", c.args, code, got, stderr)
+		}
+	}
+	b := Rebuilder{Dir: writer.In(testenv.TempDir(t))} // trusts only root
+	testenv.Must(t, b.Open())
+	testenv.Must(t, b.Add([]byte(strings.ReplaceAll(ready(1).String(), `"_UID":"0",`, "")), time.Now()))
+	if b.Next(time.Now(), true) != nil {
+		t.Error("an entry without a user is accepted")
+	}
+}
+
+// A rejected line is reported with its number, its fault and what is expected.
+func testRebuildInvalidLine(t *testing.T) {
+	for name, c := range map[string]struct{ line, stderr string }{
+		"no JSON":         {"-- Boot 1 --\n", "not a journal entry; expected the output of journalctl -o json --all"},
+		"cut":             {strings.TrimSuffix(ready(2).String(), "}\n") + "\n", "not a journal entry; expected the output of journalctl -o json --all"},
+		"more":            {strings.TrimSuffix(ready(2).String(), "\n") + " {}\n", "not a journal entry; expected the output of journalctl -o json --all"},
+		"no object":       {"[]\n", "not a journal entry; expected the output of journalctl -o json --all"},
+		"left out":        {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":null`}.String(), "PIKA_DETAILS was left out because it is large; run journalctl with --all"},
+		"twice":           {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":["1","2"]`}.String(), "PIKA_DETAILS occurs more than once in the entry"},
+		"twice, no text":  {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":[[1],[2]]`}.String(), "PIKA_DETAILS occurs more than once in the entry"},
+		"no text":         {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":{}`}.String(), "PIKA_DETAILS is {}; expected a string or an array of bytes"},
+		"details":         {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":"{"`}.String(), `PIKA_DETAILS is "{"; expected JSON`},
+		"seq":             {made{kind: "ready"}.String(), `PIKA_SEQ is ""; expected a number from 1`},
+		"seq 0":           {strings.Replace(ready(2).String(), `"PIKA_SEQ":"2"`, `"PIKA_SEQ":"0"`, 1), `PIKA_SEQ is "0"; expected a number from 1`},
+		"time":            {made{kind: "ready", seq: 2, time: "now"}.String(), `PIKA_TIMESTAMP is "now"; expected a time such as 2026-03-25T20:00:00.123Z`},
+		"uptime":          {made{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"0"`}.String(), `PIKA_UPTIME_MS is "0"; expected milliseconds, from 1`},
+		"boot":            {made{kind: "ready", seq: 2, boot: "x\\ny"}.String(), `PIKA_BOOT_ID is "x\\ny"; expected a boot ID`},
+		"long uptime":     {made{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"9223372036855"`}.String(), `PIKA_UPTIME_MS is "9223372036855"; expected milliseconds, from 1`},
+		"boot, no dashes": {made{kind: "ready", seq: 2, boot: "aaaaaaaa0111104222083330444444444444"}.String(), `PIKA_BOOT_ID is "aaaaaaaa0111104222083330444444444444"; expected a boot ID`},
+		"boot, no hex":    {made{kind: "ready", seq: 2, boot: "aaaaaaaa-1111-4222-8333-44444444444/"}.String(), `PIKA_BOOT_ID is "aaaaaaaa-1111-4222-8333-44444444444/"; expected a boot ID`},
+		"exit code":       {made{outcome: "failed", more: `,"PIKA_EXIT_CODE":"1.0"`}.String(), `PIKA_EXIT_CODE is "1.0"; expected an integer from -2147483648 to 2147483647`},
+		"kind":            {strings.Replace(ready(2).String(), `"PIKA_KIND":"ready"`, `"PIKA_KIND":"failed"`, 1), `PIKA_KIND is "failed"; expected ready, to match its MESSAGE_ID`},
+		"outcome":         {strings.Replace(made{outcome: "failed"}.String(), `"PIKA_OUTCOME":"failed"`, `"PIKA_OUTCOME":"completed"`, 1), `PIKA_OUTCOME is "completed"; expected failed, to match its MESSAGE_ID`},
+		"another machine": {made{kind: "ready", seq: 2, machine: "m2"}.String(), `the entry is of machine "m2", the first one of "m1"; rebuild each machine by itself, with journalctl _MACHINE_ID=m2`},
+		"another log":     {made{kind: "ready", seq: 2, path: "/x"}.String(), `the entry is of the log "/x", the first one of "/run/pika-cloud/events.jsonl"; rebuild each log by itself, with journalctl PIKA_EVENTS_PATH=/x`},
+	} {
+		dir := testenv.TempDir(t)
+		stderr, code := rebuild(t, dir, ready(1).String()+c.line+ready(2).String())
+		want := fmt.Sprintf("%s: line 2, column 1: %s\n%s: 1 of 3 lines refused\n", Identifier, c.stderr, Identifier)
+		if code != 3 || stderr != want {
+			t.Errorf("%s: exit %d, stderr\n%swant\n%s", name, code, stderr, want)
+		}
+		if got := seqs(t, dir, "events.jsonl"); got != "1 2" {
+			t.Errorf("%s: seqs %s", name, got)
+		}
+	}
+}
+
+// journalctl prints a value with unprintable characters as an array of its bytes.
+func testRebuildBytes(t *testing.T) {
+	dir := testenv.TempDir(t)
+	e := strings.Replace(ready(1).String(), `"MESSAGE":"m"`, `"MESSAGE":[97,27,0,255]`, 1)
+	if stderr, code := rebuild(t, dir, e); code != 0 {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if got := readFile(t, dir, "events.jsonl"); !strings.Contains(got, `"message":"a\u001b\u0000`+"\ufffd"+`"`) {
+		t.Errorf("events\n%s", got)
+	}
+}
+
+// Entries arrive one by one. An event is buffered for a limited time, and after the
+// stream is killed the next one continues.
+func testRebuildLive(t *testing.T) {
+	dir := testenv.TempDir(t)
+	r, w, err := os.Pipe()
+	testenv.Must(t, err)
+	defer w.Close()
+	var stderr lockedText
+	cmd := commandOutside(testenv.Program(t), "ingest", "--from=journal", "--state-dir", dir)
+	cmd.Stdin, cmd.Stderr = r, &stderr
+	testenv.Must(t, cmd.Start())
+	r.Close()
+	show := func(entries ...made) {
+		t.Helper()
+		_, err := w.WriteString(join(entries...))
+		testenv.Must(t, err)
+	}
+	show(ready(1))
+	await(t, "seqs 1", func() bool { return seqs(t, dir, "events.jsonl") == "1" })
+	show(ready(3))
+	time.Sleep(50 * time.Millisecond)
+	show(ready(2))
+	await(t, "seqs 1 2 3", func() bool { return seqs(t, dir, "events.jsonl") == "1 2 3" })
+	show(ready(5))
+	await(t, "seqs 1 2 3 5", func() bool { return seqs(t, dir, "events.jsonl") == "1 2 3 5" })
+	show(ready(4))
+	await(t, "two warnings", func() bool { return strings.Count(stderr.String(), "\n") == 2 })
+	want := Identifier + ": the journal lacks seq 4\n" + Identifier +
+		": seq 4 was missing and arrived after seq 5; to include it, rebuild into an empty directory\n"
+	if got := stderr.String(); got != want {
+		t.Errorf("stderr\n%swant\n%s", got, want)
+	}
+	testenv.Must(t, cmd.Process.Kill())
+	cmd.Wait()
+	if _, code := rebuild(t, dir, join(ready(1), ready(2), ready(3), ready(5), ready(6))); code != 0 || seqs(t, dir, "events.jsonl") != "1 2 3 5 6" {
+		t.Errorf("exit %d, seqs %s", code, seqs(t, dir, "events.jsonl"))
+	}
+}
+
+// aHistory is two runs in one boot, and one in the next boot.
+func aHistory() []made {
+	b := func(e made) made { e.boot = bootB; return e }
+	return []made{
+		{kind: "starting", seq: 1}, {kind: "ready", seq: 2}, {kind: "failed", seq: 3}, {outcome: "failed", seq: 3},
+		{kind: "starting", seq: 4}, {kind: "failed", seq: 5}, {outcome: "failed", seq: 5},
+		b(made{kind: "starting", seq: 1}), b(made{kind: "failed", seq: 2}), b(made{outcome: "failed", seq: 2}), b(made{kind: "stopped", seq: 3}),
+	}
+}
+
+// historyOf returns the artifacts of a copy.
+func historyOf(t *testing.T, dir string) (all string) {
+	t.Helper()
+	for _, name := range []string{"events.jsonl", "events.jsonl.1", "result.json", "result.json.prev", "status.json"} {
+		all += name + "\n" + readFile(t, dir, name)
+	}
+	return all
+}
+
+// A copy of the first entries, for any number of them, is completed by a stream
+// that reads all of them.
+func testRebuildStopped(t *testing.T) {
+	in := aHistory()
+	complete := testenv.TempDir(t)
+	rebuild(t, complete, join(in...))
+	want := historyOf(t, complete)
+	if !strings.Contains(readFile(t, complete, "result.json"), bootB) || !strings.Contains(readFile(t, complete, "result.json.prev"), `"seq": 5`) {
+		t.Errorf("the complete copy is\n%s", want)
+	}
+	for n := range len(in) + 1 {
+		dir := testenv.TempDir(t)
+		for _, part := range [][]made{in[:n], in} {
+			if stderr, code := rebuild(t, dir, join(part...)); code != 0 || stderr != "" {
+				t.Errorf("%d entries: exit %d: %s", n, code, stderr)
+			}
+		}
+		if got := historyOf(t, dir); got != want {
+			t.Fatalf("stopped after %d entries, the copy is\n%swant\n%s", n, got, want)
+		}
+	}
+}
+
+// A stream that is killed at a system call leaves a copy that the next one
+// completes. strace counts the calls of each thread, so the points vary from run
+// to run.
+func testRebuildKilled(t *testing.T) {
+	testenv.Tools(t, "strace")
+	in := join(aHistory()...)
+	complete := testenv.TempDir(t)
+	rebuild(t, complete, in)
+	want := historyOf(t, complete)
+	killed := 0
+	for _, call := range []string{"pwrite64", "write", "fdatasync", "fsync", "renameat"} {
+		for when := 1; when <= 6; when++ {
+			dir := testenv.TempDir(t)
+			cmd := commandOutside("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call,
+				"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, when), testenv.Program(t), "ingest", "--from=journal", "--state-dir", dir)
+			cmd.Stdin = strings.NewReader(in)
+			if cmd.Run() != nil {
+				killed++
+			}
+			if stderr, code := rebuild(t, dir, in); code != 0 || stderr != "" {
+				t.Errorf("%s %d: exit %d: %s", call, when, code, stderr)
+			}
+			if got := historyOf(t, dir); got != want {
+				t.Fatalf("killed at %s %d, the copy is\n%swant\n%s", call, when, got, want)
+			}
+		}
+	}
+	if killed < 10 {
+		t.Errorf("killed only %d times", killed)
+	}
+}
