@@ -19,6 +19,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -566,7 +567,7 @@ func FuzzWait(f *testing.F) {
 			want = g.state
 		}
 		wait := func(format string) (string, int) { // less the watch for changes, which takes the kernel 10 ms to end
-			standing, err := writer.Look(dir)
+			standing, err := history.Read(dir)
 			if err != nil {
 				t.Fatal(err)
 			}

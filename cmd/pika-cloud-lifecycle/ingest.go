@@ -164,31 +164,31 @@ func (w *world) ingest(args []string) error {
 func (w *world) newStream(f *ingestFlags, in input) (s *ingest.Stream, err error) {
 	dir := writer.In(*f.dir)
 	dir.Events.RotateAt, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
-	s = &ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Say: w.say,
+	s = &ingest.Stream{Dir: dir, Clock: w.clock, BootID: w.bootID(), Warn: w.say,
 		In: in.fd, Ack: max(f.ack, 0), Transitions: f.policy, MaxLine: f.maxLine, ManyRuns: in.manyRuns && !f.onResult,
-		RequireResult: f.required, Cause: w.cause(), EndOnResult: f.onResult, WriteTimeout: max(f.timeout, 1), Grace: max(f.grace, 1)} // for 0 means the default there
+		RequireResult: f.required, Service: w.cause(), ExitOnResult: f.onResult, WriteTimeout: max(f.timeout, 1), Grace: max(f.grace, 1)} // for 0 means the default there
 	if f.from == fromJournal {
-		s.From, err = w.openJournal(f, dir)
+		s.Source, err = w.openJournal(f, dir)
 	}
 	if f.dryRun || isTerminal(w.stderr) {
-		s.ShowRefused = w.showRefused
+		s.ShowRejected = w.showRefused
 	}
 	return s, err
 }
 
 // cause is what systemd tells to what it runs when a service has ended
 // (systemd.exec(5), $SERVICE_RESULT): there a stream is the backstop.
-func (w *world) cause() ingest.Cause {
+func (w *world) cause() ingest.ServiceResult {
 	if w.getenv("SERVICE_RESULT") == "" {
-		return ingest.Cause{} // the other two may be anybody's
+		return ingest.ServiceResult{} // the other two may be anybody's
 	}
-	return ingest.Cause{Result: w.getenv("SERVICE_RESULT"), Code: w.getenv("EXIT_CODE"), Status: w.getenv("EXIT_STATUS")}
+	return ingest.ServiceResult{Result: w.getenv("SERVICE_RESULT"), Code: w.getenv("EXIT_CODE"), Status: w.getenv("EXIT_STATUS")}
 }
 
 // conclude says how the stream went and returns what the exit code is for.
 func (w *world) conclude(sum ingest.Summary, err error) error {
-	if sum.Refused > 0 {
-		w.say(fmt.Sprintf("%d of %d lines refused", sum.Refused, sum.Lines))
+	if sum.Rejected > 0 {
+		w.say(fmt.Sprintf("%d of %d lines refused", sum.Rejected, sum.Lines))
 	}
 	switch {
 	case sum.Dropped > 0:
@@ -197,7 +197,7 @@ func (w *world) conclude(sum ingest.Summary, err error) error {
 		return errors.Join(err, errors.New("the artifacts could not be written in time"))
 	case err != nil:
 		return err
-	case sum.Refused > 0:
+	case sum.Rejected > 0:
 		return errRefused
 	}
 	return nil

@@ -86,8 +86,8 @@ func (w *world) runCommand(args []string) error {
 func (w *world) guarded(dir string, g *guard, told audience) *ingest.Stream {
 	d := writer.In(dir)
 	d.Events.RotateAt, d.Rejects.MaxBytes = maxEvents, maxRejected
-	return &ingest.Stream{Dir: d, Clock: w.clock, BootID: w.bootID(), Say: w.say,
-		In: g.pipe[0], Stop: g.stop[0], Grace: lastWords, Owner: g, Followers: told.followers()}
+	return &ingest.Stream{Dir: d, Clock: w.clock, BootID: w.bootID(), Warn: w.say,
+		In: g.pipe[0], Stop: g.stop[0], Grace: lastWords, Supervisor: g, Followers: told.followers()}
 }
 
 // prepare makes the pipes, and takes the signals that are for the command.
@@ -153,7 +153,7 @@ func (g *guard) name() string { return filepath.Base(g.argv[0]) }
 
 // Opened starts the command and says why it could not. The pipe is kept open until that has ended: one
 // that closes its own end may still run for hours.
-func (g *guard) Opened() {
+func (g *guard) Start() {
 	g.run(func(how ending) {
 		if how.err != nil {
 			g.say(fmt.Sprintf("run: %s: %v", g.argv[0], how.err))
@@ -165,7 +165,7 @@ func (g *guard) Opened() {
 }
 
 // Verdict waits for the command to end.
-func (g *guard) Verdict() *ingest.Transition {
+func (g *guard) Outcome() *ingest.Transition {
 	how := <-g.ended
 	text, details := "", []byte(nil)
 	g.code, text, details = how.explain()

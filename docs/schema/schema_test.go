@@ -172,7 +172,7 @@ func TestTheDecoderAgreesWithTheDirectiveSchema(t *testing.T) {
 	for sort, refused := range map[string]uint64{"ok": 0, "bad": 1} {
 		for _, v := range vectors(t, sort, "directive") {
 			_, sum := replay(t, append(bytes.Clone(v.Value), '\n'))
-			if sum.Lines != 1 || sum.Refused != refused {
+			if sum.Lines != 1 || sum.Rejected != refused {
 				t.Errorf("%s_directive, %s: %+v", sort, v.Name, sum)
 			}
 		}
@@ -357,11 +357,11 @@ func TestFreshArtifactsFitTheSchemas(t *testing.T) {
 	}
 	for name, text := range texts {
 		dir, sum := replay(t, text)
-		if clean := name != "mixed" && name != "long"; clean && sum.Refused > 0 {
-			t.Errorf("%s: %d lines refused", name, sum.Refused)
+		if clean := name != "mixed" && name != "long"; clean && sum.Rejected > 0 {
+			t.Errorf("%s: %d lines refused", name, sum.Rejected)
 		}
 		for _, a := range artifacts {
-			if a.schema != "rejected" || sum.Refused > 0 {
+			if a.schema != "rejected" || sum.Rejected > 0 {
 				holdArtifact(t, name, filepath.Join(dir, a.file), a.schema, a.lines)
 			}
 		}

@@ -60,7 +60,7 @@ func rebuild(t testing.TB, dir, input string, args ...string) (stderr string, co
 func same(t testing.TB, got, want string) {
 	t.Helper()
 	for _, name := range []string{"events.jsonl", "result.json", "status.json"} {
-		if g, w := readFile(t, got, name), readFile(t, want, name); g != w {
+		if g, w := testenv.ReadIfExists(t, filepath.Join(got, name)), testenv.ReadIfExists(t, filepath.Join(want, name)); g != w {
 			t.Errorf("%s is\n%.2000s\nthe guest's is\n%.2000s", name, g, w)
 		}
 	}
@@ -83,7 +83,7 @@ func testRebuildRoundTrip(t *testing.T) {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
 	same(t, host, guest)
-	if n := strings.Count(readFile(t, host, "events.jsonl"), "\n"); n != 5 {
+	if n := strings.Count(testenv.ReadIfExists(t, filepath.Join(host, "events.jsonl")), "\n"); n != 5 {
 		t.Errorf("%d events", n)
 	}
 	before := stamps(t, host)
@@ -157,7 +157,7 @@ const (
 func seqs(t *testing.T, dir, name string) string {
 	t.Helper()
 	var all []string
-	for line := range strings.Lines(readFile(t, dir, name)) {
+	for line := range strings.Lines(testenv.ReadIfExists(t, filepath.Join(dir, name))) {
 		_, seq, _ := strings.Cut(line, `"seq":`)
 		all = append(all, strings.TrimSuffix(seq, "}\n"))
 	}
@@ -259,7 +259,7 @@ func testRebuildOrder(t *testing.T) {
 				}
 			}
 			for name, want := range map[string]string{"result.json": c.result, "result.json.prev": c.prev} {
-				text := readFile(t, dir, name)
+				text := testenv.ReadIfExists(t, filepath.Join(dir, name))
 				_, seq, _ := strings.Cut(text, `"seq": `)
 				got, _, _ := strings.Cut(seq, "\n")
 				if got == "" && text != "" {
@@ -291,7 +291,7 @@ func testRebuildManyGaps(t *testing.T) {
 	if code != 0 || strings.Count(stderr, "\n") != 101 || !strings.HasSuffix(stderr, "the journal lacks seq 200\n"+want) {
 		t.Errorf("exit %d, stderr\n%s", code, stderr)
 	}
-	if got := strings.Count(readFile(t, dir, "events.jsonl"), "\n"); got != 150 {
+	if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), "\n"); got != 150 {
 		t.Errorf("%d events", got)
 	}
 }
@@ -359,15 +359,15 @@ func testRebuildLostFiles(t *testing.T) {
 	dir := testenv.TempDir(t)
 	in := join(ready(1), made{kind: "failed", seq: 2}, made{outcome: "failed", seq: 2})
 	rebuild(t, dir, in)
-	status, result := readFile(t, dir, "status.json"), readFile(t, dir, "result.json")
+	status, result := testenv.ReadIfExists(t, filepath.Join(dir, "status.json")), testenv.ReadIfExists(t, filepath.Join(dir, "result.json"))
 	rebuild(t, dir, join(ready(1)))
 	testenv.Must(t, os.Remove(filepath.Join(dir, "status.json")))
 	testenv.Must(t, os.Remove(filepath.Join(dir, "result.json")))
 	if stderr, code := rebuild(t, dir, in); code != 0 || stderr != "" {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
-	if readFile(t, dir, "status.json") != status || readFile(t, dir, "result.json") != result || status == "" || result == "" {
-		t.Errorf("status\n%s, result\n%s", readFile(t, dir, "status.json"), readFile(t, dir, "result.json"))
+	if testenv.ReadIfExists(t, filepath.Join(dir, "status.json")) != status || testenv.ReadIfExists(t, filepath.Join(dir, "result.json")) != result || status == "" || result == "" {
+		t.Errorf("status\n%s, result\n%s", testenv.ReadIfExists(t, filepath.Join(dir, "status.json")), testenv.ReadIfExists(t, filepath.Join(dir, "result.json")))
 	}
 }
 
@@ -376,12 +376,12 @@ func testRebuildOldStatus(t *testing.T) {
 	dir := testenv.TempDir(t)
 	in := []made{ready(1), {kind: "failed", seq: 2}, {outcome: "failed", seq: 2}}
 	rebuild(t, dir, join(in[:1]...))
-	old := readFile(t, dir, "status.json")
+	old := testenv.ReadIfExists(t, filepath.Join(dir, "status.json"))
 	rebuild(t, dir, join(in...))
 	want := historyOf(t, dir)
 	testenv.Must(t, os.WriteFile(filepath.Join(dir, "status.json"), []byte(old), 0o644))
 	rebuild(t, dir, join(in...))
-	if got := historyOf(t, dir); got != want || readFile(t, dir, "result.json") == "" {
+	if got := historyOf(t, dir); got != want || testenv.ReadIfExists(t, filepath.Join(dir, "result.json")) == "" {
 		t.Errorf("the copy is\n%swant\n%s", got, want)
 	}
 }
@@ -400,15 +400,15 @@ func testRebuildLongEntry(t *testing.T) {
 func testRebuildStatusOfOldBoot(t *testing.T) {
 	dir := testenv.TempDir(t)
 	rebuild(t, dir, join(ready(1), ready(2)))
-	old := readFile(t, dir, "status.json")
+	old := testenv.ReadIfExists(t, filepath.Join(dir, "status.json"))
 	next := ready(1)
 	next.boot = bootB
 	in := join(ready(1), ready(2), next)
 	rebuild(t, dir, in)
-	want := readFile(t, dir, "status.json")
+	want := testenv.ReadIfExists(t, filepath.Join(dir, "status.json"))
 	testenv.Must(t, os.WriteFile(filepath.Join(dir, "status.json"), []byte(old), 0o644))
 	rebuild(t, dir, in)
-	if got := readFile(t, dir, "status.json"); got != want || got == old {
+	if got := testenv.ReadIfExists(t, filepath.Join(dir, "status.json")); got != want || got == old {
 		t.Errorf("the status is\n%s", got)
 	}
 }
@@ -419,13 +419,13 @@ func testRebuildStaleResult(t *testing.T) {
 	for name, c := range map[string]struct{ result, run int }{"another run": {4, 5}, "another boot": {7, 8}} {
 		dir := testenv.TempDir(t)
 		rebuild(t, dir, join(in[:c.result]...))
-		old := readFile(t, dir, "result.json")
+		old := testenv.ReadIfExists(t, filepath.Join(dir, "result.json"))
 		rebuild(t, dir, join(in[:c.run]...))
 		testenv.Must(t, os.Rename(filepath.Join(dir, "result.json.prev"), filepath.Join(dir, "result.json")))
 		if stderr, code := rebuild(t, dir, join(in[:c.run]...)); code != 0 || stderr != "" {
 			t.Errorf("%s: exit %d: %s", name, code, stderr)
 		}
-		if got := readFile(t, dir, "result.json.prev"); got != old || old == "" || readFile(t, dir, "result.json") != "" {
+		if got := testenv.ReadIfExists(t, filepath.Join(dir, "result.json.prev")); got != old || old == "" || testenv.ReadIfExists(t, filepath.Join(dir, "result.json")) != "" {
 			t.Errorf("%s: the previous result is\n%swant\n%s", name, got, old)
 		}
 	}
@@ -503,7 +503,7 @@ func testRebuildBytes(t *testing.T) {
 	if stderr, code := rebuild(t, dir, e); code != 0 {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
-	if got := readFile(t, dir, "events.jsonl"); !strings.Contains(got, `"message":"a\u001b\u0000`+"\ufffd"+`"`) {
+	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); !strings.Contains(got, `"message":"a\u001b\u0000`+"\ufffd"+`"`) {
 		t.Errorf("events\n%s", got)
 	}
 }
@@ -561,7 +561,7 @@ func aHistory() []made {
 func historyOf(t *testing.T, dir string) (all string) {
 	t.Helper()
 	for _, name := range []string{"events.jsonl", "events.jsonl.1", "result.json", "result.json.prev", "status.json"} {
-		all += name + "\n" + readFile(t, dir, name)
+		all += name + "\n" + testenv.ReadIfExists(t, filepath.Join(dir, name))
 	}
 	return all
 }
@@ -573,7 +573,7 @@ func testRebuildStopped(t *testing.T) {
 	complete := testenv.TempDir(t)
 	rebuild(t, complete, join(in...))
 	want := historyOf(t, complete)
-	if !strings.Contains(readFile(t, complete, "result.json"), bootB) || !strings.Contains(readFile(t, complete, "result.json.prev"), `"seq": 5`) {
+	if !strings.Contains(testenv.ReadIfExists(t, filepath.Join(complete, "result.json")), bootB) || !strings.Contains(testenv.ReadIfExists(t, filepath.Join(complete, "result.json.prev")), `"seq": 5`) {
 		t.Errorf("the complete copy is\n%s", want)
 	}
 	for n := range len(in) + 1 {
