@@ -201,8 +201,8 @@ events and each other, temporary files, modes and owners.
 
   --state-dir DIR      the directory (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
   --format WORD        text (default) or json
-  --repair             repair what can be repaired, and keep what is removed from
-                       a file in another file beside it
+  --repair             repair what can be repaired, and keep what is removed
+                       from a file in another file beside it
 
 Exit status: 0 valid; 1 invalid, or the repair failed; 2 wrong usage; 3 the
 directory cannot be read.

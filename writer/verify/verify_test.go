@@ -258,6 +258,10 @@ var damages = []damage{
 			"events.jsonl.seq:0 user 0 owns the file, but user 1000 owns status.json"}},
 	{"a directory of another user", func(g guest) { g.chown("") },
 		[]string{":0 user 1000 may write to the directory, and so delete or forge its files"}},
+	{"a directory of another user, without a log", func(g guest) {
+		g.chown("")
+		g.must(errors.Join(os.Remove(g.path("events.jsonl")), os.Remove(g.path("events.jsonl.seq"))))
+	}, []string{":0 user 1000 may write to the directory, and so delete or forge its files"}},
 	{"files of another program", func(g guest) { g.write("notes.txt", "x"); g.must(os.Mkdir(g.path("logs"), 0o777)) }, nil},
 }
 
@@ -436,7 +440,7 @@ func TestRepair_waits_for_the_lock(t *testing.T) {
 	case <-time.After(100 * time.Millisecond):
 	}
 	unlock()
-	if err := <-done; err != nil {
+	if err := receive(t, done); err != nil {
 		t.Error(err)
 	}
 }
@@ -448,16 +452,31 @@ func TestDir_waits_for_the_lock(t *testing.T) {
 	unlock, err := dir.Events.Lock()
 	g.must(err)
 	g.write("events.jsonl", whole+"half")
-	done := make(chan *verify.Report, 1)
+	done := make(chan error, 1)
 	go func() {
-		report, _ := verify.Dir(g.dir)
-		done <- report
+		report, err := verify.Dir(g.dir)
+		if err == nil && !report.Valid() {
+			err = fmt.Errorf("found %q", texts(report.Findings))
+		}
+		done <- err
 	}()
 	time.Sleep(50 * time.Millisecond)
 	g.write("events.jsonl", whole)
 	unlock()
-	if report := <-done; !report.Valid() {
-		t.Errorf("found %q", texts(report.Findings))
+	if err := receive(t, done); err != nil {
+		t.Error(err)
+	}
+}
+
+// receive returns what a call returned on another goroutine.
+func receive(t *testing.T, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(time.Minute):
+		t.Fatal("the call does not return")
+		return nil
 	}
 }
 
