@@ -12,8 +12,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// checkDirectory checks that nobody but root and the user who writes the artifacts
-// may write to the directory.
+// checkDirectory checks that only root and the owner of the artifacts may write to
+// the directory.
 func (c *checker) checkDirectory() error {
 	var st unix.Stat_t
 	if err := dirfs.Retry(func() error { return unix.Stat(c.dir, &st) }); err != nil {
@@ -26,16 +26,16 @@ func (c *checker) checkDirectory() error {
 	return nil
 }
 
-// owner returns the user who writes the artifacts: the owner of the log, or of the
-// first file if there is no log. If there is no file, it returns the given user.
-func (c *checker) owner(none uint32) int {
+// owner returns the owner of the artifacts, which is that of the log or, without a
+// log, of the first file. Without any file it returns otherwise.
+func (c *checker) owner(otherwise uint32) int {
 	names := append([]string{writer.EventsName}, fileNames...)
 	for _, name := range names {
 		if f := c.files[name]; f != nil {
 			return int(f.owner())
 		}
 	}
-	return int(none)
+	return int(otherwise)
 }
 
 func (f *file) owner() uint32 { return f.info.Sys().(*syscall.Stat_t).Uid }

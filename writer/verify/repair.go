@@ -13,7 +13,7 @@ import (
 type RepairReport struct {
 	Report              // of the check after the repair
 	Repaired  []Finding // what the check before the repair found and the one after it did not
-	KeptFiles []string  // names of the files in the directory that have what was removed
+	KeptFiles []string  // names of the files in the directory that keep the removed lines
 }
 
 // A RepairError reports a directory that could be read and not be repaired. It has

@@ -550,7 +550,7 @@ func TestDir_and_Repair_of_what_cannot_be_read(t *testing.T) {
 	}
 }
 
-// What was recorded from the Python command is valid.
+// The artifacts that were recorded from the Python command are valid.
 func TestDir_recorded_Python_artifacts(t *testing.T) {
 	text, err := os.ReadFile("../../testdata/golden/oneshot.jsonl")
 	if err != nil {
