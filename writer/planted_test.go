@@ -85,6 +85,10 @@ func testResult() *artifact.Result {
 // owner is who owns the directory in these tests, where that can be anybody.
 const owner = 65534
 
+// victim is valid as a status and as a result.
+const victim = `{"schema_version":1,"state":"ready","updated_at":"2026-03-25T20:00:00.123Z",` +
+	`"status":"failed","finished_at":"2026-03-25T20:00:00.123Z","message":"m","seq":7}`
+
 // hostileDir returns a state directory that belongs to somebody else, and a
 // directory beside it that does not.
 func hostileDir(t *testing.T) (dir, outside string) {
@@ -93,7 +97,7 @@ func hostileDir(t *testing.T) (dir, outside string) {
 	dir, outside = filepath.Join(base, "state"), filepath.Join(base, "outside")
 	testenv.Must(t, os.Mkdir(dir, 0o755))
 	testenv.Must(t, os.Mkdir(outside, 0o755))
-	put(t, filepath.Join(outside, "victim"), `{"state":"ready","status":"failed","seq":7}`)
+	put(t, filepath.Join(outside, "victim"), victim)
 	testenv.Must(t, os.Chmod(filepath.Join(outside, "victim"), 0o640))
 	if testenv.IsRoot() {
 		testenv.Must(t, os.Chown(dir, owner, owner))
@@ -178,8 +182,8 @@ func (j *job) judge(t *testing.T, object planted, path string, err error) {
 	}
 }
 
-// TestPlantedObjectsAreNotRead: what a planted object says is no artifact, but
-// for a hard link, which is a file like another.
+// TestPlantedObjectsAreNotRead checks that a planted object is not read as an
+// artifact, except for a hard link, which is a regular file.
 func TestPlantedObjectsAreNotRead(t *testing.T) {
 	for _, object := range plantedObjects {
 		t.Run(object.name, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 // Rewrite replaces the log by a copy that convert makes of it; convert returns
 // the last seq that it wrote. The old log is kept, complete, beside the new one;
 // its name is returned. The caller holds the lock and has called Repair. It makes
-// these system calls, where N is the first name events.jsonl.unsoundN that is
+// these system calls, where N is the first name events.jsonl.damagedN that is
 // free:
 //
 //	openat(N, O_CREAT|O_EXCL) write… fdatasync(N) pwrite(seq) fdatasync(seq) renameat2(N, log, RENAME_EXCHANGE) fsync(dir)
@@ -83,7 +83,7 @@ const maxKept = 1000
 // free, so that no repair replaces what an earlier one kept.
 func (f *lineFile) createKept() (file *dirfs.File, name string, err error) {
 	for n := 1; n <= maxKept; n++ {
-		name = fmt.Sprintf("%s.unsound%d", f.name, n)
+		name = fmt.Sprintf("%s.damaged%d", f.name, n)
 		file, err = f.OpenFile(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, artifactMode)
 		if !errors.Is(err, fs.ErrExist) {
 			break

@@ -26,9 +26,9 @@ type plant struct {
 func plants() []plant {
 	return []plant{
 		{"directory", "is a directory", func(path, _ string) error { return os.Mkdir(path, 0o755) }},
-		{"symlink", "a symbolic link stands there", func(path, precious string) error { return os.Symlink(precious, path) }},
-		{"fifo", "not a regular file", func(path, _ string) error { return unix.Mkfifo(path, 0o644) }},
-		{"hard link", "the file has a second link", func(path, precious string) error { return os.Link(precious, path) }},
+		{"symlink", "a symbolic link; ", func(path, precious string) error { return os.Symlink(precious, path) }},
+		{"fifo", "not a regular file; ", func(path, _ string) error { return unix.Mkfifo(path, 0o644) }},
+		{"hard link", "the file has a second link; ", func(path, precious string) error { return os.Link(precious, path) }},
 	}
 }
 

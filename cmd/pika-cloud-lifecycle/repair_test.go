@@ -11,8 +11,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
 )
 
-// A damaged guest: the log has lines that are none, a seq twice and a torn tail, and the
-// seq file is behind.
+// damaged makes a state directory whose log has invalid lines, a repeated seq and an
+// incomplete last line, and whose seq file is too low.
 func damaged(t *testing.T) (dir, log string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "run")
@@ -60,9 +60,9 @@ func readAll(t *testing.T, dir string) string {
 	return all.String()
 }
 
-// Killed before any of the calls that change something, a repair has lost nothing, there
-// is a log, and the next one ends the work.
-func TestARepairThatIsKilledLosesNothing(t *testing.T) {
+// TestVerify_repair_killed kills a repair before each system call that changes
+// something: nothing is lost, there is a log, and the next repair completes it.
+func TestVerify_repair_killed(t *testing.T) {
 	testenv.Tool(t, "strace")
 	killed := 0
 	for _, call := range []string{"openat", "write", "pwrite64", "ftruncate", "fdatasync", "fsync", "renameat2", "renameat", "fchmod"} {
@@ -70,12 +70,12 @@ func TestARepairThatIsKilledLosesNothing(t *testing.T) {
 			dir, log := damaged(t)
 			// Calls are counted by thread, so a point may be tried twice, or not at all.
 			cmd := limitedCommand("strace", "-f", "-qq", "-o", "/dev/null", "-P", dir, "-P", filepath.Join(dir, "events.jsonl"),
-				"-P", filepath.Join(dir, "events.jsonl.seq"), "-P", filepath.Join(dir, "events.jsonl.torn"), "-P", filepath.Join(dir, "events.jsonl.unsound1"),
+				"-P", filepath.Join(dir, "events.jsonl.seq"), "-P", filepath.Join(dir, "events.jsonl.torn"), "-P", filepath.Join(dir, "events.jsonl.damaged1"),
 				"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n), program, "verify", "--repair", "--state-dir", dir)
 			cmd.Env = testCommand().Env
 			out, err := cmd.CombinedOutput()
 			if err == nil {
-				break // there is no such call any more
+				break // there are no more such calls
 			}
 			if killed++; killed > 500 {
 				t.Fatalf("%v\n%s", err, out)
@@ -84,13 +84,13 @@ func TestARepairThatIsKilledLosesNothing(t *testing.T) {
 			kept := readAll(t, dir)
 			for line := range strings.Lines(log) {
 				if !strings.Contains(kept, line) {
-					t.Errorf("%s: lost is %s\n%s", at, line, out)
+					t.Errorf("%s: lost %s\n%s", at, line, out)
 				}
 			}
 			if text, err := os.ReadFile(filepath.Join(dir, "events.jsonl")); err != nil || len(text) == 0 {
 				t.Errorf("%s: the log has %d bytes, %v", at, len(text), err)
 			}
-			if r, err := verify.Repair(dir); err != nil || !r.Sound() || r.Events != 11 {
+			if r, err := verify.Repair(dir); err != nil || !r.Valid() || r.Events != 11 {
 				t.Errorf("%s: the next repair leaves %+v, %v", at, r, err)
 			}
 		}

@@ -10,7 +10,7 @@ const usage = `Usage:
   pika-cloud-lifecycle result [FLAGS]    replace result.json
   pika-cloud-lifecycle show   [FLAGS] [DIR | FILE...]    what happened, as text
   pika-cloud-lifecycle plot   [FLAGS] [DIR | FILE...]    and as a picture
-  pika-cloud-lifecycle verify [FLAGS]    say what is not sound, and mend it
+  pika-cloud-lifecycle verify [FLAGS]    check the files, and repair them
   pika-cloud-lifecycle schema [NAME]     print the JSON Schemas
   pika-cloud-lifecycle --version
 
@@ -195,17 +195,17 @@ Examples:
 
 const verifyUsage = `Usage: pika-cloud-lifecycle verify [FLAGS]
 
-Hold a state directory against what it should be: the schema of every file, seq
-without gap, repeat or fall, the seq file, torn lines, whether status and
-result agree with their events, temporaries, boot IDs, modes and owners.
+Check a state directory: the schema of every file and line, the order of seq and
+of boots, the seq file, incomplete lines, whether status and result match their
+events and each other, temporary files, modes and owners.
 
   --state-dir DIR      the directory (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
   --format WORD        text (default) or json
-  --repair             mend what can be mended; what is taken out of a file is
-                       kept beside it, and named
+  --repair             repair what can be repaired, and keep what is removed
+                       from a file in another file beside it
 
-Exit status: 0 sound; 1 something was found; 2 wrong usage; 3 it could not be
-read.
+Exit status: 0 valid; 1 invalid, or the repair failed; 2 wrong usage; 3 the
+directory cannot be read.
 
 Examples:
   pika-cloud-lifecycle verify

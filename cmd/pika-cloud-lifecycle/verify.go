@@ -5,83 +5,92 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
 )
 
-// errUnsound says that a state directory is not sound; the findings were shown.
-var errUnsound = errors.New("not sound")
+// errInvalid reports a state directory that is invalid, after its findings were
+// printed.
+var errInvalid = errors.New("invalid")
 
-// An unreadError is for what was to be verified and could not be read.
+// An unreadError reports a state directory that could not be read.
 type unreadError struct{ error }
 
 func (e *unreadError) Unwrap() error { return e.error }
 
-// verify holds a state directory against what it should be, and repairs it if it is
-// asked to.
+// verify checks a state directory, or repairs it.
 func (w *world) verify(args []string) error {
 	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
 	dir := w.stateDir(flags)
 	format := flags.String("format", "text", "")
 	repair := flags.Bool("repair", false, "")
-	err := w.parse(flags, verifyUsage, args)
-	if err == nil {
-		err = checkFormat(flags, *format)
+	if err := w.parse(flags, verifyUsage, args); err != nil {
+		return err
 	}
+	if err := checkFormat(flags, *format); err != nil {
+		return err
+	}
+	r, err := checkDir(*dir, *repair)
 	if err != nil {
 		return err
 	}
-	r := new(verify.Repaired)
-	if *repair {
-		r, err = verify.Repair(*dir)
+	if *format == "json" {
+		err = w.printJSONReport(*dir, r)
 	} else {
-		var report *verify.Report
-		if report, err = verify.Dir(*dir); err == nil {
-			r.Report = *report
-		}
+		err = w.printReport(*dir, r)
 	}
-	var unmended *verify.MendError
-	if errors.As(err, &unmended) {
-		return err
+	if err == nil && !r.Valid() {
+		err = errInvalid
 	}
-	if err != nil {
-		return &unreadError{err}
-	}
-	if err := w.report(*dir, *format, r); err != nil || r.Sound() {
-		return err
-	}
-	return errUnsound
+	return err
 }
 
-// report shows what was found, and mended.
-func (w *world) report(dir, format string, r *verify.Repaired) error {
+// checkDir checks a state directory and, if asked to, repairs it. It returns an
+// *unreadError if that is not possible because the directory cannot be read.
+func checkDir(dir string, repair bool) (*verify.RepairReport, error) {
+	if !repair {
+		report, err := verify.Dir(dir)
+		if err != nil {
+			return nil, &unreadError{err}
+		}
+		return &verify.RepairReport{Report: *report}, nil
+	}
+	r, err := verify.Repair(dir)
+	var repairErr *verify.RepairError
+	if err != nil && !errors.As(err, &repairErr) {
+		err = &unreadError{err}
+	}
+	return r, err
+}
+
+// printReport prints a report as text.
+func (w *world) printReport(dir string, r *verify.RepairReport) error {
 	to := bufio.NewWriter(w.stdout)
-	if format == "json" {
-		return w.reportJSON(dir, r)
+	for i := range r.Repaired {
+		fmt.Fprintf(to, "%s (repaired)\n", findingText(&r.Repaired[i]))
 	}
-	for _, f := range r.Mended {
-		fmt.Fprintf(to, "%s: mended\n", describe(&f))
+	for _, name := range r.KeptFiles {
+		fmt.Fprintf(to, "%s: has what the repair removed\n", name)
 	}
-	for _, name := range r.Kept {
-		fmt.Fprintf(to, "%s: keeps what was taken out\n", name)
-	}
-	mendable := 0
-	for _, f := range r.Findings {
-		text := describe(&f)
-		if f.Mendable {
-			mendable++
-			text += "; --repair mends it"
+	repairable := 0
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		text := findingText(f)
+		if f.Repairable {
+			repairable++
+			text += " (repairable)"
 		}
 		fmt.Fprintln(to, text)
 	}
-	fmt.Fprintf(to, "%s: %s\n", timeline.Printable(dir), conclusion(&r.Report, mendable))
+	fmt.Fprintf(to, "%s: %s\n", timeline.Printable(dir), summary(&r.Report, repairable))
 	return to.Flush()
 }
 
-// describe tells a finding on one line.
-func describe(f *verify.Finding) string {
+// findingText returns a finding on one line.
+func findingText(f *verify.Finding) string {
 	place := f.File
 	if place == "" {
 		place = "."
@@ -92,76 +101,75 @@ func describe(f *verify.Finding) string {
 	return timeline.Printable(place + ": " + f.What)
 }
 
-// conclusion sums a report up.
-func conclusion(r *verify.Report, mendable int) string {
-	verdict := "sound"
-	if n := uint64(len(r.Findings)) + r.Omitted; n > 0 {
-		verdict = fmt.Sprintf("not sound: %s, %d of them mendable", several(n, "finding"), mendable)
+// summary returns the last line of a report. repairable is how many of the listed
+// findings are.
+func summary(r *verify.Report, repairable int) string {
+	parts := []string{"valid"}
+	if !r.Valid() {
+		total := uint64(len(r.Findings)) + r.Omitted
+		parts[0] = "invalid: " + several(total, "finding")
+	}
+	if repairable > 0 {
+		parts[0] += fmt.Sprintf(", %d repairable with --repair", repairable)
 	}
 	if r.Omitted > 0 {
-		verdict += fmt.Sprintf(", %d not listed", r.Omitted)
+		parts[0] += fmt.Sprintf(", %d not listed", r.Omitted)
 	}
 	if r.Events > 0 {
-		verdict += fmt.Sprintf("; %s in %s, seq %d to %d", several(r.Events, "event"), several(uint64(r.Boots), "boot"), r.FirstSeq, r.LastSeq)
+		parts = append(parts, fmt.Sprintf("%s in %s, seq %d to %d", several(r.Events, "event"),
+			several(uint64(r.Boots), "boot"), r.FirstSeq, r.LastSeq))
 	}
 	if r.State != "" {
-		verdict += "; status " + r.State
+		parts = append(parts, "status "+string(r.State))
 	}
 	if r.Outcome != "" {
-		verdict += "; result " + r.Outcome
+		parts = append(parts, "result "+string(r.Outcome))
 	}
-	return verdict
+	return strings.Join(parts, "; ")
 }
 
-// several counts things in words.
-func several(n uint64, thing string) string {
+// several returns a number with its noun.
+func several(n uint64, noun string) string {
 	if n == 1 {
-		return "1 " + thing
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// reportJSON writes the report as one object.
-func (w *world) reportJSON(dir string, r *verify.Repaired) error {
-	text := strictjson.AppendText([]byte(`{"dir":`), dir)
-	text = fmt.Appendf(text, `,"sound":%t,"events":%d,"boots":%d,"first_seq":%d,"last_seq":%d`,
-		r.Sound(), r.Events, r.Boots, r.FirstSeq, r.LastSeq)
-	text = appendMember(text, "state", r.State)
-	text = appendMember(text, "outcome", r.Outcome)
-	text = appendFindings(append(text, `,"findings":`...), r.Findings)
-	text = fmt.Appendf(text, `,"omitted":%d`, r.Omitted)
-	text = appendFindings(append(text, `,"mended":`...), r.Mended)
-	text = append(text, `,"kept":[`...)
-	for i, name := range r.Kept {
-		if i > 0 {
-			text = append(text, ',')
-		}
-		text = strictjson.AppendText(text, name)
+// printJSONReport prints a report as one JSON object on one line.
+func (w *world) printJSONReport(dir string, r *verify.RepairReport) error {
+	var o strictjson.Object
+	o.Text("dir", dir)
+	o.Bool("valid", r.Valid())
+	o.Uint("events", r.Events)
+	o.Int("boots", int64(r.Boots))
+	o.Uint("first_seq", r.FirstSeq)
+	o.Uint("last_seq", r.LastSeq)
+	if r.State != "" {
+		o.Text("state", string(r.State))
 	}
-	_, err := w.stdout.Write(append(text, "]}\n"...))
+	if r.Outcome != "" {
+		o.Text("outcome", string(r.Outcome))
+	}
+	o.Values("findings", findingObjects(r.Findings))
+	o.Uint("omitted", r.Omitted)
+	o.Values("repaired", findingObjects(r.Repaired))
+	o.Texts("kept_files", r.KeptFiles)
+	_, err := w.stdout.Write(append(o.Value(), '\n'))
 	return err
 }
 
-func appendMember(dst []byte, name, value string) []byte {
-	if value == "" {
-		return dst
-	}
-	return strictjson.AppendText(fmt.Appendf(dst, ",%q:", name), value)
-}
-
-// appendFindings appends an array, an object a line.
-func appendFindings(dst []byte, findings []verify.Finding) []byte {
-	dst = append(dst, '[')
-	for i, f := range findings {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strictjson.AppendText(append(dst, "\n{\"file\":"...), f.File)
+func findingObjects(findings []verify.Finding) []strictjson.Value {
+	var objects []strictjson.Value
+	for _, f := range findings {
+		var o strictjson.Object
+		o.Text("file", f.File)
 		if f.Line > 0 {
-			dst = fmt.Appendf(dst, `,"line":%d`, f.Line)
+			o.Uint("line", f.Line)
 		}
-		dst = strictjson.AppendText(append(dst, `,"what":`...), f.What)
-		dst = fmt.Appendf(dst, `,"mendable":%t}`, f.Mendable)
+		o.Text("what", f.What)
+		o.Bool("repairable", f.Repairable)
+		objects = append(objects, o.Value())
 	}
-	return append(dst, ']')
+	return objects
 }

@@ -30,7 +30,7 @@ type world struct {
 // The exit codes, which the man page lists.
 const (
 	exitOK      = 0
-	exitFailed  = 1 // something could not be written, or is not sound
+	exitFailed  = 1 // something could not be written, or is invalid
 	exitUsage   = 2
 	exitRefused = 3 // lines were refused, or what was to be verified or waited for could not be read
 
@@ -61,7 +61,7 @@ func (w *world) main(args []string) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
-	case errors.Is(err, errUnsound):
+	case errors.Is(err, errInvalid):
 		return exitFailed
 	case errors.Is(err, errRefused):
 		return exitRefused

@@ -161,9 +161,12 @@ func RunOutcome(s *Status, r *Result) (o Outcome, ok bool) {
 	if s == nil || r == nil || !s.State.Ended() || !r.IsOf(s) {
 		return "", false
 	}
-	if outcome, isOutcome := s.State.Outcome(); isOutcome {
+	outcome, isOutcome := s.State.Outcome()
+	if isOutcome {
 		sameEvent := r.Seq == 0 || s.Seq == 0 || r.Seq == s.Seq
-		return outcome, outcome == r.Outcome && sameEvent
+		if outcome != r.Outcome || !sameEvent {
+			return "", false
+		}
 	}
 	return r.Outcome, true
 }

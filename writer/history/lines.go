@@ -7,38 +7,45 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// chunk is how much is asked for at once: hundreds of lines.
+// chunk is the size of a read in bytes: enough for hundreds of lines.
 const chunk = 64 << 10
 
 // A Line is one line of a file.
 type Line struct {
-	Text   []byte // its newline taken off; valid until the next call; its start only if Long
+	Text   []byte // without its newline, and only a part if Long; valid until the next call of Next or Drop
 	Number uint64 // counted from 1
-	Offset int64  // of the first byte in the file
-	Torn   bool   // the file ended before the newline
-	Long   bool   // longer than artifact.MaxSize
+	Offset int64  // of the first byte of Text in the file
+	Torn   bool   // the file ends before the newline
+	Long   bool   // longer than artifact.MaxSize, so that most of it was not kept
 }
 
-// Lines cuts what it reads into lines. It may go on after the end of a file, when
-// that has grown.
+// Lines splits a file into lines. When the file has grown, Next continues after
+// its former end. Not for concurrent use.
+//
+// buf[start:end] is what was read and not returned yet: the begin of line number+1,
+// which is at offset in the file. buf[start:scanned] has no newline. If long, that
+// line is longer than artifact.MaxSize, what was read of it so far was dropped, and
+// buf[start:end] continues it. So 0 <= start <= scanned <= end <= len(buf), and
+// end-start is at most artifact.MaxSize plus one read.
 type Lines struct {
 	From io.Reader // required
 
 	buf     []byte
-	start   int    // of the line that is being read
-	scanned int    // no newline between start and here
-	end     int    // of what was read
-	offset  int64  // of buf[start] in the file
-	number  uint64 // of the last line returned
-	long    bool   // what stands at start is the rest of a line over artifact.MaxSize
+	start   int
+	scanned int
+	end     int
+	offset  int64
+	number  uint64 // of the last line that was returned
+	long    bool
 }
 
-// Next returns the next line that has its newline. It returns io.EOF where the
-// file ends: then Rest tells whether it is torn, and Next may be asked again.
+// Next returns the next line that ends in a newline. At the end of the file it
+// returns io.EOF, and may be called again; Rest then returns what follows the last
+// newline. Any other error is from the reader.
 func (l *Lines) Next() (Line, error) {
 	for {
 		if i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n'); i >= 0 {
-			return l.take(l.scanned+i, 1), nil
+			return l.take(l.scanned + i), nil
 		}
 		l.scanned = l.end
 		if err := l.read(); err != nil {
@@ -47,34 +54,35 @@ func (l *Lines) Next() (Line, error) {
 	}
 }
 
-// Rest returns what stands behind the last newline. It is taken only by the Next
-// that finds its newline, so that a file may be followed.
-func (l *Lines) Rest() (Line, bool) {
+// Rest returns what follows the last newline, as a torn line; ok is false if there
+// is nothing. If the file grows, Next returns the whole line.
+func (l *Lines) Rest() (ln Line, ok bool) {
 	if l.start == l.end && !l.long {
 		return Line{}, false
 	}
 	return Line{Text: l.buf[l.start:l.end], Number: l.number + 1, Offset: l.offset, Torn: true, Long: l.long}, true
 }
 
-// Drop forgets what was read behind the last newline, and returns where that began,
-// or where a line over artifact.MaxSize goes on. Where a file is followed, a writer may have
-// cut it back there meanwhile.
+// Drop discards what was read after the last newline, and returns the offset from
+// which the caller must read again. A caller that follows a growing file does this
+// because a writer may have replaced an incomplete line meanwhile.
 func (l *Lines) Drop() (offset int64) {
 	l.start, l.scanned, l.end = 0, 0, 0
 	return l.offset
 }
 
-// take ends the current line at stop, newline bytes before the next one.
-func (l *Lines) take(stop, newline int) Line {
+// take returns the current line, whose newline is at buf[newline].
+func (l *Lines) take(newline int) Line {
 	l.number++
-	ln := Line{Text: l.buf[l.start:stop], Number: l.number, Offset: l.offset, Long: l.long}
-	l.offset += int64(stop + newline - l.start)
-	l.start, l.scanned, l.long = stop+newline, stop+newline, false
+	ln := Line{Text: l.buf[l.start:newline], Number: l.number, Offset: l.offset, Long: l.long}
+	next := newline + 1
+	l.offset += int64(next - l.start)
+	l.start, l.scanned, l.long = next, next, false
 	return ln
 }
 
-// read reads once, and makes room before it. A line that is too long is dropped
-// as it comes, all but its number.
+// read reads once, and makes space for it before. It drops what was read of a line
+// that is too long.
 func (l *Lines) read() error {
 	if l.end-l.start > artifact.MaxSize {
 		l.offset += int64(l.end - l.start)

@@ -38,6 +38,18 @@ func (o *Object) Texts(name string, texts []string) {
 	o.text = append(o.text, ']')
 }
 
+// Values adds an array of values in normal form.
+func (o *Object) Values(name string, values []Value) {
+	o.text = append(o.begin(name), '[')
+	for i, v := range values {
+		if i > 0 {
+			o.text = append(o.text, ',')
+		}
+		o.text = append(o.text, v...)
+	}
+	o.text = append(o.text, ']')
+}
+
 // begin adds a name and its colon.
 func (o *Object) begin(name string) []byte {
 	separator := byte(',')

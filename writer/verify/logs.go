@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"errors"
 	"io"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
@@ -9,44 +8,57 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
-// logs checks the files of lines: the log before the last rotation first, so that
-// what follows can be held against it.
-func (c *check) logs() error {
-	run := &run{check: c, boots: make(map[string]uint64)}
+// checkLogs checks the files of lines. The log before the last rotation comes
+// first, because the events of the current log follow it.
+func (c *checker) checkLogs() error {
+	events := &eventsCheck{checker: c, boots: make(map[string]uint64)}
 	for _, name := range []string{writer.OldEventsName, writer.EventsName} {
-		run.begin(name)
-		if err := c.lines(name, run.line); err != nil {
+		c.oldLast = events.last
+		events.name, events.first = name, true
+		if err := c.checkLines(name, events.line); err != nil {
 			return err
 		}
 	}
-	c.Boots = len(run.boots)
-	return c.lines(writer.RejectedName, func(ln *history.Line) error { return c.reader.Reject(ln.Text) })
+	c.Boots = len(events.boots)
+	return c.checkLines(writer.RejectedName, func(ln *history.Line) error { return c.decoder.Reject(ln.Text) })
 }
 
-// lines checks each line of a file.
-func (c *check) lines(name string, line func(ln *history.Line) error) error {
+// checkLines checks each line of a file, if it exists, with line.
+func (c *checker) checkLines(name string, line func(ln *history.Line) error) error {
 	f := c.files[name]
 	if f == nil {
 		return nil
 	}
+	f.native = name == writer.RejectedName // which the Python command did not write
 	lines := history.Lines{From: io.LimitReader(f, f.info.Size())}
-	err := each(&lines, func(ln *history.Line) error {
+	err := eachLine(&lines, func(ln *history.Line) error {
 		if ln.Long {
-			c.bad(name, ln.Number, errLong)
+			c.addLine(name, ln.Number, "the line is longer than %d MiB", artifact.MaxSize>>20)
 		} else if err := line(ln); err != nil {
-			c.bad(name, ln.Number, err)
+			c.addLine(name, ln.Number, "%v", err)
 		}
 		return nil
 	})
 	if torn, ok := lines.Rest(); ok {
-		c.find(name, torn.Number, name != writer.OldEventsName, "the file ends within the line: its newline is missing")
+		c.add(name, torn.Number, canRepair(name), "the line is incomplete: the file ends before its newline")
 	}
-	f.own = f.own || name == writer.RejectedName
 	return err
 }
 
-// each calls line with each line that has its newline.
-func each(lines *history.Lines, line func(ln *history.Line) error) error {
+// canRepair reports whether a repair changes the lines of a file. It leaves the log
+// before the last rotation alone: no writer uses it any more.
+func canRepair(name string) bool { return name != writer.OldEventsName }
+
+// addLine adds a finding about a line that a rewrite of the file repairs.
+func (c *checker) addLine(name string, line uint64, format string, args ...any) {
+	c.add(name, line, canRepair(name), format, args...)
+	if canRepair(name) {
+		c.needsRewrite[name] = true
+	}
+}
+
+// eachLine calls line with each line that ends in a newline.
+func eachLine(lines *history.Lines, line func(ln *history.Line) error) error {
 	for {
 		ln, err := lines.Next()
 		if err == io.EOF {
@@ -61,94 +73,66 @@ func each(lines *history.Lines, line func(ln *history.Line) error) error {
 	}
 }
 
-var errLong = errors.New("longer than any line that can be read")
-
-// bad notes a line that is none, or not in every reader's eyes.
-func (c *check) bad(name string, line uint64, err error) {
-	mendable := name != writer.OldEventsName
-	c.find(name, line, mendable, "%v", err)
-	c.unsound[name] = c.unsound[name] || mendable
+// An eventsCheck checks the events of both logs, one log after the other.
+type eventsCheck struct {
+	*checker
+	name  string            // the current log
+	first bool              // the next event is the first of this log
+	last  uint64            // seq of the last event; 0 before the first
+	boot  string            // boot ID of the last event that has one
+	boots map[string]uint64 // the line on which each boot ID occurs first
 }
 
-// A run goes through the events, one log after the other.
-type run struct {
-	*check
-	name  string
-	last  uint64            // seq of the last event
-	first bool              // no event of this log was seen
-	boot  string            // of the last event
-	boots map[string]uint64 // the line at which each was seen first
-}
-
-func (r *run) begin(name string) {
-	r.name, r.first, r.oldLast = name, true, r.last
-}
-
-// line checks one line of a log.
-func (r *run) line(ln *history.Line) error {
-	e, err := r.reader.Event(ln.Text)
+// line checks one line of the current log. Like the decoder, it returns an error
+// for an event that not every reader can read.
+func (c *eventsCheck) line(ln *history.Line) error {
+	e, err := c.decoder.Event(ln.Text)
 	if e == nil {
 		return err
 	}
-	r.Events++
-	r.files[r.name].own = r.reader.UTC()
-	r.seq(ln.Number, e.Seq)
-	r.bootID(ln.Number, e.BootID)
-	r.remember(e)
+	c.Events++
+	c.files[c.name].native = c.decoder.UTC()
+	c.checkSeq(ln.Number, e.Seq)
+	c.checkBoot(ln.Number, e.BootID)
+	c.statusRef.compare(e)
+	c.resultRef.compare(e)
 	return err
 }
 
-// seq checks that a seq rises by one. Between two logs it may skip: a crash at the
-// rotation leaves a number unused.
-func (r *run) seq(line, seq uint64) {
+// checkSeq checks that seq rises by one from event to event. Between two logs it
+// may skip numbers, because a crash during the rotation leaves one unused.
+func (c *eventsCheck) checkSeq(line, seq uint64) {
+	isNext := seq == c.last+1 || (c.first && seq > c.last)
 	switch {
-	case r.last == 0 || seq == r.last+1 || r.first && seq > r.last:
-	case seq == r.last:
-		r.unsorted(line, "seq %d stands twice", seq)
-	case seq < r.last:
-		r.unsorted(line, "seq falls from %d to %d", r.last, seq)
-	case seq == r.last+2:
-		r.find(r.name, line, false, "seq %d is missing before %d", r.last+1, seq)
+	case c.last == 0 || isNext:
+	case seq == c.last:
+		c.addLine(c.name, line, "seq %d occurs twice", seq)
+	case seq < c.last:
+		c.addLine(c.name, line, "seq goes down from %d to %d", c.last, seq)
+	case seq == c.last+2:
+		c.add(c.name, line, false, "seq %d is missing before %d", c.last+1, seq)
 	default:
-		r.find(r.name, line, false, "seq %d to %d are missing before %d", r.last+1, seq-1, seq)
+		c.add(c.name, line, false, "seq %d to %d are missing before %d", c.last+1, seq-1, seq)
 	}
-	if r.FirstSeq == 0 {
-		r.FirstSeq = seq
+	if c.FirstSeq == 0 {
+		c.FirstSeq = seq
 	}
-	r.first, r.last, r.LastSeq = false, seq, seq
+	c.first, c.last, c.LastSeq = false, seq, seq
 }
 
-func (r *run) unsorted(line uint64, format string, args ...any) {
-	mendable := r.name != writer.OldEventsName
-	r.find(r.name, line, mendable, format, args...)
-	r.unsound[r.name] = r.unsound[r.name] || mendable
-}
-
-// maxBoots is how many boots are told apart: a hostile log could have one a line.
+// maxBoots is how many boot IDs are remembered. A guest does not boot that often,
+// but a hostile log could have a boot ID on each line.
 const maxBoots = 10_000
 
-// bootID checks that no boot comes back once another has begun.
-func (r *run) bootID(line uint64, id string) {
-	if id == "" || id == r.boot {
+// checkBoot checks that the events of a boot are not interrupted by another boot.
+func (c *eventsCheck) checkBoot(line uint64, id string) {
+	if id == "" || id == c.boot {
 		return
 	}
-	if first, ok := r.boots[id]; ok {
-		r.find(r.name, line, false, "boot %.40q comes back: it began at line %d, and another one since", id, first)
-	} else if len(r.boots) < maxBoots {
-		r.boots[id] = line
+	if first, ok := c.boots[id]; ok {
+		c.add(c.name, line, false, "boot %.40q, which began on line %d, continues after another boot", id, first)
+	} else if len(c.boots) < maxBoots {
+		c.boots[id] = line
 	}
-	r.boot = id
-}
-
-// remember keeps the event that the status or the result tells of.
-func (r *run) remember(e *artifact.Event) {
-	for i := range r.told {
-		t := &r.told[i]
-		if t.seq == e.Seq {
-			t.found, t.event = true, artifact.Event{Kind: e.Kind, BootID: e.BootID}
-		}
-		if t.seq > 0 && t.says(e) && (t.likely != t.seq || e.Seq == t.seq) {
-			t.likely = e.Seq
-		}
-	}
+	c.boot = id
 }

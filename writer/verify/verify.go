@@ -1,11 +1,11 @@
-// Package verify holds a state directory against docs/format.md, and mends what
-// can be mended.
+// Package verify checks a state directory against docs/format.md, and repairs
+// what can be repaired.
 //
-// What it finds is told file by file and line by line. It looks at the directory
-// at one moment, for which it takes the lock that orders all writers, and then
-// reads on without it. A repair holds the lock to its end, does through package
-// writer what the next writer would do, and keeps all that it takes out of a file
-// beside it.
+// A check reports each problem with its file and line. It opens the files while
+// it holds the lock that orders all writers, and reads them after it has released
+// the lock. A repair holds the lock until it ends. It makes the repairs of package
+// writer, which the next writer would make too, and keeps everything that it
+// removes from a file in a file beside it.
 package verify
 
 import (
@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -21,165 +20,161 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
-// A Finding is one thing that is not as it is promised.
+// A Finding is one difference from docs/format.md.
 type Finding struct {
-	File     string // its name in the directory; the directory itself if empty
-	Line     uint64 // counted from 1; 0 for the whole file
-	What     string
-	Mendable bool
+	File       string // its name in the directory; empty for the directory itself
+	Line       uint64 // counted from 1; 0 for the whole file
+	What       string // the problem, as text for a person
+	Repairable bool
 }
 
-// MaxFindings is how many findings a report lists; the others are counted. A log of
-// nothing but bad lines has a million.
+// MaxFindings is how many findings a report lists; more are only counted. A log
+// that has nothing but invalid lines may have a million.
 const MaxFindings = 1000
 
-// A Report tells how a directory was found.
+// A Report is the result of a check. A field is zero if no valid file has a
+// value for it.
 type Report struct {
 	Findings []Finding
-	Omitted  uint64 // findings that are not listed
+	Omitted  uint64 // how many findings are not listed
 
-	Events   uint64
-	Boots    int
+	Events   uint64 // how many events the two logs have
+	Boots    int    // how many boot IDs the events have
 	FirstSeq uint64
 	LastSeq  uint64
-	State    string // of the status
-	Outcome  string // of the result
+	State    artifact.State   // in the status
+	Outcome  artifact.Outcome // in the result
 }
 
-// Sound reports whether nothing was found.
-func (r *Report) Sound() bool { return len(r.Findings) == 0 }
+// Valid reports whether the check found nothing.
+func (r *Report) Valid() bool { return len(r.Findings) == 0 }
 
-// A check is a verification under way.
-type check struct {
-	Report
-	dir    string
-	lock   func(dir string) (unlock func(), err error)
-	reader artifact.Decoder
-	files  map[string]*found
-	seq    []byte           // what the seq file says
-	status *artifact.Status // nil if there is none, or none that can be read
-	result *artifact.Result
-	told   [2]named // the events of status and result
-
-	oldLast uint64          // seq of the last event before the rotation
-	unsound map[string]bool // logs that are to be made anew
-}
-
-// A named event is one whose seq the status or the result gives.
-type named struct {
-	seq  uint64
-	kind artifact.State // as the status or the result says
-	time time.Time
-	boot string
-
-	found  bool
-	event  artifact.Event // as the log says
-	likely uint64         // seq if that event is what it says, else that of the last one that is; 0 if none is
-	now    uint64         // its seq after a repair; 0 if it stays
-}
-
-// says reports whether e is what the status or the result says.
-func (t *named) says(e *artifact.Event) bool {
-	return t.kind == e.Kind && t.time.Equal(e.Time) && t.boot == e.BootID
-}
-
-// Dir looks at the state directory at path. The error is for what cannot be read.
+// Dir checks the state directory at path. It changes nothing. It waits for the
+// lock for writer.DefaultLockWait; if the lock is not free then, that is a
+// finding. The error reports that the directory has no artifacts or cannot be
+// read.
 func Dir(path string) (*Report, error) {
-	c, err := look(path, lockShared)
+	c, err := check(path, lockShared)
 	if err != nil {
 		return nil, err
 	}
 	return &c.Report, nil
 }
 
-// look looks at the directory at one moment, for which lock is held.
-func look(path string, lock func(dir string) (unlock func(), err error)) (*check, error) {
-	c := &check{dir: path, lock: lock, files: make(map[string]*found), unsound: make(map[string]bool)}
+// A checker checks one state directory.
+//
+// Each step of the check relies on the steps before it: checkStatusAndResult sets
+// status, result, and what the two references look for; checkLogs sets oldLast and
+// what it finds for the references; checkModes needs the native field of all files.
+type checker struct {
+	Report
+	dir     string
+	lock    lockFunc
+	files   map[string]*file // the regular files, by name
+	seqText []byte           // the content of the seq file
+	decoder artifact.Decoder
+
+	status    *artifact.Status // nil if there is none, or it is invalid
+	result    *artifact.Result // nil if there is none, or it is invalid
+	statusRef reference
+	resultRef reference
+
+	oldLast      uint64          // seq of the last event in the log before the rotation; 0 if none
+	needsRewrite map[string]bool // logs with lines that only a rewrite can repair
+}
+
+// check checks the directory at path. It holds lock while it opens the files.
+func check(path string, lock lockFunc) (*checker, error) {
+	c := &checker{dir: path, lock: lock, files: make(map[string]*file), needsRewrite: make(map[string]bool)}
 	defer c.close()
-	unlock, held := lock(path)
+	unlock, lockErr := lock(path)
 	err := c.open()
 	unlock()
 	if err != nil {
 		return nil, err
 	}
-	if held != nil {
-		c.find(writer.SeqName, 0, false, "%v: what stands here may be half of what a writer is about to write", held)
+	if lockErr != nil {
+		c.add(writer.SeqName, 0, false, "%v; the files were read without the lock, perhaps during a commit", lockErr)
 	}
-	return c, c.all()
-}
-
-// all makes the checks.
-func (c *check) all() error {
-	for _, step := range []func() error{c.directory, c.wholes, c.logs, c.seqFile, c.agreement, c.temporaries, c.modes} {
+	for _, step := range []func() error{c.checkDirectory, c.checkStatusAndResult, c.checkLogs, c.checkSeqFile,
+		c.checkConsistency, c.checkTemporaries, c.checkModes} {
 		if err := step(); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return c, nil
 }
 
-// find notes a finding.
-func (c *check) find(file string, line uint64, mendable bool, format string, args ...any) {
+// add adds a finding.
+func (c *checker) add(file string, line uint64, repairable bool, format string, args ...any) {
 	if len(c.Findings) == MaxFindings {
 		c.Omitted++
 		return
 	}
-	c.Findings = append(c.Findings, Finding{file, line, fmt.Sprintf(format, args...), mendable})
+	c.Findings = append(c.Findings, Finding{file, line, fmt.Sprintf(format, args...), repairable})
 }
 
-// names are the files that are looked into.
-var names = []string{writer.StatusName, writer.EventsName, writer.ResultName, writer.RejectedName, writer.SeqName, writer.OldEventsName, writer.PrevResultName}
+// fileNames are the names of the files that are checked.
+var fileNames = []string{writer.StatusName, writer.EventsName, writer.ResultName, writer.RejectedName,
+	writer.SeqName, writer.OldEventsName, writer.PrevResultName}
 
-// A found file, as it was at the moment of the look.
-type found struct {
+// A file is one file of the directory. It is read up to the size that it had when
+// it was opened: a writer may append to it meanwhile.
+type file struct {
 	*os.File
-	info fs.FileInfo
-	own  bool // its last time is in the form that this program writes
+	info   fs.FileInfo
+	native bool // the last artifact in it is by this program, not by the Python command
 }
 
-// open opens the files that are there, and reads the one that is written in place.
-func (c *check) open() error {
-	if info, err := os.Stat(c.dir); err != nil {
+// open opens the files, and reads the seq file, because writers change its content
+// in place.
+func (c *checker) open() error {
+	info, err := os.Stat(c.dir)
+	if err != nil {
 		return err
-	} else if !info.IsDir() {
+	}
+	if !info.IsDir() {
 		return &fs.PathError{Op: "open", Path: c.dir, Err: errors.New("not a directory")}
 	}
-	for _, name := range names {
+	for _, name := range fileNames {
 		if err := c.openFile(name); err != nil {
 			return err
 		}
 	}
 	if f := c.files[writer.SeqName]; f != nil {
-		text, err := history.ReadAll(f)
+		c.seqText, err = history.ReadAll(f)
 		if err != nil {
 			return err
 		}
-		c.seq = text
 	}
-	if len(c.files) == 0 && c.Sound() {
-		return &fs.PathError{Op: "verify", Path: c.dir, Err: errors.New("no artifact stands there")}
+	if len(c.files) == 0 && c.Valid() {
+		return &fs.PathError{Op: "verify", Path: c.dir, Err: errors.New("the directory has no artifacts")}
 	}
 	return nil
 }
 
-// openFile opens a file if it is there, and is one.
-func (c *check) openFile(name string) error {
+// openFile opens a file if it exists. Anything but a regular file is a finding.
+func (c *checker) openFile(name string) error {
 	f, err := dirfs.Open(c.dir, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, dirfs.ErrNotRegular), errors.Is(err, dirfs.ErrSymlink):
-		c.find(name, 0, false, "%v", dirfs.Cause(err))
+		c.add(name, 0, false, "%v", dirfs.Cause(err))
 		return nil
 	case err != nil:
 		return err
 	}
 	info, err := f.Stat()
-	c.files[name] = &found{File: f, info: info}
-	return err
+	if err != nil {
+		f.Close()
+		return err
+	}
+	c.files[name] = &file{File: f, info: info}
+	return nil
 }
 
-func (c *check) close() {
+func (c *checker) close() {
 	for _, f := range c.files {
 		f.Close()
 	}

@@ -38,7 +38,7 @@ type guest struct {
 	dir string
 }
 
-// newGuest makes a sound one: four events, the last of which is the verdict.
+// newGuest makes a valid one: four events, the last of which is the outcome.
 func newGuest(t *testing.T) guest {
 	t.Helper()
 	g := guest{t, filepath.Join(t.TempDir(), "run")}
@@ -113,11 +113,11 @@ func (g guest) lines() []string { return slices.Collect(strings.Lines(g.read("ev
 
 func (g guest) setLines(lines ...string) { g.write("events.jsonl", strings.Join(lines, "")) }
 
-// told returns findings as text, those that can be mended with a mark.
-func told(findings []verify.Finding) (all []string) {
+// texts returns findings as text; those that can be repaired begin with a plus.
+func texts(findings []verify.Finding) (all []string) {
 	for _, f := range findings {
 		text := fmt.Sprintf("%s:%d %s", f.File, f.Line, f.What)
-		if f.Mendable {
+		if f.Repairable {
 			text = "+" + text
 		}
 		all = append(all, text)
@@ -125,24 +125,26 @@ func told(findings []verify.Finding) (all []string) {
 	return all
 }
 
-// damages are what may be wrong with a directory, and what is said of each.
-var damages = []struct {
+// A damage is something that may be wrong with a directory.
+type damage struct {
 	name string
 	do   func(g guest)
-	want []string
-}{
+	want []string // the findings
+}
+
+var damages = []damage{
 	{"nothing", func(guest) {}, nil},
 	{"a seq is missing", func(g guest) { l := g.lines(); g.setLines(l[0], l[2], l[3]) },
 		[]string{"events.jsonl:2 seq 2 is missing before 3"}},
-	{"two are", func(g guest) { l := g.lines(); g.setLines(l[0], l[3]) },
+	{"two seqs are missing", func(g guest) { l := g.lines(); g.setLines(l[0], l[3]) },
 		[]string{"events.jsonl:2 seq 2 to 3 are missing before 4"}},
-	{"a line twice", func(g guest) { l := g.lines(); g.setLines(l[0], l[1], l[1], l[2], l[3]) },
-		[]string{"+events.jsonl:3 seq 2 stands twice"}},
-	{"seq falls", func(g guest) { l := g.lines(); g.setLines(append(l, l[0], l[1])...) },
-		[]string{"+events.jsonl:5 seq falls from 4 to 1", "+events.jsonl.seq:0 names 4; the last event has seq 2"}},
-	{"a line that is none", func(g guest) { l := g.lines(); g.setLines(l[0], "half of {\n", l[1], "\n", l[2], l[3]) },
+	{"a repeated line", func(g guest) { l := g.lines(); g.setLines(l[0], l[1], l[1], l[2], l[3]) },
+		[]string{"+events.jsonl:3 seq 2 occurs twice"}},
+	{"a seq that goes down", func(g guest) { l := g.lines(); g.setLines(append(l, l[0], l[1])...) },
+		[]string{"+events.jsonl:5 seq goes down from 4 to 1", "+events.jsonl.seq:0 content is 4, but the last event has seq 2"}},
+	{"an invalid line", func(g guest) { l := g.lines(); g.setLines(l[0], "half of {\n", l[1], "\n", l[2], l[3]) },
 		[]string{"+events.jsonl:2 column 1: expected a value", "+events.jsonl:4 the line is blank"}},
-	{"a line of another kind", func(g guest) { l := g.lines(); g.setLines(l[0], l[1], `{"schema_version":1}`+"\n", l[2], l[3]) },
+	{"a line without a kind", func(g guest) { l := g.lines(); g.setLines(l[0], l[1], `{"schema_version":1}`+"\n", l[2], l[3]) },
 		[]string{"+events.jsonl:3 kind is missing"}},
 	{"a BOM", func(g guest) { g.write("events.jsonl", "\ufeff"+g.read("events.jsonl")) },
 		[]string{"+events.jsonl:1 column 1: expected a value"}},
@@ -151,115 +153,119 @@ var damages = []struct {
 	{"a lone surrogate", func(g guest) { g.replace("events.jsonl", `"message":"ready"`, `"message":"\ud800"`) },
 		[]string{"+events.jsonl:3 a lone surrogate"}},
 	{"a repeated name", func(g guest) { g.replace("events.jsonl", `"message":"ready"`, `"message":"","message":"m"`) },
-		[]string{"+events.jsonl:3 a name that stands twice in an object"}},
+		[]string{"+events.jsonl:3 a name that occurs twice in an object"}},
 	{"a torn line", func(g guest) { g.write("events.jsonl", g.read("events.jsonl")+`{"schema_version":1,"ki`) },
-		[]string{"+events.jsonl:5 the file ends within the line: its newline is missing"}},
-	{"a newline missing", func(g guest) { g.write("events.jsonl", strings.TrimSuffix(g.read("events.jsonl"), "\n")) },
-		[]string{"+events.jsonl:4 the file ends within the line: its newline is missing", "+events.jsonl.seq:0 names 4; the last event has seq 3",
-			"status.json:0 tells of event 4; the log ends with 3", "result.json:0 tells of event 4; the log ends with 3"}},
-	{"a seq file that is low", func(g guest) { g.write("events.jsonl.seq", "3\n") },
-		[]string{"+events.jsonl.seq:0 names 3; the last event has seq 4"}},
-	{"garbage", func(g guest) { g.write("events.jsonl.seq", "4\n\x00\n") },
-		[]string{`+events.jsonl.seq:0 "4\n\x00\n"; expected a number and a newline`}},
-	{"nothing in it", func(g guest) { g.write("events.jsonl.seq", "") },
-		[]string{`+events.jsonl.seq:0 ""; expected a number and a newline`}},
+		[]string{"+events.jsonl:5 the line is incomplete: the file ends before its newline"}},
+	{"the newline of the last event is missing", func(g guest) { g.write("events.jsonl", strings.TrimSuffix(g.read("events.jsonl"), "\n")) },
+		[]string{"+events.jsonl:4 the line is incomplete: the file ends before its newline", "+events.jsonl.seq:0 content is 4, but the last event has seq 3",
+			"status.json:0 seq is 4, but the last event has seq 3", "result.json:0 seq is 4, but the last event has seq 3"}},
+	{"a low seq file", func(g guest) { g.write("events.jsonl.seq", "3\n") },
+		[]string{"+events.jsonl.seq:0 content is 3, but the last event has seq 4"}},
+	{"a seq file with garbage", func(g guest) { g.write("events.jsonl.seq", "4\n\x00\n") },
+		[]string{`+events.jsonl.seq:0 content is "4\n\x00\n"; expected a number and a newline`}},
+	{"an empty seq file", func(g guest) { g.write("events.jsonl.seq", "") },
+		[]string{`+events.jsonl.seq:0 content is ""; expected a number and a newline`}},
 	{"no seq file, as in a copy", func(g guest) { g.must(os.Remove(g.path("events.jsonl.seq"))) }, nil},
 	{"no log and no seq", func(g guest) {
 		g.must(os.Remove(g.path("events.jsonl")))
 		g.must(os.Remove(g.path("events.jsonl.seq")))
 	}, nil},
-	{"a seq twice over a rotation", func(g guest) {
+	{"a repeated seq after a rotation", func(g guest) {
 		l := g.lines()
 		g.write("events.jsonl.1", l[0]+l[1]+l[2])
 		g.setLines(l[2], l[3])
-	}, []string{"+events.jsonl:1 seq 3 stands twice"}},
+	}, []string{"+events.jsonl:1 seq 3 occurs twice"}},
 	{"a gap at a rotation", func(g guest) {
 		l := g.lines()
 		g.write("events.jsonl.1", l[0])
 		g.setLines(l[2], l[3])
 	}, nil},
-	{"an old log that is torn", func(g guest) {
+	{"a torn old log", func(g guest) {
 		l := g.lines()
 		g.write("events.jsonl.1", l[0]+"x")
 		g.setLines(l[1:]...)
-	}, []string{"events.jsonl.1:2 the file ends within the line: its newline is missing"}},
-	{"a boot that comes back", func(g guest) {
+	}, []string{"events.jsonl.1:2 the line is incomplete: the file ends before its newline"}},
+	{"an interrupted boot", func(g guest) {
 		l := g.lines()
 		g.setLines(l[0], strings.ReplaceAll(l[1], bootA, bootB), l[2], l[3])
-	}, []string{"events.jsonl:3 boot \"" + bootA + "\" comes back: it began at line 1, and another one since"}},
-	{"a status that is none", func(g guest) { g.write("status.json", "{}\n") }, []string{"status.json:0 schema_version is missing"}},
-	{"a status that is cut", func(g guest) { g.write("status.json", strings.TrimSuffix(g.read("status.json"), "\n")) },
-		[]string{"status.json:0 no newline at the end"}},
-	{"a status of another event", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`) },
-		[]string{"+status.json:0 says completed; event 3, of which it tells, is ready"}},
-	{"a status of no event of its boot", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`, bootA, bootB) },
-		[]string{"status.json:0 says completed; event 3, of which it tells, is ready"}},
-	{"a status before the verdict", func(g guest) {
+	}, []string{"events.jsonl:3 boot \"" + bootA + "\", which began on line 1, continues after another boot"}},
+	{"an invalid status", func(g guest) { g.write("status.json", "{}\n") }, []string{"status.json:0 schema_version is missing"}},
+	{"a status without its newline", func(g guest) { g.write("status.json", strings.TrimSuffix(g.read("status.json"), "\n")) },
+		[]string{"status.json:0 the newline at the end is missing"}},
+	{"a status with the seq of another event", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`) },
+		[]string{"+status.json:0 seq is 3, but event 3 is ready, not completed"}},
+	{"a status with the seq of another event and another boot", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`, bootA, bootB) },
+		[]string{"status.json:0 seq is 3, but event 3 is ready, not completed"}},
+	{"a status older than the result", func(g guest) {
 		g.replace("status.json", `"seq": 4`, `"seq": 3`, `"state": "completed"`, `"state": "ready"`)
 	},
-		[]string{"status.json:0 says ready, of event 3; the verdict is of event 4, after it"}},
-	{"a status of no event", func(g guest) {
+		[]string{"status.json:0 state is ready, of event 3, but result.json is of event 4, which is later"}},
+	{"a status that matches no event", func(g guest) {
 		g.replace("status.json", `"seq": 4`, `"seq": 3`, `"state": "completed"`, `"state": "failed"`)
 	},
-		[]string{"status.json:0 says failed; event 3, of which it tells, is ready"}},
+		[]string{"status.json:0 seq is 3, but event 3 is ready, not failed"}},
 	{"a status ahead of the log", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 5`) },
-		[]string{"+status.json:0 tells of event 5; the log ends with 4"}},
-	{"a status of an event that is gone", func(g guest) {
+		[]string{"+status.json:0 seq is 5, but the last event has seq 4"}},
+	{"a status of a missing event", func(g guest) {
 		l := g.lines()
 		g.setLines(l[0], l[1], l[3])
 		g.replace("status.json", `"seq": 4`, `"seq": 3`)
 		g.replace("result.json", `"seq": 4`, `"seq": 3`)
-	}, []string{"events.jsonl:3 seq 3 is missing before 4", "+status.json:0 tells of event 3, which is not in the log",
-		"+result.json:0 tells of event 3, which is not in the log"}},
+	}, []string{"events.jsonl:3 seq 3 is missing before 4", "+status.json:0 seq is 3, but the log has no event 3",
+		"+result.json:0 seq is 3, but the log has no event 3"}},
 	{"a status of another boot", func(g guest) { g.replace("status.json", bootA, bootB) },
-		[]string{"status.json:0 has another boot_id than event 4, of which it tells"}},
-	{"no result", func(g guest) { g.must(os.Remove(g.path("result.json"))) }, []string{"result.json:0 missing; the status says completed"}},
-	{"another outcome", func(g guest) { g.replace("result.json", `"completed",`, `"failed",`) },
-		[]string{"result.json:0 says failed; event 4, of which it tells, is completed"}},
-	{"a verdict of another event", func(g guest) {
+		[]string{"status.json:0 seq is 4, but event 4 has another boot_id"}},
+	{"no result", func(g guest) { g.must(os.Remove(g.path("result.json"))) }, []string{"result.json:0 the file is missing, but the state in status.json is completed"}},
+	{"a result with another outcome", func(g guest) { g.replace("result.json", `"completed",`, `"failed",`) },
+		[]string{"result.json:0 seq is 4, but event 4 is completed, not failed"}},
+	{"a result with the outcome of an earlier event", func(g guest) {
 		g.appends("failed")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "failed"`)
-	}, []string{"result.json:0 says completed; the status says failed"}},
-	{"a verdict of the run before", func(g guest) {
+	}, []string{"result.json:0 status is completed, but the state in status.json is failed"}},
+	{"a result of the previous run", func(g guest) {
 		g.appends("booted")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "booted"`)
-	}, []string{"result.json:0 is the verdict of event 4; the status says booted, of event 5, after it"}},
-	{"stopped after the verdict", func(g guest) {
+	}, []string{"result.json:0 the result is of event 4, but the state in status.json is booted, of event 5, which is later"}},
+	{"stopped after the result", func(g guest) {
 		g.appends("stopped")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "stopped"`)
 	}, nil},
-	{"an old verdict that is none", func(g guest) { g.write("result.json.prev", "[]\n") }, []string{"result.json.prev:0 expected an object"}},
-	{"rejects that are none", func(g guest) {
+	{"an invalid previous result", func(g guest) { g.write("result.json.prev", "[]\n") }, []string{"result.json.prev:0 expected an object"}},
+	{"invalid rejected lines", func(g guest) {
 		g.write("rejected.jsonl", `{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}`+"\nx\ny")
-	}, []string{"+rejected.jsonl:2 column 1: expected a value", "+rejected.jsonl:3 the file ends within the line: its newline is missing"}},
-	{"temporaries", func(g guest) {
+	}, []string{"+rejected.jsonl:2 column 1: expected a value", "+rejected.jsonl:3 the line is incomplete: the file ends before its newline"}},
+	{"temporary files", func(g guest) {
 		g.write(".status.json123456789012345678", "x")
 		g.write(".result.json.prev123456789012345678", "x")
 	},
-		[]string{"+.result.json.prev123456789012345678:0 a temporary that a crash left", "+.status.json123456789012345678:0 a temporary that a crash left"}},
+		[]string{"+.result.json.prev123456789012345678:0 a temporary file that a crash left", "+.status.json123456789012345678:0 a temporary file that a crash left"}},
 	{"modes", func(g guest) {
 		for _, name := range []string{"events.jsonl", "events.jsonl.seq", "status.json"} {
 			g.must(os.Chmod(g.path(name), 0o640))
 		}
 	}, []string{"+status.json:0 mode is 0640; expected 0644", "+events.jsonl:0 mode is 0640; expected 0644", "+events.jsonl.seq:0 mode is 0640; expected 0600"}},
 	{"a second link", func(g guest) { g.must(os.Link(g.path("status.json"), g.path("other"))) }, []string{"status.json:0 the file has a second link"}},
-	{"a link", func(g guest) {
+	{"a symbolic link", func(g guest) {
 		g.must(os.Remove(g.path("result.json")))
 		g.must(os.Symlink("status.json", g.path("result.json")))
 	},
-		[]string{"result.json:0 not a regular file: remove it, and see who may write to the directory", "result.json:0 missing; the status says completed"}},
+		[]string{"result.json:0 a symbolic link; remove it, and check which users may write to the directory", "result.json:0 the file is missing, but the state in status.json is completed"}},
 	{"a FIFO", func(g guest) { g.must(unix.Mkfifo(g.path("rejected.jsonl"), 0o600)) },
-		[]string{"rejected.jsonl:0 not a regular file: remove it, and see who may write to the directory"}},
-	{"everybody's directory", func(g guest) { g.must(os.Chmod(g.dir, 0o777)) },
-		[]string{":0 everybody may write to the directory, and so delete or forge what stands there"}},
-	{"a group's directory", func(g guest) { g.must(os.Chmod(g.dir, 0o775)) },
-		[]string{":0 a group may write to the directory, and so delete or forge what stands there"}},
-	{"files of somebody else", func(g guest) { g.chown("status.json") },
-		[]string{"events.jsonl:0 user 0 owns the file; status.json is user 1000's", "result.json:0 user 0 owns the file; status.json is user 1000's",
-			"events.jsonl.seq:0 user 0 owns the file; status.json is user 1000's"}},
-	{"a directory of somebody else", func(g guest) { g.chown("") },
-		[]string{":0 user 1000 owns the directory, and so may delete or forge what user 0 wrote there"}},
-	{"something of its own", func(g guest) { g.write("notes.txt", "x"); g.must(os.Mkdir(g.path("logs"), 0o777)) }, nil},
+		[]string{"rejected.jsonl:0 not a regular file; remove it, and check which users may write to the directory"}},
+	{"a directory that every user may write to", func(g guest) { g.must(os.Chmod(g.dir, 0o777)) },
+		[]string{":0 every user may write to the directory, and so delete or forge its files"}},
+	{"a directory that a group may write to", func(g guest) { g.must(os.Chmod(g.dir, 0o775)) },
+		[]string{fmt.Sprintf(":0 group %d may write to the directory, and so delete or forge its files", os.Getgid())}},
+	{"files of two users", func(g guest) { g.chown("status.json") },
+		[]string{"events.jsonl:0 user 0 owns the file, but user 1000 owns status.json", "result.json:0 user 0 owns the file, but user 1000 owns status.json",
+			"events.jsonl.seq:0 user 0 owns the file, but user 1000 owns status.json"}},
+	{"a directory of another user", func(g guest) { g.chown("") },
+		[]string{":0 user 1000 may write to the directory, and so delete or forge its files"}},
+	{"a directory of another user, without a log", func(g guest) {
+		g.chown("")
+		g.must(errors.Join(os.Remove(g.path("events.jsonl")), os.Remove(g.path("events.jsonl.seq"))))
+	}, []string{":0 user 1000 may write to the directory, and so delete or forge its files"}},
+	{"files of another program", func(g guest) { g.write("notes.txt", "x"); g.must(os.Mkdir(g.path("logs"), 0o777)) }, nil},
 }
 
 // chown gives a file to a user who is not root.
@@ -269,7 +275,7 @@ func (g guest) chown(name string) {
 	g.must(os.Chown(g.path(name), 1000, 1000))
 }
 
-func TestWhatIsFound(t *testing.T) {
+func TestDir(t *testing.T) {
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
 			g := newGuest(t)
@@ -279,7 +285,7 @@ func TestWhatIsFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := told(report.Findings); !slices.Equal(got, d.want) {
+			if got := texts(report.Findings); !slices.Equal(got, d.want) {
 				t.Errorf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(d.want, "\n"))
 			}
 			if after := g.all(); !slices.Equal(after, before) {
@@ -306,46 +312,47 @@ func (g guest) all() (all []string) {
 	return all
 }
 
-// What can be mended is, not a byte is lost, and the next writer goes on.
+// TestRepair checks that a repair leaves what cannot be repaired, loses no byte, and
+// that the next writer continues.
 func TestRepair(t *testing.T) {
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
 			g := newGuest(t)
 			d.do(g)
-			before := g.texts("events.jsonl", "rejected.jsonl")
+			before := g.readAll("events.jsonl", "rejected.jsonl")
 			r, err := verify.Repair(g.dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var left []string
 			for _, want := range d.want {
-				if want[0] != '+' && !(d.name == "a newline missing") {
+				if want[0] != '+' && !(d.name == "the newline of the last event is missing") {
 					left = append(left, want)
 				}
 			}
-			if got := told(r.Findings); !slices.Equal(got, left) {
-				t.Errorf("left is\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(left, "\n"))
+			if got := texts(r.Findings); !slices.Equal(got, left) {
+				t.Errorf("left are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(left, "\n"))
 			}
-			if mended, want := len(r.Mended), len(d.want)-len(left); mended != want && d.name != "a newline missing" {
-				t.Errorf("%d mended, want %d: %q", mended, want, told(r.Mended))
+			if repaired, want := len(r.Repaired), len(d.want)-len(left); repaired != want && d.name != "the newline of the last event is missing" {
+				t.Errorf("%d repaired, want %d: %q", repaired, want, texts(r.Repaired))
 			}
-			after := g.texts("events.jsonl", "events.jsonl.torn", "events.jsonl.unsound1", "rejected.jsonl", "rejected.jsonl.torn", "rejected.jsonl.unsound1")
+			after := g.readAll("events.jsonl", "events.jsonl.torn", "events.jsonl.damaged1", "rejected.jsonl", "rejected.jsonl.torn", "rejected.jsonl.damaged1")
 			for line := range strings.Lines(before) {
 				if !strings.Contains(after, strings.TrimSuffix(line, "\n")) {
 					t.Errorf("lost: %s", line)
 				}
 			}
-			for _, name := range r.Kept {
+			for _, name := range r.KeptFiles {
 				if g.read(name) == "" {
 					t.Errorf("%s is empty", name)
 				}
 			}
-			if len(left) > 0 || d.name == "no log and no seq" { // which tell where to go on
+			if len(left) > 0 || d.name == "no log and no seq" { // the next seq is unknown
 				return
 			}
 			g.appends("ready")
-			if report, err := verify.Dir(g.dir); err != nil || !report.Sound() {
-				t.Errorf("not sound after an append: %q, %v", told(report.Findings), err)
+			if report, err := verify.Dir(g.dir); err != nil || !report.Valid() {
+				t.Errorf("invalid after an append: %q, %v", texts(report.Findings), err)
 			}
 			if names, _ := filepath.Glob(g.path(".*")); len(names) > 0 {
 				t.Errorf("left behind: %q", names)
@@ -354,8 +361,8 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// texts returns the contents of those files that are there.
-func (g guest) texts(names ...string) string {
+// readAll returns the contents of those files that exist.
+func (g guest) readAll(names ...string) string {
 	var all bytes.Buffer
 	for _, name := range names {
 		if info, err := os.Lstat(g.path(name)); err == nil && info.Mode().IsRegular() {
@@ -365,7 +372,7 @@ func (g guest) texts(names ...string) string {
 	return all.String()
 }
 
-func TestARepairedLogHasEveryEventOnce(t *testing.T) {
+func TestRepair_log(t *testing.T) {
 	g := newGuest(t)
 	l := g.lines()
 	bad := strings.Replace(l[2], `"message":"ready"`, "\"message\":\"\xff\"", 1)
@@ -382,34 +389,34 @@ func TestARepairedLogHasEveryEventOnce(t *testing.T) {
 	if got := g.read("events.jsonl"); got != want {
 		t.Errorf("the log is\n%s\nwant\n%s", got, want)
 	}
-	if got := g.read("events.jsonl.unsound1") + g.read("events.jsonl.torn"); got != strings.TrimSuffix(old, "torn")+"torn\n" {
+	if got := g.read("events.jsonl.damaged1") + g.read("events.jsonl.torn"); got != strings.TrimSuffix(old, "torn")+"torn\n" {
 		t.Errorf("kept is\n%s", got)
 	}
 	if got := g.read("events.jsonl.seq"); got != "6\n" {
 		t.Errorf("seq file %q", got)
 	}
-	if want := []string{"events.jsonl.torn", "events.jsonl.unsound1"}; !slices.Equal(r.Kept, want) {
-		t.Errorf("kept in %q, want %q", r.Kept, want)
+	if want := []string{"events.jsonl.torn", "events.jsonl.damaged1"}; !slices.Equal(r.KeptFiles, want) {
+		t.Errorf("kept in %q, want %q", r.KeptFiles, want)
 	}
 	for _, name := range []string{"status.json", "result.json"} {
 		if got := g.read(name); !strings.Contains(got, "\n  \"seq\": 6\n") {
-			t.Errorf("%s tells of another event:\n%s", name, got)
+			t.Errorf("%s has another seq:\n%s", name, got)
 		}
 	}
 	g.write("events.jsonl", g.read("events.jsonl")+"x\n")
-	if r, err = verify.Repair(g.dir); err != nil || !slices.Equal(r.Kept, []string{"events.jsonl.unsound2"}) {
-		t.Errorf("kept in %q, %v: expected a name of its own", r.Kept, err)
+	if r, err = verify.Repair(g.dir); err != nil || !slices.Equal(r.KeptFiles, []string{"events.jsonl.damaged2"}) {
+		t.Errorf("kept in %q, %v: expected another name", r.KeptFiles, err)
 	}
 }
 
-// Of two events that a status may tell of, it goes on telling of the one whose seq it has.
-func TestARepairedStatusTellsOfItsEvent(t *testing.T) {
+// If two events match the status, it is of the one whose seq it has.
+func TestRepair_status_matches_two_events(t *testing.T) {
 	g := newGuest(t)
 	l := g.lines()
 	twice := strings.Replace(l[0], "booted", "requested", 1)
 	g.setLines(l[0], twice, l[1], l[2], l[3])
 	g.appends("completed")
-	if r, err := verify.Repair(g.dir); err != nil || !r.Sound() || r.LastSeq != 6 {
+	if r, err := verify.Repair(g.dir); err != nil || !r.Valid() || r.LastSeq != 6 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	if got := g.read("status.json"); !strings.Contains(got, "\n  \"seq\": 5\n") {
@@ -418,7 +425,7 @@ func TestARepairedStatusTellsOfItsEvent(t *testing.T) {
 }
 
 // A status of another writer may have any form.
-func TestRepairRenumbersAStatusOnOneLine(t *testing.T) {
+func TestRepair_status_on_one_line(t *testing.T) {
 	g := newGuest(t)
 	l := g.lines()
 	g.setLines(l[0], strings.Replace(l[0], "booted", "requested", 1), l[1], l[2], l[3])
@@ -427,7 +434,7 @@ func TestRepairRenumbersAStatusOnOneLine(t *testing.T) {
 	g.must(json.Compact(&line, []byte(g.read("status.json"))))
 	text := strings.Replace(line.String(), `"seq":4`, `"details":{"seq":4},"seq" : 4`, 1) + "\n"
 	g.write("status.json", text)
-	if r, err := verify.Repair(g.dir); err != nil || !r.Sound() || r.LastSeq != 6 {
+	if r, err := verify.Repair(g.dir); err != nil || !r.Valid() || r.LastSeq != 6 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	want := strings.Replace(text, `"seq" : 4`, `"seq" : 5`, 1)
@@ -436,7 +443,7 @@ func TestRepairRenumbersAStatusOnOneLine(t *testing.T) {
 	}
 }
 
-func TestARepairWaitsForTheLockOfAllWriters(t *testing.T) {
+func TestRepair_waits_for_the_lock(t *testing.T) {
 	g := newGuest(t)
 	g.write("events.jsonl", g.read("events.jsonl")+"x\n")
 	dir := writer.In(g.dir)
@@ -449,38 +456,51 @@ func TestARepairWaitsForTheLockOfAllWriters(t *testing.T) {
 	}()
 	select {
 	case err := <-done:
-		t.Errorf("repaired beside a writer: %v", err)
+		t.Errorf("repaired while a writer held the lock: %v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
 	unlock()
-	if err := <-done; err != nil {
+	if err := receive(t, done); err != nil {
 		t.Error(err)
 	}
 }
 
-// While somebody holds the lock what stands there is under way; the look waits.
-func TestALookWaitsForTheWriters(t *testing.T) {
+func TestDir_waits_for_the_lock(t *testing.T) {
 	g := newGuest(t)
 	whole := g.read("events.jsonl")
 	dir := writer.In(g.dir)
 	unlock, err := dir.Events.Lock()
 	g.must(err)
 	g.write("events.jsonl", whole+"half")
-	done := make(chan *verify.Report, 1)
+	done := make(chan error, 1)
 	go func() {
-		report, _ := verify.Dir(g.dir)
-		done <- report
+		report, err := verify.Dir(g.dir)
+		if err == nil && !report.Valid() {
+			err = fmt.Errorf("found %q", texts(report.Findings))
+		}
+		done <- err
 	}()
 	time.Sleep(50 * time.Millisecond)
 	g.write("events.jsonl", whole)
 	unlock()
-	if report := <-done; !report.Sound() {
-		t.Errorf("found %q", told(report.Findings))
+	if err := receive(t, done); err != nil {
+		t.Error(err)
 	}
 }
 
-// Beside a writer that is busy all is sound at every look.
-func TestABusyWriterIsSound(t *testing.T) {
+// receive returns what a call returned on another goroutine.
+func receive(t *testing.T, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(time.Minute):
+		t.Fatal("the call does not return")
+		return nil
+	}
+}
+
+func TestDir_beside_a_busy_writer(t *testing.T) {
 	g := newGuest(t)
 	stop, done := make(chan struct{}), make(chan struct{})
 	defer func() {
@@ -515,13 +535,13 @@ func TestABusyWriterIsSound(t *testing.T) {
 		}
 	}()
 	for range 300 {
-		if report, err := verify.Dir(g.dir); err != nil || !report.Sound() {
-			t.Fatalf("found %q, %v", told(report.Findings), err)
+		if report, err := verify.Dir(g.dir); err != nil || !report.Valid() {
+			t.Fatalf("found %q, %v", texts(report.Findings), err)
 		}
 	}
 }
 
-func TestWhatTheReportSays(t *testing.T) {
+func TestReport(t *testing.T) {
 	g := newGuest(t)
 	r, err := verify.Dir(g.dir)
 	if err != nil || r.Events != 4 || r.Boots != 1 || r.FirstSeq != 1 || r.LastSeq != 4 || r.State != "completed" || r.Outcome != "completed" {
@@ -529,12 +549,12 @@ func TestWhatTheReportSays(t *testing.T) {
 	}
 	g.write("events.jsonl", strings.Repeat("x\n", verify.MaxFindings+500))
 	r, err = verify.Dir(g.dir)
-	if err != nil || len(r.Findings) != verify.MaxFindings || r.Omitted != 500+2 { // and what status and result tell of
+	if err != nil || len(r.Findings) != verify.MaxFindings || r.Omitted != 500+2 { // and those of status and result
 		t.Errorf("%d findings, %d omitted, %v", len(r.Findings), r.Omitted, err)
 	}
 }
 
-func TestWhatCannotBeRead(t *testing.T) {
+func TestDir_and_Repair_of_what_cannot_be_read(t *testing.T) {
 	g := newGuest(t)
 	empty := t.TempDir()
 	for _, path := range []string{filepath.Join(g.dir, "none"), g.path("status.json"), empty} {
@@ -550,8 +570,8 @@ func TestWhatCannotBeRead(t *testing.T) {
 	}
 }
 
-// What was recorded from the Python command itself is sound.
-func TestTheRecordedArtifactsAreSound(t *testing.T) {
+// The artifacts that were recorded from the Python command are valid.
+func TestDir_recorded_Python_artifacts(t *testing.T) {
 	text, err := os.ReadFile("../../testdata/golden/oneshot.jsonl")
 	if err != nil {
 		t.Fatal(err)
@@ -576,8 +596,8 @@ func TestTheRecordedArtifactsAreSound(t *testing.T) {
 			continue
 		}
 		verified++
-		if r, err := verify.Dir(g.dir); err != nil || !r.Sound() {
-			t.Errorf("%s: %q, %v", run.Name, told(r.Findings), err)
+		if r, err := verify.Dir(g.dir); err != nil || !r.Valid() {
+			t.Errorf("%s: %q, %v", run.Name, texts(r.Findings), err)
 		}
 	}
 	if verified < 40 {
@@ -585,8 +605,8 @@ func TestTheRecordedArtifactsAreSound(t *testing.T) {
 	}
 }
 
-// What the Python command writes is sound, whatever the umask.
-func TestThePythonCommandsArtifactsAreSound(t *testing.T) {
+// What the Python command writes is valid, whatever the umask.
+func TestDir_Python_command(t *testing.T) {
 	python := testenv.Python(t)
 	g := guest{t, t.TempDir()}
 	for _, args := range [][]string{{"event", g.path("events.jsonl"), "one", "é 😀"}, {"status", g.path("status.json"), "ready", "m"},
@@ -598,11 +618,11 @@ func TestThePythonCommandsArtifactsAreSound(t *testing.T) {
 	}
 	g.must(os.Chmod(g.path("events.jsonl"), 0o600))
 	r, err := verify.Dir(g.dir)
-	if err != nil || !r.Sound() || r.Events != 2 {
-		t.Errorf("%d events, %q, %v", r.Events, told(r.Findings), err)
+	if err != nil || !r.Valid() || r.Events != 2 {
+		t.Errorf("%d events, %q, %v", r.Events, texts(r.Findings), err)
 	}
 	g.must(os.Chmod(g.path("events.jsonl"), 0o620))
-	if r, err = verify.Dir(g.dir); err != nil || r.Sound() {
-		t.Errorf("a log that a group may write is sound: %v", err)
+	if r, err = verify.Dir(g.dir); err != nil || r.Valid() {
+		t.Errorf("a log that a group may write is valid: %v", err)
 	}
 }

@@ -1,22 +1,22 @@
 // Package watch waits for a state directory to change.
 //
-// A reader that looks again and again is late or busy; inotify(7) is neither,
-// but knows inodes, not paths. So every directory on the way is watched for
-// the next name on it, and the whole is armed anew when one of them changes: the
-// directory may be missing, made, removed, renamed, replaced, reached through
-// symbolic links or mounted over, and none of it goes by unseen.
+// It uses inotify(7), which watches inodes, not paths. So every directory on the
+// path is watched for the next name on it, and all watches are set again when one
+// of these names changes. The directory may be missing, and may be created, removed,
+// renamed, replaced, mounted over, or reached through symbolic links: each of these
+// is a change.
 //
-// Watch first, then look: what happens after Open, or after Wait has returned,
-// ends the next Wait.
+// Watch before you read: any change after Open, or after Wait has returned, ends
+// the next Wait.
 //
 //	d, err := watch.Open(path)
 //	for err == nil && !done(path) {
 //		_, err = d.Wait(-1)
 //	}
 //
-// Not seen are changes that another machine makes to a shared file system,
-// which inotify does not tell, and those to a directory on the way that may be
-// passed through but not read.
+// Two kinds of change are not seen: those that another machine makes to a shared
+// file system, which inotify does not report, and those in a directory on the path
+// that the process may search but not read.
 package watch
 
 import (
@@ -30,85 +30,114 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
 // A Dir is a directory that is watched. Not for concurrent use.
+//
+// Between two calls, watches is never nil and complete: it covers the path as it was
+// when it was set, and its inotify queue holds every change since.
 type Dir struct {
-	// Stop is a descriptor: Wait ends when there is something to read from
-	// it, which stays there. None if 0.
+	// Stop is a descriptor, or 0 for none. Wait returns when it is readable, and
+	// reads nothing from it.
 	Stop int
 
-	path   string
-	mounts int // /proc/self/mountinfo; -1 where there is none
-	armed  *watches
+	path    string // absolute
+	mounts  int    // /proc/self/mountinfo; -1 if it cannot be opened
+	watches *watches
 }
 
-// Open watches the directory at path, which need not be there.
+// Open watches the directory at path, which need not exist. The caller must call
+// Close.
 func Open(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
 	d := &Dir{path: path}
-	// Opened before anything is looked at: it tells of what is mounted from
-	// here on (proc_pid_mountinfo(5), POLLPRI). Best effort: /proc may be missing.
-	d.mounts, err = unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	// It reports mounts from its open on (proc_pid_mountinfo(5), POLLPRI), so it is
+	// opened before the path is read. Without /proc, mounts are not seen.
+	d.mounts, err = dirfs.RetryInt(func() (int, error) {
+		return unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		d.mounts = -1
 	}
-	if err := d.arm(); err != nil {
+	if err := d.reset(); err != nil {
 		d.Close()
 		return nil, err
 	}
 	return d, nil
 }
 
-// Close ends the watch.
+// Close ends the watch. The Dir must not be used again.
 func (d *Dir) Close() {
-	if d.armed != nil {
-		unix.Close(d.armed.fd)
+	if d.watches != nil {
+		unix.Close(d.watches.fd)
 	}
 	if d.mounts >= 0 {
 		unix.Close(d.mounts)
 	}
 }
 
-// Wait waits until something has changed in the directory or on the way to it
-// since Open, or since Wait last returned: then changed is true. It is false
-// when the timeout is over, or Stop can be read. A negative timeout is none.
-// That something has changed may be said once too often, never once too rarely.
+// Wait waits until something has changed in the directory, or on the path to it,
+// since Open or since Wait last returned; then changed is true. It is false if the
+// timeout is over or Stop is readable. A negative timeout is none. Wait may report a
+// change that is none, but never misses one.
 func (d *Dir) Wait(timeout time.Duration) (changed bool, err error) {
 	deadline := time.Now().Add(timeout)
 	for {
-		fds := [...]unix.PollFd{{Fd: int32(d.armed.fd), Events: unix.POLLIN},
-			{Fd: int32(d.mounts), Events: unix.POLLPRI}, {Fd: -1}}
-		if d.Stop > 0 {
-			fds[2] = unix.PollFd{Fd: int32(d.Stop), Events: unix.POLLIN}
-		}
-		n, err := unix.Poll(fds[:], milliseconds(timeout))
+		inotify, mounts, stop, err := d.poll(timeout)
 		switch {
-		case err != nil && err != unix.EINTR:
-			return false, os.NewSyscallError("poll", err)
-		case n > 0 && fds[1].Revents != 0:
-			return true, d.arm()
-		case n > 0 && fds[0].Revents != 0:
-			if inside, way := d.armed.drain(); way {
-				return true, d.arm()
-			} else if inside {
+		case err != nil:
+			return false, err
+		case mounts:
+			return true, d.reset()
+		case inotify:
+			inside, onPath := d.watches.drain()
+			if onPath {
+				return true, d.reset()
+			}
+			if inside {
 				return true, nil
 			}
-		case n > 0:
+		case stop:
 			return false, nil
 		}
 		if timeout >= 0 {
-			if timeout = time.Until(deadline); timeout <= 0 {
+			timeout = time.Until(deadline)
+			if timeout <= 0 {
 				return false, nil
 			}
 		}
 	}
 }
 
-// milliseconds returns what poll(2) takes, rounded up so that it does not spin.
+// poll waits until a descriptor is ready, for at most timeout, and reports which. A
+// signal ends it early, with none ready: Wait calls it again with the time that is
+// left.
+func (d *Dir) poll(timeout time.Duration) (inotify, mounts, stop bool, err error) {
+	fds := [...]unix.PollFd{
+		{Fd: int32(d.watches.fd), Events: unix.POLLIN},
+		{Fd: int32(d.mounts), Events: unix.POLLPRI}, // poll ignores a negative one
+		{Fd: -1, Events: unix.POLLIN},
+	}
+	if d.Stop > 0 {
+		fds[2].Fd = int32(d.Stop)
+	}
+	_, err = unix.Poll(fds[:], milliseconds(timeout))
+	if err == unix.EINTR {
+		return false, false, false, nil
+	}
+	if err != nil {
+		return false, false, false, os.NewSyscallError("poll", err)
+	}
+	return fds[0].Revents != 0, fds[1].Revents != 0, fds[2].Revents != 0, nil
+}
+
+// milliseconds returns a timeout for poll(2). It rounds up, because a timeout of 0
+// would let Wait spin.
 func milliseconds(timeout time.Duration) int {
 	if timeout < 0 {
 		return -1
@@ -116,40 +145,45 @@ func milliseconds(timeout time.Duration) int {
 	return int(min((timeout+time.Millisecond-1)/time.Millisecond, 1<<30))
 }
 
-// arm watches the directory and the way to it as they are now. What the old
-// watches still hold is not lost: whoever arms says that there was a change.
-func (d *Dir) arm() error {
+// reset sets watches for the path as it is now. The events in the queue of the old
+// watches are dropped, so the caller must report a change.
+func (d *Dir) reset() error {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return os.NewSyscallError("inotify_init", err)
 	}
-	armed := &watches{fd: fd, names: make(map[int32][]string)}
-	if err := armed.walk(d.path); err != nil {
+	w := &watches{fd: fd, names: make(map[int32][]string)}
+	if err := w.walk(d.path); err != nil {
 		unix.Close(fd)
 		return err
 	}
-	if d.armed != nil {
-		unix.Close(d.armed.fd)
+	if d.watches != nil {
+		unix.Close(d.watches.fd)
 	}
-	d.armed = armed
+	d.watches = w
 	return nil
 }
 
-// What is watched: in a directory on the way names that come and go, in the
-// directory itself whatever changes a file.
+// The events that are watched for.
 const (
-	onTheWay = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
+	// namesChange is for a directory on the path: names are added and removed.
+	namesChange = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO |
 		unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
-	everything = onTheWay | unix.IN_MODIFY | unix.IN_ATTRIB
-	// itself says that a watched directory is no longer where it was, or that
-	// events were lost.
-	itself = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_UNMOUNT | unix.IN_IGNORED | unix.IN_Q_OVERFLOW
+	// anyChange is for the directory itself: files change too.
+	anyChange = namesChange | unix.IN_MODIFY | unix.IN_ATTRIB
+	// pathChanged are the events which say that a watched directory is no longer at
+	// its path, or that the queue was full and events are lost.
+	pathChanged = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_UNMOUNT | unix.IN_IGNORED | unix.IN_Q_OVERFLOW
 )
 
-// watches is one set of watches, with the names on the way by watch. That of
-// the directory itself, where every name counts, is target.
+// watches are the watches for one state of the path.
+//
+// Each directory on the path has a watch, and names are the names in it that the
+// path continues with; with symbolic links, a directory can be on the path more than
+// once. target is the watch of the last directory, in which every name counts, or -1
+// if that directory does not exist.
 type watches struct {
-	fd     int
+	fd     int // of inotify, not blocking
 	names  map[int32][]string
 	target int32
 }
@@ -157,9 +191,11 @@ type watches struct {
 // maxLinks is how many symbolic links the kernel follows (path_resolution(7)).
 const maxLinks = 40
 
-// walk goes the way to path and watches each directory on it before it looks
-// for the next name there: what changes behind its back is an event that waits.
+// walk follows path and watches each directory on it before it reads the next name
+// there, so that a change during the walk is an event in the queue. It ends at the
+// first name that does not exist.
 func (w *watches) walk(path string) error {
+	w.target = -1
 	at, rest := "/", strings.Split(path, "/")
 	for links := 0; len(rest) > 0; {
 		name := rest[0]
@@ -167,45 +203,46 @@ func (w *watches) walk(path string) error {
 		switch name {
 		case "", ".":
 			continue
-		case "..": // of a link; at has none in it
+		case "..": // from a link; at is free of links
 			at = filepath.Dir(at)
 			continue
 		}
-		unseen := w.watchName(at, name)
+		watchErr := w.watchName(at, name)
 		next := filepath.Join(at, name)
 		info, err := os.Lstat(next)
-		switch {
-		case err != nil:
-			return unseen
-		case info.Mode()&fs.ModeSymlink == 0:
+		if err != nil {
+			return watchErr // a directory that cannot be read is an error only if the path ends there
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
 			at = next
 			continue
 		}
 		target, err := os.Readlink(next)
-		if links++; err != nil || links > maxLinks {
-			return unseen
+		links++
+		if err != nil || links > maxLinks {
+			return watchErr
 		}
 		if filepath.IsAbs(target) {
 			at = "/"
 		}
 		rest = append(strings.Split(target, "/"), rest...)
 	}
-	wd, err := w.add(at, everything)
-	w.target = wd
+	var err error
+	w.target, err = w.add(at, anyChange)
 	return err
 }
 
-// watchName watches for name to come or go in the directory at path.
+// watchName watches for changes of name in the directory at path.
 func (w *watches) watchName(path, name string) error {
-	wd, err := w.add(path, onTheWay)
+	wd, err := w.add(path, namesChange)
 	w.names[wd] = append(w.names[wd], name)
 	return err
 }
 
-// add watches the directory at path. One that is gone, or is none, is no error:
-// the watch before it tells when there is another.
+// add watches the directory at path. If there is no directory, it returns -1 and no
+// error: the watch of its parent reports when one is created.
 func (w *watches) add(path string, mask uint32) (wd int32, err error) {
-	n, err := unix.InotifyAddWatch(w.fd, path, mask|unix.IN_ONLYDIR)
+	n, err := dirfs.RetryInt(func() (int, error) { return unix.InotifyAddWatch(w.fd, path, mask|unix.IN_ONLYDIR) })
 	if errors.Is(err, fs.ErrNotExist) || err == unix.ENOTDIR {
 		return -1, nil
 	}
@@ -215,31 +252,40 @@ func (w *watches) add(path string, mask uint32) (wd int32, err error) {
 	return int32(n), nil
 }
 
-// queue is how much is read at once: some hundred events.
-const queue = 16 << 10
+// queueSize is how many bytes are read at a time: some hundred events.
+const queueSize = 16 << 10
 
-// drain takes the events that wait, and tells whether one changed something
-// inside the directory, and whether one changed the way to it.
-func (w *watches) drain() (inside, way bool) {
-	var buf [queue]byte
+// drain reads all events in the queue, and reports whether one is about a file in the
+// directory, and whether one is about the path.
+func (w *watches) drain() (inside, onPath bool) {
+	var buf [queueSize]byte
 	for {
-		n, err := unix.Read(w.fd, buf[:])
-		if err == unix.EINTR {
-			continue
-		}
-		if n < unix.SizeofInotifyEvent {
-			return inside, way
+		n, err := dirfs.RetryInt(func() (int, error) { return unix.Read(w.fd, buf[:]) })
+		if err != nil || n < unix.SizeofInotifyEvent {
+			return inside, onPath // EAGAIN: the queue is empty
 		}
 		for events := buf[:n]; len(events) >= unix.SizeofInotifyEvent; {
-			wd := int32(binary.NativeEndian.Uint32(events))
-			mask := binary.NativeEndian.Uint32(events[4:])
-			end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(events[12:]))
-			name := strings.TrimRight(string(events[unix.SizeofInotifyEvent:end]), "\x00")
-			events = events[end:]
-			way = way || mask&itself != 0 || slices.Contains(w.names[wd], name)
-			// Files that begin with a dot are temporaries, which tell nothing
-			// before they are renamed.
-			inside = inside || wd == w.target && !strings.HasPrefix(name, ".")
+			watch, mask, name, size := parseEvent(events)
+			events = events[size:]
+			if mask&pathChanged != 0 || slices.Contains(w.names[watch], name) {
+				onPath = true
+			}
+			// A file whose name begins with a dot is a temporary one, which matters
+			// only once it is renamed.
+			if watch == w.target && !strings.HasPrefix(name, ".") {
+				inside = true
+			}
 		}
 	}
+}
+
+// parseEvent parses the first struct inotify_event of events (inotify(7)). size is
+// its size in bytes.
+func parseEvent(events []byte) (watch int32, mask uint32, name string, size int) {
+	watch = int32(binary.NativeEndian.Uint32(events))
+	mask = binary.NativeEndian.Uint32(events[4:])
+	nameSize := int(binary.NativeEndian.Uint32(events[12:]))
+	size = unix.SizeofInotifyEvent + nameSize
+	name = strings.TrimRight(string(events[unix.SizeofInotifyEvent:size]), "\x00")
+	return watch, mask, name, size
 }

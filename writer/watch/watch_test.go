@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,14 +17,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// hung is when a wait that should have ended is given up.
-const hung = 30 * time.Second
+// limit is for a wait that should end.
+const limit = 30 * time.Second
 
-// A change is something that happens to the directory a/b/c below root, or on
-// the way to it.
+// A change happens to the directory a/b/c below root, or on the path to it.
 type change struct {
 	name   string
-	before func(root string) error // nil: a/b/c is there
+	before func(root string) error // if nil, a/b/c exists
 	change func(root string) error
 }
 
@@ -34,50 +35,50 @@ func all(errs ...error) error { return errors.Join(errs...) }
 
 func changes() []change {
 	return []change{
-		{"a file is made", nil, func(r string) error { return write(r + "/a/b/c/f") }},
-		{"a file is written in place", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
+		{"file is created", nil, func(r string) error { return write(r + "/a/b/c/f") }},
+		{"file is written in place", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
 			func(r string) error {
 				f, err := os.OpenFile(r+"/a/b/c/f", os.O_WRONLY|os.O_APPEND, 0)
 				_, err2 := f.WriteString("y")
 				return all(err, err2, f.Close())
 			}},
-		{"a file is replaced", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), write(r+"/a/b/c/.f1")) },
+		{"file is replaced", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), write(r+"/a/b/c/.f1")) },
 			func(r string) error { return os.Rename(r+"/a/b/c/.f1", r+"/a/b/c/f") }},
-		{"a file is removed", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
+		{"file is removed", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
 			func(r string) error { return os.Remove(r + "/a/b/c/f") }},
-		{"a file is renamed away", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
+		{"file is renamed away", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
 			func(r string) error { return os.Rename(r+"/a/b/c/f", r+"/a/b/f") }},
-		{"a file becomes readable", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), os.Chmod(r+"/a/b/c/f", 0)) },
+		{"file becomes readable", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), os.Chmod(r+"/a/b/c/f", 0)) },
 			func(r string) error { return os.Chmod(r+"/a/b/c/f", 0o644) }},
-		{"it is made", func(r string) error { return os.MkdirAll(r+"/a/b", 0o755) }, mkdir},
-		{"its parents are made", func(string) error { return nil }, mkdir},
-		{"it is removed", nil, func(r string) error { return os.Remove(r + "/a/b/c") }},
-		{"it is renamed", nil, func(r string) error { return os.Rename(r+"/a/b/c", r+"/a/b/d") }},
-		{"it is replaced", func(r string) error { return all(mkdir(r), os.Mkdir(r+"/a/b/d", 0o755), write(r+"/a/b/d/f")) },
+		{"directory is created", func(r string) error { return os.MkdirAll(r+"/a/b", 0o755) }, mkdir},
+		{"parents are created", func(string) error { return nil }, mkdir},
+		{"directory is removed", nil, func(r string) error { return os.Remove(r + "/a/b/c") }},
+		{"directory is renamed", nil, func(r string) error { return os.Rename(r+"/a/b/c", r+"/a/b/d") }},
+		{"directory is replaced", func(r string) error { return all(mkdir(r), os.Mkdir(r+"/a/b/d", 0o755), write(r+"/a/b/d/f")) },
 			func(r string) error {
 				return unix.Renameat2(unix.AT_FDCWD, r+"/a/b/c", unix.AT_FDCWD, r+"/a/b/d", unix.RENAME_EXCHANGE)
 			}},
-		{"a parent is renamed", nil, func(r string) error { return os.Rename(r+"/a", r+"/x") }},
-		{"a parent is replaced", func(r string) error { return all(mkdir(r), os.MkdirAll(r+"/x/b/c", 0o755)) },
+		{"parent is renamed", nil, func(r string) error { return os.Rename(r+"/a", r+"/x") }},
+		{"parent is replaced", func(r string) error { return all(mkdir(r), os.MkdirAll(r+"/x/b/c", 0o755)) },
 			func(r string) error {
 				return unix.Renameat2(unix.AT_FDCWD, r+"/a", unix.AT_FDCWD, r+"/x", unix.RENAME_EXCHANGE)
 			}},
-		{"it is a link that turns", func(r string) error {
+		{"link to the directory is replaced", func(r string) error {
 			return all(os.MkdirAll(r+"/a/b", 0o755), os.Mkdir(r+"/1", 0o755), os.Mkdir(r+"/2", 0o755),
 				os.Symlink("../../1", r+"/a/b/c"), os.Symlink("../../2", r+"/a/b/d"))
 		}, func(r string) error { return os.Rename(r+"/a/b/d", r+"/a/b/c") }},
-		{"what a link leads to is made", func(r string) error {
+		{"target of a link is created", func(r string) error {
 			return all(os.MkdirAll(r+"/a/b", 0o755), os.Symlink(r+"/1/2", r+"/a/b/c"))
 		}, func(r string) error { return os.MkdirAll(r+"/1/2", 0o755) }},
-		{"what a link leads to is replaced", func(r string) error {
+		{"target of a link is replaced", func(r string) error {
 			return all(os.MkdirAll(r+"/1/c", 0o755), os.Mkdir(r+"/a", 0o755), os.Symlink("../1/./../1", r+"/a/b"))
 		}, func(r string) error { return all(os.Rename(r+"/1", r+"/2"), os.MkdirAll(r+"/1/c", 0o755)) }},
-		{"a file in its place becomes it", func(r string) error { return all(os.MkdirAll(r+"/a/b", 0o755), write(r+"/a/b/c")) },
+		{"directory replaces a file", func(r string) error { return all(os.MkdirAll(r+"/a/b", 0o755), write(r+"/a/b/c")) },
 			func(r string) error { return all(os.Remove(r+"/a/b/c"), os.Mkdir(r+"/a/b/c", 0o755)) }},
 	}
 }
 
-func TestEveryChangeIsSeen(t *testing.T) {
+func TestWait(t *testing.T) {
 	for _, c := range changes() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -90,12 +91,12 @@ func TestEveryChangeIsSeen(t *testing.T) {
 			d := open(t, root+"/a/b/c")
 			quiet(t, d)
 			testenv.Must(t, c.change(root))
-			for sees(t, d, hung); sees(t, d, 0); { // all of it
+			for sees(t, d, limit); sees(t, d, 0); { // until all of it is seen
 			}
-			// And so is the next one, which must be looked for elsewhere now.
+			// The path is watched as it is now.
 			testenv.Must(t, mkdir(root), write(root+"/a/b/c/next"))
-			for range 4 { // directories made one by one
-				sees(t, d, hung)
+			for range 4 { // directories are created one by one
+				sees(t, d, limit)
 				if _, err := os.Stat(root + "/a/b/c/next"); err == nil {
 					break
 				}
@@ -103,8 +104,8 @@ func TestEveryChangeIsSeen(t *testing.T) {
 			for sees(t, d, 0) {
 			}
 			testenv.Must(t, write(root+"/a/b/c/last"))
-			if !sees(t, d, hung) {
-				t.Error("what came after it was not seen")
+			if !sees(t, d, limit) {
+				t.Error("the next change was not seen")
 			}
 		})
 	}
@@ -118,25 +119,25 @@ func open(t *testing.T, path string) *Dir {
 	return d
 }
 
-// sees waits for a change and demands one unless the timeout is 0.
+// sees waits for a change. Unless the timeout is 0, there must be one.
 func sees(t *testing.T, d *Dir, timeout time.Duration) bool {
 	t.Helper()
 	changed, err := d.Wait(timeout)
-	if err != nil || !changed && timeout != 0 {
+	if err != nil || (!changed && timeout != 0) {
 		t.Fatalf("changed %v, %v", changed, err)
 	}
 	return changed
 }
 
-// quiet demands that nothing has changed.
+// quiet checks that nothing has changed.
 func quiet(t *testing.T, d *Dir) {
 	t.Helper()
 	if sees(t, d, 0) {
-		t.Fatal("a change was seen where there was none")
+		t.Fatal("a change was seen, but there was none")
 	}
 }
 
-func TestWhatTellsNothingIsNotSeen(t *testing.T) {
+func TestWait_ignores_other_files(t *testing.T) {
 	root := t.TempDir()
 	testenv.Must(t, mkdir(root))
 	d := open(t, root+"/a/b/c")
@@ -145,11 +146,11 @@ func TestWhatTellsNothingIsNotSeen(t *testing.T) {
 	quiet(t, d)
 }
 
-func TestTooManyEventsAreAChange(t *testing.T) {
+func TestWait_queue_overflow(t *testing.T) {
 	root := t.TempDir()
 	testenv.Must(t, mkdir(root))
 	d := open(t, root+"/a/b/c")
-	// Names that tell nothing fill the queue; what does not fit is lost.
+	// Ignored names fill the queue, and the events after them are lost.
 	most, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
 	testenv.Must(t, err)
 	var n int
@@ -160,19 +161,19 @@ func TestTooManyEventsAreAChange(t *testing.T) {
 		testenv.Must(t, write(root+"/a/b/c/.t"), os.Remove(root+"/a/b/c/.t"))
 	}
 	testenv.Must(t, write(root+"/a/b/c/f"))
-	sees(t, d, hung)
+	sees(t, d, limit)
 	testenv.Must(t, write(root+"/a/b/c/g"))
-	sees(t, d, hung)
+	sees(t, d, limit)
 }
 
-func TestATimeoutEndsTheWait(t *testing.T) {
+func TestWait_timeout(t *testing.T) {
 	d := open(t, t.TempDir())
 	if changed, err := d.Wait(time.Millisecond); changed || err != nil {
 		t.Errorf("changed %v, %v", changed, err)
 	}
 }
 
-func TestStopEndsTheWaitAndStays(t *testing.T) {
+func TestWait_stop(t *testing.T) {
 	r, w, err := os.Pipe()
 	testenv.Must(t, err)
 	defer r.Close()
@@ -188,33 +189,32 @@ func TestStopEndsTheWaitAndStays(t *testing.T) {
 		select {
 		case wrong := <-ended:
 			if wrong {
-				t.Error("changed, or an error")
+				t.Error("Wait reported a change or an error")
 			}
-		case <-time.After(hung):
+		case <-time.After(limit):
 			t.Fatal("the wait did not end")
 		}
 	}
 }
 
-func TestADirectoryThatMayNotBeReadIsSaid(t *testing.T) {
-	root := testenv.TempDir(t)
-	testenv.Must(t, os.Chmod(root, 0o777))
-	asNobody(t, root)
+func TestOpen_unreadable_directory(t *testing.T) {
+	root := t.TempDir()
+	testenv.Must(t, os.Chmod(filepath.Dir(root), 0o755), os.Chmod(root, 0o777))
+	asNobody(t)
 	testenv.Must(t, mkdir(root), os.Chmod(root+"/a/b/c", 0o311))
 	if d, err := Open(root + "/a/b/c"); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("opened %v, %v", d, err)
 	}
 	testenv.Must(t, os.Chmod(root+"/a/b/c", 0o755), os.Chmod(root+"/a/b", 0o311))
-	d := open(t, root+"/a/b/c") // the way to it is there
+	d := open(t, root+"/a/b/c") // the path can be searched
 	testenv.Must(t, write(root+"/a/b/c/f"))
-	sees(t, d, hung)
-	testenv.Must(t, os.Chmod(root+"/a/b", 0o755)) // to be cleaned up
+	sees(t, d, limit)
+	testenv.Must(t, os.Chmod(root+"/a/b", 0o755)) // for the removal of the directory
 }
 
-// asNobody has a test that root runs see the files in dir as a user does who may
-// own them but has no capabilities (setfsuid(2), credentials(7)).
-func asNobody(t *testing.T, dir string) {
-	t.Helper()
+// asNobody lets a test that runs as root access files as user 1000, who has no
+// capabilities (setfsuid(2), credentials(7)).
+func asNobody(t *testing.T) {
 	if os.Geteuid() != 0 {
 		return
 	}
@@ -226,8 +226,21 @@ func asNobody(t *testing.T, dir string) {
 	t.Cleanup(func() { unix.Setfsuid(0) })
 }
 
-func TestAMountIsSeen(t *testing.T) {
-	if !testenv.AloneWithMounts(t) {
+// inside is set in a process that has its own mount namespace.
+const inside = "WATCH_INSIDE"
+
+func TestWait_mount(t *testing.T) {
+	if os.Getenv(inside) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestWait_mount$")
+		cmd.Env = append(os.Environ(), inside+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+		out, err := cmd.CombinedOutput()
+		switch {
+		case errors.Is(err, fs.ErrPermission) && os.Getenv("CI") == "":
+			t.Skip("only root may mount")
+		case err != nil:
+			t.Fatalf("%v: %s", err, out)
+		}
 		return
 	}
 	root := t.TempDir()
@@ -235,28 +248,28 @@ func TestAMountIsSeen(t *testing.T) {
 	d := open(t, root+"/a/b/c")
 	quiet(t, d)
 	testenv.Must(t, unix.Mount("t", root+"/a/b", "tmpfs", 0, ""))
-	sees(t, d, hung)
+	sees(t, d, limit)
 	for sees(t, d, 0) {
 	}
 	testenv.Must(t, mkdir(root))
-	sees(t, d, hung)
+	sees(t, d, limit)
 	for sees(t, d, 0) {
 	}
 	testenv.Must(t, unix.Unmount(root+"/a/b", unix.MNT_DETACH))
-	sees(t, d, hung)
+	sees(t, d, limit)
 }
 
-// TestNoChangeIsMissed has a writer that makes, fills, replaces and removes the
-// directory as fast as it can, and a reader that must always find the last
-// file: were one wake-up lost, it would wait for ever.
-func TestNoChangeIsMissed(t *testing.T) {
+// TestWait_busy_writer has a writer that creates, renames and fills the directory as
+// fast as it can, and a reader that waits for the last file of each round. If Wait
+// missed a change, the reader would wait until the limit.
+func TestWait_busy_writer(t *testing.T) {
 	const rounds = 100
 	root := t.TempDir()
 	d := open(t, root+"/a/b/c")
 	for n := range rounds {
 		go play(root, n)
 		for !there(root, n) {
-			sees(t, d, hung)
+			sees(t, d, limit)
 		}
 	}
 }

@@ -1,0 +1,108 @@
+package verify
+
+import (
+	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+)
+
+// A reference is the event that the status or the result was written with: the
+// file has its seq, and the same state, time and boot.
+//
+// The first four fields are those of the file. If seq is 0, the file has no seq or
+// cannot be read, and there is nothing to compare. The check of the logs sets the
+// others but newSeq, which is 0 unless a repair changes the seq.
+type reference struct {
+	seq    uint64
+	state  artifact.State
+	time   time.Time
+	bootID string
+
+	found      bool // there is an event with this seq
+	foundState artifact.State
+	foundBoot  string
+
+	// match is the seq of the event that has the same state, time and boot: seq if
+	// the event with that seq has them, otherwise the last that has; 0 if none has.
+	match  uint64
+	newSeq uint64
+}
+
+// matches reports whether e has the same state, time and boot.
+func (r *reference) matches(e *artifact.Event) bool {
+	return r.state == e.Kind && r.time.Equal(e.Time) && r.bootID == e.BootID
+}
+
+// compare compares the reference with an event of the logs.
+func (r *reference) compare(e *artifact.Event) {
+	if r.seq == 0 {
+		return
+	}
+	if e.Seq == r.seq {
+		r.found, r.foundState, r.foundBoot = true, e.Kind, e.BootID
+	}
+	better := e.Seq == r.seq || r.match != r.seq
+	if better && r.matches(e) {
+		r.match = e.Seq
+	}
+}
+
+// checkConsistency compares the status and the result with the events that they
+// refer to and, if both refer to the right ones, with each other.
+func (c *checker) checkConsistency() error {
+	statusOK := c.checkReference(writer.StatusName, &c.statusRef)
+	resultOK := c.checkReference(writer.ResultName, &c.resultRef)
+	if statusOK && resultOK && c.status != nil && c.status.Seq > 0 {
+		c.compareStatusAndResult(c.status, c.result)
+	}
+	return nil
+}
+
+// checkReference compares a status or result with the event that has its seq. If
+// another event matches, a repair changes the seq. An event with a lower seq than
+// the logs have was rotated away.
+func (c *checker) checkReference(name string, r *reference) (ok bool) {
+	if r.seq == 0 || c.files[writer.EventsName] == nil {
+		return true
+	}
+	repairable := r.match > 0 && r.match != r.seq
+	switch {
+	case !r.found && r.seq > c.LastSeq:
+		c.add(name, 0, repairable, "seq is %d, but the last event has seq %d", r.seq, c.LastSeq)
+	case !r.found && r.seq >= c.FirstSeq:
+		c.add(name, 0, repairable, "seq is %d, but the log has no event %d", r.seq, r.seq)
+	case r.found && r.foundState != r.state:
+		c.add(name, 0, repairable, "seq is %d, but event %d is %s, not %s", r.seq, r.seq, r.foundState, r.state)
+	case r.found && r.foundBoot != r.bootID:
+		c.add(name, 0, repairable, "seq is %d, but event %d has another boot_id", r.seq, r.seq)
+	default:
+		return true
+	}
+	if repairable {
+		r.newSeq = r.match
+	}
+	return false
+}
+
+// compareStatusAndResult compares a status that has a seq with the result, which is
+// nil if there is none that can be read.
+func (c *checker) compareStatusAndResult(s *artifact.Status, r *artifact.Result) {
+	outcome, isOutcome := s.State.Outcome()
+	if r == nil {
+		if isOutcome && c.files[writer.ResultName] == nil {
+			c.add(writer.ResultName, 0, false, "the file is missing, but the state in %s is %s", writer.StatusName, s.State)
+		}
+		return
+	}
+	endedAfter := s.State.Ended() && !isOutcome // stopped or destroyed after the result
+	switch {
+	case r.Seq == 0:
+	case r.Seq > s.Seq:
+		c.add(writer.StatusName, 0, false, "state is %s, of event %d, but %s is of event %d, which is later", s.State, s.Seq, writer.ResultName, r.Seq)
+	case isOutcome && r.Outcome != outcome:
+		c.add(writer.ResultName, 0, false, "status is %s, but the state in %s is %s", r.Outcome, writer.StatusName, s.State)
+	case r.Seq < s.Seq && !endedAfter:
+		c.add(writer.ResultName, 0, false, "the result is of event %d, but the state in %s is %s, of event %d, which is later", r.Seq, writer.StatusName, s.State, s.Seq)
+	}
+}

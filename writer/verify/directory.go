@@ -1,0 +1,68 @@
+package verify
+
+import (
+	"io/fs"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+)
+
+// checkDirectory checks that only root and the owner of the artifacts may write to
+// the directory.
+func (c *checker) checkDirectory() error {
+	var st unix.Stat_t
+	if err := dirfs.Retry(func() error { return unix.Stat(c.dir, &st) }); err != nil {
+		return &fs.PathError{Op: "stat", Path: c.dir, Err: err}
+	}
+	others := writer.OtherWriters(&st, c.owner(st.Uid))
+	if others != "" {
+		c.add("", 0, false, "%s may write to the directory, and so delete or forge its files", others)
+	}
+	return nil
+}
+
+// owner returns the owner of the artifacts, which is that of the log or, without a
+// log, of the first file. Without any file it returns otherwise.
+func (c *checker) owner(otherwise uint32) int {
+	names := append([]string{writer.EventsName}, fileNames...)
+	for _, name := range names {
+		if f := c.files[name]; f != nil {
+			return int(f.owner())
+		}
+	}
+	return int(otherwise)
+}
+
+func (f *file) owner() uint32 { return f.info.Sys().(*syscall.Stat_t).Uid }
+
+// lockDelay is how long a temporary file of a running writer may be without its
+// lock. The writer takes the lock right after it creates the file, but may not get
+// the processor in between.
+const lockDelay = 100 * time.Millisecond
+
+// checkTemporaries finds the temporary files that a crash left. A writer that has
+// just created one has not locked it yet, so they are looked for again when no
+// commit is in progress.
+func (c *checker) checkTemporaries() error {
+	dir := writer.In(c.dir)
+	defer dir.Close()
+	first, err := dir.StaleTemporaries()
+	if err != nil || len(first) == 0 {
+		return err
+	}
+	unlock, _ := c.lock(c.dir)
+	defer unlock()
+	time.Sleep(lockDelay)
+	second, err := dir.StaleTemporaries()
+	for _, name := range second {
+		if slices.Contains(first, name) {
+			c.add(name, 0, true, "a temporary file that a crash left")
+		}
+	}
+	return err
+}

@@ -1,0 +1,77 @@
+package verify
+
+import (
+	"io/fs"
+	"syscall"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+)
+
+// checkModes checks the modes, links and owners of the files.
+func (c *checker) checkModes() error {
+	var first *file
+	for _, name := range fileNames {
+		f := c.files[name]
+		if f == nil {
+			continue
+		}
+		want := modeOf(name)
+		if !f.hasValidMode(want) {
+			c.add(name, 0, true, "mode is %04o; expected %04o", f.info.Mode().Perm(), want)
+		}
+		if f.info.Sys().(*syscall.Stat_t).Nlink > 1 {
+			c.add(name, 0, false, "the file has a second link")
+		}
+		if first == nil {
+			first = f
+		} else if f.owner() != first.owner() {
+			c.add(name, 0, false, "user %d owns the file, but user %d owns %s", f.owner(), first.owner(), first.info.Name())
+		}
+	}
+	return nil
+}
+
+// hasValidMode reports whether a file has the mode want. The Python command left
+// the mode to the umask, so its files are only checked for other users who may
+// write.
+func (f *file) hasValidMode(want fs.FileMode) bool {
+	mode := f.info.Mode().Perm()
+	if f.native {
+		return mode == want
+	}
+	return mode == want || mode&0o022 == 0
+}
+
+// modeOf returns the mode of a file. Only its owner may open the seq file, because
+// it bears the lock.
+func modeOf(name string) fs.FileMode {
+	if name == writer.SeqName {
+		return 0o600
+	}
+	return 0o644
+}
+
+// repairModes sets the modes that checkModes found to be invalid.
+func (c *checker) repairModes() error {
+	for _, name := range fileNames {
+		f := c.files[name]
+		if f == nil || f.hasValidMode(modeOf(name)) {
+			continue
+		}
+		if err := setMode(c.dir, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setMode opens the file again, because a repair may have replaced it.
+func setMode(dir, name string) error {
+	f, err := dirfs.Open(dir, name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Chmod(modeOf(name))
+}
