@@ -158,7 +158,7 @@ func TestRotationGoesOn(t *testing.T) {
 			t.Fatalf("seq %d, expected %d", got, seq)
 		}
 		text, old := testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".1")
-		if int64(len(text)) > l.RotateAt || int64(len(old)) > l.MaxBytes {
+		if int64(len(text)) > l.RotateAt || int64(len(old)) > l.RotateAt {
 			t.Fatalf("%d and %d bytes", len(text), len(old))
 		}
 		if old != before {
@@ -210,7 +210,7 @@ func TestRotationSurvivesACrash(t *testing.T) {
 func TestRotationByAnotherWriterIsNoticed(t *testing.T) {
 	dir := testenv.TempDir(t)
 	l, other := logIn(dir), logIn(dir)
-	other.MaxBytes = 1
+	other.RotateAt = 1
 	appendTo(t, l, "event 1")
 	if seq := appendTo(t, other, "event 2"); seq != 2 {
 		t.Fatalf("seq %d", seq)

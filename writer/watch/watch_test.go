@@ -200,7 +200,7 @@ func TestWait_stop(t *testing.T) {
 func TestOpen_unreadable_directory(t *testing.T) {
 	root := t.TempDir()
 	testenv.Must(t, os.Chmod(filepath.Dir(root), 0o755), os.Chmod(root, 0o777))
-	asNobody(t)
+	asNobody(t, root)
 	testenv.Must(t, mkdir(root), os.Chmod(root+"/a/b/c", 0o311))
 	if d, err := Open(root + "/a/b/c"); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("opened %v, %v", d, err)
@@ -214,12 +214,12 @@ func TestOpen_unreadable_directory(t *testing.T) {
 
 // asNobody lets a test that runs as root access files as user 1000, who has no
 // capabilities (setfsuid(2), credentials(7)).
-func asNobody(t *testing.T) {
+func asNobody(t *testing.T, root string) {
 	if os.Geteuid() != 0 {
 		return
 	}
 	testenv.Root(t)
-	testenv.OpenToAll(t, dir)
+	testenv.OpenToAll(t, root)
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
 	testenv.Must(t, unix.Setfsuid(1000))
