@@ -29,9 +29,12 @@ import (
 // Invariants, with "written" for: in the copy's log, or in ready:
 //   - All entries of the stream have the machine and events path of origin,
 //     which is nil until the first entry.
-//   - bootID is the boot of the last written event, lastSeq its seq and
-//     statusSeq the seq of the status that is in the copy or in ready; 0 if
-//     there is none.
+//   - bootID is the current boot. It changes only when an event of another boot
+//     arrives; until the copy has an event, it is the boot of the first entry, or
+//     of the copy's result.
+//   - lastSeq is the seq of the last written event of the current log, and
+//     statusSeq that of the status in the copy or in ready, if it is of bootID;
+//     0 if there is none.
 //   - endedBoots are the earlier boots, whose entries are dropped. bootID is not
 //     among them.
 //   - buffer has only entries of bootID. After release, all have a higher seq

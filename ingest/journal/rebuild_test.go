@@ -36,6 +36,7 @@ func TestRebuilder(t *testing.T) {
 		{"status older than the result", testRebuildOldStatus},
 		{"status of an old boot", testRebuildStatusOfOldBoot},
 		{"stale result", testRebuildStaleResult},
+		{"boot with only a result", testRebuildBootOfResult},
 		{"stopped after any entry", testRebuildStopped},
 		{"killed at any call", testRebuildKilled},
 	} {
@@ -236,6 +237,9 @@ func testRebuildOrder(t *testing.T) {
 		"all boots unknown":  {in: []made{from("-", ready(1)), from("-", ready(2)), from("-", made{kind: "failed", seq: 3}), from("-", result(3, "")), from("-", ready(1))}, seqs: "1 2 3", result: "3"},
 		"a result of a boot without events": {in: []made{ready(1), {kind: "failed", seq: 2}, result(2, ""), from(bootB, result(1, "2026-03-25T21:00:00.000Z"))},
 			seqs: "1 2", result: "1"},
+		"a result of a boot without events, then a boot with an earlier clock": {in: []made{{kind: "failed", seq: 1}, result(1, ""), from(bootB, result(9, "2026-03-25T21:00:00.000Z")),
+			from(bootC, made{kind: "starting", seq: 1}), from(bootC, made{kind: "failed", seq: 2}), from(bootC, result(2, "2026-03-25T20:30:00.000Z"))},
+			seqs: "1 2", before: "1", result: "2", prev: "9"},
 		"a result before the events of its boot": {in: []made{{kind: "failed", seq: 1}, result(1, ""), from(bootB, result(2, "2026-03-25T21:00:00.000Z")),
 			from(bootB, made{kind: "starting", seq: 1}), from(bootB, made{kind: "failed", seq: 2}), from(bootB, result(2, "2026-03-25T21:00:00.000Z"))},
 			seqs: "1 2", before: "1", result: "2", prev: "2"},
@@ -428,6 +432,22 @@ func testRebuildStaleResult(t *testing.T) {
 		if got := testenv.ReadIfExists(t, filepath.Join(dir, "result.json.prev")); got != old || old == "" || testenv.ReadIfExists(t, filepath.Join(dir, "result.json")) != "" {
 			t.Errorf("%s: the previous result is\n%swant\n%s", name, got, old)
 		}
+	}
+}
+
+// A boot of which only the result has arrived ends when another boot starts, also
+// for a later stream: its events do not start a new log.
+func testRebuildBootOfResult(t *testing.T) {
+	dir := memoryDir(t)
+	next := ready(1)
+	next.boot = bootB
+	for _, e := range []made{{outcome: "failed", seq: 1}, next, ready(1)} {
+		if stderr, code := rebuild(t, dir, join(e)); code != 0 || stderr != "" {
+			t.Errorf("exit %d: %s", code, stderr)
+		}
+	}
+	if text := readFile(t, dir, "events.jsonl"); !strings.Contains(text, bootB) || readFile(t, dir, "events.jsonl.1") != "" {
+		t.Errorf("events\n%sprevious log\n%s", text, readFile(t, dir, "events.jsonl.1"))
 	}
 }
 
