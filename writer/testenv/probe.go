@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobody is a user and a group that own nothing.
-const nobody = 65534
+// other is a user and a group that own no file.
+const other = 65534
 
 var canActAsRoot = sync.OnceValue(probeRoot)
 
@@ -47,7 +47,7 @@ func probeRoot() error {
 			return fmt.Errorf("no %s", name)
 		}
 	}
-	return inDir(func(dir string) error { return os.Chown(dir, nobody, nobody) }) // no user namespace without nobody
+	return inDir(func(dir string) error { return os.Chown(dir, other, other) }) // a user namespace may not have them
 }
 
 // effectiveCapabilities returns the set of this process, as bits.

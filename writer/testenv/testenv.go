@@ -9,7 +9,7 @@
 //
 // Where that is missing the test is skipped with a reason, so the tests pass in
 // any container and for any user. PIKA_TEST_NO_SKIP=1 turns each of these skips
-// into a failure, for a machine on which every test must run.
+// into a failure: set it on a machine on which every test must run.
 //
 // A probe tries the ability itself and never asks for user 0 alone: root in a
 // container often may not mount, and an ordinary user sometimes may.
