@@ -31,13 +31,15 @@ type boot struct {
 	id      string
 	moments []moment
 	wall    bool // placed by the wall clock, for no event has its uptime
+
+	fromFirst bool // the axis begins at the first event, not at the boot
 }
 
 // A moment is one event.
 type moment struct {
 	kind    writer.State
-	at      time.Duration // since boot; where it is not known, since the first event
-	uptime  time.Duration
+	at      Span // since boot, or since the first event where the axis begins there
+	uptime  Span // 0 if it is not known
 	time    time.Time
 	message string
 	details string
@@ -57,16 +59,12 @@ func (p *Plot) Add(e *history.Event) {
 		}
 	}
 	b := p.boots[len(p.boots)-1]
-	m := moment{kind: e.Kind, uptime: e.Uptime, time: e.Time}
+	m := moment{kind: e.Kind, uptime: spanOf(e.Uptime), time: e.Time}
 	if len(b.moments) < maxTold {
 		m.message, m.details = cut(message(e.Message), 200), cut(Fold(e.Details), 400)
 	}
 	b.moments = append(b.moments, m)
 }
-
-// farthest is how far the wall clock may say that an event is from another one: input may
-// give any time, and the sums of these are to fit a time.Duration.
-const farthest = 40 * 365 * 24 * time.Hour
 
 // place gives each moment its place on the axis. Uptime is what counts, for no step
 // of the wall clock bends it; an event that has none stands as far from one that has
@@ -80,10 +78,12 @@ func (b *boot) place() {
 		if m.uptime > 0 {
 			anchor = *m
 		}
-		m.at = anchor.uptime + max(-farthest, min(farthest, m.time.Sub(anchor.time)))
+		m.at = anchor.uptime + Between(anchor.time, m.time)
 	}
 	slices.SortStableFunc(b.moments, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
-	if first := b.moments[0].at; first < 0 || b.wall {
+	first := b.moments[0].at
+	b.fromFirst = first < 0 || b.wall
+	if b.fromFirst {
 		for i := range b.moments {
 			b.moments[i].at -= first
 		}
@@ -98,9 +98,9 @@ type bar struct {
 	count int
 	first moment
 	last  moment
-	until time.Duration // when the next state came
-	open  bool          // none came
-	cuts  []float64     // where it is drawn shorter than it is
+	until Span      // when the next state came
+	open  bool      // none came
+	cuts  []float64 // where it is drawn shorter than it is
 }
 
 // room returns how much of a bar a text may take: up to where it is cut.

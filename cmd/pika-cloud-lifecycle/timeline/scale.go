@@ -3,33 +3,32 @@ package timeline
 import (
 	"cmp"
 	"slices"
-	"time"
 )
 
 // A scale maps the time of a boot to the chart. It is linear, but for stretches in which
 // nothing happens for so long that all else would be too thin to be seen: those are drawn
 // short, and marked.
 type scale struct {
-	start, end time.Duration
-	breaks     []stretch     // in their order
-	short      time.Duration // as long as each of them is drawn
+	start, end Span
+	breaks     []stretch // in their order
+	short      Span      // as long as each of them is drawn
 }
 
 // A stretch is a time in which nothing happens.
-type stretch struct{ from, to time.Duration }
+type stretch struct{ from, to Span }
 
-func (s stretch) long() time.Duration { return s.to - s.from }
+func (s stretch) long() Span { return s.to - s.from }
 
 // newScale returns the scale of a boot. It starts at the boot itself, unless that
 // would leave what happened at the far end.
 func newScale(b *boot) scale {
 	first, last := b.moments[0].at, b.moments[len(b.moments)-1].at
 	var s scale
-	if first > 2*(last-first)+10*time.Second {
+	if first > 2*(last-first)+10*second {
 		s.start = first
 	}
 	s.end = last
-	drawn := max(s.shorten(b), time.Millisecond)
+	drawn := max(s.shorten(b), millisecond)
 	s.end += drawn / 25
 	if !isPoint(b.moments[len(b.moments)-1].kind) {
 		s.end += drawn / 10 // for a state that goes on
@@ -45,7 +44,7 @@ const worthIt = 10
 
 // shorten finds the stretches that are drawn short: each takes three quarters of what
 // would be left otherwise. It returns how much time all that is drawn then stands for.
-func (s *scale) shorten(b *boot) (drawn time.Duration) {
+func (s *scale) shorten(b *boot) (drawn Span) {
 	var stretches []stretch
 	from := s.start
 	for _, m := range b.moments {
@@ -60,33 +59,33 @@ func (s *scale) shorten(b *boot) (drawn time.Duration) {
 		s.breaks = append(s.breaks, g)
 		left -= g.long()
 	}
-	if s.end-s.start < worthIt*left {
+	if (s.end-s.start)/worthIt < left {
 		s.breaks = nil
 		return s.end - s.start
 	}
 	slices.SortFunc(s.breaks, func(a, b stretch) int { return cmp.Compare(a.from, b.from) })
 	s.short = left / 3
-	return left + time.Duration(len(s.breaks))*s.short
+	return left + Span(len(s.breaks))*s.short
 }
 
 // drawn returns how much time is drawn between the start and at.
-func (s *scale) drawn(at time.Duration) time.Duration {
+func (s *scale) drawn(at Span) Span {
 	d := at - s.start
 	for _, g := range s.breaks {
 		if at > g.from {
 			d -= min(at, g.to) - g.from
-			d += time.Duration(float64(min(at, g.to)-g.from) / float64(g.long()) * float64(s.short))
+			d += Span(float64(min(at, g.to)-g.from) / float64(g.long()) * float64(s.short))
 		}
 	}
 	return d
 }
 
-func (s *scale) x(at time.Duration) float64 {
+func (s *scale) x(at Span) float64 {
 	return chartLeft + float64(s.drawn(at))/float64(s.drawn(s.end))*(chartRight-chartLeft)
 }
 
 // ticks returns where the lines of the grid are: none in what is drawn short.
-func (s *scale) ticks() (all []time.Duration) {
+func (s *scale) ticks() (all []Span) {
 	step, at := s.step(), s.start
 	for i := range len(s.breaks) + 1 {
 		until := s.end
@@ -104,25 +103,25 @@ func (s *scale) ticks() (all []time.Duration) {
 }
 
 // step returns how far apart the lines of the grid are.
-func (s *scale) step() time.Duration {
+func (s *scale) step() Span {
 	const most = 10
 	drawn := s.drawn(s.end)
-	if step := roundStep(drawn/most, time.Millisecond); step < time.Minute {
+	if step := roundStep(drawn/most, millisecond); step < minute {
 		return step
 	}
-	for _, minutes := range []time.Duration{1, 2, 5, 10, 15, 30, 60, 2 * 60, 3 * 60, 6 * 60, 12 * 60} {
-		if drawn/(minutes*time.Minute) <= most {
-			return minutes * time.Minute
+	for _, minutes := range []Span{1, 2, 5, 10, 15, 30, 60, 2 * 60, 3 * 60, 6 * 60, 12 * 60} {
+		if drawn/(minutes*minute) <= most {
+			return minutes * minute
 		}
 	}
-	return roundStep(drawn/most, 24*time.Hour)
+	return roundStep(drawn/most, day)
 }
 
 // roundStep returns 1, 2 or 5 units, or ten or a hundred times these, and so on, that are
 // no less than least.
-func roundStep(least, unit time.Duration) time.Duration {
+func roundStep(least, unit Span) Span {
 	for ; ; unit *= 10 {
-		for _, n := range []time.Duration{1, 2, 5} {
+		for _, n := range []Span{1, 2, 5} {
 			if n*unit >= least {
 				return n * unit
 			}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 )
@@ -23,21 +22,6 @@ const (
 	barHeight  = 18
 	glyph      = 6.75 // a column of the font, which is monospaced at 11 px
 )
-
-// tick tells a time at the axis.
-func tick(d time.Duration) string {
-	if d >= 24*time.Hour && d%(24*time.Hour) == 0 {
-		return fmt.Sprintf("%dd", d/(24*time.Hour))
-	}
-	text := d.String()
-	if cut, ok := strings.CutSuffix(text, "m0s"); ok {
-		text = cut + "m"
-	}
-	if cut, ok := strings.CutSuffix(text, "h0m"); ok {
-		text = cut + "h"
-	}
-	return text
-}
 
 // paint returns the colour of a state.
 func paint(s writer.State) string {
@@ -164,7 +148,7 @@ func (w *svg) boot(d *drawing) {
 func (w *svg) breaks(d *drawing, bottom int) {
 	for _, g := range d.scale.breaks {
 		fmt.Fprintf(w, `<text x="%.1f" y="%d" class="tick" text-anchor="middle">// %s //</text>`+"\n",
-			(d.x(g.from)+d.x(g.to))/2, bottom+16, Span(g.long()))
+			(d.x(g.from)+d.x(g.to))/2, bottom+16, g.long())
 	}
 }
 
@@ -180,7 +164,7 @@ func (d *drawing) name() string {
 func (d *drawing) about() string {
 	first, last := d.moments[0], d.moments[len(d.moments)-1]
 	text := fmt.Sprintf("%s · %s in %s", first.time.UTC().Format("2006-01-02 15:04:05 UTC"),
-		plural(len(d.moments), "event"), Span(last.at-first.at))
+		plural(len(d.moments), "event"), last.at-first.at)
 	if d.id != "" {
 		text = cut(Printable(d.id), 40) + " · " + text
 	}
@@ -201,7 +185,7 @@ func (w *svg) grid(d *drawing, top int) {
 		}
 	}
 	unit := "since boot"
-	if d.wall {
+	if d.fromFirst {
 		unit = "since the first event"
 	}
 	fmt.Fprintf(w, `<text x="%d" y="%d" class="tick" text-anchor="end">%s</text>`+"\n", chartRight, bottom+30, unit)
@@ -299,7 +283,7 @@ func (b *bar) words() (long, text string) {
 	case isPoint(b.kind) || b.open:
 		return "", b.first.message
 	}
-	return Span(b.until - b.first.at), b.first.message
+	return (b.until - b.first.at).String(), b.first.message
 }
 
 // both joins texts that are not empty.
@@ -326,11 +310,11 @@ func (w *svg) failures(d *drawing, top int) {
 func (b *bar) tell() string {
 	m := &b.first
 	if b.count > 1 {
-		return fmt.Sprintf("%d × %s, from %s to %s\nfirst: %s\nlast: %s", b.count, b.kind, Span(m.at), Span(b.last.at), m.message, b.last.message)
+		return fmt.Sprintf("%d × %s, from %s to %s\nfirst: %s\nlast: %s", b.count, b.kind, m.at, b.last.at, m.message, b.last.message)
 	}
-	lines := []string{fmt.Sprintf("%s at %s, %s", b.kind, Span(m.at), m.time.UTC().Format("2006-01-02T15:04:05.000Z"))}
+	lines := []string{fmt.Sprintf("%s at %s, %s", b.kind, m.at, m.time.UTC().Format("2006-01-02T15:04:05.000Z"))}
 	if b.until > m.at && !b.open {
-		lines = append(lines, "for "+Span(b.until-m.at))
+		lines = append(lines, "for "+(b.until-m.at).String())
 	}
 	for _, text := range []string{m.message, m.details} {
 		if text != "" {

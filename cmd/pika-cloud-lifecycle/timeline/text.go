@@ -103,7 +103,7 @@ func (t *Text) since(n *Now) string {
 	case n.BootID != s.BootID:
 		return since + ", in an earlier boot"
 	}
-	return since + ", for " + Span(n.Time.Sub(s.Time).Truncate(time.Millisecond))
+	return since + ", for " + Between(s.Time, n.Time).String()
 }
 
 func (t *Text) ended(r *writer.Result) string {
@@ -164,7 +164,7 @@ func (t *Text) Event(e *history.Event) {
 		step = signed(stepOf(&t.last, e))
 	}
 	if e.Uptime > 0 {
-		uptime = Span(e.Uptime)
+		uptime = spanOf(e.Uptime).String()
 	}
 	text, details := t.fit(e)
 	t.To.WriteString(when.Format("15:04:05.000"))
@@ -210,18 +210,11 @@ func (t *Text) heading(e *history.Event, when time.Time) {
 
 // stepOf returns the time between two events, of the clock that nobody steps where
 // both have it.
-func stepOf(last, e *history.Event) time.Duration {
+func stepOf(last, e *history.Event) Span {
 	if last.Uptime > 0 && e.Uptime > 0 && last.BootID == e.BootID {
-		return e.Uptime - last.Uptime
+		return spanOf(e.Uptime - last.Uptime)
 	}
-	return e.Time.Sub(last.Time)
-}
-
-func signed(d time.Duration) string {
-	if d < 0 {
-		return Span(d)
-	}
-	return "+" + Span(d)
+	return Between(last.Time, e.Time)
 }
 
 // fit returns the message and the details of an event as they fit the line. Of a

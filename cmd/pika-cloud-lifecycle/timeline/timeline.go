@@ -9,7 +9,6 @@ package timeline
 import (
 	"fmt"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/rivo/uniseg"
@@ -108,25 +107,6 @@ func pad(text string, columns int) string {
 		return space + text
 	}
 	return text + space
-}
-
-// Span tells a duration in seven columns at the most.
-func Span(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "-" + Span(-d)
-	case d < time.Second:
-		return fmt.Sprintf("%dms", d.Milliseconds())
-	case d < 10*time.Second:
-		return fmt.Sprintf("%d.%03ds", d/time.Second, d%time.Second/time.Millisecond)
-	case d < time.Minute:
-		return fmt.Sprintf("%d.%ds", d/time.Second, d%time.Second/(100*time.Millisecond))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%dd%02dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 }
 
 // Fold returns details on one line: the members of an object as name=value, and

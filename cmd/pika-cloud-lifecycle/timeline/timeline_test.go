@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"bufio"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -61,13 +62,18 @@ func TestPad(t *testing.T) {
 }
 
 func TestSpanTakesSevenColumns(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		0: "0ms", 999 * time.Millisecond: "999ms", 1001 * time.Millisecond: "1.001s", 59900 * time.Millisecond: "59.9s",
-		time.Hour - 1: "59m59s", 25*time.Hour - 1: "1d00h", 23*time.Hour + 59*time.Minute: "23h59m", -90 * time.Second: "-1m30s",
-		9999 * 24 * time.Hour: "9999d00h",
+	date := func(year int) time.Time { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) }
+	for s, want := range map[Span]string{
+		0: "0ms", 999 * millisecond: "999ms", 1001 * millisecond: "1.001s", 59900 * millisecond: "59.9s",
+		hour - 1: "59m59s", 25*hour - 1: "1d00h", 23*hour + 59*minute: "23h59m", -90 * second: "-1m30s", -999: "0ms", -millisecond: "-1ms",
+		999*day + 23*hour: "999d23h", 1000 * day: "2.7y", -1000 * day: "-2.7y", 10*year - 1: "9.9y", 1000*year - 1: "999.9y", 1000 * year: "1000y",
+		Between(date(2026), date(0)): "-2026y", Between(date(0), date(9999)): "9999y",
+		Between(date(0), date(10000).Add(-time.Millisecond)): "9999y", Between(date(0), date(10000)): "10000y", Between(date(10000), date(0)): "-10000y",
+		Between(date(1601), date(2001)): "400.0y",
+		math.MaxInt64:                   "292277y", math.MinInt64: "-292277y",
 	} {
-		if got := Span(d); got != want || d < 1000*time.Hour && len(got) > 7 {
-			t.Errorf("%v: %q, want %q", d, got, want)
+		if got := s.String(); got != want || len(strings.TrimPrefix(got, "-")) > 7 {
+			t.Errorf("%d: %q, want %q", int64(s), got, want)
 		}
 	}
 }
@@ -131,15 +137,15 @@ func TestColoursEndWhereTheyShould(t *testing.T) {
 // keeps to the chart.
 func TestScales(t *testing.T) {
 	for _, c := range []struct {
-		first, last time.Duration
-		start       time.Duration
-		step        time.Duration
+		first, last Span
+		start       Span
+		step        Span
 	}{
-		{2 * time.Second, 11 * time.Second, 0, 2 * time.Second},
-		{2 * time.Millisecond, 4 * time.Millisecond, 0, time.Millisecond},
-		{time.Hour, time.Hour + time.Minute, time.Hour, 10 * time.Second},
-		{40 * 24 * time.Hour, 90 * 24 * time.Hour, 0, 10 * 24 * time.Hour},
-		{time.Second, time.Second, 0, 200 * time.Millisecond},
+		{2 * second, 11 * second, 0, 2 * second},
+		{2 * millisecond, 4 * millisecond, 0, millisecond},
+		{hour, hour + minute, hour, 10 * second},
+		{40 * 24 * hour, 90 * 24 * hour, 0, 10 * 24 * hour},
+		{second, second, 0, 200 * millisecond},
 	} {
 		b := boot{moments: []moment{{kind: "booted", at: c.first}, {kind: "completed", at: c.last}}}
 		s := newScale(&b)
@@ -156,32 +162,32 @@ func TestScales(t *testing.T) {
 // proportions, and no line of the grid stands in what is short.
 func TestLongStretchesAreDrawnShort(t *testing.T) {
 	var b boot
-	for _, at := range []time.Duration{2, 3, 5, 9, 3600, 3604, 3605} {
-		b.moments = append(b.moments, moment{kind: "completed", at: at * time.Second})
+	for _, at := range []Span{2, 3, 5, 9, 3600, 3604, 3605} {
+		b.moments = append(b.moments, moment{kind: "completed", at: at * second})
 	}
 	s := newScale(&b)
-	if want := []stretch{{9 * time.Second, 3600 * time.Second}}; !slices.Equal(s.breaks, want) {
+	if want := []stretch{{9 * second, 3600 * second}}; !slices.Equal(s.breaks, want) {
 		t.Fatalf("drawn short: %v", s.breaks)
 	}
-	second := s.x(3*time.Second) - s.x(2*time.Second)
-	for from, to := range map[time.Duration]time.Duration{5: 9, 0: 2, 3600: 3604} {
-		if got := (s.x(to*time.Second) - s.x(from*time.Second)) / float64(to-from); got < second*.999 || got > second*1.001 {
-			t.Errorf("a second from %d on takes %v, not %v", from, got, second)
+	width := s.x(3*second) - s.x(2*second)
+	for from, to := range map[Span]Span{5: 9, 0: 2, 3600: 3604} {
+		if got := (s.x(to*second) - s.x(from*second)) / float64(to-from); got < width*.999 || got > width*1.001 {
+			t.Errorf("a second from %d on takes %v, not %v", from, got, width)
 		}
 	}
-	if short := s.x(3600*time.Second) - s.x(9*time.Second); short < 3*second || short > 10*second {
-		t.Errorf("what is short takes %v, a second %v", short, second)
+	if short := s.x(3600*second) - s.x(9*second); short < 3*width || short > 10*width {
+		t.Errorf("what is short takes %v, a second %v", short, width)
 	}
 	ticks := s.ticks()
-	if want := []time.Duration{0, 2, 4, 6, 8, 3600, 3602, 3604}; len(ticks) != len(want) {
+	if want := []Span{0, 2, 4, 6, 8, 3600, 3602, 3604}; len(ticks) != len(want) {
 		t.Errorf("lines at %v", ticks)
 	}
 	for i := range ticks[1:] {
-		if ticks[i] >= ticks[i+1] || ticks[i] > 9*time.Second && ticks[i] < time.Hour {
+		if ticks[i] >= ticks[i+1] || ticks[i] > 9*second && ticks[i] < hour {
 			t.Errorf("lines at %v", ticks)
 		}
 	}
-	even := boot{moments: []moment{{kind: "booted", at: 2 * time.Second}, {kind: "ready", at: 3 * time.Second}, {kind: "completed", at: 25 * time.Second}}}
+	even := boot{moments: []moment{{kind: "booted", at: 2 * second}, {kind: "ready", at: 3 * second}, {kind: "completed", at: 25 * second}}}
 	if s := newScale(&even); s.breaks != nil {
 		t.Errorf("drawn short where all can be seen: %v", s.breaks)
 	}
@@ -195,8 +201,8 @@ func TestLongStretchesAreDrawnShort(t *testing.T) {
 }
 
 func TestTicks(t *testing.T) {
-	for d, want := range map[time.Duration]string{0: "0s", 10 * time.Second: "10s", 1500 * time.Millisecond: "1.5s", time.Minute: "1m",
-		90 * time.Second: "1m30s", time.Hour: "1h", 90 * time.Minute: "1h30m", 48 * time.Hour: "2d", 10 * time.Minute: "10m"} {
+	for d, want := range map[Span]string{0: "0s", 10 * second: "10s", 1500 * millisecond: "1.5s", minute: "1m",
+		90 * second: "1m30s", hour: "1h", 90 * minute: "1h30m", 25*hour + 30*minute: "25h30m", 90_000*hour + 5*second: "90000h5s", 4_000_000 * day: "4000000d", hour + 1500*millisecond: "1h1.5s", 48 * hour: "2d", 10 * minute: "10m"} {
 		if got := tick(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
