@@ -19,25 +19,47 @@ import (
 
 // Printable returns text with everything escaped that a terminal obeys or that
 // changes how the rest reads: control characters and those of C1, the
-// bidirectional overrides, what is no character, and bytes that are not UTF-8.
+// bidirectional overrides, what is no character, bytes that are not UTF-8, and
+// characters longer than maxRun: any number of marks fits one column.
 func Printable(text string) string {
 	if isPlain(text) {
 		return text
 	}
 	var b strings.Builder
-	for i, r := range text {
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(text[i:], "\ufffd"):
-			fmt.Fprintf(&b, `\x%02x`, text[i])
-		case r < 0x20 || 0x7f <= r && r < 0xa0 ||
-			0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 || r == 0xfffe || r == 0xffff:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteRune(r)
+	run, state := 0, -1
+	for rest := text; rest != ""; {
+		var cluster string
+		var width int
+		cluster, rest, width, state = uniseg.FirstGraphemeClusterInString(rest, state)
+		if width > 0 {
+			run = 0
+		}
+		run += len(cluster)
+		long := run > maxRun
+		if long {
+			run = 0
+		}
+		for i, r := range cluster {
+			switch {
+			case r == utf8.RuneError && !strings.HasPrefix(cluster[i:], "\ufffd"):
+				fmt.Fprintf(&b, `\x%02x`, cluster[i])
+			case r > 0xffff && long:
+				fmt.Fprintf(&b, `\U%08x`, r)
+			case r < 0x20 || 0x7f <= r && (r < 0xa0 || long) ||
+				0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 || r == 0xfffe || r == 0xffff:
+				fmt.Fprintf(&b, `\u%04x`, r)
+			default:
+				b.WriteRune(r)
+			}
 		}
 	}
 	return b.String()
 }
+
+// maxRun is how many bytes a character may have, with what takes no column after it. A
+// base and the 30 marks that Unicode allows in its Stream-Safe Text Format (UAX #15)
+// have no more.
+const maxRun = 128
 
 // isPlain reports whether text is ASCII that takes a column a byte.
 func isPlain(text string) bool {
@@ -83,17 +105,16 @@ func split(text string, columns int) (head, rest string) {
 // wrap cuts printable text into lines of so many columns, at spaces where there
 // are any.
 func wrap(text string, columns int) (lines []string) {
-	for Columns(text) > columns {
+	for {
 		head, rest := split(text, columns)
-		if space := strings.LastIndexByte(head, ' '); space > 0 && rest != "" && rest[0] != ' ' {
-			head, rest = text[:space], text[space:]
+		if head == "" || rest == "" {
+			return append(lines, text) // the last, or not even one character fits
 		}
-		if head == "" {
-			break // not even one character fits
+		if space := strings.LastIndexByte(head, ' '); space > 0 && rest[0] != ' ' {
+			head, rest = text[:space], text[space:]
 		}
 		lines, text = append(lines, head), strings.TrimLeft(rest, " ")
 	}
-	return append(lines, text)
 }
 
 // pad adds spaces up to so many columns; to the right if columns is negative.

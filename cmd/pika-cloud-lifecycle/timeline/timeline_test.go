@@ -44,8 +44,33 @@ func TestWrap(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
+	// A failure's message may be as long as a line: it takes minutes if each line
+	// of the terminal measures all that follows it.
+	if got := wrap(strings.Repeat("é", 1<<20), 8); len(got) != 1<<17 || got[len(got)-1] != strings.Repeat("é", 8) {
+		t.Errorf("a long text takes %d lines", len(got))
+	}
 	if got := wrap("日", 1); !slices.Equal(got, []string{"日"}) {
 		t.Errorf("%q where nothing fits", got)
+	}
+}
+
+// A column has a limited size, so that what is cut to some columns is short, whatever
+// takes no column.
+func TestPrintableLimitsWhatTakesNoColumn(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"marks":      {"e" + strings.Repeat("\u0301", 30), "e" + strings.Repeat("\u0301", 30)},
+		"more marks": {"xe" + strings.Repeat("\u0301", 300) + "日", "xe" + strings.Repeat(`\u0301`, 300) + "日"},
+		"a family":   {"👨🏽\u200d👩🏽\u200d👧🏽\u200d👦🏽", "👨🏽\u200d👩🏽\u200d👧🏽\u200d👦🏽"},
+		"a tribe":    {strings.Repeat("👨\u200d", 30), strings.Repeat(`\U0001f468\u200d`, 30)},
+	} {
+		if got := Printable(c.text); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+	for name, text := range map[string]string{"marks": "\u0301", "joiners": "\u2060", "no letters": "\u200b", "tags": "\U000e0041", "jamos": "\u1161", "prepended": "\u0600"} {
+		if got := cut(Printable("x"+strings.Repeat(text, 100_000)), 20); len(got) > 20*2*maxRun || Columns(got) > 20 {
+			t.Errorf("%s: %d bytes in %d columns", name, len(got), Columns(got))
+		}
 	}
 }
 
