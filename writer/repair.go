@@ -2,12 +2,14 @@ package writer
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
+	"strconv"
 
+	"github.com/tidwall/gjson"
 	"golang.org/x/sys/unix"
 )
 
@@ -132,9 +134,11 @@ func (w *wholeFile) renumber(path string, from, to uint64) error {
 	if err != nil {
 		return err
 	}
-	// No string holds a raw newline, and details stand on one line.
-	key := []byte("\n  \"seq\": ")
-	w.text = bytes.Replace(text, fmt.Append(key, from), fmt.Append(key, to), 1)
+	w.text = text
+	seq := gjson.GetBytes(text, "seq") // of any writer's form: on one line too
+	if seq.Raw == strconv.FormatUint(from, 10) {
+		w.text = slices.Concat(text[:seq.Index], strconv.AppendUint(nil, to, 10), text[seq.Index+len(seq.Raw):])
+	}
 	return w.replace(path)
 }
 

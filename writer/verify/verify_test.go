@@ -415,6 +415,25 @@ func TestARepairedStatusTellsOfItsEvent(t *testing.T) {
 	}
 }
 
+// A status of another writer may have any form.
+func TestRepairRenumbersAStatusOnOneLine(t *testing.T) {
+	g := newGuest(t)
+	l := g.lines()
+	g.setLines(l[0], strings.Replace(l[0], "booted", "requested", 1), l[1], l[2], l[3])
+	g.appends("completed")
+	var line bytes.Buffer
+	g.must(json.Compact(&line, []byte(g.read("status.json"))))
+	text := strings.Replace(line.String(), `"seq":4`, `"details":{"seq":4},"seq" : 4`, 1) + "\n"
+	g.write("status.json", text)
+	if r, err := verify.Repair(g.dir); err != nil || !r.Sound() || r.LastSeq != 6 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	want := strings.Replace(text, `"seq" : 4`, `"seq" : 5`, 1)
+	if got := g.read("status.json"); got != want || got == text {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestARepairWaitsForTheLockOfAllWriters(t *testing.T) {
 	g := newGuest(t)
 	g.write("events.jsonl", g.read("events.jsonl")+"x\n")
