@@ -171,7 +171,7 @@ func TestDetailsJoin(t *testing.T) {
 // grace was over before the commit under way was.
 func TestWhatHadArrivedIsReadAfterTheGrace(t *testing.T) {
 	g := newGuest(t)
-	g.Grace, g.talk = 1, make(chan string, 100)
+	g.Grace, g.WriteTimeout, g.talk = 1, 100*time.Millisecond, make(chan string, 100)
 	free := g.plant("events.jsonl")
 	w := g.open()
 	w.print("STATE=booted\n")

@@ -141,6 +141,9 @@ func (r *run) read() event {
 		return inputEnded
 	}
 	if r.hasUncommitted() && r.mayCommit() {
+		if r.state.disk == degraded {
+			return r.commit() // tried rarely: it need not be a large one
+		}
 		e := r.waitForInput(0)
 		if e == nothing {
 			return r.commit()

@@ -174,7 +174,7 @@ func TestACopyWaitsForItsDisk(t *testing.T) {
 // that follows, to be read again by the next stream.
 func TestACopyThatMustEndHasNoHoles(t *testing.T) {
 	g := newGuest(t)
-	g.Source, g.talk, g.Grace = new(teller), make(chan string, 100), time.Millisecond
+	g.Source, g.talk, g.Grace, g.WriteTimeout = new(teller), make(chan string, 100), time.Millisecond, 100*time.Millisecond
 	w := g.open()
 	w.print("1 ready\n")
 	w.sees(func() bool { return g.seqs("events.jsonl") == "1 /" })

@@ -97,7 +97,7 @@ func newExtremeGuest(seed uint64, first, second int64) *extremeGuest {
 	if g.IntN(2) == 0 {
 		g.addResult()
 	}
-	for range g.IntN(7) { // more find nothing else
+	for range g.IntN(5) { // more find nothing else
 		g.addEvent()
 	}
 	return g

@@ -184,8 +184,3 @@ func (f *File) Sync() error {
 	err := Retry(func() error { return unix.Fdatasync(f.fd) })
 	return pathError("fdatasync", f.path, err)
 }
-
-var _ interface {
-	io.Writer
-	io.ReaderAt
-} = (*File)(nil)

@@ -81,7 +81,7 @@ func Columns(text string) int {
 // cut returns as much of printable text as fits columns, with a mark at its end if
 // that is not all.
 func cut(text string, columns int) string {
-	if len(text) <= columns || Columns(text) <= columns { // no character has more columns than bytes
+	if Columns(text) <= columns {
 		return text
 	}
 	head, _ := split(text, max(columns-1, 0))
