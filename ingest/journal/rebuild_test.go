@@ -438,7 +438,7 @@ func testRebuildStaleResult(t *testing.T) {
 // A boot of which only the result has arrived ends when another boot starts, also
 // for a later stream: its events do not start a new log.
 func testRebuildBootOfResult(t *testing.T) {
-	dir := memoryDir(t)
+	dir := testenv.TempDir(t)
 	next := ready(1)
 	next.boot = bootB
 	for _, e := range []made{{outcome: "failed", seq: 1}, next, ready(1)} {
