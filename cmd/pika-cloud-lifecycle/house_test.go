@@ -18,20 +18,25 @@ const module = "github.com/sledtools/pika-cloud-lifecycle"
 // rooms returns, for each package, the packages of the module that it may
 // import.
 func rooms() map[string][]string {
+	low := []string{"writer/strictjson", "writer/artifact", "writer/dirfs"}
+	with := func(more ...string) []string { return append(more, low...) }
 	return map[string][]string{
 		"bootid":            {},
 		"docs/schema":       {},
 		"writer/strictjson": {},
-		"writer":            {"writer/strictjson"},
-		"writer/watch":      {},
-		"writer/history":    {"writer", "writer/strictjson"},
-		"writer/verify":     {"writer", "writer/history"},
-		"ingest":            {"writer", "writer/strictjson"},
-		"ingest/journal":    {"ingest", "writer", "writer/strictjson"},
-		"ingest/notify":     {"ingest", "writer"},
-		"cmd/pika-cloud-lifecycle": {"bootid", "ingest", "ingest/journal", "ingest/notify", "writer", "writer/strictjson", "writer/watch",
-			"writer/history", "writer/verify", "docs/schema", "cmd/pika-cloud-lifecycle/timeline"},
-		"cmd/pika-cloud-lifecycle/timeline": {"writer", "writer/history", "writer/strictjson"},
+		"writer/dirfs":      {},
+		"writer/artifact":   {"writer/strictjson"},
+		"writer":            with(),
+		"writer/watch":      {"writer/dirfs"},
+		"writer/history":    with("writer"),
+		"writer/verify":     with("writer", "writer/history"),
+		"ingest/directive":  {"writer/artifact", "writer/strictjson"},
+		"ingest":            with("writer", "ingest/directive"),
+		"ingest/journal":    with("ingest", "writer"),
+		"ingest/notify":     {"ingest", "writer/artifact"},
+		"cmd/pika-cloud-lifecycle": with("bootid", "ingest", "ingest/directive", "ingest/journal", "ingest/notify", "writer", "writer/watch",
+			"writer/history", "writer/verify", "docs/schema", "cmd/pika-cloud-lifecycle/timeline"),
+		"cmd/pika-cloud-lifecycle/timeline": {"writer/artifact", "writer/strictjson"},
 	}
 }
 

@@ -446,8 +446,8 @@ func testRebuildBootOfResult(t *testing.T) {
 			t.Errorf("exit %d: %s", code, stderr)
 		}
 	}
-	if text := readFile(t, dir, "events.jsonl"); !strings.Contains(text, bootB) || readFile(t, dir, "events.jsonl.1") != "" {
-		t.Errorf("events\n%sprevious log\n%s", text, readFile(t, dir, "events.jsonl.1"))
+	if text := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); !strings.Contains(text, bootB) || testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl.1")) != "" {
+		t.Errorf("events\n%sprevious log\n%s", text, testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl.1")))
 	}
 }
 
