@@ -1,0 +1,276 @@
+package testenv
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// bases returns the directories in which tests make theirs, best first. What the
+// user chose with TMPDIR is the only one. Otherwise memory comes first, because a
+// guest has its state directory there and a sync costs nothing.
+func bases() []string {
+	if dir := os.Getenv("TMPDIR"); dir != "" {
+		return []string{dir}
+	}
+	return []string{"/dev/shm", os.Getenv("XDG_RUNTIME_DIR"), "/run", os.TempDir()}
+}
+
+// makeDir makes a directory that every user may enter, in the first of the bases
+// that can be used and is in memory, or in the last.
+func makeDir(bases []string) (string, error) {
+	last := len(bases) - 1
+	for _, base := range bases[:last] {
+		if !filepath.IsAbs(base) || !inMemory(base) {
+			continue
+		}
+		if dir, err := makeOpenDir(base); err == nil {
+			return dir, nil
+		}
+	}
+	return makeOpenDir(bases[last])
+}
+
+// minMemory is what the largest test takes: a disk image of 320 MiB, half as much
+// again, and some. A container often has 64 MiB.
+const minMemory = 512 << 20
+
+// inMemory reports whether a directory is on a tmpfs with space for the tests.
+func inMemory(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.TMPFS_MAGIC && st.Bavail*uint64(st.Bsize) >= minMemory
+}
+
+// makeOpenDir makes a directory of mode 0755, whatever the umask is. Its name is
+// short, because the path of a socket must fit into 107 bytes.
+func makeOpenDir(base string) (string, error) {
+	dir, err := os.MkdirTemp(base, "pika")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		os.RemoveAll(dir)
+		return "", err
+	}
+	return dir, nil
+}
+
+// TempDir returns a new directory for the test, which is removed when the test
+// ends. It is in memory if there is a tmpfs to write to, and in TMPDIR if that is
+// set. Every user may enter it. Take t.TempDir for what need not be in memory.
+func TempDir(t testing.TB) string {
+	t.Helper()
+	return removeAtEnd(t)(makeDir(bases()))
+}
+
+// maxPlainDir leaves 27 bytes for the name of a socket: sockaddr_un holds 107
+// bytes and a final NUL (unix(7)).
+const maxPlainDir = 80
+
+// plain is a path that a shell, a URL and a list of words take as it is.
+var plain = regexp.MustCompile(`^[-/._0-9A-Za-z]+$`)
+
+// PlainDir is TempDir with a path that is short enough for a socket and can be
+// pasted into a script. If TMPDIR has no such path, the directory is elsewhere.
+func PlainDir(t testing.TB) string {
+	t.Helper()
+	for _, base := range append(bases(), "/dev/shm", "/tmp") {
+		dir, err := makeOpenDir(base)
+		if err == nil && len(dir) <= maxPlainDir && plain.MatchString(dir) {
+			return removeAtEnd(t)(dir, nil)
+		}
+		if err == nil {
+			os.Remove(dir)
+		}
+	}
+	Missing(t, "a directory with a short path of letters and digits; set TMPDIR to one")
+	return ""
+}
+
+// OpenToAll ends the test unless every user may enter these directories: TMPDIR
+// may be one user's.
+func OpenToAll(t testing.TB, dirs ...string) {
+	t.Helper()
+	for _, dir := range dirs {
+		for ; ; dir = filepath.Dir(dir) {
+			info, err := os.Stat(dir)
+			Must(t, err)
+			if info.Mode()&0o001 == 0 {
+				Missing(t, "a temporary directory that every user may enter; set TMPDIR to one (%s has mode %#o)", dir, info.Mode().Perm())
+			}
+			if dir == "/" {
+				break
+			}
+		}
+	}
+}
+
+func removeAtEnd(t testing.TB) func(string, error) string {
+	t.Helper()
+	return func(dir string, err error) string {
+		t.Helper()
+		Must(t, err)
+		t.Cleanup(func() {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Errorf("remove the test's directory: %v", err)
+			}
+		})
+		return dir
+	}
+}
+
+// Main runs the tests of a package that share a directory or the built program, or
+// that make files of certain modes:
+//
+//	func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
+type Main struct {
+	M     *testing.M
+	Umask int // of the tests and all that they start; 0 is 022, whatever the caller's is
+}
+
+// shared is the directory of Main, "" outside of its Run.
+var shared string
+
+// Run sets the umask, makes the shared directory, runs the tests, removes it and returns the exit
+// code. The directory is not in memory, where containers forbid to run programs.
+func (m Main) Run() (code int) {
+	if m.Umask == 0 {
+		m.Umask = 0o022
+	}
+	unix.Umask(m.Umask)
+	base := os.Getenv("GOTMPDIR") // as the go command, which runs programs there
+	if base == "" {
+		base = os.TempDir()
+	}
+	dir, err := makeOpenDir(base)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "testenv: %v; set TMPDIR to a directory that can be written to\n", err)
+		return 1
+	}
+	shared = dir
+	defer func() {
+		if err := removeReadOnly(dir); err != nil {
+			fmt.Fprintf(os.Stderr, "testenv: %v\n", err)
+			code = 1
+		}
+	}()
+	return m.M.Run()
+}
+
+// removeReadOnly removes a tree, with directories that their owner made read-only.
+func removeReadOnly(root string) error {
+	if os.RemoveAll(root) == nil {
+		return nil
+	}
+	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if d != nil && d.IsDir() {
+			os.Chmod(path, 0o700) // before WalkDir reads it
+		}
+		return nil
+	})
+	return os.RemoveAll(root)
+}
+
+// Shared returns the directory that the tests of this process share, and panics
+// unless [Main.Run] has made one.
+func Shared() string {
+	if shared == "" {
+		panic("testenv: TestMain must call testenv.Main.Run")
+	}
+	return shared
+}
+
+const (
+	module  = "github.com/sledtools/pika-cloud-lifecycle"
+	program = "pika-cloud-lifecycle"
+)
+
+var buildProgram = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(Shared(), program)
+	return path, Build(path, module+"/cmd/"+program)
+})
+
+// Program returns the path of the program as it is released, built once for the
+// tests of this process. Every user may run it.
+func Program(t testing.TB) string {
+	t.Helper()
+	Tool(t, "go")
+	readSources(t)
+	path, err := buildProgram()
+	Must(t, err)
+	return path
+}
+
+// ProgramWith builds the program with other files instead of its own. The
+// paths in replaced, from the file to its replacement, are absolute.
+func ProgramWith(t testing.TB, replaced map[string]string) string {
+	t.Helper()
+	Tool(t, "go")
+	readSources(t)
+	dir, err := os.MkdirTemp(Shared(), "program")
+	Must(t, err)
+	list, err := json.Marshal(map[string]any{"Replace": replaced})
+	overlay, path := filepath.Join(dir, "overlay.json"), filepath.Join(dir, program)
+	Must(t, err, os.WriteFile(overlay, list, 0o600), os.Chmod(dir, 0o755))
+	Must(t, Build(path, module+"/cmd/"+program, "-overlay", overlay))
+	return path
+}
+
+// Build builds a package as a static program, which every user may run.
+func Build(path, pkg string, flags ...string) error {
+	args := append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", path}, flags...)
+	cmd := exec.Command("go", append(args, pkg)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
+	}
+	return os.Chmod(path, 0o755) // go build obeys the umask
+}
+
+// readSources opens the sources of the program, so that go test knows that a
+// result depends on them: it does not see what go build reads.
+func readSources(t testing.TB) {
+	t.Helper()
+	root, err := moduleRoot()
+	Must(t, err)
+	found := 0
+	for _, top := range []string{"bootid", "cmd", "docs", "ingest", "writer"} {
+		err := filepath.WalkDir(filepath.Join(root, top), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			found++
+			_, err = os.ReadFile(path)
+			return err
+		})
+		Must(t, err)
+	}
+	if found == 0 {
+		t.Fatalf("%s has no sources", root)
+	}
+}
+
+// moduleRoot returns the directory of go.mod, from the one in which go test runs
+// the tests of a package.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, stat := os.Stat(filepath.Join(dir, "go.mod")); stat == nil {
+			return dir, nil
+		}
+		if dir == "/" {
+			return "", fmt.Errorf("no go.mod above the working directory")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", err
+}

@@ -1,0 +1,215 @@
+package testenv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// nobody is a user and a group that own nothing.
+const nobody = 65534
+
+var canActAsRoot = sync.OnceValue(probeRoot)
+
+// IsRoot reports whether the tests run as root that may give files away, become
+// another user, and do with the files of others as it likes. Root without these
+// capabilities, or in a user namespace that has only itself, is not.
+func IsRoot() bool { return canActAsRoot() == nil }
+
+// Root ends the test unless [IsRoot].
+func Root(t testing.TB) {
+	t.Helper()
+	if err := canActAsRoot(); err != nil {
+		Missing(t, "root, with the capabilities to own and open files and to become other users; run as root (%v)", err)
+	}
+}
+
+func probeRoot() error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("user %d", os.Geteuid())
+	}
+	held, err := effectiveCapabilities()
+	if err != nil {
+		return err
+	}
+	for name, bit := range map[string]uint{"CAP_CHOWN": unix.CAP_CHOWN, "CAP_DAC_OVERRIDE": unix.CAP_DAC_OVERRIDE,
+		"CAP_FOWNER": unix.CAP_FOWNER, "CAP_SETGID": unix.CAP_SETGID, "CAP_SETUID": unix.CAP_SETUID, "CAP_KILL": unix.CAP_KILL} {
+		if held&(1<<bit) == 0 {
+			return fmt.Errorf("no %s", name)
+		}
+	}
+	return inDir(func(dir string) error { return os.Chown(dir, nobody, nobody) }) // no user namespace without nobody
+}
+
+// effectiveCapabilities returns the set of this process, as bits.
+func effectiveCapabilities() (set uint64, err error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err = unix.Capget(&header, &data[0])
+	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), err
+}
+
+// inDir calls f with a directory that is removed afterwards.
+func inDir(f func(dir string) error) error {
+	dir, err := makeDir(bases())
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(dir), os.RemoveAll(dir))
+}
+
+// CanMknod reports whether a device can be made in a temporary directory.
+var CanMknod = sync.OnceValue(func() bool {
+	return inDir(func(dir string) error {
+		return unix.Mknod(filepath.Join(dir, "null"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3)))
+	}) == nil
+})
+
+var canMount = sync.OnceValue(func() error {
+	return inMountNamespace(func() error {
+		return inDir(func(dir string) error {
+			if err := unix.Mount("probe", dir, "tmpfs", 0, "size=16k"); err != nil {
+				return fmt.Errorf("mount: %w", err)
+			}
+			return unix.Unmount(dir, 0)
+		})
+	})
+})
+
+// inMountNamespace calls f on a thread that has a mount namespace of its own,
+// which ends with the thread.
+func inMountNamespace(f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			result <- fmt.Errorf("unshare: %w", err)
+			return
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			result <- fmt.Errorf("mount --make-rprivate /: %w", err)
+			return
+		}
+		result <- f()
+	}()
+	return <-result
+}
+
+// CanMount reports whether a mount namespace can be made and a tmpfs be mounted
+// there.
+func CanMount() bool { return canMount() == nil }
+
+// Mount ends the test unless [CanMount].
+func Mount(t testing.TB) {
+	t.Helper()
+	if err := canMount(); err != nil {
+		Missing(t, "a mount namespace; run as root with CAP_SYS_ADMIN (%v)", err)
+	}
+}
+
+// aloneEnv names the test that a process of [Alone] runs.
+const aloneEnv = "PIKA_TEST_ALONE"
+
+// Alone runs the calling test once more, in a process of its own, where it may
+// change limits, users and directories. It returns true there, and false in the
+// first process once the other one has passed:
+//
+//	if !testenv.Alone(t) {
+//		return
+//	}
+func Alone(t *testing.T) bool {
+	t.Helper()
+	return alone(t, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL})
+}
+
+// AloneWithMounts is [Alone] with a mount namespace: what the test mounts is gone
+// when it ends. It ends the test unless [CanMount].
+func AloneWithMounts(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneEnv) != t.Name() {
+		Mount(t)
+	}
+	return alone(t, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Unshareflags: unix.CLONE_NEWNS})
+}
+
+func alone(t *testing.T, attr *syscall.SysProcAttr) bool {
+	t.Helper()
+	if os.Getenv(aloneEnv) == t.Name() {
+		return true
+	}
+	runtime.LockOSThread() // Pdeathsig is of the thread
+	defer runtime.UnlockOSThread()
+	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), aloneEnv+"="+t.Name())
+	cmd.SysProcAttr = attr
+	text, err := cmd.CombinedOutput()
+	switch {
+	case err != nil:
+		t.Fatalf("%v\n%s", err, text)
+	case bytes.Contains(text, []byte("--- SKIP")):
+		t.Skipf("%s", text)
+	case !bytes.Contains(text, []byte("--- PASS: "+t.Name())):
+		t.Fatalf("the test did not run:\n%s", text)
+	}
+	return false
+}
+
+// straceWorks has strace trace itself: a container may have the command but not
+// the right to trace.
+var straceWorks = sync.OnceValues(func() ([]byte, error) {
+	return exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "strace", "-V").CombinedOutput()
+})
+
+// Strace ends the test unless strace is installed and may trace.
+func Strace(t testing.TB) {
+	t.Helper()
+	Tool(t, "strace")
+	if text, err := straceWorks(); err != nil {
+		Missing(t, "the right to trace; allow ptrace(2) (%v: %s)", err, bytes.TrimSpace(text))
+	}
+}
+
+// canBoot starts a container on an overlay of the machine's own root, as
+// testdata/boot/boot does.
+var canBoot = sync.OnceValue(func() error {
+	return inMountNamespace(func() error {
+		if err := unix.Mount("probe", "/run", "tmpfs", 0, "mode=0755"); err != nil {
+			return fmt.Errorf("mount /run: %w", err)
+		}
+		root := "/run/root"
+		for _, dir := range []string{root, "/run/upper", "/run/work"} {
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				return err
+			}
+		}
+		if err := unix.Mount("probe", root, "overlay", 0, "lowerdir=/,upperdir=/run/upper,workdir=/run/work"); err != nil {
+			return fmt.Errorf("mount an overlay: %w", err)
+		}
+		cmd := exec.Command("systemd-nspawn", "--quiet", "--directory="+root, "--register=no", "--keep-unit",
+			"--private-network", "--console=pipe", "--", "/bin/true")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("systemd-nspawn: %w: %s", err, bytes.TrimSpace(text))
+		}
+		return nil
+	})
+})
+
+// Systemd ends the test unless testdata/boot/boot can boot a systemd.
+func Systemd(t testing.TB) {
+	t.Helper()
+	Tools(t, "bash", "systemd-nspawn", "/lib/systemd/systemd", "unshare", "setpriv", "timeout", "findmnt", "mount")
+	Root(t)
+	if err := canBoot(); err != nil {
+		Missing(t, "to boot systemd in a container; run as root with all capabilities (%v)", err)
+	}
+}
