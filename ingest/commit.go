@@ -193,7 +193,10 @@ func (r *run) attempt() error {
 		return nil
 	}
 	steps := [...]func(*run) error{(*run).writeCopies, (*run).writeEvents, (*run).writeRejects,
-		(*run).keepResult, (*run).writeResult, (*run).writeStatus, (*run).setResultAside}
+		(*run).keepResult,
+		(*run).writeResult, //fault:result-before-status
+		(*run).writeStatus,
+		(*run).setResultAside}
 	todo := steps[:]
 	unlock, first := r.Dir.Events.Lock()
 	if first == nil {

@@ -1,6 +1,6 @@
 //go:build linux && amd64
 
-package powerloss
+package faulttest
 
 import (
 	"bufio"
@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestDeadDiskIsSaid: the disk dies under a stream that has been acknowledged.
-// It says so with path and cause, reads on, acknowledges nothing more, and ends
-// in exit 1; what it had acknowledged is there at the next boot.
-func TestDeadDiskIsSaid(t *testing.T) {
+// TestDeadDisk takes the disk away from a stream. It reports path and cause, reads
+// on, acknowledges nothing more and exits with 1; what it had acknowledged is
+// there at the next boot.
+func TestDeadDisk(t *testing.T) {
 	needDisks(t)
 	for _, fs := range fileSystems() {
 		t.Run(fs.name, func(t *testing.T) { deadDisk(t, fs.newDisk(t)) })
@@ -28,14 +30,14 @@ func TestDeadDiskIsSaid(t *testing.T) {
 
 func deadDisk(t *testing.T, d *disk) {
 	dir := filepath.Join(d.root, "state")
-	s := startStream(t, program(t), dir, "--write-timeout=50ms")
+	s := startStream(t, testenv.Program(t), dir, "--write-timeout=50ms")
 	defer s.cmd.Process.Kill()
 	s.write(t, transition("starting", "line-1"))
 	s.acknowledged(t, 1)
-	check(t, d.lose(lucks()[0], dir))
+	testenv.Must(t, d.losePower(noLuck, dir))
 	s.write(t, transition("ready", "line-2"))
-	if said := s.hear(t, unix.EIO.Error()); !strings.Contains(said, dir) {
-		t.Errorf("%q tells no path below %s", said, dir)
+	if text := s.hear(t, unix.EIO.Error()); !strings.Contains(text, dir) {
+		t.Errorf("%q names no path below %s", text, dir)
 	}
 	s.hear(t, "gave up waiting for the disk")
 	more := make([]line, 5000) // more than pipe and program take in at once
@@ -43,28 +45,25 @@ func deadDisk(t *testing.T, d *disk) {
 		more[i] = transition("ready", fmt.Sprint("more ", i))
 	}
 	s.write(t, more...)
-	s.write(t, transition("failed", "the verdict"))
-	check(t, s.in.Close())
+	s.write(t, transition("failed", "the end"))
+	testenv.Must(t, s.in.Close())
 	rest, err := io.ReadAll(s.acks)
-	check(t, err)
-	said := s.end(t)
+	testenv.Must(t, err)
+	stderr := s.end(t)
 	if code := s.cmd.ProcessState.ExitCode(); code != 1 || len(rest) > 0 {
 		t.Errorf("exit %d, acknowledged %q", code, rest)
 	}
 	for _, words := range []string{"status failed could not be written", "result failed could not be written"} {
-		if !strings.Contains(said, words) {
-			t.Errorf("%q is not said:\n%s", words, said)
+		if !strings.Contains(stderr, words) {
+			t.Errorf("stderr has no %q:\n%s", words, stderr)
 		}
 	}
-	check(t, d.remount())
-	files, err := filesIn(dir)
-	check(t, err)
-	p, err := look(files)
-	check(t, err)
-	var f findings
-	h := history{lines: []line{transition("starting", "line-1"), transition("ready", "line-2")}, settled: 1, first: 1}
-	if h.check(p, &f); !f.none() {
-		t.Errorf("%s", strings.Join(f.words, "\n"))
+	testenv.Must(t, d.remount())
+	g := &ledger{before: new(picture), settled: 1,
+		lines: []line{transition("starting", "line-1"), transition("ready", "line-2")}}
+	g.check(look(dir, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true}))
+	for _, f := range g.findings {
+		t.Errorf("%s: %s", f.kind, f.text)
 	}
 }
 
@@ -74,29 +73,29 @@ type stream struct {
 	in     *os.File
 	acks   *bufio.Reader
 	stderr *bufio.Reader
-	said   strings.Builder
+	heard  strings.Builder // the lines of stderr that were read
 }
 
-// hung is when what must happen has not: far longer than anything takes.
+// hung is far longer than anything that a test waits for takes.
 const hung = time.Minute
 
 func startStream(t *testing.T, program, dir string, flags ...string) *stream {
 	t.Helper()
 	s := &stream{cmd: exec.Command(program, append([]string{"ingest", "--state-dir=" + dir, "--ack-fd=3"}, flags...)...)}
 	stdin, in, err := os.Pipe()
-	check(t, err)
+	testenv.Must(t, err)
 	acks, ack, err := os.Pipe()
-	check(t, err)
+	testenv.Must(t, err)
 	stderr, stderrEnd, err := os.Pipe()
-	check(t, err)
+	testenv.Must(t, err)
 	for _, f := range []*os.File{in, acks, stderr} {
-		check(t, f.SetDeadline(time.Now().Add(hung)))
+		testenv.Must(t, f.SetDeadline(time.Now().Add(hung)))
 		t.Cleanup(func() { f.Close() })
 	}
 	s.cmd.Stdin, s.cmd.ExtraFiles, s.cmd.Stderr = stdin, []*os.File{ack}, stderrEnd
-	check(t, s.cmd.Start())
+	testenv.Must(t, s.cmd.Start())
 	for _, f := range []*os.File{stdin, ack, stderrEnd} {
-		check(t, f.Close())
+		testenv.Must(t, f.Close())
 	}
 	s.in, s.acks, s.stderr = in, bufio.NewReader(acks), bufio.NewReader(stderr)
 	return s
@@ -106,7 +105,7 @@ func (s *stream) write(t *testing.T, lines ...line) {
 	t.Helper()
 	for _, l := range lines {
 		_, err := io.WriteString(s.in, l.text+"\n")
-		check(t, err)
+		testenv.Must(t, err)
 	}
 }
 
@@ -115,32 +114,32 @@ func (s *stream) acknowledged(t *testing.T, number int) {
 	t.Helper()
 	for got := 0; got < number; {
 		text, err := s.acks.ReadString('\n')
-		check(t, err)
+		testenv.Must(t, err)
 		_, err = fmt.Sscan(text, &got)
-		check(t, err)
+		testenv.Must(t, err)
 	}
 }
 
-// hear waits until something is said, and returns the line.
+// hear waits until a line of stderr contains words, and returns it.
 func (s *stream) hear(t *testing.T, words string) string {
 	t.Helper()
 	for {
 		text, err := s.stderr.ReadString('\n')
-		s.said.WriteString(text)
+		s.heard.WriteString(text)
 		if strings.Contains(text, words) {
 			return text
 		}
 		if err != nil {
-			t.Fatalf("%q is not said: %v\n%s", words, err, &s.said)
+			t.Fatalf("stderr has no %q: %v\n%s", words, err, &s.heard)
 		}
 	}
 }
 
-// end waits for the end and returns all that was said.
+// end waits for the end and returns all of stderr.
 func (s *stream) end(t *testing.T) string {
 	t.Helper()
 	rest, err := io.ReadAll(s.stderr)
-	check(t, err)
-	_ = s.cmd.Wait() // its exit code is asked for
-	return s.said.String() + string(rest)
+	testenv.Must(t, err)
+	_ = s.cmd.Wait() // the caller checks the exit code
+	return s.heard.String() + string(rest)
 }
