@@ -124,14 +124,20 @@ func (c *committer) write(b *batch, separately bool) error {
 	if b.empty() {
 		return nil
 	}
-	unlock, first := c.store.lock()
 	logs := []func(*batch) error{c.writeNumbered, c.writeEvents, c.writeRejects}
+	files := []func(*batch) error{
+		c.copyPrevious,
+		c.writeResult, //fault:result-before-status
+		c.writeStatus,
+		c.movePrevious,
+	}
+	unlock, first := c.store.lock()
 	if first == nil {
 		defer unlock()
 	} else {
 		logs = nil
 	}
-	for _, write := range append(logs, c.copyPrevious, c.writeResult, c.writeStatus, c.movePrevious) {
+	for _, write := range append(logs, files...) {
 		if first != nil && !separately {
 			return first
 		}

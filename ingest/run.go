@@ -80,12 +80,13 @@ func (r *run) begin() {
 	// Best effort: it fails for anything but a pipe.
 	_, _ = unix.FcntlInt(uintptr(r.In), unix.F_SETPIPE_SZ, readSize)
 	status, err := r.committer.store.status()
-	if err == nil {
-		r.batch.events.Predict(status.Seq + 1)
-		if r.BootID != "" && status.BootID == r.BootID {
-			r.decider.state = status.State
-		}
+	if err != nil {
+		status = new(artifact.Status)
 	}
+	if r.BootID != "" && status.BootID == r.BootID {
+		r.decider.state = status.State
+	}
+	r.batch.events.Predict(status.Seq + 1)
 	others := r.committer.store.otherWriters()
 	if others != "" {
 		r.warn("%s may write to %s, and so delete or forge its files", others, r.dir())

@@ -102,7 +102,7 @@ func (f *lineFile) repairTail(size int64) error {
 		return err
 	}
 	f.end = start
-	if start == size {
+	if start == size { //fault:repair-tail
 		return nil
 	}
 	if size-start <= artifact.MaxSize {
@@ -199,12 +199,12 @@ func (f *lineFile) append(text []byte) error {
 	}
 	_, err := f.file.Write(text)
 	if err == nil {
-		err = f.file.Sync()
+		err = f.file.Sync() //fault:sync-log
 	}
 	if err != nil {
 		f.unconfirmed = newUnconfirmed(f.file, f.end, text)
-		_ = f.undo() // tried again by resolve
-		return err
+		_ = f.undo() //fault:undo-append // tried again by resolve
+		return err   //fault:report-append
 	}
 	f.end += int64(len(text))
 	return nil

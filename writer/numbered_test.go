@@ -122,7 +122,7 @@ func TestACopyBeginsAnew(t *testing.T) {
 	testenv.Must(t, appendCopy(t, l, copyOf(1, 2, 3)))
 	testenv.Must(t, locked(t, l, l.Rotate))
 	testenv.Must(t, locked(t, l, l.Rotate)) // again, as after a crash: what was moved stays
-	for range 2 {                          // also for one that must look
+	for range 2 {                           // also for one that must look
 		l = logIn(dir)
 		var seq uint64
 		testenv.Must(t, locked(t, l, func() (err error) { seq, _, err = l.Last(); return err }))

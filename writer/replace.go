@@ -129,7 +129,7 @@ func (f *atomicFile) replace(path string) error {
 		return err
 	}
 	if !f.swept {
-		f.removeStale()
+		f.removeStale() //fault:remove-temporaries
 		f.swept = true
 	}
 	err := f.writeTemporary()
@@ -181,7 +181,7 @@ func (f *atomicFile) writeTemporary() error {
 	if _, err := t.Write(f.text); err != nil {
 		return err
 	}
-	return t.CloseAtomicallyReplace()
+	return t.CloseAtomicallyReplace() //fault:sync-temporary
 }
 
 // renumber replaces the seq of the status or result at path, which is valid.

@@ -29,7 +29,7 @@ func (l *seqFile) read() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	seq, err := strconv.ParseUint(string(bytes.Trim(text, "\x00 \t\r\n")), 10, 64)
+	seq, err := strconv.ParseUint(string(bytes.Trim(text, "\x00 \t\r\n")), 10, 64) //fault:trim-nuls
 	if err != nil || seq > math.MaxInt64 {
 		return 0, nil
 	}
@@ -63,7 +63,7 @@ func (l *seqFile) write(seq uint64) error {
 	}
 	var buf [maxSeqFile]byte
 	text := append(strconv.AppendUint(buf[:0], seq, 10), '\n')
-	if len(old) > 0 && (len(old) != len(text) || bytes.Compare(old, text) > 0) {
+	if len(old) > 0 && (len(old) != len(text) || bytes.Compare(old, text) > 0) { //fault:raise-seq
 		if err := l.raise(old, len(text)); err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func (l *seqFile) raise(old []byte, size int) error {
 	if _, err := l.file.WriteAt(nines, 0); err != nil {
 		return err
 	}
-	if digits > size-1 {
+	if digits > size-1 { //fault:sync-raised-seq
 		if err := l.syncContent(); err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func lastSeq(f *dirfs.File, end int64) (uint64, error) {
 // in the log before the last rotation, else in the seq file.
 func (l *EventLog) findLastSeq() (uint64, error) {
 	seq, err := lastSeq(l.lines.file, l.lines.end)
-	if err != errNoLines {
+	if err != errNoLines { //fault:seq-from-log
 		return seq, err
 	}
 	seq, err = lastSeqIn(&l.lines.location, l.lines.name+oldSuffix)

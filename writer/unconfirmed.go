@@ -49,7 +49,7 @@ func (f *lineFile) undo() error {
 // appended since. It returns how many lines were kept. To be called before
 // prepare.
 func (f *lineFile) resolve(path string) (kept int, err error) {
-	if f.unconfirmed == nil {
+	if f.unconfirmed == nil { //fault:resolve-append
 		return 0, nil
 	}
 	if err := f.open(path); err != nil {

@@ -192,7 +192,7 @@ type terminal struct {
 	*os.File
 	heard  chan string
 	said   string
-	passed string // of what was said, up to what was expected last
+	passed string // the output up to the end of the last expected text
 }
 
 // newTerminal starts bash on a terminal of its own, where it has control over
@@ -353,7 +353,7 @@ func TestSIGTSTPIsPassedOnAfterAFg(t *testing.T) {
 	t.Parallel()
 	term := newPrompt(t, t.TempDir())
 	term.send(program + ` run -- sh -c 'echo "run is $PPID"; read -r x; trap "echo caught; exit 3" TSTP; echo set; while :; do :; done'` + "\n")
-	term.expect("run is ") // what was typed
+	term.expect("run is ") // the echo of the command line
 	term.expect("run is ")
 	term.expect("\r")
 	pid, err := strconv.Atoi(strings.TrimSuffix(term.passed, "\r"))

@@ -162,8 +162,8 @@ func (d *Dir) Close() {
 // Sync makes the names in the directory durable. After an error the descriptor
 // is not used again, because the kernel reports a lost page only once.
 func (d *Dir) Sync() error {
-	err := Retry(func() error { return unix.Fsync(d.fd) })
-	d.stale = err != nil
+	err := Retry(func() error { return unix.Fsync(d.fd) }) //fault:sync-directory
+	d.stale = err != nil                                   //fault:reopen-directory
 	return pathError("fsync", d.path, err)
 }
 

@@ -18,7 +18,7 @@ var (
 )
 
 // openFlags are set for every file.
-const openFlags = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+const openFlags = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC //fault:no-follow
 
 // A File is an open regular file. Its errors are *fs.PathErrors. The zero File
 // is not usable; a nil one is closed. Not for concurrent use.
@@ -88,7 +88,7 @@ func CheckRegular(st *unix.Stat_t, write bool) error {
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return ErrNotRegular
-	case write && st.Nlink > 1:
+	case write && st.Nlink > 1: //fault:no-second-link
 		return ErrLinked
 	}
 	return nil

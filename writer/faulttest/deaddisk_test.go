@@ -1,6 +1,6 @@
 //go:build linux && amd64
 
-package powerloss
+package faulttest
 
 import (
 	"bufio"
@@ -18,10 +18,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestDeadDiskIsSaid: the disk dies under a stream that has been acknowledged.
-// It says so with path and cause, reads on, acknowledges nothing more, and ends
-// in exit 1; what it had acknowledged is there at the next boot.
-func TestDeadDiskIsSaid(t *testing.T) {
+// TestDeadDisk takes the disk away from a stream. It reports path and cause, reads
+// on, acknowledges nothing more and exits with 1; what it had acknowledged is
+// there at the next boot.
+func TestDeadDisk(t *testing.T) {
 	needDisks(t)
 	for _, fs := range fileSystems() {
 		t.Run(fs.name, func(t *testing.T) { deadDisk(t, fs.newDisk(t)) })
@@ -34,10 +34,10 @@ func deadDisk(t *testing.T, d *disk) {
 	defer s.cmd.Process.Kill()
 	s.write(t, transition("starting", "line-1"))
 	s.acknowledged(t, 1)
-	testenv.Must(t, d.lose(lucks()[0], dir))
+	testenv.Must(t, d.losePower(noLuck, dir))
 	s.write(t, transition("ready", "line-2"))
-	if said := s.hear(t, unix.EIO.Error()); !strings.Contains(said, dir) {
-		t.Errorf("%q tells no path below %s", said, dir)
+	if text := s.hear(t, unix.EIO.Error()); !strings.Contains(text, dir) {
+		t.Errorf("%q names no path below %s", text, dir)
 	}
 	s.hear(t, "cannot be written; reading on")
 	more := make([]line, 5000) // more than pipe and program take in at once
@@ -45,28 +45,25 @@ func deadDisk(t *testing.T, d *disk) {
 		more[i] = transition("ready", fmt.Sprint("more ", i))
 	}
 	s.write(t, more...)
-	s.write(t, transition("failed", "the verdict"))
+	s.write(t, transition("failed", "the end"))
 	testenv.Must(t, s.in.Close())
 	rest, err := io.ReadAll(s.acks)
 	testenv.Must(t, err)
-	said := s.end(t)
+	stderr := s.end(t)
 	if code := s.cmd.ProcessState.ExitCode(); code != 1 || len(rest) > 0 {
 		t.Errorf("exit %d, acknowledged %q", code, rest)
 	}
 	for _, words := range []string{"status failed could not be written", "result failed could not be written"} {
-		if !strings.Contains(said, words) {
-			t.Errorf("%q is not said:\n%s", words, said)
+		if !strings.Contains(stderr, words) {
+			t.Errorf("stderr has no %q:\n%s", words, stderr)
 		}
 	}
 	testenv.Must(t, d.remount())
-	files, err := filesIn(dir)
-	testenv.Must(t, err)
-	p, err := look(files)
-	testenv.Must(t, err)
-	var f findings
-	h := history{lines: []line{transition("starting", "line-1"), transition("ready", "line-2")}, settled: 1, first: 1}
-	if h.check(p, &f); !f.none() {
-		t.Errorf("%s", strings.Join(f.words, "\n"))
+	g := &ledger{before: new(picture), settled: 1,
+		lines: []line{transition("starting", "line-1"), transition("ready", "line-2")}}
+	g.check(look(dir, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true}))
+	for _, f := range g.findings {
+		t.Errorf("%s: %s", f.kind, f.text)
 	}
 }
 
@@ -76,10 +73,10 @@ type stream struct {
 	in     *os.File
 	acks   *bufio.Reader
 	stderr *bufio.Reader
-	said   strings.Builder
+	heard  strings.Builder // the lines of stderr that were read
 }
 
-// hung is when what must happen has not: far longer than anything takes.
+// hung is far longer than anything that a test waits for takes.
 const hung = time.Minute
 
 func startStream(t *testing.T, program, dir string, flags ...string) *stream {
@@ -123,26 +120,26 @@ func (s *stream) acknowledged(t *testing.T, number int) {
 	}
 }
 
-// hear waits until something is said, and returns the line.
+// hear waits until a line of stderr contains words, and returns it.
 func (s *stream) hear(t *testing.T, words string) string {
 	t.Helper()
 	for {
 		text, err := s.stderr.ReadString('\n')
-		s.said.WriteString(text)
+		s.heard.WriteString(text)
 		if strings.Contains(text, words) {
 			return text
 		}
 		if err != nil {
-			t.Fatalf("%q is not said: %v\n%s", words, err, &s.said)
+			t.Fatalf("stderr has no %q: %v\n%s", words, err, &s.heard)
 		}
 	}
 }
 
-// end waits for the end and returns all that was said.
+// end waits for the end and returns all of stderr.
 func (s *stream) end(t *testing.T) string {
 	t.Helper()
 	rest, err := io.ReadAll(s.stderr)
 	testenv.Must(t, err)
-	_ = s.cmd.Wait() // its exit code is asked for
-	return s.said.String() + string(rest)
+	_ = s.cmd.Wait() // the caller checks the exit code
+	return s.heard.String() + string(rest)
 }

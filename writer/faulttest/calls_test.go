@@ -1,6 +1,6 @@
 //go:build linux && amd64
 
-package crashtest
+package faulttest
 
 import (
 	"bytes"
@@ -9,32 +9,38 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// A call is one system call of the traced program: one that touches the
-// watched directory, or one of the marks that the power-loss model needs.
+// A call is one system call of the traced program: one that touches the watched
+// directory, or an acknowledgement of ingest, which has the name "ack".
+//
+// object and target are the same in every run: they are relative to the watched
+// directory, and the number of a temporary is replaced by "*". path and other
+// are the same paths in full.
 type call struct {
-	n    int    // counted from 1 over all threads; 0 for a mark
-	name string // as in the kernel's table, or "ack"
-	fd   int    // the descriptor that it is about; -1 if it is about a name
+	n    int    // counted from 1; 0 for one that is not counted
+	name string // as in the kernel's table, "ack" or "unlock"
+	fd   int    // the descriptor of the object; -1 if it is given by name
 
-	object string // path below the watched directory; temporaries are alike
-	target string // the second path of a rename or link
-	path   string // object in full, as it stands on disk
-	other  string // target in full
+	object string
+	target string // of a rename or link
+	path   string
+	other  string
 
-	creates bool   // it makes a name that was not there
-	ino     uint64 // of the object, before the call
-	length  uint64 // of a write
+	creates   bool   // it creates a name that did not exist
+	mayCreate bool   // an openat with O_CREAT
+	ino       uint64 // of the object, before the call
+	length    uint64 // of a write
 
 	took   bool // it had its effect
-	failed bool // the program was told that it had none
-	again  bool // it was interrupted, and the program makes it again
+	failed bool // it returned an error
+	again  bool // it was interrupted, and the program repeats it
 }
 
-// String says what the call is, the same in every run.
+// String describes the call, the same in every run.
 func (c *call) String() string {
 	text := c.name + " " + c.object
 	if c.target != "" {
@@ -61,10 +67,10 @@ func byPath(name string) signature { return signature{name, []operand{{-1, 0}}} 
 func byAt(name string) signature   { return signature{name, []operand{{0, 1}}} }
 func byAts(name string) signature  { return signature{name, []operand{{0, 1}, {2, 3}}} }
 
-// signatures are all system calls by which a Go program can read or change a
-// file or a directory. What is not here is not counted: epoll_ctl, for one,
-// which os.File tries on every descriptor.
-func signatures() map[uint64]signature {
+// signatures are all system calls with which a Go program can read or change a
+// file or a directory. Others are not counted, such as epoll_ctl, which os.File
+// tries on every descriptor.
+var signatures = sync.OnceValue(func() map[uint64]signature {
 	return map[uint64]signature{
 		unix.SYS_READ: byFD("read"), unix.SYS_WRITE: byFD("write"),
 		unix.SYS_PREAD64: byFD("pread64"), unix.SYS_PWRITE64: byFD("pwrite64"),
@@ -97,15 +103,25 @@ func signatures() map[uint64]signature {
 		unix.SYS_LINKAT:    byAts("linkat"),
 		unix.SYS_SYMLINKAT: {"symlinkat", []operand{{1, 2}}},
 	}
-}
+})
 
-// temporary is the name of a temporary of ours; its number is random.
+// temporary matches the name of a temporary of the program; its number is random.
 var temporary = regexp.MustCompile(`(^|/)(\.(?:status|result)\.json(?:\.prev)?)[0-9]+( \(deleted\))?$`)
 
-// decode tells what a system call is about, at its entry. It returns nil for
-// one that does not touch the watched directory.
+// changes reports whether a call changes a file or a directory, may create one,
+// or makes a change durable.
+func changes(c *call) bool {
+	switch c.name {
+	case "write", "pwrite64", "ftruncate", "fsync", "fdatasync", "fchmod", "mkdirat", "renameat", "renameat2", "unlinkat":
+		return true
+	}
+	return c.mayCreate
+}
+
+// decode describes a system call at its entry. It returns nil for one that does
+// not touch the watched directory.
 func (tr *tracer) decode(tid int, nr uint64, args [6]uint64) *call {
-	sig, ok := tr.signatures[nr]
+	sig, ok := signatures()[nr]
 	if !ok {
 		return nil
 	}
@@ -136,8 +152,9 @@ func (tr *tracer) decode(tid int, nr uint64, args [6]uint64) *call {
 	return c
 }
 
-// look notes what the power-loss model must know from before the call.
+// look records what the durability model must know from before the call.
 func (c *call) look(tid int, args [6]uint64) {
+	c.mayCreate = c.name == "openat" && args[2]&unix.O_CREAT != 0
 	var st unix.Stat_t
 	path := c.path
 	if c.fd >= 0 {
@@ -151,7 +168,7 @@ func (c *call) look(tid int, args [6]uint64) {
 		c.ino = st.Ino
 		return
 	}
-	c.creates = c.name == "mkdirat" || c.name == "openat" && args[2]&unix.O_CREAT != 0
+	c.creates = c.name == "mkdirat" || c.mayCreate
 }
 
 // resolve returns the path that an operand names.
@@ -177,7 +194,7 @@ func (tr *tracer) watches(path string) bool {
 	return path == tr.watch || strings.HasPrefix(path, tr.watch+"/")
 }
 
-// below returns path as it is called in a trace.
+// below returns path relative to the watched directory.
 func (tr *tracer) below(path string) string {
 	if path == "" {
 		return ""
@@ -189,8 +206,8 @@ func (tr *tracer) below(path string) string {
 	return temporary.ReplaceAllString(rel, "$1$2*$3")
 }
 
-// readString reads a C string from the memory of a thread. It reads to the end
-// of a page at a time, because the next one may not be mapped.
+// readString reads a C string from the memory of a thread, page by page, because
+// the next page may not be mapped.
 func readString(tid int, addr uint64) string {
 	const page = 4096
 	var text []byte

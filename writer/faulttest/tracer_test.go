@@ -1,6 +1,6 @@
 //go:build linux && amd64
 
-package crashtest
+package faulttest
 
 import (
 	"fmt"
@@ -20,22 +20,22 @@ const (
 	nothing    action = "nothing"
 	killBefore action = "kill before"
 	killAfter  action = "kill after"
-	tear       action = "tear"        // part of a write lands, then the kill
-	shorten    action = "shorten"     // part of a write lands, and the program is told
-	failBefore action = "fail before" // an error, and no effect
-	failAfter  action = "fail after"  // an error, though it took effect
-	hooked     action = "hook"        // something happens before the call
+	tear       action = "tear"        // part of a write is done, then the program is killed
+	shorten    action = "shorten"     // part of a write is done, and the call returns its size
+	failBefore action = "fail before" // the call returns an error and has no effect
+	failAfter  action = "fail after"  // the call returns an error but has its effect
+	hooked     action = "hook"        // only the hook is called
 )
 
-// A fault is an action at the Nth counted call.
+// A fault is what happens at the Nth counted call.
 type fault struct {
 	at    int
 	act   action
-	errno unix.Errno
-	stays bool   // later calls of the same kind fail as well
-	part  uint64 // bytes of a write that land
-	hook  func(pid int)
-	label string // of the hook
+	errno unix.Errno          // of failBefore and failAfter
+	stays bool                // later calls that need space on the disk fail as well
+	part  uint64              // bytes of a write that are done, for tear and shorten
+	hook  func(pid int) error // called before the call is made, whatever the action; may be nil
+	label string              // what the hook does
 }
 
 func (f fault) String() string {
@@ -47,42 +47,49 @@ func (f fault) String() string {
 		text += ", from there on"
 	}
 	if f.part > 0 {
-		text += fmt.Sprintf(", %d bytes land", f.part)
+		text += fmt.Sprintf(", %d bytes are written", f.part)
 	}
 	return text + f.label
 }
 
-// A tracer runs one program and carries out one fault. It must be used from a
-// goroutine that is locked to its thread, for the kernel takes ptrace
-// requests from the tracing thread only.
+// A tracer runs one program and carries out one fault. It counts the system
+// calls of all threads together; strace(1) counts for each thread, and a Go
+// program does not make the same call on the same thread twice.
+//
+// It must be used from a goroutine that is locked to its thread: the kernel
+// accepts ptrace requests only from the tracing thread.
 type tracer struct {
-	watch      string // the watched directory, its real path
-	fault      fault
-	limit      time.Duration // a program that runs longer is killed, and was blocked
-	fired      chan struct{} // closed when the fault has been carried out
-	signatures map[uint64]signature
+	watch  string           // the watched directory, its real path
+	counts func(*call) bool // which calls below watch are counted; nil: all
+	fault  fault
+	limit  time.Duration // a program that runs longer is killed
+	fired  chan struct{} // closed when the fault has been carried out; may be nil
 
 	pid     int
 	count   int
-	done    bool // fired is closed
-	known   map[int]bool
+	known   map[int]bool  // threads that have reported their start
 	flying  map[int]*call // between entry and exit, by thread
-	faulted *call         // the call that the fault met
-	calls   []*call       // those that have ended, and marks, in order
+	faulted *call         // the call that the fault met; nil before
+	calls   []*call       // those that have ended, in order, also the ones not counted
+	isFired bool          // fired is closed
+	err     error         // of the hook
 }
 
 // An exit is how a traced program ended.
 type exit struct {
-	code    int // -1 if it was killed
-	blocked bool
+	code    int  // killedCode if a signal ended it
+	blocked bool // it ran longer than the limit
 }
+
+// killedCode is the exit code of a program that a signal ended.
+const killedCode = -1
 
 const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
 	unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
 
-// run starts the program stopped, and traces it to its end. It has a process
-// group of its own and only children of this thread are waited for, so that
-// several tracers, and everybody else's children, keep apart.
+// run starts the program stopped, and traces it to its end. The program has its
+// own process group, and only children of this thread are waited for, so that
+// several tracers can run beside other children of this process.
 func (tr *tracer) run(argv []string, attr *os.ProcAttr) (exit, error) {
 	attr.Sys = &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
 	process, err := os.StartProcess(argv[0], argv, attr)
@@ -104,7 +111,7 @@ func (tr *tracer) run(argv []string, attr *os.ProcAttr) (exit, error) {
 	}
 	timer := time.AfterFunc(tr.limit, tr.kill)
 	status, err = tr.loop()
-	e := exit{code: -1, blocked: !timer.Stop()}
+	e := exit{code: killedCode, blocked: !timer.Stop()}
 	if status.Exited() {
 		e.code = status.ExitStatus()
 	}
@@ -133,17 +140,17 @@ func (tr *tracer) loop() (status unix.WaitStatus, _ error) {
 			return status, os.NewSyscallError("wait4", err)
 		case status.Stopped():
 			signal := tr.stop(tid, status)
-			// ESRCH: it was killed meanwhile, and its end will be reported.
+			// ESRCH: it was killed meanwhile, and its end is still to be reported.
 			if err := unix.PtraceSyscall(tid, signal); err != nil && err != unix.ESRCH {
 				return status, os.NewSyscallError("ptrace", err)
 			}
 		case tid == tr.pid:
-			return status, nil
+			return status, tr.err
 		}
 	}
 }
 
-// stop deals with one stop and returns the signal to go on with.
+// stop handles one stop and returns the signal to continue with.
 func (tr *tracer) stop(tid int, status unix.WaitStatus) int {
 	signal := status.StopSignal()
 	switch {
@@ -153,7 +160,7 @@ func (tr *tracer) stop(tid int, status unix.WaitStatus) int {
 	case signal == unix.SIGTRAP && status.TrapCause() > 0:
 		return 0
 	case signal == unix.SIGSTOP && !tr.known[tid]:
-		tr.known[tid] = true // every new thread begins with one
+		tr.known[tid] = true // every new thread starts with one
 		return 0
 	}
 	return int(signal) // SIGURG, with which Go preempts, and the hooks' own
@@ -190,59 +197,66 @@ func (tr *tracer) syscall(tid int) {
 	}
 }
 
-// enter counts a call and carries out what comes before it.
+// enter counts a call and carries out what happens before it.
 func (tr *tracer) enter(tid int, info *syscallInfo) {
 	c := tr.decode(tid, info.nr, info.args)
 	if c == nil {
 		return
 	}
 	tr.flying[tid] = c
-	if c.name == "ack" {
+	if c.name == "ack" || (tr.counts != nil && !tr.counts(c)) {
 		return
 	}
 	tr.count++
 	c.n = tr.count
 	if tr.count == tr.fault.at {
 		tr.faulted = c
-		tr.begin(tid, c)
+		tr.begin(tid)
 	} else if tr.repeats(c) {
-		setRegister(tid, func(r *unix.PtraceRegs) { r.Orig_rax = ^uint64(0) })
+		skip(tid)
 	}
 }
 
-// begin carries out the fault's part at the entry.
-func (tr *tracer) begin(tid int, c *call) {
-	switch f := &tr.fault; f.act {
+// begin carries out the part of the fault that comes at the entry.
+func (tr *tracer) begin(tid int) {
+	f := &tr.fault
+	if f.hook != nil {
+		tr.err = f.hook(tr.pid)
+	}
+	switch f.act {
 	case killBefore:
-		// A call number that there is not, in case the kernel goes on with it.
-		setRegister(tid, func(r *unix.PtraceRegs) { r.Orig_rax = ^uint64(0) })
+		skip(tid) // the kernel may still make the call after the kill
 		tr.kill()
 	case failBefore:
-		setRegister(tid, func(r *unix.PtraceRegs) { r.Orig_rax = ^uint64(0) })
+		skip(tid)
 	case tear, shorten:
 		setRegister(tid, func(r *unix.PtraceRegs) { r.Rdx = f.part })
-	case hooked:
-		f.hook(tr.pid)
 	}
 	tr.fire()
 }
 
-// fire tells that the fault has happened; what the program does not tell any
-// more must not be waited for.
+// skip keeps the kernel from making the call that a thread has entered: no call
+// has that number.
+func skip(tid int) {
+	setRegister(tid, func(r *unix.PtraceRegs) { r.Orig_rax = ^uint64(0) })
+}
+
+// fire reports that the fault has happened: from then on the guest must not wait
+// for acknowledgements, which may not come.
 func (tr *tracer) fire() {
-	if !tr.done && tr.fired != nil {
-		tr.done = true
+	if !tr.isFired && tr.fired != nil {
+		tr.isFired = true
 		close(tr.fired)
 	}
 }
 
-// repeats reports whether a fault that stays meets c as well: a disk that is
-// full is so for every call that needs room.
+// repeats reports whether a fault that stays meets c as well: a full disk is
+// full for every call that needs space.
 func (tr *tracer) repeats(c *call) bool {
-	return tr.fault.stays && tr.faulted != nil && needsRoom(c)
+	return tr.fault.stays && tr.faulted != nil && needsSpace(c)
 }
 
-func needsRoom(c *call) bool {
+func needsSpace(c *call) bool {
 	switch c.name {
 	case "write", "pwrite64", "mkdirat", "renameat":
 		return true
@@ -252,15 +266,18 @@ func needsRoom(c *call) bool {
 	return false
 }
 
-// leave carries out the fault's part at the exit, and notes the call.
+// leave carries out the part of the fault that comes at the exit, and records
+// the call.
 func (tr *tracer) leave(tid int, result int64) {
 	c := tr.flying[tid]
 	delete(tr.flying, tid)
-	failsHere := c == tr.faulted && (tr.fault.act == failBefore || tr.fault.act == failAfter)
+	isFaulted := c == tr.faulted
+	failsHere := isFaulted && (tr.fault.act == failBefore || tr.fault.act == failAfter)
+	failsAgain := !isFaulted && c.n > 0 && tr.repeats(c) && c.n > tr.faulted.n
 	switch {
-	case c == tr.faulted && (tr.fault.act == killAfter || tr.fault.act == tear):
+	case isFaulted && (tr.fault.act == killAfter || tr.fault.act == tear):
 		tr.kill()
-	case failsHere || c != tr.faulted && c.n > 0 && tr.repeats(c) && c.n > tr.faulted.n:
+	case failsHere || failsAgain:
 		errno := tr.fault.errno
 		setRegister(tid, func(r *unix.PtraceRegs) { r.Rax = -uint64(errno) })
 		c.failed, c.again = true, errno == unix.EINTR
@@ -270,8 +287,8 @@ func (tr *tracer) leave(tid int, result int64) {
 	tr.calls = append(tr.calls, c)
 }
 
-// setRegister changes the registers of a stopped thread. It can fail only if
-// the thread was killed.
+// setRegister changes the registers of a stopped thread. It fails only if the
+// thread was killed.
 func setRegister(tid int, change func(*unix.PtraceRegs)) {
 	var regs unix.PtraceRegs
 	if unix.PtraceGetRegs(tid, &regs) != nil {

@@ -1,37 +1,38 @@
 //go:build linux && amd64
 
-package crashtest
+package faulttest
 
 import (
 	"path/filepath"
 	"slices"
 )
 
-// A disk is what a power loss would leave, by the failure model of package
-// writer: data survives once it was synced, a name once its directory was. It
-// is told of each call, and finds every acknowledgement, and every step of a
-// commit, that comes before what it stands on is durable.
-type disk struct {
+// A durability follows what a power loss would leave, by the failure model of
+// package writer: data survives once it was synced, a name once its directory
+// was. It is given each call, and finds every acknowledgement, and every step of
+// a commit, that comes before all that it depends on is durable.
+type durability struct {
 	ledger *ledger
-	files  map[uint64]*diskFile // by inode
-	names  map[string]bool      // paths that are not durable
-	badDir map[string]int       // descriptors on which a sync of the directory failed
+	files  map[uint64]*writtenFile // by inode
+	names  map[string]bool         // paths that are not durable
+	badDir map[string]int          // descriptors on which a sync of the directory failed
 }
 
-// A diskFile is a file that was written.
-type diskFile struct {
-	path  string
-	dirty bool
-	// After a failed sync the kernel holds the pages for clean: only writing
-	// them anew, and a sync by another descriptor, makes them durable.
-	lost    bool
-	badFD   int
-	written bool // since it was lost
+// A writtenFile is a file that was written.
+//
+// After a failed sync the kernel treats the pages as clean: only if they are
+// written again, and synced on another descriptor, are they durable.
+type writtenFile struct {
+	path    string
+	dirty   bool
+	lost    bool // a sync failed
+	badFD   int  // on this descriptor; -1 if it was closed
+	written bool // again, after the sync failed
 }
 
-// checkDurable holds all calls of a run against the model.
+// checkDurable checks all calls of a run.
 func (g *ledger) checkDurable(calls []*call, acknowledged bool) {
-	d := disk{g, map[uint64]*diskFile{}, map[string]bool{}, map[string]int{}}
+	d := durability{g, map[uint64]*writtenFile{}, map[string]bool{}, map[string]int{}}
 	for _, c := range calls {
 		d.take(c)
 	}
@@ -40,10 +41,10 @@ func (g *ledger) checkDurable(calls []*call, acknowledged bool) {
 	}
 }
 
-// isArtifact tells what must be durable from temporaries, which need not.
+// isArtifact reports whether path must be durable: a temporary need not be.
 func isArtifact(path string) bool { return !temporary.MatchString(path) }
 
-func (d *disk) take(c *call) {
+func (d *durability) take(c *call) {
 	switch {
 	case c.again:
 	case c.name == "ack":
@@ -59,8 +60,8 @@ func (d *disk) take(c *call) {
 	}
 }
 
-// change takes a call that changed what is on disk.
-func (d *disk) change(c *call) {
+// change takes a call that changed the directory or a file.
+func (d *durability) change(c *call) {
 	switch c.name {
 	case "write", "pwrite64", "ftruncate":
 		d.step(c)
@@ -79,16 +80,16 @@ func (d *disk) change(c *call) {
 	}
 }
 
-func (d *disk) write(c *call) {
+func (d *durability) write(c *call) {
 	f := d.files[c.ino]
 	if f == nil {
-		f = &diskFile{path: c.path, badFD: -1}
+		f = &writtenFile{path: c.path, badFD: -1}
 		d.files[c.ino] = f
 	}
 	f.dirty, f.written = true, true
 }
 
-func (d *disk) rename(c *call) {
+func (d *durability) rename(c *call) {
 	if f := d.files[c.ino]; f != nil {
 		if f.dirty {
 			d.ledger.find(notDurable, "%v: its data was not synced", c)
@@ -101,7 +102,7 @@ func (d *disk) rename(c *call) {
 	}
 }
 
-func (d *disk) sync(c *call) {
+func (d *durability) sync(c *call) {
 	if f := d.files[c.ino]; f != nil {
 		switch {
 		case c.failed:
@@ -125,8 +126,8 @@ func (d *disk) sync(c *call) {
 	}
 }
 
-// close ends what is known of a descriptor, for its number is used again.
-func (d *disk) close(c *call) {
+// close forgets a descriptor, because its number is used again.
+func (d *durability) close(c *call) {
 	if f := d.files[c.ino]; f != nil && f.badFD == c.fd {
 		f.badFD = -1
 	}
@@ -136,7 +137,7 @@ func (d *disk) close(c *call) {
 }
 
 // step demands what must be durable before a step of the commit.
-func (d *disk) step(c *call) {
+func (d *durability) step(c *call) {
 	name := filepath.Base(c.path)
 	if c.name == "renameat" {
 		name = filepath.Base(c.other)
@@ -153,8 +154,8 @@ func (d *disk) step(c *call) {
 	}
 }
 
-// demand finds what is not durable: of the names given, or of all artifacts.
-func (d *disk) demand(before string, names ...string) {
+// demand finds what is not durable, of the files called names or of all artifacts.
+func (d *durability) demand(before string, names ...string) {
 	wanted := func(path string) bool {
 		return isArtifact(path) && (names == nil || slices.Contains(names, filepath.Base(path)))
 	}

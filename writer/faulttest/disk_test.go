@@ -1,6 +1,6 @@
 //go:build linux && amd64
 
-package powerloss
+package faulttest
 
 import (
 	"fmt"
@@ -16,14 +16,14 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A fileSystem is one that guests have their state directory on, or a machine
-// that runs the program outside a guest.
+// A fileSystem is one that a guest, or a machine that runs the program itself,
+// may have its state directory on.
 type fileSystem struct {
 	name    string
-	kind    string
-	size    int64
+	kind    string // as for mount(2)
+	size    int64  // of the image, in bytes
 	options string
-	mkfs    []string // the image is added
+	mkfs    []string // the command that makes it; the image is its last argument
 }
 
 func fileSystems() []fileSystem {
@@ -31,11 +31,11 @@ func fileSystems() []fileSystem {
 	return []fileSystem{
 		{"ext4-ordered", "ext4", 16 << 20, "data=ordered", ext4},
 		{"ext4-writeback", "ext4", 16 << 20, "data=writeback,commit=300", ext4},
-		{"xfs", "xfs", 320 << 20, "", []string{"mkfs.xfs", "-q"}}, // no smaller one can be made
+		{"xfs", "xfs", 320 << 20, "", []string{"mkfs.xfs", "-q"}}, // mkfs.xfs makes no smaller one
 	}
 }
 
-// needDisks ends the test where no image can be mounted.
+// needDisks ends the test if no image can be mounted.
 func needDisks(t *testing.T) {
 	t.Helper()
 	testenv.Mount(t)
@@ -65,15 +65,16 @@ func (fs fileSystem) needKernel(t *testing.T) {
 type disk struct {
 	fileSystem
 	device string
-	held   *os.File // the device, which the kernel frees when nobody holds it
-	root   string   // where it is mounted
+	held   *os.File // the device: the kernel frees it when it is closed
+	base   string   // a directory of the test, in memory
+	root   string   // in base; where the disk is mounted
 }
 
 // newDisk makes an image and mounts it.
 func (fs fileSystem) newDisk(t *testing.T) *disk {
 	t.Helper()
 	dir := testenv.TempDir(t) // fast, and no disk wears
-	d := &disk{fileSystem: fs, root: filepath.Join(dir, "root")}
+	d := &disk{fileSystem: fs, base: dir, root: filepath.Join(dir, "watched")}
 	image := filepath.Join(dir, "image")
 	testenv.Must(t, os.Mkdir(d.root, 0o755))
 	testenv.Must(t, os.WriteFile(image, nil, 0o600))
@@ -85,9 +86,9 @@ func (fs fileSystem) newDisk(t *testing.T) *disk {
 	return d
 }
 
-// attach puts the image on a loop device. While the device is held open,
-// losetup -d only marks it to be freed with its last user, which works too if
-// this process is killed.
+// attach puts the image on a loop device. The device is held open and detached
+// immediately: the kernel then frees it when it is closed, even if this process is
+// killed.
 func (d *disk) attach(t *testing.T, image string) {
 	t.Helper()
 	d.device = strings.TrimSpace(run(t, "losetup", "--find", "--show", image))
@@ -123,9 +124,8 @@ func (d *disk) mount() error {
 	return nil
 }
 
-// unmount waits for the last user: the threads of a process that was killed
-// may end after it was waited for. What the kernel still caches of the device
-// goes as well.
+// unmount waits for the last user: the threads of a killed process may end after
+// the process was waited for. It also drops what the kernel caches of the device.
 func (d *disk) unmount() error {
 	err := unix.Unmount(d.root, 0)
 	for until := time.Now().Add(10 * time.Second); err == unix.EBUSY && time.Now().Before(until); {
@@ -153,23 +153,21 @@ const (
 	noLogFlush    = 2
 )
 
-// A luck is what happens to reach the disk besides what was synced.
+// A luck is what happens to reach the disk before the power is lost, besides what
+// was synced. dir is the state directory.
 type luck struct {
-	name   string
-	before func(d *disk, dir string) error // the power goes
+	name  string
+	write func(d *disk, dir string) error
 }
 
-func lucks() []luck {
-	return []luck{
-		{"nothing unsynced", func(*disk, string) error { return nil }},
-		{"the journal", (*disk).commitJournal},
-		{"the data", writeBack},
-	}
-}
+var (
+	noLuck = luck{"nothing unsynced", func(*disk, string) error { return nil }}
+	lucks  = []luck{noLuck, {"the journal", (*disk).commitJournal}, {"the data", writeBack}}
+)
 
-// lose takes the power away.
-func (d *disk) lose(with luck, dir string) error {
-	if err := with.before(d, dir); err != nil {
+// losePower cuts the file system off from its disk.
+func (d *disk) losePower(with luck, dir string) error {
+	if err := with.write(d, dir); err != nil {
 		return err
 	}
 	root, err := os.Open(d.root)
@@ -180,8 +178,7 @@ func (d *disk) lose(with luck, dir string) error {
 	return unix.IoctlSetPointerInt(int(root.Fd()), ioctlShutdown, noLogFlush)
 }
 
-// commitJournal syncs a file of somebody else's, which commits every change of
-// names and sizes with it.
+// commitJournal syncs another file, which commits all changes of names and sizes.
 func (d *disk) commitJournal(string) error {
 	f, err := os.OpenFile(filepath.Join(d.root, "neighbour"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -194,9 +191,9 @@ func (d *disk) commitJournal(string) error {
 	return f.Sync()
 }
 
-// writeBack writes the data of all files, and no more than their data.
+// writeBack writes the data of all files, and nothing else.
 func writeBack(_ *disk, dir string) error {
-	entries, _ := os.ReadDir(dir) // it may not have been made yet
+	entries, _ := os.ReadDir(dir) // the program may not have made it yet
 	for _, e := range entries {
 		f, err := os.Open(filepath.Join(dir, e.Name()))
 		if err != nil {
@@ -212,8 +209,8 @@ func writeBack(_ *disk, dir string) error {
 	return nil
 }
 
-// settle makes all of the disk durable.
-func (d *disk) settle() error {
+// syncAll makes all of the disk durable.
+func (d *disk) syncAll() error {
 	root, err := os.Open(d.root)
 	if err != nil {
 		return err

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// imports lists the packages of the module, and what each may import of the
+// others. writer/testenv and writer/faulttest are for tests.
+func imports() map[string][]string {
+	base := []string{"writer/artifact", "writer/dirfs", "writer/strictjson"}
+	with := func(more ...string) []string { return append(more, base...) }
+	return map[string][]string{
+		"bootid":                            {},
+		"docs/schema":                       {},
+		"writer/strictjson":                 {},
+		"writer/dirfs":                      {},
+		"writer/artifact":                   {"writer/strictjson"},
+		"writer":                            with(),
+		"writer/watch":                      {"writer/dirfs"},
+		"writer/history":                    with("writer"),
+		"writer/verify":                     with("writer", "writer/history"),
+		"writer/testenv":                    {},
+		"writer/faulttest":                  {},
+		"ingest/directive":                  {"writer/artifact", "writer/strictjson"},
+		"ingest":                            with("writer", "ingest/directive"),
+		"ingest/journal":                    with("ingest", "writer"),
+		"ingest/notify":                     {"ingest", "writer/artifact"},
+		"cmd/pika-cloud-lifecycle/timeline": {"writer/artifact", "writer/strictjson"},
+		"cmd/pika-cloud-lifecycle": with("bootid", "ingest", "ingest/directive", "ingest/journal", "ingest/notify", "writer",
+			"writer/watch", "writer/history", "writer/verify", "docs/schema", "cmd/pika-cloud-lifecycle/timeline"),
+	}
+}
+
+// TestImports parses the source, because the test cache does not notice a change
+// that only the go command would see.
+func TestImports(t *testing.T) {
+	const module = "github.com/sledtools/pika-cloud-lifecycle/"
+	allowed, seen := imports(), make(map[string]bool)
+	err := fs.WalkDir(os.DirFS("../.."), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "testdata" || d.Name() == "vendor" || (len(d.Name()) > 1 && d.Name()[0] == '.')) {
+			return fs.SkipDir
+		}
+		if path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("../..", name), nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(name)
+		seen[pkg] = true
+		for _, spec := range file.Imports {
+			imported, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module)
+			if ours && !slices.Contains(allowed[pkg], imported) {
+				t.Errorf("%s imports %s; add it to the list if that is the right direction", name, imported)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range allowed {
+		if !seen[pkg] {
+			t.Errorf("%s has no files", pkg)
+		}
+	}
+}

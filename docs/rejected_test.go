@@ -1,0 +1,73 @@
+package docs_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
+)
+
+// A refusedExample is a row of protocol.md's tables of refused lines.
+type refusedExample struct {
+	line    string // alone on its stream
+	command string // or a bash command that prints the input
+	flag    string
+	said    string
+}
+
+// refusedExamples reads the two tables. Each row begins, and each cell ends,
+// with a code span, except for a missing flag.
+func refusedExamples(t *testing.T) (all []refusedExample) {
+	t.Helper()
+	_, section, ok := strings.Cut(testenv.ReadFile(t, "protocol.md"), "\n## Refused lines\n")
+	if !ok {
+		t.Fatal("protocol.md has no section on refused lines")
+	}
+	cell := regexp.MustCompile("^`([^`]*)`$|^()$")
+	for row := range strings.Lines(section) {
+		row = strings.TrimSuffix(row, "\n")
+		if !strings.HasPrefix(row, "|") || strings.HasPrefix(row, "|---") || strings.Contains(row, "what is said") {
+			continue
+		}
+		var cells []string
+		for _, c := range strings.Split(strings.Trim(row, "|"), " | ") {
+			m := cell.FindStringSubmatch(strings.TrimSpace(c))
+			if m == nil {
+				t.Fatalf("not a code span: %s", c)
+			}
+			cells = append(cells, m[1])
+		}
+		switch len(cells) {
+		case 2:
+			all = append(all, refusedExample{line: cells[0], said: "line 1, " + cells[1]})
+		case 3:
+			all = append(all, refusedExample{flag: cells[0], command: cells[1], said: cells[2]})
+		default:
+			t.Fatalf("%d cells: %s", len(cells), row)
+		}
+	}
+	if len(all) < 50 {
+		t.Fatalf("%d examples; expected all of the tables", len(all))
+	}
+	return all
+}
+
+func TestRejectedLines(t *testing.T) {
+	bash := testenv.Tool(t, "bash")
+	for _, e := range refusedExamples(t) {
+		input := e.line + "\n"
+		if e.command != "" {
+			input, _, _ = command{}.run(t, bash, "-c", e.command)
+		}
+		argv := []string{testenv.Program(t), "ingest"}
+		if e.flag != "" {
+			argv = append(argv, e.flag)
+		}
+		_, stderr, code := command{input: input}.run(t, argv...)
+		said, _, _ := strings.Cut(stderr, "\n")
+		if said != program+": "+e.said || code != 3 {
+			t.Errorf("%s%s:\n   is %s, exit %d\nwants %s: %s, exit 3", e.line, e.command, said, code, program, e.said)
+		}
+	}
+}

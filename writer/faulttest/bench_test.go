@@ -1,0 +1,134 @@
+//go:build linux && amd64
+
+package faulttest
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
+)
+
+// patience limits a run of the program: it is a hundred times longer than any run
+// takes.
+const patience = 30 * time.Second
+
+// A bench is where one goroutine tries one point after the other. Below base it
+// has the watched directory, which may be the root of a disk, and in that the
+// state directory.
+type bench struct {
+	program string
+	base    string
+	below   string           // the state directory, relative to the watched one
+	disk    *disk            // nil if everything is in memory
+	counts  func(*call) bool // which calls are counted; nil: all
+	second  chan string      // how the other writer ended, for checkSecond
+	lost    bool             // the disk has lost its power since reset
+}
+
+func (b *bench) watched() string { return filepath.Join(b.base, "watched") }
+func (b *bench) dir() string     { return filepath.Join(b.watched(), b.below) }
+func (b *bench) outside() string { return filepath.Join(b.base, "outside") }
+
+// newBenches makes as many benches as points are tried at a time, in memory,
+// where fsync costs nothing.
+func newBenches(t *testing.T, program string) (all []*bench) {
+	t.Helper()
+	for range min(runtime.NumCPU(), 4) {
+		all = append(all, &bench{program: program, base: filepath.Join(testenv.TempDir(t), "bench"), below: "run"})
+	}
+	return all
+}
+
+// reset makes the bench as it is before the scenario.
+func (b *bench) reset(s *scenario) error {
+	first, _, _ := strings.Cut(b.below, "/") // the disk has other directories
+	for _, dir := range []string{filepath.Join(b.watched(), first), b.outside()} {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{b.watched(), b.outside()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := s.prepare(b.dir()); err != nil {
+		return err
+	}
+	b.lost = false
+	if b.disk != nil {
+		return b.disk.syncAll()
+	}
+	return nil
+}
+
+// allows returns what a picture of the state directory may show right after a
+// fault.
+func (b *bench) allows() allowance {
+	return allowance{torn: []string{eventsLog, rejectsLog}, nuls: b.disk != nil}
+}
+
+// A trial is one run of a scenario under one fault.
+type trial struct {
+	exit    exit
+	settled int // lines acknowledged
+	stderr  string
+	calls   []*call
+	faulted *call
+	err     error // of the test itself
+}
+
+// try runs s under f.
+func (b *bench) try(s *scenario, f fault) (tl trial) {
+	tr := &tracer{watch: b.watched(), counts: b.counts, fault: f, limit: patience, fired: make(chan struct{})}
+	guest, err := newGuest(s, tr.fired, f)
+	if err != nil {
+		return trial{err: err}
+	}
+	defer guest.close()
+	stderr, err := os.Create(filepath.Join(b.base, "stderr"))
+	if err != nil {
+		return trial{err: err}
+	}
+	defer stderr.Close()
+	go guest.run()
+	tl.exit, tl.err = tr.run(append([]string{b.program}, s.argv(b.dir())...), &os.ProcAttr{
+		Dir: "/", Env: quiet(),
+		Files: []*os.File{guest.stdin, stderr, stderr, guest.acks},
+	})
+	tr.fire()
+	tl.settled = guest.wait()
+	if tl.exit.code == s.code {
+		tl.settled = len(s.lines()) // this exit code acknowledges all of them
+	}
+	text, _ := os.ReadFile(stderr.Name())
+	tl.stderr, tl.calls, tl.faulted = string(text), tr.calls, tr.faulted
+	return tl
+}
+
+// quiet keeps Go's runtime from doing anything on its own, so that each run makes
+// the same calls: no preemption, whose signals interrupt calls, and no garbage
+// collection, which may close files.
+func quiet() []string { return []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off"} }
+
+// plain runs the program untraced.
+func (b *bench) plain(input string, args ...string) (code int, stderr string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, b.program, args...)
+	cmd.Stdin, cmd.Stderr, cmd.Dir = strings.NewReader(input), &out, "/"
+	err = cmd.Run()
+	if cmd.ProcessState != nil {
+		return cmd.ProcessState.ExitCode(), out.String(), nil
+	}
+	return 0, "", err
+}

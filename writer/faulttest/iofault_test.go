@@ -1,0 +1,163 @@
+//go:build linux && amd64
+
+package faulttest
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// harmless returns why the program may continue as if nothing had happened if c
+// fails; "" if it may not.
+func (s *scenario) harmless(c *call) string {
+	isCleaning := strings.Contains(c.object, ".json*") || c.object == "run"
+	switch {
+	case c.name == "close":
+		return "the data is synced before; the kernel frees the descriptor anyway"
+	case c.name == "unlock":
+		return "the lock ends with its descriptor, and so with the process"
+	case c.name == "fcntl":
+		return "os.File asks for the file's flags, none of which changes what a regular file does"
+	case s.ingests() && (c.object == "." || c.name == "mkdirat"):
+		return "ingest looks for a status before it reads; the first commit makes the directory"
+	case c.name == "fchmod" && !isCleaning:
+		return "the mode of another user's file is that user's choice; the next open tries again"
+	case c.name == "newfstatat":
+		return "a file that cannot be examined is treated as another one, and opened again"
+	case isCleaning && (c.name == "openat" || c.name == "getdents64" || c.name == "fstat" || c.name == "flock" || c.name == "unlinkat"):
+		return "the next writer removes a temporary that a crash left"
+	case c.object == "run/status.json" || c.object == "run/result.json":
+		return "a file that cannot be read back is treated as absent, with a warning"
+	}
+	return ""
+}
+
+// checkFailed checks what the program did about an error.
+func checkFailed(b *bench, j *job, tl *trial, g *ledger) {
+	call, code := tl.faulted, tl.exit.code
+	warned := strings.Contains(tl.stderr, "; trying again")
+	switch {
+	case strings.Contains(tl.stderr, "goroutine "):
+		g.find(notRepaired, "it panicked")
+	case code == j.s.code && (j.f.errno == unix.EINTR || j.f.act == shorten):
+		// The call was repeated, or the rest was written: the model checks the outcome.
+	case j.f.errno == unix.EINTR:
+		g.find(notRepaired, "an interrupted call was not repeated: exit %d", code)
+	case code == j.s.code && !warned && j.s.harmless(call) == "":
+		g.find(falseZero, "exit %d without a warning", code)
+	case code == 1 || warned:
+		j.checkWarning(b, tl, g)
+	case code != j.s.code:
+		g.find(notRepaired, "exit %d", code)
+	}
+	g.checkDurable(tl.calls, code == j.s.code)
+	b.repair(j, g)
+}
+
+// checkWarning demands the path and the cause of the error on stderr.
+func (j *job) checkWarning(b *bench, tl *trial, g *ledger) {
+	cause := j.f.errno.Error()
+	if j.f.act == shorten {
+		cause = "short write"
+	}
+	if !strings.Contains(tl.stderr, cause) || !strings.Contains(tl.stderr, b.watched()) {
+		g.find(falseZero, "stderr does not name the path and the cause")
+	}
+}
+
+// errnosOf are the errors with which a call fails.
+func errnosOf(c *call) []unix.Errno {
+	switch c.name {
+	case "write", "pwrite64", "mkdirat", "renameat", "fsync", "fdatasync":
+		return []unix.Errno{unix.EIO, unix.ENOSPC}
+	case "openat":
+		if c.creates {
+			return []unix.Errno{unix.EIO, unix.ENOSPC, unix.EMFILE}
+		}
+	}
+	return []unix.Errno{unix.EIO}
+}
+
+// interruptible are the calls that signal(7) and their own pages say can be
+// interrupted.
+func interruptible(c *call) bool {
+	switch c.name {
+	case "openat", "read", "pread64", "write", "pwrite64", "flock", "fsync", "fdatasync", "ftruncate":
+		return !strings.Contains(c.object, ".json*") || c.name != "flock" // that one does not wait
+	}
+	return false
+}
+
+// faultJobs are all errors that a scenario can meet.
+func faultJobs(s *scenario, calls []*call) (jobs []job) {
+	add := func(c *call, f fault) {
+		f.at = c.n
+		jobs = append(jobs, job{s: s, f: f, call: c.String(), odd: len(jobs)%4 == 3, check: checkFailed})
+	}
+	for _, c := range calls {
+		for _, errno := range errnosOf(c) {
+			add(c, fault{act: failBefore, errno: errno})
+			if c.name != "mkdirat" { // no file system makes a directory and returns an error
+				add(c, fault{act: failAfter, errno: errno})
+			}
+		}
+		for _, part := range parts(c) {
+			add(c, fault{act: shorten, part: part})
+		}
+		if interruptible(c) {
+			add(c, fault{act: failBefore, errno: unix.EINTR})
+		}
+	}
+	return jobs
+}
+
+// fullDiskJobs are the points from which on the disk stays full.
+func fullDiskJobs(s *scenario, calls []*call) (jobs []job) {
+	for _, c := range calls {
+		if needsSpace(c) {
+			jobs = append(jobs, job{s: s, call: c.String(), odd: len(jobs)%4 == 3, check: checkGaveUp,
+				f: fault{act: failBefore, errno: unix.ENOSPC, at: c.n, stays: true}})
+		}
+	}
+	return jobs
+}
+
+// checkGaveUp checks that a stream which gave up waiting for space exits with 1 and
+// says why.
+func checkGaveUp(b *bench, j *job, tl *trial, g *ledger) {
+	if tl.exit.code != 1 {
+		g.find(falseZero, "exit %d", tl.exit.code)
+	}
+	j.checkWarning(b, tl, g)
+	g.checkDurable(tl.calls, false)
+	b.repair(j, g)
+}
+
+// TestFailedCalls makes every call fail once, before and after its effect, and
+// every write fall short.
+func TestFailedCalls(t *testing.T) {
+	t.Parallel()
+	program, n := program(t), share(t, 40)
+	var jobs []job
+	for _, s := range scenarios() {
+		jobs = append(jobs, faultJobs(&s, callsOf(t, program, &s))...)
+	}
+	trySome(t, program, "failed calls", jobs, n, 3850)
+}
+
+// TestFullDisk lets the disk become full at every call that needs space, and stay
+// full.
+func TestFullDisk(t *testing.T) {
+	program, n := program(t), share(t, 10)
+	var jobs []job
+	for _, s := range scenarios() {
+		if s.ingests() {
+			calls := callsOf(t, program, &s)
+			s.args = append(s.args, "--write-timeout=1ms", "--grace=1s")
+			jobs = append(jobs, fullDiskJobs(&s, calls)...)
+		}
+	}
+	trySome(t, program, "full disks", jobs, n, 110)
+}

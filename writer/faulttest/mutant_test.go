@@ -1,0 +1,273 @@
+//go:build linux && amd64
+
+package faulttest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
+)
+
+// A mutant is the program with one safeguard taken out. The sweep must notice it.
+type mutant struct {
+	name     string
+	edits    []edit
+	scenario string
+	kind     string // of a finding that the sweep must make
+
+	// Which points are tried: those of jobs whose call contains at. A mutant
+	// without jobs is tried with power losses at all calls.
+	jobs func(*scenario, []*call) []job
+	at   string
+}
+
+// crashMutants are found in memory, by the calls or by what they leave.
+func crashMutants() []mutant {
+	return []mutant{
+		{"without the repair of a torn line", []edit{{"repair-tail", always}},
+			"event/existing", unloadable, crashJobs, "write run/events.jsonl"},
+		{"with seqs from the seq file alone", []edit{{"seq-from-log", never}},
+			"event/existing", gap, crashJobs, "events.jsonl.seq"},
+		{"without the sync of the directory", []edit{{"sync-directory", nilError}},
+			"status/existing", notDurable, crashJobs, "sync"},
+		{"with a seq file that is overwritten as it is", []edit{{"raise-seq", never}},
+			"event/more digits", seqTooLow, crashJobs, "events.jsonl.seq"},
+		{"with the rename before the sync", []edit{{"sync-temporary", renameInstead("faultRenameThenSync")}},
+			"status/existing", notDurable, crashJobs, "sync"},
+		{"without the sync of the log", []edit{{"sync-log", drop}},
+			"event/existing", notDurable, crashJobs, "sync"},
+		{"without the removal of temporaries", []edit{{"remove-temporaries", drop}},
+			"status/existing", leftOver, crashJobs, "write run/.status.json*"},
+		{"with the status before the result", []edit{{"result-before-status", afterNext}},
+			"ingest/three directives", disagree, crashJobs, "renameat"},
+		{"with a write error that is ignored", []edit{{"report-append", nilError}},
+			"event/existing", lost, faultJobs, "write run/events.jsonl"},
+		{"without the undoing of a failed append", []edit{{"undo-append", drop}, {"resolve-append", always}},
+			"ingest/three directives", repeated, faultJobs, "write run/events.jsonl"},
+		{"with a second sync on the same descriptor", []edit{{"reopen-directory", drop}},
+			"ingest/three directives", notDurable, faultJobs, "fsync run"},
+		{"with links that are followed", []edit{{"no-follow", replace("unix.O_NOFOLLOW", "0")}},
+			"event/existing", touched, attackJobs, "openat run/events.jsonl"},
+		{"with a write through a second link", []edit{{"no-second-link", never}},
+			"event/existing", touched, attackJobs, "openat run/events.jsonl"},
+	}
+}
+
+// withoutLogSync is the number of the mutant that a machine is killed with.
+const withoutLogSync = 1
+
+// powerMutants are found by a power loss on at least one file system.
+func powerMutants() []mutant {
+	return []mutant{
+		{"without the sync of the directory", []edit{{"sync-directory", nilError}}, "status/existing", lost, nil, ""},
+		{"without the sync of the log", []edit{{"sync-log", drop}}, "event/existing", lost, nil, ""},
+		{"without the sync of a temporary", []edit{{"sync-temporary", renameInstead("faultRename")}},
+			"result/new", unloadable, nil, ""},
+		{"without the sync of a raised seq", []edit{{"sync-raised-seq", never}}, "event/high seq file", seqTooLow, nil, ""},
+		{"with NULs that are treated as garbage", []edit{{"trim-nuls", replace(`\x00`, "")}},
+			"event/only seq file", repeated, nil, ""},
+	}
+}
+
+// An edit changes the line of the program that ends with the comment
+// //fault:MARKER.
+type edit struct {
+	marker string
+	change func(lines []string, i int) ([]string, error)
+}
+
+var errNotUsable = errors.New("the edit does not fit the line")
+
+// drop deletes the line.
+func drop(lines []string, i int) ([]string, error) { return slices.Delete(lines, i, i+1), nil }
+
+// afterNext exchanges the line and the one after it.
+func afterNext(lines []string, i int) ([]string, error) {
+	lines[i], lines[i+1] = lines[i+1], lines[i]
+	return lines, nil
+}
+
+// never makes the condition of an if or a case false, always makes that of an if
+// true. Names in it stay in use.
+var (
+	never  = rewrite(`^(\s*)(if|case) (.*)( \{|:)$`, "$1$2 false && ($3)$4")
+	always = rewrite(`^(\s*)(if) (.*)( \{)$`, "$1$2 true || ($3)$4")
+)
+
+// nilError makes the error that is assigned or returned nil.
+var nilError = rewrite(`^(\s*)(\w+ :?=|return) .*$`, "$1$2 error(nil)")
+
+// renameInstead calls a function of testdata/mutant/rename.go instead of
+// renameio's.
+func renameInstead(function string) func([]string, int) ([]string, error) {
+	return rewrite(`^(\s*return )(\w+)\.CloseAtomicallyReplace\(\)$`, "${1}"+function+"(${2})")
+}
+
+// replace replaces old, which is not a name of this program.
+func replace(old, new string) func([]string, int) ([]string, error) {
+	return rewrite(regexp.QuoteMeta(old), strings.ReplaceAll(new, "$", "$$"))
+}
+
+// rewrite replaces what an expression matches in the line without its comment.
+func rewrite(from, to string) func([]string, int) ([]string, error) {
+	expression := regexp.MustCompile(from)
+	return func(lines []string, i int) ([]string, error) {
+		code, _, _ := strings.Cut(lines[i], "//fault:")
+		code = strings.TrimRight(code, " \t")
+		if !expression.MatchString(code) {
+			return nil, errNotUsable
+		}
+		lines[i] = expression.ReplaceAllString(code, to)
+		return lines, nil
+	}
+}
+
+var markerPattern = regexp.MustCompile(`//fault:([a-z0-9-]+)`)
+
+// findMarkers returns the file of each marker in the program.
+func findMarkers(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, top := range []string{"bootid", "cmd", "ingest", "writer"} {
+		testenv.Must(t, filepath.WalkDir(filepath.Join(module, top), func(path string, d fs.DirEntry, err error) error {
+			if d != nil && d.IsDir() && d.Name() == "faulttest" {
+				return filepath.SkipDir
+			}
+			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			for _, m := range markerPattern.FindAllStringSubmatch(testenv.ReadFile(t, path), -1) {
+				if files[m[1]] != "" {
+					t.Errorf("marker %s is in %s and in %s", m[1], files[m[1]], path)
+				}
+				files[m[1]] = path
+			}
+			return nil
+		}))
+	}
+	return files
+}
+
+// apply returns the changed files of the mutant, by their paths. A marker that is
+// missing or on a line that the edit does not fit is an error: the program itself
+// proves nothing.
+func (m *mutant) apply(t *testing.T) map[string]string {
+	t.Helper()
+	markers, changed := findMarkers(t), map[string]string{}
+	for _, e := range m.edits {
+		path := markers[e.marker]
+		if path == "" {
+			t.Fatalf("no line of the program is marked //fault:%s, which the mutant %q changes", e.marker, m.name)
+		}
+		if changed[path] == "" {
+			changed[path] = testenv.ReadFile(t, path)
+		}
+		lines := strings.Split(changed[path], "\n")
+		i := slices.IndexFunc(lines, func(line string) bool {
+			found := markerPattern.FindStringSubmatch(line)
+			return found != nil && found[1] == e.marker
+		})
+		lines, err := e.change(lines, i)
+		if err != nil {
+			t.Fatalf("%s, //fault:%s: %v", path, e.marker, err)
+		}
+		changed[path] = strings.Join(lines, "\n")
+	}
+	return changed
+}
+
+// build builds the mutant.
+func (m *mutant) build(t *testing.T) (program string) {
+	t.Helper()
+	dir, overlay := t.TempDir(), map[string]string{}
+	for path, text := range m.apply(t) {
+		real, err := filepath.Abs(path)
+		testenv.Must(t, err)
+		overlay[real] = filepath.Join(dir, fmt.Sprintf("%d.go", len(overlay)))
+		testenv.Must(t, os.WriteFile(overlay[real], []byte(text), 0o600))
+		if strings.Contains(text, "faultRename") {
+			helper, err := filepath.Abs("testdata/mutant/rename.go")
+			testenv.Must(t, err)
+			overlay[filepath.Join(filepath.Dir(real), "faultrename.go")] = helper
+		}
+	}
+	return testenv.ProgramWith(t, overlay)
+}
+
+// TestMutantMarkers checks that each mutant finds its lines, and that no line is
+// marked for a mutant that there is not.
+func TestMutantMarkers(t *testing.T) {
+	used := map[string]bool{}
+	for _, m := range slices.Concat(crashMutants(), powerMutants()) {
+		m.apply(t)
+		for _, e := range m.edits {
+			used[e.marker] = true
+		}
+	}
+	for marker, path := range findMarkers(t) {
+		if !used[marker] {
+			t.Errorf("%s: no mutant changes the line marked //fault:%s", path, marker)
+		}
+	}
+}
+
+// TestCrashMutants takes safeguards out of the program, one at a time, and demands
+// that the sweeps in memory notice each. The first five are always tried, the
+// others with SWEEP=full.
+func TestCrashMutants(t *testing.T) {
+	program(t)
+	all := crashMutants()
+	if share(t, 2) > 1 {
+		all = all[:5]
+	}
+	for _, m := range all {
+		t.Run(m.name, m.testInMemory)
+	}
+}
+
+func (m *mutant) testInMemory(t *testing.T) {
+	benches, s := newBenches(t, m.build(t)), named(t, m.scenario)
+	var calls []*call
+	ty := sweep(t, benches, []job{dryRun(s, false, func(made []*call) { calls = made })})
+	tried := 0
+	if ty.kinds[m.kind] == 0 {
+		jobs := slices.DeleteFunc(m.jobs(s, calls), func(j job) bool { return !strings.Contains(j.call, m.at) })
+		tried, ty = len(jobs), sweep(t, benches, jobs)
+	}
+	if ty.kinds[m.kind] == 0 {
+		t.Fatalf("nothing of the kind %q found at %d points: %v", m.kind, tried, ty)
+	}
+	first, _, _ := strings.Cut(ty.shown[0], "\n")
+	t.Logf("found %d times at %d points: %s", ty.kinds[m.kind], tried, first)
+}
+
+// TestPowerLossMutants does the same with power losses. The first two are always
+// tried, the others with SWEEP=full.
+func TestPowerLossMutants(t *testing.T) {
+	needDisks(t)
+	program(t)
+	all := powerMutants()
+	if share(t, 2) > 1 {
+		all = all[:2]
+	}
+	for _, m := range all {
+		t.Run(m.name, m.testOnDisks)
+	}
+}
+
+func (m *mutant) testOnDisks(t *testing.T) {
+	s := *named(t, m.scenario)
+	s.changes = 0 // the mutant makes fewer calls
+	found, points := sweepDisks(t, m.build(t), 1, []scenario{s})
+	if found.kinds[m.kind] == 0 {
+		t.Errorf("nothing of the kind %q found at %d points: %v", m.kind, points, found)
+	}
+}

@@ -1,0 +1,279 @@
+//go:build linux && amd64
+
+package faulttest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A scenario is one use of the program on a prepared directory.
+type scenario struct {
+	name    string
+	args    []string // DIR is replaced by the state directory
+	prepare func(dir string) error
+	feed    [][]line // the input of ingest; each part is acknowledged before the next is written
+
+	// backstop is run after each point, as a unit's ExecStopPost= does, and must
+	// leave a result.
+	backstop bool
+
+	code int // the exit code without a fault
+
+	// How many calls there are at least, and how many of them change the
+	// directory: fewer mean that the tracer misses some.
+	calls, changes int
+}
+
+// A line is one directive, or what a one-shot command writes.
+type line struct {
+	text                            string // "" if ingest supplies it, or a one-shot writes it
+	event, status, result, rejected bool   // the artifacts that it writes
+	word                            string // the state, kind or outcome
+	message                         string // of a rejected line, part of the error
+}
+
+// wrote reports whether a is what the line writes.
+func (l *line) wrote(a *artifact) bool { return a.message == l.message && a.word == l.word }
+
+func (s *scenario) ingests() bool { return s.args[0] == "ingest" }
+
+// lines returns all that is written, in order.
+func (s *scenario) lines() (all []line) {
+	for _, part := range s.feed {
+		all = append(all, part...)
+	}
+	return all
+}
+
+// argv returns the arguments for the state directory at dir.
+func (s *scenario) argv(dir string) (args []string) {
+	for _, arg := range s.args {
+		args = append(args, strings.ReplaceAll(arg, "DIR", dir))
+	}
+	return args
+}
+
+// transition is a line that writes the event, the status and, if the state is
+// final, the result.
+func transition(state, message string) line {
+	isFinal := state == "completed" || state == "failed"
+	return line{event: true, status: true, result: isFinal, word: state, message: message,
+		text: fmt.Sprintf(`{"state":%q,"message":%q,"details":{"n":1}}`, state, message)}
+}
+
+func eventLine(message string) line {
+	return line{event: true, word: "booted", message: message, text: "KIND=booted MESSAGE=" + message}
+}
+
+func badLine(message string) line {
+	return line{rejected: true, message: message, text: "STATE=" + message}
+}
+
+// supplied is the result that ingest supplies at the end of the input.
+func supplied() line {
+	return line{event: true, status: true, result: true, word: "failed", message: "lifecycle stream ended without a result"}
+}
+
+// each puts every line in its own part.
+func each(lines ...line) (parts [][]line) {
+	for _, l := range lines {
+		parts = append(parts, []line{l})
+	}
+	return parts
+}
+
+// many makes parts of the given sizes, of events and, every tenth, a transition.
+func many(sizes ...int) (parts [][]line) {
+	n := 0
+	for _, size := range sizes {
+		var part []line
+		for range size {
+			n++
+			message := fmt.Sprintf("line-%d", n)
+			if n%10 == 0 {
+				part = append(part, transition("ready", message))
+			} else {
+				part = append(part, eventLine(message))
+			}
+		}
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// scenarios are all uses of the program that are swept.
+func scenarios() []scenario {
+	status := []string{"status", "--state-dir=DIR", "--state=ready", "--message=line-1"}
+	event := []string{"event", "--state-dir=DIR", "--kind=ready", "--message=line-1"}
+	result := []string{"result", "--state-dir=DIR", "--status=failed", "--exit-code=7", "--message=line-1"}
+	ingest := func(flags ...string) []string {
+		return append([]string{"ingest", "--state-dir=DIR", fmt.Sprintf("--ack-fd=%d", ackFD)}, flags...)
+	}
+	aStatus := each(line{status: true, word: "ready", message: "line-1"})
+	anEvent := each(line{event: true, word: "ready", message: "line-1"})
+	aResult := each(line{result: true, word: "failed", message: "line-1"})
+	return []scenario{
+		{name: "status/new", calls: 38, changes: 7, args: status, prepare: missing, feed: aStatus},
+		{name: "status/existing", calls: 29, changes: 5, args: status, prepare: ended(3), feed: aStatus},
+		{name: "status/temporaries", calls: 39, changes: 5, args: status, prepare: littered, feed: aStatus},
+		{name: "event/new", calls: 30, changes: 10, args: event, prepare: missing, feed: anEvent},
+		{name: "event/empty directory", calls: 20, changes: 8, args: event, prepare: empty, feed: anEvent},
+		{name: "event/existing", calls: 20, changes: 4, args: event, prepare: ended(3), feed: anEvent},
+		{name: "event/more digits", calls: 22, changes: 6, args: event, prepare: ended(9), feed: anEvent},
+		{name: "event/torn line", calls: 32, changes: 10, args: event, prepare: tail(`{"schema_version":1,"kind":"rea`), feed: anEvent},
+		{name: "event/newline missing", calls: 23, changes: 6, args: event, prepare: tail(strings.TrimSuffix(eventText(4, "ready"), "\n")), feed: anEvent},
+		{name: "event/low seq file", calls: 20, changes: 4, args: event, prepare: seqFile("1\n"), feed: anEvent},
+		{name: "event/high seq file", calls: 23, changes: 6, args: event, prepare: seqFile("20\n"), feed: anEvent},
+		{name: "event/no seq file", calls: 20, changes: 4, args: event, prepare: seqFile(""), feed: anEvent},
+		{name: "event/only seq file", calls: 23, changes: 7, args: event, prepare: onlySeqFile, feed: anEvent},
+		{name: "result/new", calls: 38, changes: 7, args: result, prepare: missing, feed: aResult},
+		{name: "result/existing", calls: 29, changes: 5, args: result, prepare: ended(3), feed: aResult},
+		{name: "ingest/one directive", calls: 62, changes: 7, args: ingest(), prepare: missing, feed: each(transition("starting", "line-1"))},
+		{name: "ingest/three directives", calls: 138, changes: 30, args: ingest(), prepare: running(8),
+			feed: each(transition("starting", "line-1"), transition("ready", "line-2"), transition("completed", "line-3"))},
+		{name: "ingest/200 directives", calls: 126, changes: 20, args: ingest(), prepare: running(3), feed: many(1, 39, 60, 100)},
+		{name: "ingest/rotation", calls: 86, changes: 18, args: ingest("--max-events=700"), prepare: running(3),
+			feed: each(transition("ready", "line-1"), eventLine("line-2"), eventLine("line-3"))},
+		{name: "ingest/run start", calls: 84, changes: 18, args: ingest(), prepare: ended(3),
+			feed: each(transition("starting", "line-1"), transition("ready", "line-2"))},
+		{name: "ingest/run in one commit", calls: 107, changes: 16, args: ingest(), prepare: ended(3),
+			feed: [][]line{{transition("starting", "line-1"), transition("completed", "line-2")}}},
+		{name: "ingest/rejects", calls: 70, changes: 12, args: ingest(), prepare: running(3), code: 3,
+			feed: [][]line{{badLine("bad-1"), transition("ready", "line-1")}, {badLine("bad-2")}}},
+		{name: "ingest/torn lines", calls: 57, changes: 12, args: ingest(), prepare: tornLogs, code: 3,
+			feed: [][]line{{badLine("bad-1"), eventLine("line-1")}}},
+		{name: "ingest/supplied result", calls: 117, changes: 24, args: ingest("--require-result"), prepare: missing, backstop: true,
+			feed: [][]line{{transition("starting", "line-1")}, {supplied()}}},
+	}
+}
+
+func named(t *testing.T, name string) *scenario {
+	t.Helper()
+	all := scenarios()
+	i := slices.IndexFunc(all, func(s scenario) bool { return s.name == name })
+	if i < 0 {
+		t.Fatalf("no scenario %s", name)
+	}
+	return &all[i]
+}
+
+// What is in the state directory before.
+
+const stamp = "2026-03-25T20:00:00.123Z"
+
+func eventText(seq int, kind string) string {
+	return fmt.Sprintf(`{"schema_version":1,"kind":%q,"timestamp":%q,"message":"old-%d","seq":%d}`+"\n", kind, stamp, seq, seq)
+}
+
+func statusText(seq int, state string) string {
+	return fmt.Sprintf("{\n  \"schema_version\": 1,\n  \"state\": %q,\n  \"updated_at\": %q,\n"+
+		"  \"message\": \"old-%d\",\n  \"seq\": %d\n}\n", state, stamp, seq, seq)
+}
+
+func resultText(seq int) string {
+	return fmt.Sprintf("{\n  \"schema_version\": 1,\n  \"status\": \"completed\",\n  \"exit_code\": 0,\n"+
+		"  \"finished_at\": %q,\n  \"message\": \"old-%d\",\n  \"seq\": %d\n}\n", stamp, seq, seq)
+}
+
+// missing leaves it to the program to make the state directory.
+func missing(string) error { return nil }
+
+func empty(dir string) error { return put(dir, nil) }
+
+// put writes files as an earlier writer left them.
+func put(dir string, files map[string]string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, text := range files {
+		path, mode := filepath.Join(dir, name), os.FileMode(0o644)
+		if name == "events.jsonl.seq" {
+			mode = 0o600
+		}
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, mode); err != nil { // whatever the umask
+			return err
+		}
+	}
+	return nil
+}
+
+// events are the files after n events, the last of which has the given state.
+func events(n int, state string) map[string]string {
+	log := ""
+	for i := 1; i < n; i++ {
+		log += eventText(i, "ready")
+	}
+	return map[string]string{
+		"events.jsonl":     log + eventText(n, state),
+		"events.jsonl.seq": fmt.Sprintf("%d\n", n),
+		"status.json":      statusText(n, state),
+	}
+}
+
+// endedRun are the files after n events, of which the last one completed the run.
+func endedRun(n int) map[string]string {
+	files := events(n, "completed")
+	files["result.json"] = resultText(n)
+	return files
+}
+
+func running(n int) func(string) error {
+	return func(dir string) error { return put(dir, events(n, "ready")) }
+}
+
+func ended(n int) func(string) error {
+	return func(dir string) error { return put(dir, endedRun(n)) }
+}
+
+// tail is a log of three events, followed by text.
+func tail(text string) func(string) error {
+	return func(dir string) error {
+		files := endedRun(3)
+		files["events.jsonl"] += text
+		files["events.jsonl.seq"] = "4\n"
+		return put(dir, files)
+	}
+}
+
+// seqFile is a log of three events beside a seq file with another number, or
+// without a seq file if text is "".
+func seqFile(text string) func(string) error {
+	return func(dir string) error {
+		files := endedRun(3)
+		files["events.jsonl.seq"] = text
+		if text == "" {
+			delete(files, "events.jsonl.seq")
+		}
+		return put(dir, files)
+	}
+}
+
+// onlySeqFile has a number that grows by a digit.
+func onlySeqFile(dir string) error {
+	return put(dir, map[string]string{"events.jsonl.seq": "9\n"})
+}
+
+// littered has temporaries that killed writers left.
+func littered(dir string) error {
+	files := endedRun(3)
+	files[".status.json1234567890123456789"] = "{"
+	files[".status.json2234567890123456789"] = ""
+	return put(dir, files)
+}
+
+func tornLogs(dir string) error {
+	files := endedRun(3)
+	files["events.jsonl"] += `{"schema_version":1,`
+	files["rejected.jsonl"] = `{"schema_version":1,"line":1,"offset":0,"timestamp":"` + stamp +
+		`","error":"bad-0","raw":"x"}` + "\n" + `{"schema_vers`
+	files["events.jsonl.torn"] = "an earlier tail\n"
+	return put(dir, files)
+}

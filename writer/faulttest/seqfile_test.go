@@ -1,0 +1,40 @@
+//go:build linux && amd64
+
+package faulttest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestSeqFileTakenAway unlinks or replaces the seq file at every call: the log
+// decides, and nothing is lost or numbered twice.
+func TestSeqFileTakenAway(t *testing.T) {
+	program, n := program(t), share(t, 30)
+	var jobs []job
+	for _, name := range []string{"event/existing", "event/torn line", "ingest/three directives", "ingest/rotation"} {
+		s := named(t, name)
+		for _, c := range callsOf(t, program, s) {
+			f := fault{act: hooked, at: c.n, label: ": the seq file is unlinked"}
+			jobs = append(jobs, job{s: s, f: f, call: c.String(), arm: unlinkSeq, check: checkEnded, takesSeq: true})
+			f.label = ": the seq file is replaced"
+			jobs = append(jobs, job{s: s, f: f, call: c.String(), arm: replaceSeq, check: checkEnded, takesSeq: true})
+		}
+	}
+	trySome(t, program, "seq files taken away", jobs, n, 550)
+}
+
+func unlinkSeq(b *bench) func(int) error {
+	return func(int) error { return os.Remove(filepath.Join(b.dir(), "events.jsonl.seq")) }
+}
+
+func replaceSeq(b *bench) func(int) error {
+	return func(int) error {
+		path := filepath.Join(b.dir(), "events.jsonl.seq")
+		if err := os.WriteFile(path+".mine", []byte("1\n"), 0o600); err != nil {
+			return err
+		}
+		return os.Rename(path+".mine", path)
+	}
+}

@@ -1,0 +1,31 @@
+//go:build linux && amd64
+
+package faulttest
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestSignal sends SIGTERM at every call: all lines that were in the pipe are still
+// committed.
+func TestSignal(t *testing.T) {
+	program, n := program(t), share(t, 60)
+	terminate := func(*bench) func(int) error {
+		return func(pid int) error { return unix.Kill(pid, unix.SIGTERM) }
+	}
+	var jobs []job
+	for _, s := range scenarios() {
+		if !s.ingests() {
+			continue // SIGTERM kills a one-shot as SIGKILL does
+		}
+		calls := callsOf(t, program, &s)
+		s.args = append(s.args, "--grace=60s")
+		for _, c := range calls {
+			jobs = append(jobs, job{s: &s, call: c.String(), arm: terminate, check: checkEnded,
+				f: fault{act: hooked, at: c.n, label: ": SIGTERM"}})
+		}
+	}
+	trySome(t, program, "signals", jobs, n, 840)
+}
