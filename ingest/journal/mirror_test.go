@@ -175,6 +175,7 @@ func testMirrorLargeValues(t *testing.T) {
 // journald accepts a file from an ordinary user only if it is sealed.
 func testMirrorLargeValueOfUser(t *testing.T) {
 	testenv.Root(t)
+	testenv.Mount(t) // a user namespace has one user
 	m := newJournal(t, 22)
 	testenv.Tools(t, "setpriv")
 	dir := testenv.TempDir(t)

@@ -41,7 +41,7 @@ touch /opt/lab/done
 // packages are already installed, because it has no network.
 func TestFleetDocs(t *testing.T) {
 	testenv.Tools(t, "bash", "systemd-nspawn", remote, upload)
-	testenv.Root(t)
+	testenv.Systemd(t)
 	page, err := os.ReadFile("../../docs/fleet.md")
 	testenv.Must(t, err)
 	const install = "apt-get install -y systemd-journal-remote\n"
