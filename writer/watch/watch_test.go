@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
@@ -226,21 +224,8 @@ func asNobody(t *testing.T, root string) {
 	t.Cleanup(func() { unix.Setfsuid(0) })
 }
 
-// inside is set in a process that has its own mount namespace.
-const inside = "WATCH_INSIDE"
-
 func TestWait_mount(t *testing.T) {
-	if os.Getenv(inside) == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestWait_mount$")
-		cmd.Env = append(os.Environ(), inside+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
-		out, err := cmd.CombinedOutput()
-		switch {
-		case errors.Is(err, fs.ErrPermission) && os.Getenv("CI") == "":
-			t.Skip("only root may mount")
-		case err != nil:
-			t.Fatalf("%v: %s", err, out)
-		}
+	if !testenv.AloneWithMounts(t) {
 		return
 	}
 	root := t.TempDir()
