@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// A committer writes batches, and notifies the followers of what was written.
+// A committer writes batches, and notifies the followers.
 //
 // failingSince is when commits began to fail, zero while they succeed; pause is
 // then the pause before the next one, and lastError the last error that was
@@ -28,7 +28,7 @@ const (
 	degradedPause = time.Second
 )
 
-// commit tries to write the batch, once. What could not be written stays in it.
+// commit tries to write the batch, once. The rest stays in it after an error.
 func (r *run) commit() event {
 	c := &r.committer
 	lines := r.lines.number

@@ -8,7 +8,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A decider decides whether a directive is accepted, from what came before it.
+// A decider decides whether a directive is accepted, from the directives before it.
 //
 // state is the last state of the guest, empty if it is unknown. hasResult
 // reports whether the run that the stream carries has its result; under a

@@ -12,7 +12,7 @@
 //
 //	waiter    waits for input, for a request to stop, and for room for an acknowledgement
 //	lines     cuts the input into lines
-//	decider   accepts or rejects a directive, by what came before it
+//	decider   accepts or rejects a directive, by the directives before it
 //	batch     collects what the next commit writes
 //	committer writes a batch in order, on disk or, in a dry run, as text
 //	acker     writes acknowledgements

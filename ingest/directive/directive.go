@@ -153,7 +153,7 @@ func skipBlanks(text []byte) (at int) {
 	return at
 }
 
-// see notes that k stands in the line, its value at the offset at.
+// see notes that the line has the key k, with its value at the offset at.
 func (d *Directive) see(k key, name []byte, nameAt, at int) *Error {
 	if d.seen[k] {
 		return Errorf(nameAt, "%s is given twice; give each key once", show(name))
@@ -242,7 +242,7 @@ func (d *Directive) complete(at int) *Error {
 	}
 	for _, k := range spare {
 		if d.has[k] {
-			return Errorf(d.at[k], "%s takes no %s; its word stands in %s", d.Type, keyNames[k], keyNames[need])
+			return Errorf(d.at[k], "%s takes no %s; give it as %s", d.Type, keyNames[k], keyNames[need])
 		}
 	}
 	return d.checkExitCode()
@@ -280,8 +280,8 @@ func (t Type) keys() (need key, spare [2]key) {
 	return stateKey, [2]key{kindKey, statusKey}
 }
 
-// checkExitCode checks that there is an exit code only beside a verdict, and
-// fills in the one that completed means.
+// checkExitCode checks that only an outcome has an exit code, and sets the one
+// that completed implies.
 func (d *Directive) checkExitCode() *Error {
 	if d.Type == Transition {
 		d.Outcome, _ = d.State.Outcome()

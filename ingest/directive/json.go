@@ -20,10 +20,10 @@ func (dec *Decoder) decodeJSON(text []byte, at int) *Error {
 		if at < len(text) && text[at] == ',' {
 			at = strictjson.SkipSpace(text, at+1)
 			if at < len(text) && text[at] == '}' {
-				return Errorf(at, "expected another key behind the comma")
+				return Errorf(at, "expected another key after the comma")
 			}
 		} else if at < len(text) && text[at] != '}' {
-			return Errorf(at, "expected , or } behind a value")
+			return Errorf(at, "expected , or } after a value")
 		}
 	}
 	if at >= len(text) {
@@ -31,12 +31,12 @@ func (dec *Decoder) decodeJSON(text []byte, at int) *Error {
 	}
 	at = strictjson.SkipSpace(text, at+1)
 	if at < len(text) {
-		return Errorf(at, "expected nothing behind the object; print one object a line")
+		return Errorf(at, "expected nothing after the object; print one object a line")
 	}
 	return nil
 }
 
-// member decodes one key and its value, and returns the offset behind it.
+// member decodes one key and its value, and returns the offset after it.
 func (dec *Decoder) member(text []byte, at int) (next int, r *Error) {
 	nameAt := at
 	name, at, r := dec.name(text, at)
@@ -62,24 +62,24 @@ func (dec *Decoder) name(text []byte, at int) (name []byte, next int, r *Error) 
 	if _, known := parseKey(name); !known {
 		quoted, end, err := dec.json.Value(&dec.scratch, text, at)
 		if err != nil {
-			return nil, 0, refuseJSON(err)
+			return nil, 0, jsonError(err)
 		}
 		name, next = quoted[1:len(quoted)-1], end
 	}
 	next = strictjson.SkipSpace(text, next)
 	if next == len(text) || text[next] != ':' {
-		return nil, 0, Errorf(next, "expected : behind a key")
+		return nil, 0, Errorf(next, "expected : after a key")
 	}
 	next = strictjson.SkipSpace(text, next+1)
 	if next == len(text) {
-		return nil, 0, Errorf(next, "expected a value behind :")
+		return nil, 0, Errorf(next, "expected a value after :")
 	}
 	return name, next, nil
 }
 
-// plain returns what stands in the string at the offset at up to the next quote,
-// and the offset behind that. It is the string if it is a word of ours, which has
-// no escapes: keys and states are most of what a line says, and need no more.
+// plain returns the text of the string at the offset at up to the next quote, and
+// the offset after that quote. The text is right for keys and states, which have
+// no escapes: they are most of a line, and need no more.
 func plain(text []byte, at int) (word []byte, next int) {
 	n := bytes.IndexByte(text[at+1:], '"')
 	if text[at] != '"' || n < 0 {
@@ -105,7 +105,7 @@ func (dec *Decoder) value(k key, text []byte, at int) (next int, r *Error) {
 	}
 	value, next, err := dec.json.Value(buf, text, at)
 	if err != nil {
-		return 0, refuseJSON(err)
+		return 0, jsonError(err)
 	}
 	if string(value) == "null" {
 		dec.d.has[k] = false
@@ -134,8 +134,8 @@ func (d *Directive) setJSON(k key, value strictjson.Value) *Error {
 	return nil
 }
 
-// refuseJSON turns an error of strictjson into a refusal of the line.
-func refuseJSON(err error) *Error {
+// jsonError turns an error of strictjson into one of the line.
+func jsonError(err error) *Error {
 	var e *strictjson.Error
 	errors.As(err, &e) // every error of the package is one
 	return &Error{e.Offset, e.Why}

@@ -7,8 +7,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// maxNames is how many DETAILS.name words a line may have: they are compared
-// with each other, and whoever has more of them has JSON at hand.
+// maxNames is how many DETAILS.name words a line may have: each is compared with
+// all others, and a caller with more of them can print JSON.
 const maxNames = 256
 
 // detailsPrefix begins the words that are members of details.
@@ -71,7 +71,7 @@ func isDetails(prefix []byte) bool {
 // wholeDetails takes DETAILS=json.
 func (dec *Decoder) wholeDetails(w *word) *Error {
 	if len(dec.names) > 0 {
-		return Errorf(w.at, "DETAILS stands beside DETAILS.name; give one or the other")
+		return Errorf(w.at, "DETAILS and DETAILS.name are both given; give one or the other")
 	}
 	if r := dec.appendJSON(w); r != nil {
 		return r
@@ -85,7 +85,7 @@ func (dec *Decoder) wholeDetails(w *word) *Error {
 // detail takes DETAILS.name=text or DETAILS.name:=json.
 func (dec *Decoder) detail(w *word, name []byte) *Error {
 	if dec.d.seen[detailsKey] {
-		return Errorf(w.at, "DETAILS.name stands beside DETAILS; give one or the other")
+		return Errorf(w.at, "DETAILS.name and DETAILS are both given; give one or the other")
 	}
 	if len(dec.names) == 2*maxNames {
 		return Errorf(w.at, "more than %d DETAILS.name words; print JSON for more", maxNames)

@@ -17,7 +17,7 @@ type word struct {
 	value   []byte // unquoted; may hold invalid UTF-8; valid until the owner resets buf
 }
 
-// words reads the words of a KEY=value line. Words are parted by spaces and
+// words reads the words of a KEY=value line. Words are separated by spaces and
 // tabs; a name is bare; a value is what a shell word is,
 //
 //	bare  \x  '…'  "…"  $'…'
@@ -28,7 +28,7 @@ type word struct {
 //
 // The zero value with line set is ready. A value that needs no unquoting is a
 // sub-slice of line, any other lies in buf. When buf grows, earlier values keep
-// the old memory, which nobody writes to any more.
+// the old memory, which is not written again.
 type words struct {
 	line []byte // one line, without its newline
 	pos  int    // what is before it has been read
@@ -49,8 +49,8 @@ var ends = [256]byte{
 	'=': endsName, '$': endsValue,
 }
 
-// next reads the next word into wd; ok is false at the end of the line. After a
-// refusal the rest of the line has no meaning.
+// next reads the next word into wd; ok is false at the end of the line. After an
+// error the rest of the line has no meaning.
 func (w *words) next(wd *word) (ok bool, r *Error) {
 	for w.pos < len(w.line) && isBlank(w.line[w.pos]) {
 		w.pos++
@@ -82,8 +82,8 @@ func (w *words) name() (name []byte, json bool, r *Error) {
 	return name, json, nil
 }
 
-// noName refuses what stands at the cursor. Behind a value that ended without
-// a quote it is, far more often than anything else, the rest of that value.
+// noName rejects the text at the cursor. After a value that ended without a
+// quote it is usually the rest of that value.
 func (w *words) noName() *Error {
 	before := bytes.TrimRight(w.line[:w.pos], blanks)
 	if len(before) == 0 || strings.IndexByte(`'"`, before[len(before)-1]) >= 0 {
@@ -105,8 +105,8 @@ func (w *words) value() ([]byte, *Error) {
 	return w.buf[from:len(w.buf):len(w.buf)], nil
 }
 
-// onePiece reads a value that is bare, or all in single quotes, and so stands in
-// the line as it is.
+// onePiece reads a value that is bare, or entirely in single quotes, and so is a
+// part of the line.
 func (w *words) onePiece() (value []byte, ok bool) {
 	rest := w.line[w.pos:]
 	from, to := 0, find(rest, endsValue)
@@ -123,8 +123,8 @@ func (w *words) onePiece() (value []byte, ok bool) {
 }
 
 // find returns the offset of the first byte of text that ends what, or its
-// length. Most words are short, and a loop over their bytes ends where no
-// processor foresees it; so eight bytes are looked at at once.
+// length. Most words are short, and a processor predicts the end of a loop over their
+// bytes badly; therefore it compares eight bytes at a time.
 func find(text []byte, what byte) (n int) {
 	for n+8 <= len(text) {
 		marked := mayEnd(binary.LittleEndian.Uint64(text[n:]))
@@ -204,7 +204,7 @@ func (w *words) double() *Error {
 	return r
 }
 
-// ansi unquotes $'…'. A NUL is refused: bash's strings end at one, so that it
+// ansi unquotes $'…'. A NUL is rejected: bash's strings end at one, so that it
 // drops all from there to the closing quote (a value $'a\0b'c is ac), and
 // neither that nor a NUL in the artifacts is what the caller can have meant.
 func (w *words) ansi() *Error {
@@ -228,7 +228,7 @@ func (w *words) ansi() *Error {
 }
 
 // quoted returns what is between the quote at the cursor and the one that closes
-// it, and moves behind that. With escapes a byte after a backslash closes
+// it, and moves after that. With escapes a byte after a backslash closes
 // nothing, so that a backslash is never the last of the text.
 func (w *words) quoted(escapes bool) ([]byte, *Error) {
 	rest := w.line[w.pos:]

@@ -35,7 +35,7 @@ type Status struct {
 	BootID   string           // absent if empty
 	Details  strictjson.Value // absent if empty
 	Seq      uint64           // of the event committed with it; absent if 0
-	Rejected uint64           // lines refused so far; absent if 0
+	Rejected uint64           // lines rejected so far; absent if 0
 }
 
 // A Result is the content of result.json.
@@ -49,7 +49,7 @@ type Result struct {
 	Seq      uint64           // of the event committed with it; absent if 0
 }
 
-// A Reject is one line of rejected.jsonl: an input line that was refused.
+// A Reject is one line of rejected.jsonl: an input line that was rejected.
 type Reject struct {
 	Line   uint64    // counted from 1
 	Offset uint64    // of the line's first byte in the input
@@ -59,7 +59,7 @@ type Reject struct {
 	Length uint64    // of the whole line in bytes, its end not counted
 }
 
-// MaxRaw is how many bytes of a refused line are kept: enough to see what was
-// meant, and few enough that a flood of long lines costs no more than one of
+// MaxRaw is how many bytes of a rejected line are kept: enough to recognise
+// it, and few enough that a flood of long lines costs no more than one of
 // short ones.
 const MaxRaw = 4 << 10

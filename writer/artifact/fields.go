@@ -202,8 +202,8 @@ func isBase64(v []byte) bool {
 	return err == nil && len(unquoted(v)) <= base64.StdEncoding.EncodedLen(MaxRaw)
 }
 
-// unquoted returns what stands between the quotes of a string, escapes as they
-// are; what is no string is no word of ours.
+// unquoted returns the text between the quotes of a string, with its escapes; it
+// is empty for any other value.
 func unquoted(v []byte) string {
 	if len(v) < 2 || v[0] != '"' {
 		return ""
@@ -211,7 +211,7 @@ func unquoted(v []byte) string {
 	return string(v[1 : len(v)-1])
 }
 
-// count returns a number that is 1 at the least; 0 if v is none.
+// count returns a number from 1 on; 0 if v is not one.
 func count(v []byte) uint64 {
 	n, err := strconv.ParseUint(string(v), 10, 64)
 	if err != nil {
