@@ -209,7 +209,7 @@ func (l *EventLog) Last() (seq uint64, bootID string, err error) {
 	if _, err := l.lines.file.ReadAt(line, start); err != nil {
 		return 0, "", err
 	}
-	event, err := new(artifact.Decoder).Event(line)
+	event, _ := new(artifact.Decoder).Event(line)
 	if event == nil {
 		return l.last, "", nil
 	}
