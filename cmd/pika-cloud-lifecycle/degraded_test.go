@@ -146,7 +146,7 @@ func TestWhatIsRemovedInTimeCostsNothing(t *testing.T) {
 		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
 	}
 	p.in.Close()
-	if said := p.exits(exitRefused); strings.Contains(said, "cannot be written; reading on") || !strings.Contains(said, "writing works again") {
+	if said := p.exits(exitRejected); strings.Contains(said, "cannot be written; reading on") || !strings.Contains(said, "writing works again") {
 		t.Errorf("said:\n%s", said)
 	}
 	p.seqs(5)
@@ -264,7 +264,7 @@ func TestAFullDiskLosesNothingOnceThereIsRoom(t *testing.T) {
 		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
 	}
 	p.in.Close()
-	p.exits(exitRefused)
+	p.exits(exitRejected)
 	p.seqs(3)
 	p.holds("result.json", `"seq": 3`)
 	p.absent("events.jsonl.torn")
@@ -356,7 +356,7 @@ func TestAStuckReaderOfStderrDoesNotHoldUpTheStream(t *testing.T) {
 		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
 	}
 	p.in.Close()
-	p.exits(exitRefused)
+	p.exits(exitRejected)
 	p.holds("status.json", `"rejected": 3`)
 }
 
