@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -67,7 +68,7 @@ func TestABrokenLogDoesNotHoldBackTheVerdict(t *testing.T) {
 			if n := strings.Count(said, dir+"/events.jsonl: "+pl.cause); n != 1 {
 				t.Errorf("the path and the cause were said %d times:\n%s", n, said)
 			}
-			if !strings.Contains(said, ": 2 events and refused lines were lost\n") {
+			if !strings.Contains(said, ": 2 events and rejected lines were lost\n") {
 				t.Errorf("what was lost was not counted:\n%s", said)
 			}
 			if acks := p.moreAcks(); acks != "" {
@@ -218,7 +219,7 @@ func TestADegradedStreamNeverBlocksTheGuestAndCountsWhatItDrops(t *testing.T) {
 	p.seqs(kept)
 	lost := flood + 2 - kept
 	p.holds("rejected.jsonl", `"raw":"bad"`)
-	if kept < 100 || lost < 100 || !strings.Contains(said, fmt.Sprintf(": %d events and refused lines were lost\n", lost)) {
+	if kept < 100 || lost < 100 || !strings.Contains(said, fmt.Sprintf(": %d events and rejected lines were lost\n", lost)) {
 		t.Errorf("%d events kept, %d lost; said:\n%s", kept, lost, said)
 	}
 	if acks := p.moreAcks(); acks != "" {
@@ -244,6 +245,41 @@ func TestStopWhileRetrying(t *testing.T) {
 	p.exits(exitFailed)
 	p.holds("result.json", `"reason":"stream_ended"`)
 	p.holds("status.json", `"state": "failed"`)
+}
+
+// After the command has ended, a signal ends the retries of run: Ctrl-C does not
+// have to wait for the write timeout. The exit code is still the command's.
+func TestRunStopWhileRetrying(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		file   string
+		signal syscall.Signal
+	}{
+		{"events.jsonl", unix.SIGTERM},
+		{"events.jsonl", unix.SIGINT},
+		{"result.json", unix.SIGHUP},
+		{"result.json", unix.SIGINT},
+	} {
+		t.Run(test.file+"/"+unix.SignalName(test.signal), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.Mkdir(filepath.Join(dir, test.file), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			p := launch(t, dir, nil, "run", "--", "bash", "-c", "exit 7")
+			p.hear("trying again")
+			start := time.Now()
+			p.signal(test.signal)
+			out := p.exits(7)
+			if !strings.Contains(out, "the artifacts could not be written in time") {
+				t.Errorf("no warning that the result is missing:\n%s", out)
+			}
+			if took := time.Since(start); took >= ingest.DefaultWriteTimeout-5*time.Second {
+				t.Errorf("it ended after %v, with the write timeout", took)
+			}
+			p.holds("status.json", `"state": "failed"`)
+		})
+	}
 }
 
 func TestAFullDiskLosesNothingOnceThereIsRoom(t *testing.T) {
@@ -283,7 +319,7 @@ func TestAFullDiskDegrades(t *testing.T) {
 	p.in.Close()
 	said := p.exits(exitFailed)
 	for _, want := range []string{"events.jsonl: no space left on device; trying again\n",
-		"status failed could not be written\n", "result failed could not be written\n", ": 1 events and refused lines were lost\n"} {
+		"status failed could not be written\n", "result failed could not be written\n", ": 1 events and rejected lines were lost\n"} {
 		if strings.Count(said, want) != 1 {
 			t.Errorf("%q was not said once:\n%s", want, said)
 		}

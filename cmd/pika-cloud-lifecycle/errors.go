@@ -52,22 +52,22 @@ var (
 
 // isReported reports whether everything about an error was already printed.
 func isReported(err error) bool {
-	var exit commandExit
-	return errors.As(err, &exit) || errors.Is(err, flag.ErrHelp) || errors.Is(err, errInvalid) || errors.Is(err, errRejected)
+	var command commandExit
+	return errors.As(err, &command) || errors.Is(err, flag.ErrHelp) || errors.Is(err, errInvalid) || errors.Is(err, errRejected)
 }
 
 // exitCode returns the exit code for the error of a subcommand.
 func exitCode(err error) int {
 	var (
-		exit       commandExit
+		command    commandExit
 		usage      *usageError
 		unreadable *unreadableError
 	)
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
-	case errors.As(err, &exit):
-		return int(exit)
+	case errors.As(err, &command):
+		return int(command)
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, errRejected), errors.As(err, &unreadable):

@@ -508,7 +508,7 @@ func FuzzVerify(f *testing.F) {
 		checkPrintable(t, shown)
 		shown, code = looker{}.run("verify", "--format", "json", "--state-dir", dir)
 		var report struct {
-			Sound    bool
+			Valid    bool
 			Events   int
 			FirstSeq uint64 `json:"first_seq"`
 			LastSeq  uint64 `json:"last_seq"`
@@ -518,7 +518,7 @@ func FuzzVerify(f *testing.F) {
 				Line       int
 			}
 		}
-		if err := json.Unmarshal([]byte(shown), &report); err != nil || report.Sound != (code == exitOK) || report.Sound != (len(report.Findings) == 0) {
+		if err := json.Unmarshal([]byte(shown), &report); err != nil || report.Valid != (code == exitOK) || report.Valid != (len(report.Findings) == 0) {
 			t.Fatalf("exit %d, %v: %q", code, err, shown)
 		}
 		if report.Events != len(g.events) || report.State != g.state {

@@ -103,11 +103,11 @@ func (a *app) newStream(f *streamFlags, in int) *ingest.Stream {
 // subcommand, given what Run has returned.
 func (a *app) summarize(sum ingest.Summary, err error) error {
 	if sum.Rejected > 0 {
-		a.warn(fmt.Sprintf("%d of %d lines refused", sum.Rejected, sum.Lines))
+		a.warn(fmt.Sprintf("%d of %d lines rejected", sum.Rejected, sum.Lines))
 	}
 	switch {
 	case sum.Dropped > 0:
-		return errors.Join(err, fmt.Errorf("%d events and refused lines were lost", sum.Dropped))
+		return errors.Join(err, fmt.Errorf("%d events and rejected lines were lost", sum.Dropped))
 	case sum.Degraded:
 		return errors.Join(err, errors.New("the artifacts could not be written in time"))
 	case err != nil:

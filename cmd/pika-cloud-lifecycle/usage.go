@@ -15,9 +15,8 @@ const usage = `Usage:
   pika-cloud-lifecycle schema [NAME]     print the JSON Schemas
   pika-cloud-lifecycle --version
 
-A guest tells its host how it is doing through three files, by default in
-/run/pika-cloud, or $PIKA_LIFECYCLE_DIR: status.json (now), events.jsonl
-(history) and result.json (verdict).
+A guest reports to its host through three files in /run/pika-cloud, or
+$PIKA_LIFECYCLE_DIR: status.json, events.jsonl (history) and result.json.
 
 COMMAND --help shows the flags of a command, and its exit codes.
 
@@ -63,12 +62,12 @@ Read directives, JSON or KEY=value, one a line, and write the files.
   --exit-on-result     end after the verdict, without waiting for the input to
   --grace DURATION     how long to read on after SIGTERM or SIGHUP (5s)
   --write-timeout DURATION  how long input waits for a disk that fails (30s)
-  --max-line BYTES     refuse longer lines (1048576)
+  --max-line BYTES     reject longer lines (1048576)
   --max-events BYTES   rotate events.jsonl beyond it; 0 = never (67108864)
   --max-rejected BYTES limit of rejected.jsonl (8388608)
   --notify WORDS       tell auto (default) = who listens, never, systemd,incus
   --journal WORD       mirror to the journal: never (default), auto, always
-Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines refused.
+Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines rejected.
 Examples:
   printf 'STATE=ready MESSAGE=%q\n' "$text" | pika-cloud-lifecycle ingest
   exec 3> >(pika-cloud-lifecycle ingest --require-result); pid=$!

@@ -506,7 +506,7 @@ func testRebuildInvalidLine(t *testing.T) {
 	} {
 		dir := testenv.TempDir(t)
 		stderr, code := rebuild(t, dir, ready(1).String()+c.line+ready(2).String())
-		want := fmt.Sprintf("%s: line 2, column 1: %s\n%s: 1 of 3 lines refused\n", Identifier, c.stderr, Identifier)
+		want := fmt.Sprintf("%s: line 2, column 1: %s\n%s: 1 of 3 lines rejected\n", Identifier, c.stderr, Identifier)
 		if code != 3 || stderr != want {
 			t.Errorf("%s: exit %d, stderr\n%swant\n%s", name, code, stderr, want)
 		}
