@@ -252,27 +252,25 @@ func TestStopWhileRetrying(t *testing.T) {
 func TestRunStopWhileRetrying(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		file   string
+		file   string // that cannot be written
 		signal syscall.Signal
+		warns  string
 	}{
-		{"events.jsonl", unix.SIGTERM},
-		{"events.jsonl", unix.SIGINT},
-		{"result.json", unix.SIGHUP},
-		{"result.json", unix.SIGINT},
+		{"events.jsonl", unix.SIGTERM, "1 events and rejected lines were lost"},
+		{"events.jsonl", unix.SIGINT, "1 events and rejected lines were lost"},
+		{"result.json", unix.SIGHUP, "the artifacts could not be written in time"},
+		{"result.json", unix.SIGINT, "the artifacts could not be written in time"},
 	} {
 		t.Run(test.file+"/"+unix.SignalName(test.signal), func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			if err := os.Mkdir(filepath.Join(dir, test.file), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			p := launch(t, dir, nil, "run", "--", "bash", "-c", "exit 7")
+			script := fmt.Sprintf(`cd "$PIKA_LIFECYCLE_DIR"; rm -f %[1]s; mkdir %[1]s; exit 7`, test.file)
+			p := launchRun(t, script)
 			p.hear("trying again")
 			start := time.Now()
 			p.signal(test.signal)
 			out := p.exits(7)
-			if !strings.Contains(out, "the artifacts could not be written in time") {
-				t.Errorf("no warning that the result is missing:\n%s", out)
+			if !strings.Contains(out, test.warns) {
+				t.Errorf("it does not warn %q:\n%s", test.warns, out)
 			}
 			if took := time.Since(start); took >= ingest.DefaultWriteTimeout-5*time.Second {
 				t.Errorf("it ended after %v, with the write timeout", took)
