@@ -126,7 +126,7 @@ func TestNoPageNamesAFlagThatIsNot(t *testing.T) {
 // exitCodes reads the codes from the source of the command.
 func exitCodes(t *testing.T) (codes []string) {
 	t.Helper()
-	tree, err := parser.ParseFile(token.NewFileSet(), "../cmd/"+program+"/world.go", nil, 0)
+	tree, err := parser.ParseFile(token.NewFileSet(), "../cmd/"+program+"/errors.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func TestPackageHasAllThatBelongsToTheProgram(t *testing.T) {
 		if strings.Contains(text, "/usr/local/") && !strings.HasPrefix(name, "bin/") {
 			t.Errorf("%s speaks of /usr/local, where nothing is", name)
 		}
-		if strings.HasSuffix(name, ".service") && !strings.Contains(text, out+"/bin/"+program+" ingest ") {
+		if strings.HasSuffix(name, ".service") && !strings.Contains(text, out+"/bin/"+program+" ") {
 			t.Errorf("%s does not start the program of the package:\n%s", name, text)
 		}
 	}

@@ -43,7 +43,7 @@ func TestARefusedLineIsSettledOnceItIsKept(t *testing.T) {
 		t.Errorf("acknowledgement %d %d", seq, rejected)
 	}
 	p.in.Close()
-	p.exits(exitRefused)
+	p.exits(exitRejected)
 }
 
 func TestTheSeqOfAnAcknowledgementIsTheLogs(t *testing.T) {
@@ -108,7 +108,7 @@ func TestASlowReaderOfAcknowledgementsBlocksNothingAndMissesNothing(t *testing.T
 			break
 		}
 	}
-	p.exits(exitRefused)
+	p.exits(exitRejected)
 	if last := got[max(0, len(got)-2)]; last != "6 4 3\n" {
 		t.Errorf("the last acknowledgements are %q", got)
 	}

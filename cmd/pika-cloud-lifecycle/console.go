@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A console is a standard stream that must not hold the program up: where its
+// A console is a standard stream that must not block the program: while its
 // reader is stuck, what is written is dropped.
 type console struct {
 	fd    int
 	stuck bool
 }
 
-// stuckAfter is how many milliseconds a console is waited for. Once it was not
-// ready in this time it is waited for no more until it is.
+// stuckAfter is how many milliseconds a write waits for the reader. After one that
+// waited in vain, writes do not wait until the reader reads again.
 const stuckAfter = 1000
 
 func (c *console) Write(p []byte) (int, error) {
@@ -28,13 +28,14 @@ func (c *console) Write(p []byte) (int, error) {
 	for err == unix.EINTR {
 		n, err = unix.Poll(fds, wait)
 	}
-	if c.stuck = n == 0; c.stuck || err != nil {
+	c.stuck = n == 0
+	if c.stuck || err != nil {
 		return len(p), err
 	}
 	return unix.Write(c.fd, p)
 }
 
-// columnsOf returns how wide the terminal behind f is, and whether it is one.
+// columnsOf returns the width of the terminal that f writes to, and whether f does.
 func columnsOf(f io.Writer) (columns int, terminal bool) {
 	var fd int
 	switch f := f.(type) {

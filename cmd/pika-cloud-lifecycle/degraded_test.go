@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -67,7 +68,7 @@ func TestABrokenLogDoesNotHoldBackTheVerdict(t *testing.T) {
 			if n := strings.Count(said, dir+"/events.jsonl: "+pl.cause); n != 1 {
 				t.Errorf("the path and the cause were said %d times:\n%s", n, said)
 			}
-			if !strings.Contains(said, ": 2 events and refused lines were lost\n") {
+			if !strings.Contains(said, ": 2 events and rejected lines were lost\n") {
 				t.Errorf("what was lost was not counted:\n%s", said)
 			}
 			if acks := p.moreAcks(); acks != "" {
@@ -146,7 +147,7 @@ func TestWhatIsRemovedInTimeCostsNothing(t *testing.T) {
 		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
 	}
 	p.in.Close()
-	if said := p.exits(exitRefused); strings.Contains(said, "cannot be written; reading on") || !strings.Contains(said, "writing works again") {
+	if said := p.exits(exitRejected); strings.Contains(said, "cannot be written; reading on") || !strings.Contains(said, "writing works again") {
 		t.Errorf("said:\n%s", said)
 	}
 	p.seqs(5)
@@ -218,7 +219,7 @@ func TestADegradedStreamNeverBlocksTheGuestAndCountsWhatItDrops(t *testing.T) {
 	p.seqs(kept)
 	lost := flood + 2 - kept
 	p.holds("rejected.jsonl", `"raw":"bad"`)
-	if kept < 100 || lost < 100 || !strings.Contains(said, fmt.Sprintf(": %d events and refused lines were lost\n", lost)) {
+	if kept < 100 || lost < 100 || !strings.Contains(said, fmt.Sprintf(": %d events and rejected lines were lost\n", lost)) {
 		t.Errorf("%d events kept, %d lost; said:\n%s", kept, lost, said)
 	}
 	if acks := p.moreAcks(); acks != "" {
@@ -246,6 +247,39 @@ func TestStopWhileRetrying(t *testing.T) {
 	p.holds("status.json", `"state": "failed"`)
 }
 
+// After the command has ended, a signal ends the retries of run: Ctrl-C does not
+// have to wait for the write timeout. The exit code is still the command's.
+func TestRunStopWhileRetrying(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		file   string // that cannot be written
+		signal syscall.Signal
+		warns  string
+	}{
+		{"events.jsonl", unix.SIGTERM, "1 events and rejected lines were lost"},
+		{"events.jsonl", unix.SIGINT, "1 events and rejected lines were lost"},
+		{"result.json", unix.SIGHUP, "the artifacts could not be written in time"},
+		{"result.json", unix.SIGINT, "the artifacts could not be written in time"},
+	} {
+		t.Run(test.file+"/"+unix.SignalName(test.signal), func(t *testing.T) {
+			t.Parallel()
+			script := fmt.Sprintf(`cd "$PIKA_LIFECYCLE_DIR"; rm -f %[1]s; mkdir %[1]s; exit 7`, test.file)
+			p := launchRun(t, script)
+			p.hear("trying again")
+			start := time.Now()
+			p.signal(test.signal)
+			out := p.exits(7)
+			if !strings.Contains(out, test.warns) {
+				t.Errorf("it does not warn %q:\n%s", test.warns, out)
+			}
+			if took := time.Since(start); took >= ingest.DefaultWriteTimeout-5*time.Second {
+				t.Errorf("it ended after %v, with the write timeout", took)
+			}
+			p.holds("status.json", `"state": "failed"`)
+		})
+	}
+}
+
 func TestAFullDiskLosesNothingOnceThereIsRoom(t *testing.T) {
 	t.Parallel()
 	dir := smallTmpfs(t)
@@ -264,7 +298,7 @@ func TestAFullDiskLosesNothingOnceThereIsRoom(t *testing.T) {
 		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
 	}
 	p.in.Close()
-	p.exits(exitRefused)
+	p.exits(exitRejected)
 	p.seqs(3)
 	p.holds("result.json", `"seq": 3`)
 	p.absent("events.jsonl.torn")
@@ -283,7 +317,7 @@ func TestAFullDiskDegrades(t *testing.T) {
 	p.in.Close()
 	said := p.exits(exitFailed)
 	for _, want := range []string{"events.jsonl: no space left on device; trying again\n",
-		"status failed could not be written\n", "result failed could not be written\n", ": 1 events and refused lines were lost\n"} {
+		"status failed could not be written\n", "result failed could not be written\n", ": 1 events and rejected lines were lost\n"} {
 		if strings.Count(said, want) != 1 {
 			t.Errorf("%q was not said once:\n%s", want, said)
 		}
@@ -356,7 +390,7 @@ func TestAStuckReaderOfStderrDoesNotHoldUpTheStream(t *testing.T) {
 		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
 	}
 	p.in.Close()
-	p.exits(exitRefused)
+	p.exits(exitRejected)
 	p.holds("status.json", `"rejected": 3`)
 }
 

@@ -571,10 +571,10 @@ func FuzzWait(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			waiting := waiting{states: []artifact.State{artifact.State(want)}}
-			done, err := waiting.judge(standing)
+			w := waiter{states: []artifact.State{artifact.State(want)}}
+			done, err := w.check(standing)
 			var out strings.Builder
-			(&world{stdout: &out}).showStatus(standing, format)
+			(&app{stdout: &out}).printStatus(standing, format)
 			switch {
 			case !done:
 				return out.String(), exitTimeout

@@ -14,25 +14,26 @@ import (
 	dirwatch "github.com/sledtools/pika-cloud-lifecycle/writer/watch"
 )
 
-// follow shows what there is, and then each event as it is written. It ends with
-// the process.
-func (w *world) follow(f *showFlags) error {
-	path, err := f.followed()
+// follow shows what there is, and then each event as it is written. It ends only
+// with an error.
+func (a *app) follow(f *showFlags) error {
+	path, err := f.followedPath()
 	if err != nil {
 		return err
 	}
-	dir, err := dirwatch.Open(filepath.Dir(path)) // before anything is looked at
+	dir, err := dirwatch.Open(filepath.Dir(path)) // before any file is read
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	v := w.newView(f)
-	log, err := f.begin(v, path)
+	v := a.newView(f)
+	log, err := f.showCurrent(v, path)
 	if err != nil {
 		return err
 	}
 	for {
-		if log, err = log.goOn(v, path); err != nil {
+		log, err = showNew(v, log, path)
+		if err != nil {
 			return err
 		}
 		if err := v.Flush(); err != nil {
@@ -44,30 +45,31 @@ func (w *world) follow(f *showFlags) error {
 	}
 }
 
-// begin shows what there is, and returns the log that bears the path, nil if none does
-// yet.
-func (f *showFlags) begin(v view, path string) (log *pulledLog, err error) {
-	p, err := pull(f.dir, f.paths)
+// showCurrent shows what there is, and returns the log at path; nil if there is
+// none yet.
+func (f *showFlags) showCurrent(v view, path string) (log *logFile, err error) {
+	files, err := openFiles(f.dir, f.paths)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoArtifact) {
-		p, err = new(pulled), nil // it may come
+		files, err = new(openedFiles), nil // it may be created later
 	}
 	if err != nil {
 		return nil, err
 	}
-	v.now(p)
-	for _, l := range p.logs {
+	v.current(files)
+	for _, l := range files.logs {
 		if err := l.show(v); err != nil {
 			return nil, err
 		}
-		if log = nil; filepath.Clean(l.path) == path {
+		log = nil
+		if filepath.Clean(l.path) == path {
 			log = l
 		}
 	}
 	return log, nil
 }
 
-// followed returns the path of the log that is to be followed.
-func (f *showFlags) followed() (string, error) {
+// followedPath returns the path of the log to follow.
+func (f *showFlags) followedPath() (string, error) {
 	switch len(f.paths) {
 	case 0:
 		return filepath.Join(f.dir, writer.EventsName), nil
@@ -84,48 +86,51 @@ func (f *showFlags) followed() (string, error) {
 	return "", badUsage("show: --follow follows one log; expected one directory or file, not %d", len(f.paths))
 }
 
-// goOn shows what was written since, to the end, and returns the log that bears the
-// path now: after a rotation, or when the file was replaced, another one.
-func (l *pulledLog) goOn(v view, path string) (*pulledLog, error) {
+// showNew shows what was written to log since, to its end, and returns the log at
+// path: another one if the log was rotated or replaced. log may be nil.
+func showNew(v view, log *logFile, path string) (*logFile, error) {
 	for {
-		same := l != nil && l.bears(path) // asked first: what follows is then all that it will have
-		if l != nil {
-			if err := l.more(v); err != nil {
-				return l, err
+		// If the log no longer has the path, nothing more is written to it: what
+		// showMore finds then is the rest.
+		same := log != nil && log.isAt(path)
+		if log != nil {
+			if err := log.showMore(v); err != nil {
+				return log, err
 			}
 		}
 		if same {
-			return l, nil
+			return log, nil
 		}
 		f, err := dirfs.Open(filepath.Dir(path), filepath.Base(path))
 		if errors.Is(err, fs.ErrNotExist) {
-			return l, nil
+			return log, nil
 		}
 		if err != nil {
-			return l, err
+			return log, err
 		}
-		next := newPulledLog(f, f)
-		if l != nil {
-			next.before = &l.mark
-			l.file.Close()
+		next := newLogFile(f, f)
+		if log != nil {
+			next.previous = &log.shown
+			log.file.Close()
 		}
-		l = next
+		log = next
 	}
 }
 
-// bears reports whether the log has the path still.
-func (l *pulledLog) bears(path string) bool {
+// isAt reports whether path still leads to the log.
+func (l *logFile) isAt(path string) bool {
 	mine, err := l.file.Stat()
 	other, otherErr := os.Stat(path)
 	return err == nil && otherErr == nil && os.SameFile(mine, other)
 }
 
-// more shows what was written behind the last line that was shown. What has no
-// newline yet is read again: a writer may have cut it back, and written another.
-func (l *pulledLog) more(v view) error {
+// showMore shows what was written after the last line that was shown. A last line
+// without newline is read again: a writer may have cut it off and written another.
+func (l *logFile) showMore(v view) error {
 	at := l.lines.Drop()
-	if info, err := l.file.Stat(); err == nil && info.Size() < at {
-		at, l.lines = 0, history.Lines{} // cut, and begun anew
+	info, err := l.file.Stat()
+	if err == nil && info.Size() < at {
+		at, l.lines = 0, history.Lines{} // truncated and written from the start
 	}
 	if _, err := l.file.Seek(at, io.SeekStart); err != nil {
 		return err
@@ -134,20 +139,20 @@ func (l *pulledLog) more(v view) error {
 	return l.show(v)
 }
 
-// A mark tells which part of a log was shown.
-type mark struct {
+// A seqRange is which events of a log were shown; the zero value means none.
+type seqRange struct {
 	first, last uint64
-	begun       bool
+	any         bool
 }
 
-// seen reports whether an event was shown from the file that bore the log's name
-// before: one that begins with the same seq is a copy that somebody put in its
-// place, as a repair does.
-func (l *pulledLog) seen(e *artifact.Event) bool {
-	if !l.mark.begun {
-		l.mark = mark{first: e.Seq, last: e.Seq, begun: true}
+// wasShown reports whether an event was shown from the file that had the path
+// before. A file that begins with the same seq is a copy that has replaced it, as
+// verify --repair does. The event is counted as shown.
+func (l *logFile) wasShown(e *artifact.Event) bool {
+	if !l.shown.any {
+		l.shown = seqRange{first: e.Seq, any: true}
 	}
-	l.mark.last = e.Seq
-	b := l.before
-	return b != nil && b.begun && b.first == l.mark.first && e.Seq <= b.last
+	l.shown.last = e.Seq
+	previous := l.previous
+	return previous != nil && previous.any && previous.first == l.shown.first && e.Seq <= previous.last
 }

@@ -31,11 +31,11 @@ func newFollower(t *testing.T) *follower {
 	f := &follower{T: t, dir: filepath.Join(t.TempDir(), "run"), lines: make(chan string, 100)}
 	f.log = filepath.Join(f.dir, "events.jsonl")
 	from, to := io.Pipe()
-	w := world{stdout: to, stderr: io.Discard, getenv: func(string) string { return "" }, bootID: func() string { return "" },
+	a := app{stdout: to, stderr: io.Discard, getenv: func(string) string { return "" }, bootID: func() string { return "" },
 		clock: func() ingest.Moment { return ingest.Moment{} }}
 	done := make(chan struct{})
 	go func() {
-		w.main([]string{"show", "--follow", "--utc", "--state-dir", f.dir})
+		a.main([]string{"show", "--follow", "--utc", "--state-dir", f.dir})
 		close(done)
 	}()
 	go func() {

@@ -13,101 +13,122 @@ import (
 // An input is where a stream comes from.
 type input struct {
 	fd       int
-	keep     int    // the end that keeps a FIFO of ours open; 0 if there is none
-	path     string // of a FIFO that was made here, to be removed
+	keepOpen int    // a descriptor that keeps a FIFO from ending; 0 if there is none
+	path     string // of a FIFO that was made here and is to be removed
 	manyRuns bool   // it is a FIFO, to which writers come and go
 }
 
-// openInput finds the input that the flags, or systemd, name.
-func (w *world) openInput(f *ingestFlags) (input, error) {
-	in, err := w.findInput(f)
-	if err == nil && (f.ack == 0 || f.ack == in.fd) {
-		err = badUsage("ingest: --ack-fd is %d, which is for input; expected a descriptor of its own", f.ack)
+// openInput opens the input that the flags, or systemd, name.
+func (a *app) openInput(f *ingestFlags) (input, error) {
+	in, err := a.findInput(f)
+	if err != nil {
+		return in, err
 	}
-	return in, err
+	return in, f.checkAck(in.fd)
 }
 
-func (w *world) findInput(f *ingestFlags) (input, error) {
+func (a *app) findInput(f *ingestFlags) (input, error) {
 	switch {
-	case given(f.FlagSet, "fifo") && given(f.FlagSet, "fd"):
-		return input{}, badUsage("ingest: --fd beside --fifo; give one or the other")
-	case given(f.FlagSet, "fifo") && f.fifo == "":
-		return input{}, badUsage("ingest: --fifo is empty")
-	case given(f.FlagSet, "fifo"):
+	case f.isGiven("fifo") && f.isGiven("fd"):
+		return input{}, f.badUsage("--fd beside --fifo; give one or the other")
+	case f.isGiven("fifo") && f.fifo == "":
+		return input{}, f.badUsage("--fifo is empty")
+	case f.isGiven("fifo"):
 		return openFIFO(f.fifo)
-	case given(f.FlagSet, "fd"):
-		return input{fd: f.fd}, checkDescriptor("--fd", f.fd, unix.O_WRONLY, "reading")
+	case f.isGiven("fd"):
+		return input{fd: f.fd}, f.checkFD()
 	}
-	in, ok, err := w.activated()
+	in, ok, err := a.activated(f)
 	if ok || err != nil {
 		return in, err
 	}
-	return input{}, checkDescriptor("--fd", 0, unix.O_WRONLY, "reading")
+	return input{}, f.checkFD()
 }
 
 // firstPassed is the first descriptor that systemd passes (sd_listen_fds(3)).
 const firstPassed = 3
 
-// activated returns the FIFO that systemd has passed to this process.
-func (w *world) activated() (in input, ok bool, err error) {
-	if w.getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || w.getenv("LISTEN_FDS") == "" {
+// activated returns the FIFO that systemd has passed to this process; ok is false
+// if there is none.
+func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
+	n := a.getenv("LISTEN_FDS")
+	if a.getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || n == "" {
 		return input{}, false, nil
 	}
-	if n := w.getenv("LISTEN_FDS"); n != "1" {
-		return input{}, false, badUsage("ingest: systemd passes %s descriptors (%s); expected one, or --fd N from %d on",
-			n, w.getenv("LISTEN_FDNAMES"), firstPassed)
+	if n != "1" {
+		return input{}, false, f.badUsage("systemd passes %s descriptors (%s); expected one, or --fd N from %d on",
+			n, a.getenv("LISTEN_FDNAMES"), firstPassed)
 	}
 	if !isPipe(firstPassed) {
-		return input{}, false, badUsage("ingest: what systemd passes is no FIFO; expected ListenFIFO=, or --fd 0 for StandardInput=")
+		return input{}, false, f.badUsage("what systemd passes is no FIFO; expected ListenFIFO=, or --fd 0 for StandardInput=")
 	}
 	return input{fd: firstPassed, manyRuns: true}, true, nil
 }
 
-// errNoFIFO is what a path is refused for where something else stands.
-var errNoFIFO = errors.New("no FIFO stands there; name another path, or see who put it there")
+// errNotFIFO reports that the path of --fifo is something else.
+var errNotFIFO = errors.New("no FIFO stands there; name another path, or see who put it there")
 
-// openFIFO opens the FIFO at path, which is made if it is missing. It is opened
-// for writing too, so that it has no end while writers come and go.
-func openFIFO(path string) (in input, err error) {
-	in.manyRuns = true
+// openFIFO opens the FIFO at path, and makes it if it is missing. It is also
+// opened for writing, so that it does not end while writers come and go.
+func openFIFO(path string) (input, error) {
+	in := input{manyRuns: true}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return in, err
 	}
-	switch err := unix.Mkfifo(path, 0o600); {
+	err := unix.Mkfifo(path, 0o600)
+	switch {
 	case err == nil:
 		in.path = path
 	case err != unix.EEXIST:
 		return in, &fs.PathError{Op: "mkfifo", Path: path, Err: err}
 	}
-	if in.fd, err = openPlain(path, unix.O_RDONLY); err == nil {
-		in.keep, err = openPlain(path, unix.O_WRONLY)
-	}
-	if err == nil && unix.Flock(in.fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
-		err = errors.New("another ingest reads it")
-	}
-	if err != nil {
+	if err := in.openEnds(path); err != nil {
 		return in, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	return in, nil
 }
 
-// openPlain opens a FIFO and nothing else, and follows no link.
-func openPlain(path string, mode int) (int, error) {
+// openEnds opens both ends of a FIFO and locks it.
+func (in *input) openEnds(path string) (err error) {
+	in.fd, err = openOnlyFIFO(path, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	in.keepOpen, err = openOnlyFIFO(path, unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	if unix.Flock(in.fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return errors.New("another ingest reads it")
+	}
+	return nil
+}
+
+// openOnlyFIFO opens a FIFO, but nothing else, and follows no symlink.
+func openOnlyFIFO(path string, mode int) (int, error) {
 	fd, err := unix.Open(path, mode|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	switch {
-	case err == unix.ELOOP, err == nil && !isPipe(fd):
-		return 0, errNoFIFO
+	if err == unix.ELOOP || (err == nil && !isPipe(fd)) {
+		return 0, errNotFIFO
 	}
 	return fd, err
 }
 
-// close removes a FIFO that was made here, if it still bears its name.
+// isPipe reports whether fd is a pipe or a FIFO.
+func isPipe(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
+}
+
+// close removes a FIFO that was made here, if its path still leads to it.
 func (in *input) close() {
 	if in.path == "" {
 		return
 	}
-	var ours, there unix.Stat_t
-	if unix.Fstat(in.fd, &ours) == nil && unix.Lstat(in.path, &there) == nil && ours.Dev == there.Dev && ours.Ino == there.Ino {
+	var opened, current unix.Stat_t
+	if unix.Fstat(in.fd, &opened) != nil || unix.Lstat(in.path, &current) != nil {
+		return
+	}
+	if opened.Dev == current.Dev && opened.Ino == current.Ino {
 		_ = unix.Unlink(in.path)
 	}
 }

@@ -265,7 +265,7 @@ func flood(t *testing.T, dir string, built func(*exec.Cmd), directives int) {
 	}
 	took, used := time.Since(start), p.peak()
 	p.in.Close()
-	p.exits(exitRefused)
+	p.exits(exitRejected)
 	t.Logf("flood: %d directives in %v, peak memory %.1f MiB", directives, took.Round(time.Millisecond), float64(used)/1024)
 	if used > floodMemory {
 		t.Errorf("%d KiB of memory", used)

@@ -27,10 +27,10 @@ type looker map[string]string
 // run returns what a command writes to standard output and its exit code.
 func (l looker) run(args ...string) (stdout string, code int) {
 	var out bytes.Buffer
-	w := world{stdout: &out, stderr: io.Discard, getenv: func(name string) string { return l[name] },
+	a := app{stdout: &out, stderr: io.Discard, getenv: func(name string) string { return l[name] },
 		clock:  func() ingest.Moment { return ingest.Moment{Time: time.Date(2026, 3, 26, 1, 0, 5, 0, time.UTC)} },
 		bootID: func() string { return "88059f83-9637-4953-a507-8aac6f3477ee" }}
-	code = w.main(args)
+	code = a.main(args)
 	return out.String(), code
 }
 
@@ -87,9 +87,9 @@ func TestShowKnowsWhatIsOfAnotherBoot(t *testing.T) {
 	for boot, want := range map[string]string{"88059f83-9637-4953-a507-8aac6f3477ee": "completed since 2026-03-26 01:00:00 UTC, for 5.000s\n",
 		"other": "completed since 2026-03-26 01:00:00 UTC, in an earlier boot\n"} {
 		var out bytes.Buffer
-		w := world{stdout: &out, stderr: io.Discard, getenv: func(string) string { return "" }, bootID: func() string { return boot },
+		a := app{stdout: &out, stderr: io.Discard, getenv: func(string) string { return "" }, bootID: func() string { return boot },
 			clock: func() ingest.Moment { return ingest.Moment{Time: time.Date(2026, 3, 26, 1, 0, 5, 0, time.UTC)} }}
-		if code := w.main([]string{"show", "--utc", "--state-dir", lookDir + "/guest"}); code != 0 || !strings.HasPrefix(out.String(), want) {
+		if code := a.main([]string{"show", "--utc", "--state-dir", lookDir + "/guest"}); code != 0 || !strings.HasPrefix(out.String(), want) {
 			t.Errorf("exit %d, %s", code, out.String())
 		}
 	}
@@ -245,8 +245,8 @@ func TestShowStreams(t *testing.T) {
 	from, to := io.Pipe()
 	shown := make(chan int, 1)
 	go func() {
-		w := world{stdout: to, stderr: io.Discard, getenv: func(string) string { return "" }}
-		shown <- w.main([]string{"show", "--utc", fifo})
+		a := app{stdout: to, stderr: io.Discard, getenv: func(string) string { return "" }}
+		shown <- a.main([]string{"show", "--utc", fifo})
 	}()
 	lines := bufio.NewScanner(from)
 	for n := range 5000 {

@@ -2,13 +2,15 @@
 // host how it is doing: status.json, events.jsonl and result.json.
 //
 // It runs a command and tells how it ended (run), reads a stream of directives
-// (ingest), waits for a state (wait), writes one file and ends (status, event,
+// (ingest), copies a journal (rebuild), waits for a state (wait), writes one file and ends (status, event,
 // result), or looks at what was written (show, plot, verify). The man page in
 // docs is its reference.
 package main
 
 import (
+	"io"
 	"os"
+	"strings"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/journal"
@@ -19,7 +21,7 @@ import (
 )
 
 func main() {
-	w := world{
+	a := app{
 		stdout: os.Stdout,
 		stderr: &console{fd: 2},
 		getenv: os.Getenv,
@@ -28,7 +30,69 @@ func main() {
 		umask:  openToOwner(),
 		levels: onJournal(),
 	}
-	os.Exit(w.main(os.Args[1:]))
+	os.Exit(a.main(os.Args[1:]))
+}
+
+// A subcommand is one that the first argument names.
+type subcommand struct {
+	name string
+	main func(a *app, args []string) error
+}
+
+// subcommands returns the subcommands in the order of the usage text.
+func subcommands() []subcommand {
+	return []subcommand{
+		{"run", runMain},
+		{"ingest", ingestMain},
+		{"rebuild", rebuildMain},
+		{"wait", waitMain},
+		{"status", statusMain},
+		{"event", eventMain},
+		{"result", resultMain},
+		{"show", showMain},
+		{"plot", plotMain},
+		{"verify", verifyMain},
+		{"schema", schemaMain},
+	}
+}
+
+func subcommandNames() (names []string) {
+	for _, c := range subcommands() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// main runs the program and returns its exit code.
+func (a *app) main(args []string) int {
+	err := a.dispatch(args)
+	if err != nil && !isReported(err) {
+		a.log(sd.PriErr, err.Error())
+	}
+	return exitCode(err)
+}
+
+// dispatch runs the subcommand that the first argument names.
+func (a *app) dispatch(args []string) error {
+	names := subcommandNames()
+	if len(args) == 0 {
+		return badUsage("expected a command: %s; see --help", strings.Join(names, ", "))
+	}
+	name := args[0]
+	switch name {
+	case "help", "-h", "-help", "--help":
+		_, err := io.WriteString(a.stdout, usage)
+		return err
+	case "-version", "--version":
+		_, err := io.WriteString(a.stdout, version())
+		return err
+	}
+	for _, c := range subcommands() {
+		if c.name == name {
+			return c.main(a, args[1:])
+		}
+	}
+	return badUsage("%q is no command; expected one of %s%s", name, strings.Join(names, ", "), didYouMean(name, names))
 }
 
 // openToOwner has the umask leave the owner's permissions, and returns the old

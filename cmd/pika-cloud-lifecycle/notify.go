@@ -7,58 +7,58 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/notify"
 )
 
-// audience are those who are told how a stream goes.
-type audience []*notify.Notifier
+// notifiers send what a stream commits to those that --notify names.
+type notifiers []*notify.Notifier
 
-// invite returns the audience that the words of --notify ask for. Auto are all
-// that listen: systemd sets $NOTIFY_SOCKET where a unit asks for notifications,
-// the socket of Incus is there where the host offers it.
-func (w *world) invite(command, words string) (a audience, err error) {
-	listens, socket := w.getenv("NOTIFY_SOCKET") != "", notify.IncusSocket()
+// newNotifiers returns the notifiers that the value of --notify asks for. auto
+// means all that can be reached: systemd sets $NOTIFY_SOCKET if a unit asks for
+// notifications, and Incus provides a socket if the host offers it.
+func (a *app) newNotifiers(f *flagSet, words string) (all notifiers, err error) {
 	if words == "never" {
 		return nil, nil
 	}
+	systemd, incus := a.getenv("NOTIFY_SOCKET") != "", notify.IncusSocket()
 	asked := strings.Split(words, ",")
 	if words == "auto" {
-		asked = asked[:0]
-		if listens {
+		asked = nil
+		if systemd {
 			asked = append(asked, "systemd")
 		}
-		if socket != "" {
+		if incus != "" {
 			asked = append(asked, "incus")
 		}
 	}
 	for _, word := range asked {
 		switch {
-		case word == "systemd" && listens:
-			a = append(a, notify.Systemd())
+		case word == "systemd" && systemd:
+			all = append(all, notify.Systemd())
 		case word == "systemd":
-			w.say(command + ": --notify systemd: $NOTIFY_SOCKET is not set, so nobody is told; see NotifyAccess= of the unit")
-		case word == "incus" && socket != "":
-			a = append(a, notify.Incus(socket))
+			a.warn(f.Name() + ": --notify systemd: $NOTIFY_SOCKET is not set, so nobody is told; see NotifyAccess= of the unit")
+		case word == "incus" && incus != "":
+			all = append(all, notify.Incus(incus))
 		case word == "incus":
-			w.say(command + ": --notify incus: there is no /dev/incus/sock, so nobody is told; see security.guestapi of the instance")
+			a.warn(f.Name() + ": --notify incus: there is no /dev/incus/sock, so nobody is told; see security.guestapi of the instance")
 		default:
-			return nil, badUsage("%s: --notify is %q; expected auto, never, or one or both of systemd,incus", command, words)
+			return nil, f.badUsage("--notify is %q; expected auto, never, or one or both of systemd,incus", words)
 		}
 	}
-	return a, nil
+	return all, nil
 }
 
-// followers returns the audience as followers of a stream.
-func (a audience) followers() (all []ingest.Follower) {
-	for _, n := range a {
-		all = append(all, n)
+// followers returns the notifiers as followers of a stream.
+func (all notifiers) followers() (followers []ingest.Follower) {
+	for _, n := range all {
+		followers = append(followers, n)
 	}
-	return all
+	return followers
 }
 
-// dismiss tells the audience that the stream is over, and says who could not
-// be told.
-func (w *world) dismiss(a audience) {
-	for _, n := range a {
+// closeNotifiers sends that the stream has ended, and warns about who could not
+// be reached.
+func (a *app) closeNotifiers(all notifiers) {
+	for _, n := range all {
 		if err := n.Close(); err != nil {
-			w.say(err.Error())
+			a.warn(err.Error())
 		}
 	}
 }

@@ -82,13 +82,13 @@ func (c *goldenCase) replay(t *testing.T) {
 	}
 }
 
-// runHere runs a command line in this process, in a fixed world.
+// runHere runs a command line in this process, with a fixed clock and boot ID.
 func runHere(argv []string) (code int, said string) {
 	var stderr strings.Builder
-	w := world{stdout: io.Discard, stderr: &stderr, getenv: func(string) string { return "" },
+	a := app{stdout: io.Discard, stderr: &stderr, getenv: func(string) string { return "" },
 		clock:  func() ingest.Moment { return testMoment(testTime) },
 		bootID: func() string { return testBoot }}
-	return w.main(argv), stderr.String()
+	return a.main(argv), stderr.String()
 }
 
 // readTree returns the content of every file below dir.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"io"
 	"path/filepath"
 	"strings"
@@ -9,16 +8,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
 )
 
-// plot draws what happened to a guest. Lines that are no events are passed over:
-// show names them.
-func (w *world) plot(args []string) error {
-	flags := flag.NewFlagSet("plot", flag.ContinueOnError)
-	dir := w.stateDir(flags)
-	paths, err := w.parseOperands(flags, plotUsage, args)
+// plotMain draws what happened to a guest. Lines that are not events are skipped:
+// show reports them.
+func plotMain(a *app, args []string) error {
+	f := a.newFlags("plot", plotUsage)
+	dir := a.stateDir(f)
+	paths, err := f.parseOperands(args)
 	if err != nil {
 		return err
 	}
-	p, err := pull(*dir, paths)
+	files, err := openFiles(*dir, paths)
 	if err != nil {
 		return err
 	}
@@ -26,33 +25,37 @@ func (w *world) plot(args []string) error {
 	if len(paths) == 0 {
 		plot.Title = filepath.Clean(*dir)
 	}
-	for _, log := range p.logs {
-		if err := log.draw(&plot); err != nil {
+	for _, log := range files.logs {
+		if err := log.addTo(&plot); err != nil {
 			return err
 		}
 	}
-	return plot.Write(w.stdout)
+	return plot.Write(a.stdout)
 }
 
-// draw adds the events of a log.
-func (l *pulledLog) draw(plot *timeline.Plot) error {
+// addTo adds the events of a log to a plot, and closes the log.
+func (l *logFile) addTo(plot *timeline.Plot) error {
 	defer l.file.Close()
 	for {
-		ln, err := l.lines.Next()
+		line, err := l.lines.Next()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		if e, _ := l.reader.Event(ln.Text); e != nil && !ln.Long {
+		e, _ := l.decoder.Event(line.Text)
+		if e != nil && !line.Long {
 			plot.Add(e)
 		}
 	}
-	if ln, ok := l.lines.Rest(); ok && !ln.Long {
-		if e, _ := l.reader.Event(ln.Text); e != nil {
-			plot.Add(e)
-		}
+	line, ok := l.lines.Rest()
+	if !ok || line.Long {
+		return nil
+	}
+	e, _ := l.decoder.Event(line.Text)
+	if e != nil {
+		plot.Add(e)
 	}
 	return nil
 }

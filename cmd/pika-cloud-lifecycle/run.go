@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -24,100 +23,120 @@ import (
 // streamVar names the descriptor of the stream to the command.
 const streamVar = "PIKA_LIFECYCLE_FD"
 
-// lastWords is how long is read on after the command has ended and what it
-// left in the pipe is read: enough for a child of its that ends with it, and not
-// to be felt where one lives on and keeps the pipe open.
-const lastWords = 500 * time.Millisecond
+// drainTime is how long the stream reads on after the command has ended and what
+// it left in the pipe was read: enough for a child of the command that ends with
+// it, and too short to be felt if one lives on and keeps the pipe open.
+const drainTime = 500 * time.Millisecond
 
-// A commandExit is the exit code of the command that run ran. Nothing is to be
-// said about it.
-type commandExit int
+// signalPause is how long signals are held back after the command has ended. A
+// service manager sends SIGTERM to run and to the command: it must not end the
+// stream before the last lines of the command were read.
+const signalPause = 2 * drainTime
 
-func (e commandExit) Error() string { return "exit code " + strconv.Itoa(int(e)) }
+// A supervisor starts the command of run and provides the result of its stream,
+// as ingest.Supervisor.
+//
+// The write end of the stream stays open here until the command has ended: a
+// command that closes its own may still run for hours. Then a byte on the stop
+// pipe ends the stream, and each signal that asks to stop adds another one.
+type supervisor struct {
+	*command
+	warn    func(line string)
+	message string // of starting; empty for the default
 
-// A guard is the owner of the stream of run: it starts the command, and gives
-// the verdict when that has ended.
-type guard struct {
-	*child
-	say     func(line string)
-	message string
-	pipe    [2]int // to read and to write
-	stop    [2]int // a byte ends the stream
-	ended   chan ending
-	code    int
+	streamRead, streamWrite int
+	stopRead, stopWrite     int
+
+	exited chan exit // receives one exit
+	code   int       // exit code of the command, after Outcome
 }
 
-// runCommand runs a command and tells how it ended.
-func (w *world) runCommand(args []string) error {
-	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	g := &guard{child: new(child), say: w.say, ended: make(chan ending, 1)}
-	dir := w.stateDir(flags)
-	flags.StringVar(&g.message, "message", "", "")
-	flags.DurationVar(&g.timeout, "timeout", 0, "")
-	flags.DurationVar(&g.killAfter, "kill-after", 10*time.Second, "")
-	listeners := flags.String("notify", "auto", "")
-	if err := w.parseFlags(flags, runUsage, args); err != nil {
+// runMain runs a command and records how it ended.
+func runMain(a *app, args []string) error {
+	f := a.newFlags("run", runUsage)
+	s := &supervisor{command: new(command), warn: a.warn, exited: make(chan exit, 1)}
+	dir := a.stateDir(f)
+	f.StringVar(&s.message, "message", "", "")
+	f.DurationVar(&s.timeout, "timeout", 0, "")
+	f.DurationVar(&s.killAfter, "kill-after", 10*time.Second, "")
+	notify := f.String("notify", "auto", "")
+	if err := f.parseFlags(args); err != nil {
 		return err
 	}
-	g.argv = flags.Args()
-	switch {
-	case len(g.argv) == 0:
-		return badUsage("run: expected a command behind --, as in run -- make test")
-	case *dir == "":
-		return badUsage("run: --state-dir is empty")
-	case g.timeout < 0 || g.killAfter < 0:
-		return badUsage("run: --timeout and --kill-after take a duration that is not negative, such as 10m")
+	s.argv = f.Args()
+	if len(s.argv) == 0 {
+		return f.badUsage("expected a command behind --, as in run -- make test")
 	}
-	told, err := w.invite("run", *listeners)
+	if err := f.checkStateDir(*dir); err != nil {
+		return err
+	}
+	if s.timeout < 0 || s.killAfter < 0 {
+		return f.badUsage("--timeout and --kill-after take a duration that is not negative, such as 10m")
+	}
+	notifiers, err := a.newNotifiers(f, *notify)
 	if err != nil {
 		return err
 	}
-	defer w.dismiss(told)
-	if err := g.prepare(w); err != nil {
+	defer a.closeNotifiers(notifiers)
+	if err := s.prepare(a); err != nil {
 		return err
 	}
-	if err := w.conclude(w.guarded(*dir, g, told).Run()); err != nil && !errors.Is(err, errRefused) {
-		w.say(err.Error())
+	stream := a.supervisedStream(*dir, s)
+	stream.Followers = notifiers.followers()
+	err = a.summarize(stream.Run())
+	if err != nil && !errors.Is(err, errRejected) {
+		a.warn(err.Error()) // the exit code is the command's
 	}
-	return commandExit(g.code)
+	return commandExit(s.code)
 }
 
-// guarded returns the stream of a guard.
-func (w *world) guarded(dir string, g *guard, told audience) *ingest.Stream {
+// supervisedStream returns the stream of a supervisor.
+func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 	d := writer.In(dir)
 	d.Events.RotateAt, d.Rejects.MaxBytes = maxEvents, maxRejected
-	return &ingest.Stream{Dir: d, Clock: w.clock, BootID: w.bootID(), Warn: w.say,
-		In: g.pipe[0], Stop: g.stop[0], Grace: lastWords, Supervisor: g, Followers: told.followers()}
+	return &ingest.Stream{
+		Dir:        d,
+		Clock:      a.clock,
+		BootID:     a.bootID(),
+		Warn:       a.warn,
+		In:         s.streamRead,
+		Stop:       s.stopRead,
+		Grace:      drainTime,
+		Supervisor: s,
+	}
 }
 
-// prepare makes the pipes, and takes the signals that are for the command.
-func (g *guard) prepare(w *world) error {
-	g.number = freeNumber()
-	if g.number > 9 {
+// prepare makes the pipes, and catches the signals that are for the command.
+func (s *supervisor) prepare(a *app) error {
+	s.number = freeNumber()
+	if s.number > 9 {
 		return badUsage("run: descriptors 3 to 9 are all open; close one for the command's stream")
 	}
-	for _, p := range []*[2]int{&g.pipe, &g.stop} {
-		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+	var stream, stop [2]int
+	for _, pipe := range []*[2]int{&stream, &stop} {
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 			return os.NewSyscallError("pipe", err)
 		}
 	}
-	g.stream = g.pipe[1]
-	g.path, g.umask = w.getenv("PATH"), w.umask
-	g.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
-		streamVar+"="+strconv.Itoa(g.number))
-	g.signals = make(chan os.Signal, 16)
-	for _, s := range passed() {
-		if !isIgnored(s) {
-			signal.Notify(g.signals, s)
+	s.streamRead, s.streamWrite = stream[0], stream[1]
+	s.stopRead, s.stopWrite = stop[0], stop[1]
+	s.stream = s.streamWrite
+	s.path, s.umask = a.getenv("PATH"), a.umask
+	s.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
+		streamVar+"="+strconv.Itoa(s.number))
+	s.signals = make(chan os.Signal, 16)
+	for _, sig := range forwardedSignals() {
+		if !isIgnored(sig) {
+			signal.Notify(s.signals, sig)
 		}
 	}
-	// It is caught, for what is ignored stays so in the command.
+	// SIGPIPE is caught, because a signal that is ignored stays so in the command.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	return nil
 }
 
-// freeNumber returns the first descriptor from 3 on that was not handed to us:
-// those have no FD_CLOEXEC, what the runtime has opened has.
+// freeNumber returns the first descriptor from 3 on that was not passed to us:
+// those have no FD_CLOEXEC, but what the runtime has opened does.
 func freeNumber() int {
 	for fd := 3; ; fd++ {
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
@@ -135,65 +154,84 @@ func without(env []string, names ...string) []string {
 	})
 }
 
-// Opening is the start of the command.
-func (g *guard) Opening() *ingest.Transition {
-	message := g.message
+// Opening returns the transition to starting.
+func (s *supervisor) Opening() *ingest.Transition {
+	message := s.message
 	if message == "" {
-		message = "starting " + g.name()
+		message = "starting " + s.name()
 	}
-	details := []byte(`{"argv":`)
-	for i, arg := range g.argv {
-		details = append(details, "[,"[min(i, 1)])
-		details = strictjson.AppendText(details, arg)
-	}
-	return &ingest.Transition{State: artifact.Starting, Message: message, Details: append(details, "]}"...)}
+	var details strictjson.Object
+	details.Texts("argv", s.argv)
+	return &ingest.Transition{State: artifact.Starting, Message: message, Details: details.Value()}
 }
 
-func (g *guard) name() string { return filepath.Base(g.argv[0]) }
+func (s *supervisor) name() string { return filepath.Base(s.argv[0]) }
 
-// Opened starts the command and says why it could not. The pipe is kept open until that has ended: one
-// that closes its own end may still run for hours.
-func (g *guard) Start() {
-	g.run(func(how ending) {
-		if how.err != nil {
-			g.say(fmt.Sprintf("run: %s: %v", g.argv[0], how.err))
+// Start starts the command, and warns if that fails.
+func (s *supervisor) Start() {
+	s.run(func(e exit) {
+		if e.err != nil {
+			s.warn(fmt.Sprintf("run: %s: %v", s.argv[0], e.err))
 		}
-		g.ended <- how
-		unix.Close(g.pipe[1])
-		unix.Write(g.stop[1], []byte{0})
+		s.exited <- e
+		unix.Close(s.streamWrite)
+		s.requestStop()
+		go s.forwardStops()
 	})
 }
 
-// Verdict waits for the command to end.
-func (g *guard) Outcome() *ingest.Transition {
-	how := <-g.ended
-	text, details := "", []byte(nil)
-	g.code, text, details = how.explain()
-	v := &ingest.Transition{State: artifact.Failed, Message: g.name() + " " + text, Details: details}
-	if g.code == 0 {
-		v.State = artifact.Completed
+func (s *supervisor) requestStop() { unix.Write(s.stopWrite, []byte{0}) }
+
+// forwardStops asks the stream to stop for each signal that does: there is no
+// command left to forward it to. So a disk that fails does not make the user wait.
+func (s *supervisor) forwardStops() {
+	time.Sleep(signalPause)
+	for sig := range s.signals {
+		switch sig {
+		case unix.SIGINT, unix.SIGTERM, unix.SIGHUP:
+			s.requestStop()
+		}
 	}
-	code := int32(g.code)
-	v.ExitCode = &code
-	return v
 }
 
-// explain tells the exit code, as a shell's or timeout(1)'s, and the cause.
-func (e *ending) explain() (code int, text string, details []byte) {
+// Outcome waits for the command to end.
+func (s *supervisor) Outcome() *ingest.Transition {
+	e := <-s.exited
+	code, text, details := e.explain()
+	s.code = code
+	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text, Details: details}
+	if code == 0 {
+		t.State = artifact.Completed
+	}
+	code32 := int32(code)
+	t.ExitCode = &code32
+	return t
+}
+
+// explain returns the exit code, as a shell and timeout(1) would, and the cause
+// as text and as details.
+func (e *exit) explain() (code int, text string, details strictjson.Value) {
+	var o strictjson.Object
 	signal := signalName(e.status)
 	switch {
 	case errors.Is(e.err, syscall.ENOENT):
-		return exitNotFound, "was not found", []byte(`{"reason":"not_started"}`)
+		o.Text("reason", "not_started")
+		return exitNotFound, "was not found", o.Value()
 	case e.err != nil:
-		return exitNotStarted, fmt.Sprintf("cannot be run: %v", e.err), []byte(`{"reason":"not_started"}`)
-	case e.timedOut && signal != "":
-		return exitTimeout, "took too long and was ended", fmt.Appendf(nil, `{"reason":"timeout","signal":%q}`, signal)
+		o.Text("reason", "not_started")
+		return exitNotStarted, fmt.Sprintf("cannot be run: %v", e.err), o.Value()
 	case e.timedOut:
-		return exitTimeout, "took too long and was ended", []byte(`{"reason":"timeout"}`)
+		o.Text("reason", "timeout")
+		if signal != "" {
+			o.Text("signal", signal)
+		}
+		return exitTimeout, "took too long and was ended", o.Value()
 	case signal != "":
-		return 128 + int(e.status.Signal()), "was ended by " + signal, fmt.Appendf(nil, `{"signal":%q}`, signal)
+		o.Text("signal", signal)
+		return 128 + int(e.status.Signal()), "was ended by " + signal, o.Value()
 	}
-	return e.status.ExitStatus(), "exited with " + strconv.Itoa(e.status.ExitStatus()), nil
+	code = e.status.ExitStatus()
+	return code, "exited with " + strconv.Itoa(code), nil
 }
 
 // signalName returns the name of the signal that ended a process; "" if none
@@ -202,8 +240,9 @@ func signalName(status unix.WaitStatus) string {
 	if !status.Signaled() {
 		return ""
 	}
-	if name := unix.SignalName(status.Signal()); name != "" {
-		return name
+	name := unix.SignalName(status.Signal())
+	if name == "" {
+		return fmt.Sprintf("SIG%d", status.Signal()) // a real-time one
 	}
-	return fmt.Sprintf("SIG%d", status.Signal()) // a real-time one
+	return name
 }

@@ -510,7 +510,7 @@ func TestAHalfLineThatNeverEndsIsRefusedAtTheEnd(t *testing.T) {
 	_, err := p.in.WriteString("STATE=completed MESSAGE=cut")
 	testenv.Must(t, err)
 	p.signal(unix.SIGTERM)
-	p.exits(exitRefused)
+	p.exits(exitRejected)
 	p.holds("rejected.jsonl", "the input ended before this line's newline")
 	p.holds("result.json", "stream_ended")
 }

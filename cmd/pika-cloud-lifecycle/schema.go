@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"io"
 	"slices"
@@ -10,30 +9,33 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/docs/schema"
 )
 
-// schema prints one JSON Schema, or all of them in one object.
-func (w *world) schema(args []string) error {
-	flags := flag.NewFlagSet("schema", flag.ContinueOnError)
-	operands, err := w.parseOperands(flags, schemaUsage, args)
+// schemaMain prints one JSON Schema, or all of them in one object.
+func schemaMain(a *app, args []string) error {
+	f := a.newFlags("schema", schemaUsage)
+	operands, err := f.parseOperands(args)
 	if err != nil {
 		return err
 	}
 	names, err := schemaNames()
-	switch {
-	case err != nil:
-		return err
-	case len(operands) > 1:
-		return badUsage("schema: expected one name, not %d", len(operands))
-	case len(operands) == 1 && !slices.Contains(names, operands[0]):
-		return badUsage("schema: there is no schema %q; expected one of %s%s", operands[0],
-			strings.Join(names, ", "), didYouMean(operands[0], names))
-	case len(operands) == 1:
-		text, err := schema.Files.ReadFile(operands[0] + ".json")
-		if err == nil {
-			_, err = w.stdout.Write(text)
-		}
+	if err != nil {
 		return err
 	}
-	return w.allSchemas(names)
+	if len(operands) == 0 {
+		return a.printSchemas(names)
+	}
+	if len(operands) > 1 {
+		return f.badUsage("expected one name, not %d", len(operands))
+	}
+	name := operands[0]
+	if !slices.Contains(names, name) {
+		return f.badUsage("there is no schema %q; expected one of %s%s", name, strings.Join(names, ", "), didYouMean(name, names))
+	}
+	text, err := schema.Files.ReadFile(name + ".json")
+	if err != nil {
+		return err
+	}
+	_, err = a.stdout.Write(text)
+	return err
 }
 
 func schemaNames() (names []string, err error) {
@@ -44,19 +46,19 @@ func schemaNames() (names []string, err error) {
 	return names, err
 }
 
-// allSchemas writes an object with each schema under its name.
-func (w *world) allSchemas(names []string) error {
+// printSchemas prints an object with each schema under its name.
+func (a *app) printSchemas(names []string) error {
 	sep := "{\n"
 	for _, name := range names {
 		text, err := schema.Files.ReadFile(name + ".json")
 		if err == nil {
-			_, err = fmt.Fprintf(w.stdout, "%s%q: %s", sep, name, strings.TrimSuffix(string(text), "\n"))
+			_, err = fmt.Fprintf(a.stdout, "%s%q: %s", sep, name, strings.TrimSuffix(string(text), "\n"))
 		}
 		if err != nil {
 			return err
 		}
 		sep = ",\n"
 	}
-	_, err := io.WriteString(w.stdout, "\n}\n")
+	_, err := io.WriteString(a.stdout, "\n}\n")
 	return err
 }

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 // testProgram is main but for the clock and the boot ID, which come from the
 // environment: the program itself has no way to be told them.
 func testProgram() {
-	w := world{
+	a := app{
 		stdout: os.Stdout,
 		stderr: &console{fd: 2},
 		getenv: os.Getenv,
@@ -50,7 +50,7 @@ func testProgram() {
 		bootID: func() string { return os.Getenv("TEST_BOOT_ID") },
 		umask:  openToOwner(),
 	}
-	os.Exit(w.main(os.Args[1:]))
+	os.Exit(a.main(os.Args[1:]))
 }
 
 func testClock() ingest.Moment { return testMoment(os.Getenv("TEST_TIME")) }

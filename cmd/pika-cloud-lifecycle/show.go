@@ -2,11 +2,9 @@ package main
 
 import (
 	"bufio"
-	"flag"
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -16,12 +14,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A view shows artifacts, a line at a time.
+// A view prints artifacts, one line for each.
 type view interface {
-	now(p *pulled)
-	event(log *pulledLog, number uint64, e *artifact.Event, line []byte)
-	fault(log *pulledLog, ln *history.Line, what string)
-	Err() error // of what was written so far
+	// current prints the status and the result.
+	current(files *openedFiles)
+	// event prints an event. text is its line in normal form.
+	event(log *logFile, number uint64, e *artifact.Event, text []byte)
+	// problem prints what is wrong with a line of a log.
+	problem(log *logFile, line *history.Line, what string)
+	// Err returns the first error of a write.
+	Err() error
 	Flush() error
 }
 
@@ -34,31 +36,31 @@ type showFlags struct {
 	utc    bool
 }
 
-// show shows where a guest stands and what happened to it.
-func (w *world) show(args []string) error {
-	flags, f := flag.NewFlagSet("show", flag.ContinueOnError), new(showFlags)
-	dir := w.stateDir(flags)
+// showMain shows the state of a guest and what happened to it.
+func showMain(a *app, args []string) error {
+	flags, f := a.newFlags("show", showUsage), new(showFlags)
+	dir := a.stateDir(flags)
 	flags.StringVar(&f.format, "format", "text", "")
 	flags.BoolVar(&f.follow, "follow", false, "")
 	flags.BoolVar(&f.utc, "utc", false, "")
-	paths, err := w.parseOperands(flags, showUsage, args)
-	if err == nil {
-		err = checkFormat(flags, f.format)
-	}
+	paths, err := flags.parseOperands(args)
 	if err != nil {
+		return err
+	}
+	if err := flags.checkFormat(f.format); err != nil {
 		return err
 	}
 	f.dir, f.paths = *dir, paths
 	if f.follow {
-		return w.follow(f)
+		return a.follow(f)
 	}
-	p, err := pull(f.dir, f.paths)
+	files, err := openFiles(f.dir, f.paths)
 	if err != nil {
 		return err
 	}
-	v := w.newView(f)
-	v.now(p)
-	for _, log := range p.logs {
+	v := a.newView(f)
+	v.current(files)
+	for _, log := range files.logs {
 		if err := log.showAll(v); err != nil {
 			return err
 		}
@@ -66,17 +68,8 @@ func (w *world) show(args []string) error {
 	return v.Flush()
 }
 
-// checkFormat checks --format.
-func checkFormat(flags *flag.FlagSet, format string) error {
-	words := []string{"text", "json"}
-	if slices.Contains(words, format) {
-		return nil
-	}
-	return badUsage("%s: --format is %q; expected text or json%s", flags.Name(), format, didYouMean(format, words))
-}
-
 // showAll shows a log to its end, and closes it.
-func (l *pulledLog) showAll(v view) error {
+func (l *logFile) showAll(v view) error {
 	defer l.file.Close()
 	if err := l.show(v); err != nil {
 		return err
@@ -85,102 +78,106 @@ func (l *pulledLog) showAll(v view) error {
 	return nil
 }
 
-// show shows the lines of a log up to where it ends now, or its reader is gone.
-func (l *pulledLog) show(v view) error {
+// show shows the complete lines of a log up to its current end.
+func (l *logFile) show(v view) error {
 	for {
 		if err := v.Err(); err != nil {
 			return err
 		}
-		ln, err := l.lines.Next()
+		line, err := l.lines.Next()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		l.showLine(v, &ln)
+		l.showLine(v, &line)
 	}
 }
 
-func (l *pulledLog) showLine(v view, ln *history.Line) {
-	if ln.Long {
-		v.fault(l, ln, "is longer than any line that can be read")
+func (l *logFile) showLine(v view, line *history.Line) {
+	if line.Long {
+		v.problem(l, line, "is longer than any line that can be read")
 		return
 	}
-	e, err := l.reader.Event(ln.Text)
-	if e != nil && !l.seen(e) {
-		v.event(l, ln.Number, e, l.reader.Normal())
+	e, err := l.decoder.Event(line.Text)
+	if e == nil {
+		v.problem(l, line, fmt.Sprintf("is no event: %v", err))
+		return
 	}
-	if e != nil && err != nil {
-		v.fault(l, ln, "is not an event to every reader: "+err.Error())
-	} else if err != nil {
-		v.fault(l, ln, "is no event: "+err.Error())
+	if !l.wasShown(e) {
+		v.event(l, line.Number, e, l.decoder.Normal())
+	}
+	if err != nil {
+		v.problem(l, line, "is not an event to every reader: "+err.Error())
 	}
 }
 
-// showRest shows what stands behind the last newline, if anything does.
-func (l *pulledLog) showRest(v view) {
-	ln, ok := l.lines.Rest()
+// showRest shows what follows the last newline, if anything does.
+func (l *logFile) showRest(v view) {
+	line, ok := l.lines.Rest()
 	if !ok {
 		return
 	}
-	if e, err := l.reader.Event(ln.Text); err == nil && !ln.Long {
-		v.event(l, ln.Number, e, l.reader.Normal())
-		v.fault(l, &ln, "has no newline: its write was cut short, or is under way")
+	e, err := l.decoder.Event(line.Text)
+	if err == nil && !line.Long {
+		v.event(l, line.Number, e, l.decoder.Normal())
+		v.problem(l, &line, "has no newline: its write was cut short, or is under way")
 		return
 	}
-	v.fault(l, &ln, fmt.Sprintf("is torn after %d bytes: its write was cut short, or is under way", len(ln.Text)))
+	v.problem(l, &line, fmt.Sprintf("is torn after %d bytes: its write was cut short, or is under way", len(line.Text)))
 }
 
 // newView returns the view that the flags ask for.
-func (w *world) newView(f *showFlags) view {
-	to := bufio.NewWriterSize(w.stdout, sniffed)
+func (a *app) newView(f *showFlags) view {
+	to := bufio.NewWriterSize(a.stdout, 64<<10)
 	if f.format == "json" {
 		return &jsonView{Writer: to}
 	}
-	v := &textView{Text: timeline.Text{To: to, Zone: time.Local}, world: w, live: len(f.paths) == 0}
+	v := &textView{Text: timeline.Text{To: to, Zone: time.Local}, app: a, live: len(f.paths) == 0}
 	if f.utc {
 		v.Zone = time.UTC
 	}
-	columns, terminal := columnsOf(w.stdout)
+	columns, terminal := columnsOf(a.stdout)
 	v.Width = columns
-	if n, err := strconv.Atoi(w.getenv("COLUMNS")); err == nil && n > 0 {
+	n, err := strconv.Atoi(a.getenv("COLUMNS"))
+	if err == nil && n > 0 {
 		v.Width = n
 	}
-	v.Colour = terminal && w.getenv("NO_COLOR") == "" && w.getenv("TERM") != "dumb"
+	v.Colour = terminal && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb"
 	return v
 }
 
 // A textView is for people.
 type textView struct {
 	timeline.Text
-	*world
-	live bool // the artifacts may be this machine's own
+	app  *app
+	live bool // the files may be those of this machine, now
 }
 
-func (v *textView) now(p *pulled) {
-	now := timeline.Now{Status: p.status, Result: p.result}
+func (v *textView) current(files *openedFiles) {
+	now := timeline.Now{Status: files.status, Result: files.result}
 	if v.live {
-		now.BootID, now.Time = v.bootID(), v.clock().Time
+		now.BootID, now.Time = v.app.bootID(), v.app.clock().Time
 	}
-	for _, fault := range p.faults {
-		v.Note(fault)
+	for _, problem := range files.problems {
+		v.Note(problem)
 	}
-	if v.live || p.dir || p.status != nil || p.result != nil { // a log alone does not tell
+	if v.live || files.isDir || files.status != nil || files.result != nil { // a log alone does not tell
 		v.Now(&now)
 	}
 }
 
-func (v *textView) event(_ *pulledLog, _ uint64, e *artifact.Event, _ []byte) { v.Event(e) }
+func (v *textView) event(_ *logFile, _ uint64, e *artifact.Event, _ []byte) { v.Event(e) }
 
-func (v *textView) fault(log *pulledLog, ln *history.Line, what string) {
-	v.Note(fmt.Sprintf("line %d of %s %s", ln.Number, filepath.Base(log.path), what))
+func (v *textView) problem(log *logFile, line *history.Line, what string) {
+	v.Note(fmt.Sprintf("line %d of %s %s", line.Number, filepath.Base(log.path), what))
 }
 
 // A jsonView is for programs: one object a line.
 type jsonView struct {
 	*bufio.Writer
-	buf []byte
+	object strictjson.Object // the current line
 }
 
 // Err returns the first error, which a bufio.Writer keeps.
@@ -189,39 +186,42 @@ func (v *jsonView) Err() error {
 	return err
 }
 
-func (v *jsonView) now(p *pulled) {
-	for _, fault := range p.faults {
-		v.Write(append(strictjson.AppendText(append(v.buf[:0], `{"error":`...), fault), '}', '\n'))
+func (v *jsonView) current(files *openedFiles) {
+	for _, problem := range files.problems {
+		v.object.Text("error", problem)
+		v.end()
 	}
-	for _, whole := range []struct {
-		name string
-		text []byte
-	}{{"status", p.statusText}, {"result", p.resultText}} {
-		if whole.text != nil {
-			fmt.Fprintf(v, "{%q:%s}\n", whole.name, whole.text)
-		}
+	if files.statusText != nil {
+		v.object.Raw("status", files.statusText)
+		v.end()
+	}
+	if files.resultText != nil {
+		v.object.Raw("result", files.resultText)
+		v.end()
 	}
 }
 
-func (v *jsonView) event(log *pulledLog, number uint64, _ *artifact.Event, line []byte) {
+func (v *jsonView) event(log *logFile, number uint64, _ *artifact.Event, text []byte) {
 	v.begin(log, number)
-	v.buf = append(append(v.buf, `,"event":`...), line...)
+	v.object.Raw("event", text)
 	v.end()
 }
 
-func (v *jsonView) fault(log *pulledLog, ln *history.Line, what string) {
-	v.begin(log, ln.Number)
-	v.buf = strconv.AppendInt(append(v.buf, `,"offset":`...), ln.Offset, 10)
-	v.buf = strictjson.AppendText(append(v.buf, `,"error":`...), what)
+func (v *jsonView) problem(log *logFile, line *history.Line, what string) {
+	v.begin(log, line.Number)
+	v.object.Int("offset", line.Offset)
+	v.object.Text("error", what)
 	v.end()
 }
 
-func (v *jsonView) begin(log *pulledLog, number uint64) {
-	v.buf = strictjson.AppendText(append(v.buf[:0], `{"file":`...), filepath.Base(log.path))
-	v.buf = strconv.AppendUint(append(v.buf, `,"line":`...), number, 10)
+func (v *jsonView) begin(log *logFile, number uint64) {
+	v.object.Text("file", filepath.Base(log.path))
+	v.object.Uint("line", number)
 }
 
+// end writes the current line, and empties the object for the next one.
 func (v *jsonView) end() {
-	v.buf = append(v.buf, '}', '\n')
-	v.Write(v.buf)
+	v.Write(v.object.Value())
+	v.WriteByte('\n')
+	v.object.Reset()
 }

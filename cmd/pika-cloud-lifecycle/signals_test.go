@@ -172,8 +172,8 @@ func TestAReaderOfStderrOrAcksThatGoesDoesNotKill(t *testing.T) {
 	p.write("bad", "STATE=ready", "bad", "STATE=failed MESSAGE=told")
 	p.in.Close()
 	p.end()
-	if code := p.cmd.ProcessState.ExitCode(); code != exitRefused {
-		t.Errorf("%v, want exit code %d", p.cmd.ProcessState, exitRefused)
+	if code := p.cmd.ProcessState.ExitCode(); code != exitRejected {
+		t.Errorf("%v, want exit code %d", p.cmd.ProcessState, exitRejected)
 	}
 	p.holds("result.json", `"message": "told"`)
 	p.seqs(3)

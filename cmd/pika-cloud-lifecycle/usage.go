@@ -4,6 +4,7 @@ const usage = `Usage:
   pika-cloud-lifecycle run    [FLAGS] -- COMMAND
                                          run a command, tell how it ended
   pika-cloud-lifecycle ingest [FLAGS]    read directives, one a line
+  pika-cloud-lifecycle rebuild [FLAGS]   rebuild the files from a journal
   pika-cloud-lifecycle wait   [FLAGS]    wait for a state
   pika-cloud-lifecycle status [FLAGS]    replace status.json
   pika-cloud-lifecycle event  [FLAGS]    append to events.jsonl
@@ -14,9 +15,8 @@ const usage = `Usage:
   pika-cloud-lifecycle schema [NAME]     print the JSON Schemas
   pika-cloud-lifecycle --version
 
-A guest tells its host how it is doing through three files, by default in
-/run/pika-cloud, or $PIKA_LIFECYCLE_DIR: status.json (now), events.jsonl
-(history) and result.json (verdict).
+A guest reports to its host through three files in /run/pika-cloud, or
+$PIKA_LIFECYCLE_DIR: status.json, events.jsonl (history) and result.json.
 
 COMMAND --help shows the flags of a command, and its exit codes.
 
@@ -62,17 +62,38 @@ Read directives, JSON or KEY=value, one a line, and write the files.
   --exit-on-result     end after the verdict, without waiting for the input to
   --grace DURATION     how long to read on after SIGTERM or SIGHUP (5s)
   --write-timeout DURATION  how long input waits for a disk that fails (30s)
-  --max-line BYTES     refuse longer lines (1048576)
+  --max-line BYTES     reject longer lines (1048576)
   --max-events BYTES   rotate events.jsonl beyond it; 0 = never (67108864)
   --max-rejected BYTES limit of rejected.jsonl (8388608)
   --notify WORDS       tell auto (default) = who listens, never, systemd,incus
   --journal WORD       mirror to the journal: never (default), auto, always
-  --from journal       rebuild the files from journalctl -o json --all
-  --trust-uid UID      of a journal, believe this user besides root
-Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines refused.
+Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines rejected.
 Examples:
   printf 'STATE=ready MESSAGE=%q\n' "$text" | pika-cloud-lifecycle ingest
   exec 3> >(pika-cloud-lifecycle ingest --require-result); pid=$!
+`
+
+const rebuildUsage = `Usage: journalctl -o json --all ... | pika-cloud-lifecycle rebuild [FLAGS]
+
+Rebuild the files of a guest from its entries in a journal. Events keep their
+seqs, entries that come again add nothing, and gaps are reported.
+
+  --state-dir DIR      where the copy is (/run/pika-cloud,
+                       or $PIKA_LIFECYCLE_DIR)
+  --trust-uid UID      trust entries of this user too, not only root's
+  --fd N               read from descriptor N (0)
+  --ack-fd N           after each commit write "LINE SEQ REJECTED" to N
+  --grace DURATION     how long to read on after SIGTERM or SIGHUP (5s)
+  --max-line BYTES     reject longer lines (16777216)
+  --max-events BYTES   rotate events.jsonl beyond it; 0 = never (67108864)
+  --max-rejected BYTES limit of rejected.jsonl (8388608)
+
+Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines rejected.
+
+Examples:
+  pika-cloud-lifecycle rebuild --state-dir copy < entries.json
+  journalctl -o json --all SYSLOG_IDENTIFIER=pika-cloud-lifecycle |
+    pika-cloud-lifecycle rebuild --state-dir copy
 `
 
 const waitUsage = `Usage: pika-cloud-lifecycle wait --for STATE[,STATE...] [FLAGS]

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"errors"
-	"flag"
 	"fmt"
 	"strings"
 
@@ -12,25 +11,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
 )
 
-// errInvalid reports a state directory that is invalid, after its findings were
-// printed.
-var errInvalid = errors.New("invalid")
-
-// An unreadError reports a state directory that could not be read.
-type unreadError struct{ error }
-
-func (e *unreadError) Unwrap() error { return e.error }
-
-// verify checks a state directory, or repairs it.
-func (w *world) verify(args []string) error {
-	flags := flag.NewFlagSet("verify", flag.ContinueOnError)
-	dir := w.stateDir(flags)
-	format := flags.String("format", "text", "")
-	repair := flags.Bool("repair", false, "")
-	if err := w.parse(flags, verifyUsage, args); err != nil {
+// verifyMain checks a state directory, or repairs it.
+func verifyMain(a *app, args []string) error {
+	f := a.newFlags("verify", verifyUsage)
+	dir := a.stateDir(f)
+	format := f.String("format", "text", "")
+	repair := f.Bool("repair", false, "")
+	if err := f.parseAll(args); err != nil {
 		return err
 	}
-	if err := checkFormat(flags, *format); err != nil {
+	if err := f.checkFormat(*format); err != nil {
 		return err
 	}
 	r, err := checkDir(*dir, *repair)
@@ -38,9 +28,9 @@ func (w *world) verify(args []string) error {
 		return err
 	}
 	if *format == "json" {
-		err = w.printJSONReport(*dir, r)
+		err = a.printJSONReport(*dir, r)
 	} else {
-		err = w.printReport(*dir, r)
+		err = a.printReport(*dir, r)
 	}
 	if err == nil && !r.Valid() {
 		err = errInvalid
@@ -49,26 +39,26 @@ func (w *world) verify(args []string) error {
 }
 
 // checkDir checks a state directory and, if asked to, repairs it. It returns an
-// *unreadError if that is not possible because the directory cannot be read.
+// *unreadableError if that is not possible because the directory cannot be read.
 func checkDir(dir string, repair bool) (*verify.RepairReport, error) {
 	if !repair {
 		report, err := verify.Dir(dir)
 		if err != nil {
-			return nil, &unreadError{err}
+			return nil, &unreadableError{err}
 		}
 		return &verify.RepairReport{Report: *report}, nil
 	}
 	r, err := verify.Repair(dir)
 	var repairErr *verify.RepairError
 	if err != nil && !errors.As(err, &repairErr) {
-		err = &unreadError{err}
+		err = &unreadableError{err}
 	}
 	return r, err
 }
 
 // printReport prints a report as text.
-func (w *world) printReport(dir string, r *verify.RepairReport) error {
-	to := bufio.NewWriter(w.stdout)
+func (a *app) printReport(dir string, r *verify.RepairReport) error {
+	to := bufio.NewWriter(a.stdout)
 	for i := range r.Repaired {
 		fmt.Fprintf(to, "%s (repaired)\n", findingText(&r.Repaired[i]))
 	}
@@ -137,7 +127,7 @@ func several(n uint64, noun string) string {
 }
 
 // printJSONReport prints a report as one JSON object on one line.
-func (w *world) printJSONReport(dir string, r *verify.RepairReport) error {
+func (a *app) printJSONReport(dir string, r *verify.RepairReport) error {
 	var o strictjson.Object
 	o.Text("dir", dir)
 	o.Bool("valid", r.Valid())
@@ -155,7 +145,7 @@ func (w *world) printJSONReport(dir string, r *verify.RepairReport) error {
 	o.Uint("omitted", r.Omitted)
 	o.Values("repaired", findingObjects(r.Repaired))
 	o.Texts("kept_files", r.KeptFiles)
-	_, err := w.stdout.Write(append(o.Value(), '\n'))
+	_, err := a.stdout.Write(append(o.Value(), '\n'))
 	return err
 }
 

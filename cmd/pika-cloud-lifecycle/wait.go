@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"strings"
 	"time"
@@ -13,172 +12,175 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/watch"
 )
 
-// A waiting is a wait for a guest to come into one of some states.
-type waiting struct {
+// A waiter waits until a guest reaches one of some states.
+type waiter struct {
 	dir    string
 	states []artifact.State
-	boot   string // of the guest; any if empty
-	limit  time.Duration
+	bootID string        // of the guest; any if empty
+	limit  time.Duration // none if negative
 }
 
-// errUnreadable says that wait cannot look.
-type errUnreadable struct{ error }
+// An otherOutcomeError reports that the run has ended with an outcome other than
+// those that were waited for, so none of the states will be reached.
+type otherOutcomeError struct{ outcome artifact.Outcome }
 
-// errOther is what a wait ends with that will not see what it waits for.
-type errOther struct{ verdict artifact.Outcome }
+func (e *otherOutcomeError) Error() string { return "the guest has " + string(e.outcome) }
 
-func (e *errOther) Error() string { return "the guest has " + string(e.verdict) }
-
-// errLate says that the time of a wait is over.
-var errLate = errors.New("time is over")
-
-// wait waits for a state and prints the status that it ended with.
-func (w *world) wait(args []string) error {
-	flags := flag.NewFlagSet("wait", flag.ContinueOnError)
-	dir := w.stateDir(flags)
-	words := flags.String("for", "", "")
-	limit := flags.Duration("timeout", -1, "")
-	boot := flags.String("boot", "current", "")
-	format := flags.String("format", "text", "")
-	if err := w.parse(flags, waitUsage, args); err != nil {
+// waitMain waits for a state and prints the last status.
+func waitMain(a *app, args []string) error {
+	f := a.newFlags("wait", waitUsage)
+	dir := a.stateDir(f)
+	words := f.String("for", "", "")
+	limit := f.Duration("timeout", -1, "")
+	boot := f.String("boot", "current", "")
+	format := f.String("format", "text", "")
+	if err := f.parseAll(args); err != nil {
 		return err
 	}
-	if err := require(flags, "for"); err != nil {
+	if err := f.require("for"); err != nil {
 		return err
 	}
-	switch {
-	case given(flags, "timeout") && *limit < 0:
-		return badUsage("wait: --timeout takes a duration that is not negative, such as 2m")
-	case *format != "text" && *format != "json":
-		return badUsage("wait: --format is %q; expected json or text", *format)
-	case *dir == "":
-		return badUsage("wait: --state-dir is empty")
+	if f.isGiven("timeout") && *limit < 0 {
+		return f.badUsage("--timeout takes a duration that is not negative, such as 2m")
 	}
-	wait := waiting{dir: *dir, limit: *limit}
-	if err := wait.setStates(flags, *words); err != nil {
+	if err := f.checkFormat(*format); err != nil {
 		return err
 	}
-	if err := wait.setBoot(*boot, w.bootID); err != nil {
+	if err := f.checkStateDir(*dir); err != nil {
 		return err
 	}
-	stands, err := wait.run()
-	w.showStatus(stands, *format)
-	return wait.explain(err, stands)
+	w := waiter{dir: *dir, limit: *limit}
+	if err := w.setStates(f, *words); err != nil {
+		return err
+	}
+	if err := w.setBoot(f, *boot, a.bootID); err != nil {
+		return err
+	}
+	last, err := w.wait()
+	a.printStatus(last, *format)
+	return w.explain(err, last)
 }
 
-func (wait *waiting) setStates(flags *flag.FlagSet, words string) error {
+func (w *waiter) setStates(f *flagSet, words string) error {
 	for _, word := range strings.Split(words, ",") {
-		state, err := parseWord(flags, "for", word, artifact.States())
+		state, err := parseWord(f, "for", word, artifact.States())
 		if err != nil {
 			return err
 		}
-		wait.states = append(wait.states, state)
+		w.states = append(w.states, state)
 	}
 	return nil
 }
 
-func (wait *waiting) setBoot(word string, current func() string) error {
+func (w *waiter) setBoot(f *flagSet, word string, current func() string) error {
 	switch word {
 	case "any":
 		return nil
 	case "current":
-		if wait.boot = current(); wait.boot == "" {
-			return badUsage("wait: the ID of this boot is not known, for /proc is missing; expected --boot any")
+		w.bootID = current()
+		if w.bootID == "" {
+			return f.badUsage("the ID of this boot is not known, for /proc is missing; expected --boot any")
 		}
 		return nil
 	}
-	return badUsage("wait: --boot is %q; expected current or any", word)
+	return f.badUsage("--boot is %q; expected current or any", word)
 }
 
-// run waits. It returns what stood at the end.
-func (wait *waiting) run() (*history.Snapshot, error) {
-	deadline := time.Now().Add(wait.limit)
-	changes, err := watch.Open(wait.dir)
+// wait waits, and returns the last snapshot that it has read; nil if none.
+func (w *waiter) wait() (*history.Snapshot, error) {
+	deadline := time.Now().Add(w.limit)
+	changes, err := watch.Open(w.dir)
 	if err != nil {
-		return nil, errUnreadable{err}
+		return nil, &unreadableError{err}
 	}
 	defer changes.Close()
 	for {
-		stands, err := history.Read(wait.dir)
+		snapshot, err := history.Read(w.dir)
 		if err != nil {
-			return nil, errUnreadable{err}
+			return nil, &unreadableError{err}
 		}
-		if done, err := wait.judge(stands); done {
-			return stands, err
+		done, err := w.check(snapshot)
+		if done {
+			return snapshot, err
 		}
 		left := time.Duration(-1)
-		if wait.limit >= 0 {
+		if w.limit >= 0 {
 			left = max(0, time.Until(deadline))
 		}
 		changed, err := changes.Wait(left)
 		if err != nil {
-			return stands, errUnreadable{err}
+			return snapshot, &unreadableError{err}
 		}
 		if !changed {
-			return stands, errLate
+			return snapshot, errTimeout
 		}
 	}
 }
 
-// judge reports whether the wait is over.
-func (wait *waiting) judge(s *history.Snapshot) (done bool, err error) {
-	if s.Status == nil || wait.boot != "" && s.Status.BootID != wait.boot {
+// check reports whether the wait is over, and with an *otherOutcomeError if none
+// of the states will be reached.
+func (w *waiter) check(s *history.Snapshot) (done bool, err error) {
+	if s.Status == nil || (w.bootID != "" && s.Status.BootID != w.bootID) {
 		return false, nil
 	}
-	verdict, _ := artifact.RunOutcome(s.Status, s.Result)
-	for _, want := range wait.states {
-		outcome, terminal := want.Outcome()
-		if terminal && outcome == verdict || !terminal && s.Status.State.Reaches(want) {
+	outcome, _ := artifact.RunOutcome(s.Status, s.Result)
+	for _, state := range w.states {
+		wanted, final := state.Outcome()
+		if final && wanted == outcome {
+			return true, nil
+		}
+		if !final && s.Status.State.Reaches(state) {
 			return true, nil
 		}
 	}
-	if verdict != "" {
-		return true, &errOther{verdict}
+	if outcome != "" {
+		return true, &otherOutcomeError{outcome}
 	}
 	return false, nil
 }
 
-// showStatus prints the status that stands.
-func (w *world) showStatus(s *history.Snapshot, format string) {
-	switch {
-	case s == nil || s.Status == nil:
-	case format == "json":
-		fmt.Fprintf(w.stdout, "%s\n", s.StatusText)
-	default:
-		message, _ := s.Status.Message.Text()
-		fmt.Fprintln(w.stdout, timeline.Printable(string(s.Status.State)+": "+message))
+// printStatus prints the status of a snapshot, if there is one.
+func (a *app) printStatus(s *history.Snapshot, format string) {
+	if s == nil || s.Status == nil {
+		return
 	}
+	if format == "json" {
+		fmt.Fprintf(a.stdout, "%s\n", s.StatusText)
+		return
+	}
+	message, _ := s.Status.Message.Text()
+	fmt.Fprintln(a.stdout, timeline.Printable(string(s.Status.State)+": "+message))
 }
 
-// explain says what an operator should know, and returns what the exit code is
-// for.
-func (wait *waiting) explain(err error, s *history.Snapshot) error {
-	var other *errOther
+// explain adds to the error of a wait what was waited for and what is there
+// instead.
+func (w *waiter) explain(err error, s *history.Snapshot) error {
+	var other *otherOutcomeError
 	switch {
+	case err == nil:
+		return nil
 	case errors.As(err, &other):
-		return fmt.Errorf("wait: %w; expected %s", err, wait.wanted())
-	case errors.Is(err, errLate) && (s == nil || s.Status == nil):
-		return fmt.Errorf("wait: %w after %v, and there is no status in %s; expected %s", err, wait.limit, wait.dir, wait.wanted())
-	case errors.Is(err, errLate):
-		return fmt.Errorf("wait: %w after %v, and the status is %s%s; expected %s", err, wait.limit,
-			s.Status.State, wait.ofWhen(s.Status), wait.wanted())
-	case err != nil:
-		return fmt.Errorf("wait: %w", err)
+		return fmt.Errorf("wait: %w; expected %s", err, w.wanted())
+	case errors.Is(err, errTimeout) && (s == nil || s.Status == nil):
+		return fmt.Errorf("wait: %w after %v, and there is no status in %s; expected %s", err, w.limit, w.dir, w.wanted())
+	case errors.Is(err, errTimeout):
+		return fmt.Errorf("wait: %w after %v, and the status is %s%s; expected %s", err, w.limit,
+			s.Status.State, w.boot(s.Status), w.wanted())
 	}
-	return nil
+	return fmt.Errorf("wait: %w", err)
 }
 
-func (wait *waiting) wanted() string {
+func (w *waiter) wanted() string {
 	var words []string
-	for _, s := range wait.states {
+	for _, s := range w.states {
 		words = append(words, string(s))
 	}
 	return strings.Join(words, " or ")
 }
 
-// ofWhen says so where a status is another boot's.
-func (wait *waiting) ofWhen(s *artifact.Status) string {
-	if wait.boot == "" || s.BootID == wait.boot {
+// boot returns a remark if a status is from another boot than the one waited for.
+func (w *waiter) boot(s *artifact.Status) string {
+	if w.bootID == "" || s.BootID == w.bootID {
 		return ""
 	}
 	return " of another boot"

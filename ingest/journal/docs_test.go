@@ -55,7 +55,7 @@ func TestDocsRebuild(t *testing.T) {
 	guest, host := testenv.TempDir(t), testenv.PlainDir(t)
 	m.ingest(guest, aRun)
 	m.run("", "journalctl", "--sync")
-	line := strings.NewReplacer(Identifier+" ingest", "'"+testenv.Program(t)+"' ingest", "dir copy", "dir "+host).Replace(block(t, "--from=journal"))
+	line := strings.NewReplacer(Identifier+" rebuild", "'"+testenv.Program(t)+"' rebuild", "dir copy", "dir "+host).Replace(block(t, Identifier+" rebuild"))
 	m.run("", "bash", "-c", line)
 	same(t, host, guest)
 }

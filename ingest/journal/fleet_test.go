@@ -76,7 +76,7 @@ func (h *host) follow(m *machine) follower {
 		h.Fatal("the unit does not start bash -c")
 	}
 	line = strings.NewReplacer("%i", m.id, "/var/lib/pika-cloud-fleet", h.fleet, "/var/log/journal/remote", h.journal,
-		Identifier+" ingest", "'"+testenv.Program(h)+"' ingest").Replace(line)
+		Identifier+" rebuild", "'"+testenv.Program(h)+"' rebuild").Replace(line)
 	cmd := commandOutside("bash", "-c", line)
 	cmd.SysProcAttr.Setpgid = true
 	stderr, err := os.OpenFile(h.dir(m)+".stderr", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

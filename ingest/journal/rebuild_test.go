@@ -44,10 +44,10 @@ func TestRebuilder(t *testing.T) {
 	}
 }
 
-// rebuild feeds the output of journalctl to ingest --from=journal.
+// rebuild feeds the output of journalctl to rebuild.
 func rebuild(t testing.TB, dir, input string, args ...string) (stderr string, code int) {
 	t.Helper()
-	cmd := commandOutside(append([]string{testenv.Program(t), "ingest", "--from=journal", "--state-dir", dir}, args...)...)
+	cmd := commandOutside(append([]string{testenv.Program(t), "rebuild", "--state-dir", dir}, args...)...)
 	var errs strings.Builder
 	cmd.Stdin, cmd.Stderr = strings.NewReader(input), &errs
 	testenv.Must(t, cmd.Start())
@@ -506,7 +506,7 @@ func testRebuildInvalidLine(t *testing.T) {
 	} {
 		dir := testenv.TempDir(t)
 		stderr, code := rebuild(t, dir, ready(1).String()+c.line+ready(2).String())
-		want := fmt.Sprintf("%s: line 2, column 1: %s\n%s: 1 of 3 lines refused\n", Identifier, c.stderr, Identifier)
+		want := fmt.Sprintf("%s: line 2, column 1: %s\n%s: 1 of 3 lines rejected\n", Identifier, c.stderr, Identifier)
 		if code != 3 || stderr != want {
 			t.Errorf("%s: exit %d, stderr\n%swant\n%s", name, code, stderr, want)
 		}
@@ -536,7 +536,7 @@ func testRebuildLive(t *testing.T) {
 	testenv.Must(t, err)
 	defer w.Close()
 	var stderr lockedText
-	cmd := commandOutside(testenv.Program(t), "ingest", "--from=journal", "--state-dir", dir)
+	cmd := commandOutside(testenv.Program(t), "rebuild", "--state-dir", dir)
 	cmd.Stdin, cmd.Stderr = r, &stderr
 	testenv.Must(t, cmd.Start())
 	r.Close()
@@ -623,7 +623,7 @@ func testRebuildKilled(t *testing.T) {
 		for when := 1; when <= 6; when++ {
 			dir := testenv.TempDir(t)
 			cmd := commandOutside("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call,
-				"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, when), testenv.Program(t), "ingest", "--from=journal", "--state-dir", dir)
+				"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, when), testenv.Program(t), "rebuild", "--state-dir", dir)
 			cmd.Stdin = strings.NewReader(in)
 			if cmd.Run() != nil {
 				killed++

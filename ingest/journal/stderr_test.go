@@ -39,7 +39,7 @@ func TestStderrPriorities(t *testing.T) {
 	await(t, "4 lines of stderr", func() bool { got = m.entries("_TRANSPORT=stdout"); return len(got) == 4 })
 	for i, want := range []stored{
 		{"PRIORITY": "4", "MESSAGE": Identifier + ": line 1, column 1: expected KEY=value"},
-		{"PRIORITY": "4", "MESSAGE": Identifier + ": 1 of 1 lines refused"},
+		{"PRIORITY": "4", "MESSAGE": Identifier + ": 1 of 1 lines rejected"},
 		{"PRIORITY": "3"}, {"PRIORITY": "6"},
 	} {
 		if got[i]["PRIORITY"] != want["PRIORITY"] || want["MESSAGE"] != "" && got[i]["MESSAGE"] != want["MESSAGE"] {

@@ -126,7 +126,7 @@ func identity(s *artifact.Status) string {
 		parts = append(parts, "boot "+Printable(s.BootID))
 	}
 	if s.Rejected > 0 {
-		parts = append(parts, fmt.Sprintf("%d lines refused", s.Rejected))
+		parts = append(parts, fmt.Sprintf("%d lines rejected", s.Rejected))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -13,8 +13,8 @@ import (
 func help(t *testing.T, argv ...string) string {
 	t.Helper()
 	var stdout, stderr strings.Builder
-	w := world{stdout: &stdout, stderr: &stderr, getenv: func(string) string { return "" }}
-	if code := w.main(append(argv, "--help")); code != exitOK || stderr.Len() > 0 {
+	a := app{stdout: &stdout, stderr: &stderr, getenv: func(string) string { return "" }}
+	if code := a.main(append(argv, "--help")); code != exitOK || stderr.Len() > 0 {
 		t.Fatalf("%q --help exits %d: %s", argv, code, &stderr)
 	}
 	return stdout.String()
@@ -23,7 +23,7 @@ func help(t *testing.T, argv ...string) string {
 func TestHelpNamesEveryFlagAndNoOther(t *testing.T) {
 	name := regexp.MustCompile(`--[a-z-]+`)
 	listed := regexp.MustCompile(`(?m)^  (--[a-z-]+)`)
-	for _, command := range commands {
+	for _, command := range subcommandNames() {
 		_, said := runHere([]string{command, "--no-such-flag"})
 		_, known, ok := strings.Cut(said, "; expected ")
 		if !ok {
@@ -42,7 +42,7 @@ func TestHelpNamesEveryFlagAndNoOther(t *testing.T) {
 }
 
 func TestHelpNamesEveryCommandAndFitsATerminal(t *testing.T) {
-	for _, command := range commands {
+	for _, command := range subcommandNames() {
 		if !strings.Contains(help(t), "pika-cloud-lifecycle "+command+" ") {
 			t.Errorf("--help does not name %s", command)
 		}
@@ -56,7 +56,7 @@ func TestHelpNamesEveryCommandAndFitsATerminal(t *testing.T) {
 
 // A screen has 24 lines, one of which is the prompt's.
 func TestHelpFitsAScreenAndEndsInTwoExamples(t *testing.T) {
-	for _, command := range append([]string{""}, commands...) {
+	for _, command := range append([]string{""}, subcommandNames()...) {
 		argv := strings.Fields(command)
 		text := help(t, argv...)
 		if n := strings.Count(text, "\n"); n > 23 {
@@ -81,7 +81,7 @@ func TestHelpShowsTheDefaults(t *testing.T) {
 			t.Errorf("ingest --help does not say %s", want)
 		}
 	}
-	f := (&world{getenv: func(string) string { return "" }}).newIngestFlags()
+	f := (&app{getenv: func(string) string { return "" }}).newIngestFlags()
 	for flag, want := range map[string]string{"max-line": "1048576", "max-events": "67108864", "max-rejected": "8388608",
 		"grace": "5s", "write-timeout": "30s", "transitions": "warn", "state-dir": "/run/pika-cloud", "journal": "never"} {
 		if got := f.Lookup(flag).DefValue; got != want {

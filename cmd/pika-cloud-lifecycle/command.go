@@ -14,56 +14,61 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A child is the command of run, in a process group of its own.
-type child struct {
+// A command is the program that run starts, in its own process group.
+//
+// The fields of the first group are set before run and do not change. pid is 0
+// until the program was started, and is not reaped before awaitChanges has
+// reported its end: until then the pid belongs to no other process.
+type command struct {
 	argv      []string
 	env       []string
-	path      string        // where argv[0] is looked for
-	stream    int           // descriptor of ours that it is to have
-	number    int           // as this one
-	timeout   time.Duration // none if 0
-	killAfter time.Duration
-	signals   chan os.Signal // of ours, to pass to its group
-	umask     int            // it starts with this one
+	path      string         // the $PATH in which argv[0] is looked up
+	stream    int            // our descriptor of the stream's write end
+	number    int            // the number that it has in the program
+	timeout   time.Duration  // none if 0
+	killAfter time.Duration  // from SIGTERM to SIGKILL
+	signals   chan os.Signal // that we receive for the program
+	umask     int            // of the program
 
-	pid      int
-	terminal int  // the controlling one; -1 if there is none
-	given    bool // the child's group was to have it
+	pid          int
+	terminal     int  // the controlling terminal; -1 if there is none
+	gaveTerminal bool // the program was started as the foreground group
 }
 
-// An ending is how a child ended.
-type ending struct {
+// An exit is how a command ended.
+type exit struct {
 	err      error // it could not be started
 	status   unix.WaitStatus
 	timedOut bool
 }
 
-// passed are the signals that reach the child's group through us.
-func passed() []syscall.Signal {
+// forwardedSignals are the signals that we forward to the command's group.
+func forwardedSignals() []syscall.Signal {
 	return []syscall.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
 }
 
-// run starts the child and calls ended when it has ended. Signals that came
-// before it was started are the child's too.
-func (c *child) run(ended func(ending)) {
+// run starts the command and calls ended when it has ended. Signals that came
+// before it was started are the command's too.
+func (c *command) run(ended func(exit)) {
 	if err := c.start(); err != nil {
-		c.takeTerminal()
-		ended(ending{err: err})
+		c.takeTerminalBack()
+		ended(exit{err: err})
 		return
 	}
 	go func() {
 		how := c.watch()
-		c.takeTerminal()
+		c.takeTerminalBack()
 		ended(how)
 	}()
 }
 
-// start starts the child with our standard streams, what descriptors there are
-// below the stream's, and the stream, and with its umask: nothing else in this
-// process creates a file meanwhile. If we have the terminal, the child's
-// group gets it: else it would be stopped when it reads (termios(3), SIGTTIN).
-func (c *child) start() error {
+// start starts the command with our standard streams, the stream, and the
+// descriptors below it. The umask is changed meanwhile: nothing else in this
+// process creates a file then. If our group has the terminal, the command's group
+// gets it: otherwise the command would be stopped when it reads from it
+// (termios(3), SIGTTIN).
+func (c *command) start() error {
 	c.terminal = -1
 	program, err := lookUp(c.argv[0], c.path)
 	if err != nil {
@@ -78,15 +83,15 @@ func (c *child) start() error {
 		c.terminal = fd
 	}
 	if c.hasTerminal(unix.Getpgrp()) {
-		attr.Sys.Foreground, attr.Sys.Ctty, c.given = true, c.terminal, true
+		attr.Sys.Foreground, attr.Sys.Ctty, c.gaveTerminal = true, c.terminal, true
 	}
 	defer unix.Umask(unix.Umask(c.umask))
 	c.pid, err = syscall.ForkExec(program, c.argv, attr)
 	if err == syscall.ENOEXEC { // a script without #!, as execvp(3)
 		c.pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", program}, c.argv[1:]...), attr)
 	}
-	// It stops who has not the terminal and takes it, or, with stty tostop, says
-	// something. The child must not inherit this.
+	// SIGTTOU stops a background process that takes the terminal back, or, with
+	// stty tostop, writes to it. The command must not inherit this.
 	signal.Ignore(unix.SIGTTOU)
 	return err
 }
@@ -106,28 +111,28 @@ func lookUp(name, path string) (string, error) {
 		switch {
 		case statErr == nil && !info.IsDir() && unix.Access(program, unix.X_OK) == nil:
 			return program, nil
-		case statErr == nil && !info.IsDir() || errors.Is(statErr, fs.ErrPermission):
+		case (statErr == nil && !info.IsDir()) || errors.Is(statErr, fs.ErrPermission):
 			err = syscall.EACCES
 		}
 	}
 	return "", err
 }
 
-// watch passes signals on and keeps the time until the child has ended. Time in
-// which we are stopped with the child does not count, so a shell's fg never ends
-// a command.
-func (c *child) watch() (how ending) {
+// watch forwards signals and enforces the time limit until the command has ended.
+// Time in which we are stopped with the command does not count, so a shell's fg
+// never ends a command.
+func (c *command) watch() (how exit) {
 	due := time.Now().Add(c.timeout)
 	late := time.NewTimer(c.timeout)
 	if c.timeout == 0 {
 		late.Stop()
 	}
 	changed := make(chan syscall.Signal)
-	go c.await(changed)
+	go c.awaitChanges(changed)
 	for {
 		select {
 		case s := <-c.signals:
-			c.pass(s.(syscall.Signal))
+			c.forward(s.(syscall.Signal))
 		case <-late.C:
 			if how.timedOut {
 				c.kill(unix.SIGKILL)
@@ -143,7 +148,7 @@ func (c *child) watch() (how ending) {
 				return c.reap(how)
 			}
 			before := time.Now()
-			c.follow(s)
+			c.followStop(s)
 			due = due.Add(time.Since(before))
 			if late.Stop() {
 				late.Reset(time.Until(due))
@@ -152,17 +157,17 @@ func (c *child) watch() (how ending) {
 	}
 }
 
-// await sends the signal that stopped the child each time it is stopped, and 0
-// when it has ended. It does not reap: until then no other group can have the
-// child's number.
-func (c *child) await(changed chan<- syscall.Signal) {
+// awaitChanges sends the signal that stopped the command each time it is stopped,
+// and 0 when it has ended. It does not reap: until then no other group can have
+// the command's number.
+func (c *command) awaitChanges(changed chan<- syscall.Signal) {
 	for {
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_PID, c.pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT, nil)
 		switch {
 		case err == unix.EINTR:
 		case err == nil && info.Code == codeStopped:
-			s := (*childInfo)(unsafe.Pointer(&info)).status
+			s := (*stopInfo)(unsafe.Pointer(&info)).status
 			unix.Waitid(unix.P_PID, c.pid, &info, unix.WSTOPPED|unix.WNOHANG, nil)
 			changed <- syscall.Signal(s)
 		default:
@@ -172,20 +177,20 @@ func (c *child) await(changed chan<- syscall.Signal) {
 	}
 }
 
-// A childInfo is what waitid(2) writes to a siginfo_t.
-type childInfo struct {
+// A stopInfo is the part that is used here of what waitid(2) writes to a siginfo_t.
+type stopInfo struct {
 	_        [3]int32   // si_signo, si_errno, si_code
-	_        [0]uintptr // the rest is aligned as a pointer is
+	_        [0]uintptr // the rest is aligned like a pointer
 	pid, uid int32
-	status   int32 // the signal that stopped the child
+	status   int32 // the signal that stopped the command
 }
 
 // codeStopped is CLD_STOPPED of sigaction(2).
 const codeStopped = 5
 
-// reap ends what is left of a group whose time was over, and learns how the
-// child ended.
-func (c *child) reap(how ending) ending {
+// reap kills what is left of a group that took too long, and returns how the
+// command has ended.
+func (c *command) reap(how exit) exit {
 	if how.timedOut {
 		c.kill(unix.SIGKILL)
 	}
@@ -196,22 +201,22 @@ func (c *child) reap(how ending) ending {
 	}
 }
 
-// kill sends a signal to the child's group.
-func (c *child) kill(s syscall.Signal) { _ = unix.Kill(-c.pid, s) }
+// kill sends a signal to the command's group.
+func (c *command) kill(s syscall.Signal) { _ = unix.Kill(-c.pid, s) }
 
-// pass sends a signal of ours to the child's group.
-func (c *child) pass(s syscall.Signal) {
+// forward sends a signal that we have received to the command's group.
+func (c *command) forward(s syscall.Signal) {
 	if s == unix.SIGCONT && c.hasTerminal(unix.Getpgrp()) { // a shell's fg
 		_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, c.pid)
 	}
 	c.kill(s)
 }
 
-// follow stops our group when job control has stopped the child's. Had the child
-// no group of its own, the terminal would have stopped us all: now the shell sees
-// its whole job stopped, and its fg continues all of it. SIGSTOP, and a SIGTSTP
-// that does not come from the terminal, are for the child alone.
-func (c *child) follow(s syscall.Signal) {
+// followStop stops our group when job control has stopped the command's. If the
+// command were in our group, the terminal would have stopped us too: this way the
+// shell sees its whole job stopped, and its fg continues all of it. SIGSTOP, and a
+// SIGTSTP that does not come from the terminal, are for the command alone.
+func (c *command) followStop(s syscall.Signal) {
 	if c.terminal < 0 || (s != unix.SIGTSTP && s != unix.SIGTTIN && s != unix.SIGTTOU) {
 		return
 	}
@@ -219,34 +224,34 @@ func (c *child) follow(s syscall.Signal) {
 	switch {
 	case c.hasTerminal(c.pid), s == unix.SIGTSTP && c.hasTerminal(us): // Ctrl-Z
 		c.stopGroup(s)
-		c.pass(unix.SIGCONT) // also if nothing could stop us
+		c.forward(unix.SIGCONT) // also if nothing could stop us
 	case s == unix.SIGTSTP:
 	case c.hasTerminal(us): // a fg gave it to us, but did not continue us: we were not stopped
-		c.pass(unix.SIGCONT)
-	default: // the child wants the terminal, and the job is in the background
+		c.forward(unix.SIGCONT)
+	default: // the command wants the terminal, and the job is in the background
 		c.stopGroup(s)
 	}
 }
 
-// toStop is how long stopGroup waits for its own signal to stop us: that takes
+// stopLimit is how long stopGroup waits for its own signal to stop us: that takes
 // microseconds.
-const toStop = 100 * time.Millisecond
+const stopLimit = 100 * time.Millisecond
 
 // stopGroup stops our group until it is continued. Unlike SIGSTOP, the signals of
 // job control do not stop a process that ignores them, or a group that no shell
 // could continue (setpgid(2), "orphaned"). One kill stops all: if we stopped after
 // our parent, the shell could continue us too early.
-func (c *child) stopGroup(s syscall.Signal) {
+func (c *command) stopGroup(s syscall.Signal) {
 	if s != unix.SIGTSTP || !isIgnored(s) {
 		var ours sigaction
 		changeAction(s, new(sigaction), &ours)
 		defer changeAction(s, &ours, nil)
 	}
 	_ = unix.Kill(0, s)
-	for late := time.After(toStop); ; {
+	for late := time.After(stopLimit); ; {
 		select {
 		case got := <-c.signals:
-			c.pass(got.(syscall.Signal))
+			c.forward(got.(syscall.Signal))
 			if got == unix.SIGCONT {
 				return
 			}
@@ -256,7 +261,7 @@ func (c *child) stopGroup(s syscall.Signal) {
 	}
 }
 
-// A sigaction is the struct of rt_sigaction(2), with room to spare; the zero one
+// A sigaction is the struct of rt_sigaction(2), with space to spare; the zero one
 // is the default action.
 type sigaction struct {
 	handler uintptr
@@ -277,7 +282,7 @@ func isIgnored(s syscall.Signal) bool {
 }
 
 // hasTerminal reports whether a group has the terminal.
-func (c *child) hasTerminal(group int) bool {
+func (c *command) hasTerminal(group int) bool {
 	if c.terminal < 0 {
 		return false
 	}
@@ -285,10 +290,10 @@ func (c *child) hasTerminal(group int) bool {
 	return err == nil && has == group
 }
 
-// takeTerminal takes the terminal back from the child's group, for whoever
-// comes after us in our own. A child that could not be started had it too.
-func (c *child) takeTerminal() {
-	if c.hasTerminal(c.pid) || c.given && c.pid == 0 {
+// takeTerminalBack takes the terminal from the command's group, for the program
+// that follows us in our own. A command that could not be started had it too.
+func (c *command) takeTerminalBack() {
+	if c.hasTerminal(c.pid) || (c.gaveTerminal && c.pid == 0) {
 		_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, unix.Getpgrp())
 	}
 }

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	sd "github.com/coreos/go-systemd/v22/journal"
+
+	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+)
+
+// An app is what a subcommand needs of the process it runs in. Tests pass their
+// own.
+type app struct {
+	stdout io.Writer
+	stderr io.Writer
+	getenv func(string) string
+	clock  func() ingest.Moment
+	bootID func() string
+	umask  int  // of the command that run starts
+	levels bool // stderr goes to the journal, which expects a level before each line
+}
+
+// warn writes a line to stderr that an operator should read.
+func (a *app) warn(line string) { a.log(sd.PriWarning, line) }
+
+// log writes a line to stderr.
+func (a *app) log(p sd.Priority, line string) {
+	level := ""
+	if a.levels {
+		level = fmt.Sprintf("<%d>", p) // sd-daemon(3)
+	}
+	fmt.Fprintf(a.stderr, "%spika-cloud-lifecycle: %s\n", level, timeline.Printable(line))
+}

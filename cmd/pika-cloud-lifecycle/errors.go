@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strconv"
+)
+
+// The exit codes, which the man page lists.
+const (
+	exitOK       = 0
+	exitFailed   = 1 // something could not be written, or is invalid
+	exitUsage    = 2
+	exitRejected = 3 // lines were rejected, or what was to be verified or waited for could not be read
+
+	// Of run and wait, like those of a shell and timeout(1).
+	exitTimeout    = 124 // it took too long
+	exitNotStarted = 126
+	exitNotFound   = 127
+)
+
+// A usageError is a mistake in the command line.
+type usageError struct{ why string }
+
+func (e *usageError) Error() string { return e.why }
+
+func badUsage(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// A commandExit is the exit code of the command that run has started.
+type commandExit int
+
+func (e commandExit) Error() string { return "exit code " + strconv.Itoa(int(e)) }
+
+// An unreadableError reports that a state directory could not be read.
+type unreadableError struct{ err error }
+
+func (e *unreadableError) Error() string { return e.err.Error() }
+func (e *unreadableError) Unwrap() error { return e.err }
+
+var (
+	// errRejected reports that lines were rejected, after each was logged.
+	errRejected = errors.New("lines were rejected")
+	// errInvalid reports that a state directory is invalid, after its findings
+	// were printed.
+	errInvalid = errors.New("invalid")
+	// errTimeout reports that wait has given up.
+	errTimeout = errors.New("time is over")
+)
+
+// isReported reports whether everything about an error was already printed.
+func isReported(err error) bool {
+	var command commandExit
+	return errors.As(err, &command) || errors.Is(err, flag.ErrHelp) || errors.Is(err, errInvalid) || errors.Is(err, errRejected)
+}
+
+// exitCode returns the exit code for the error of a subcommand.
+func exitCode(err error) int {
+	var (
+		command    commandExit
+		usage      *usageError
+		unreadable *unreadableError
+	)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.As(err, &command):
+		return int(command)
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, errRejected), errors.As(err, &unreadable):
+		return exitRejected
+	case errors.Is(err, errTimeout):
+		return exitTimeout
+	}
+	return exitFailed
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+)
+
+// eventMain appends an event to events.jsonl.
+func eventMain(a *app, args []string) error {
+	f := a.newOneshotFlags("event", eventUsage, "events-path")
+	word := f.String("kind", "", "")
+	seqPath := f.String("seq-path", "", "")
+	f.StringVar(&f.journal, "journal", "never", "")
+	if err := f.parse(args, writer.EventsName, "kind"); err != nil {
+		return err
+	}
+	kind, err := parseWord(f.flagSet, "kind", *word, artifact.States())
+	if err != nil {
+		return err
+	}
+	details, err := f.detailsValue()
+	if err != nil {
+		return err
+	}
+	now := a.clock()
+	var batch writer.Batch
+	batch.Add(&artifact.Event{
+		Kind:    kind,
+		Time:    now.Time,
+		Message: f.messageValue(),
+		BootID:  a.bootID(),
+		Details: details,
+		Uptime:  now.Uptime,
+	})
+	mirror, err := a.newMirror(f.journal, f.path)
+	if err != nil {
+		return err
+	}
+	defer a.closeMirror(mirror)
+	err = appendLocked(&writer.EventLog{Path: f.path, SeqPath: *seqPath}, &batch)
+	if err != nil || mirror == nil {
+		return err
+	}
+	mirror.Committed(&ingest.Commit{Events: batch.Text()})
+	return nil
+}
+
+func appendLocked(log *writer.EventLog, batch *writer.Batch) error {
+	unlock, err := log.Lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return log.Append(batch)
+}
