@@ -35,9 +35,9 @@ func largeWords() string {
 // readingRun returns a stream that reads.
 func readingRun(t testing.TB) *run { return newRun(&newGuest(t).Stream) }
 
-// The common case allocates nothing from the line to the batch: a flood costs
-// no garbage.
-func TestDirectivesDoNotAllocate(t *testing.T) {
+// A common line is decoded and batched without allocation, so a flood makes no
+// garbage.
+func TestStream_allocations(t *testing.T) {
 	for _, text := range []string{
 		smallJSON, smallWords, `STATE=ready`, `{"state":"ready"}`, `# a comment`, ``,
 		`KIND=failed MESSAGE=$'it\'s \xff'`, `{"kind":"failed","message":"\ud800é\n"}`,
@@ -53,7 +53,7 @@ func TestDirectivesDoNotAllocate(t *testing.T) {
 			t.Errorf("%s: %v allocations", text, n)
 		}
 		if r.Rejected > 0 {
-			t.Errorf("%s is refused", text)
+			t.Errorf("%s is rejected", text)
 		}
 	}
 }

@@ -51,8 +51,8 @@ func TestGoldenStreams(t *testing.T) {
 	}
 }
 
-// The same story is told in both syntaxes.
-func TestGoldenSyntaxesAgree(t *testing.T) {
+// Both syntaxes give the same artifacts.
+func TestGoldenStreams_both_syntaxes(t *testing.T) {
 	asJSON, asWords := readGolden(t, "../testdata/streams/golden-way-json"), readGolden(t, "../testdata/streams/golden-way-keyvalue")
 	checkSame(t, "KEY=value", asWords.after, asJSON.after)
 	if len(asJSON.after) == 0 || asJSON.input == asWords.input {

@@ -103,16 +103,16 @@ func detailLines(v string) []string {
 	}
 }
 
-func TestHostileDetails(t *testing.T) {
+func TestDetails_hostile(t *testing.T) {
 	for _, h := range hostileDetails() {
 		for _, line := range detailLines(h.text) {
 			g := newGuest(t)
 			sum := g.feed(line + "\nSTATE=failed DETAILS.after=1\n")
 			if taken := sum.Rejected == 0; taken != h.taken {
-				t.Errorf("%s: taken %v", clip(line), taken)
+				t.Errorf("%s: accepted: %v", clip(line), taken)
 			}
 			if _, rejects := g.checkModel(); len(rejects) != int(sum.Rejected) || !strings.Contains(g.read("status.json"), `"after"`) {
-				t.Errorf("%s: a neighbour is harmed", clip(line))
+				t.Errorf("%s: the lines around it are lost", clip(line))
 			}
 		}
 	}
@@ -183,8 +183,8 @@ func bareName(rnd *rand.Rand) string {
 	return string(name)
 }
 
-// Whatever is accepted loads in the strictest common readers.
-func TestAcceptedLoadsEverywhere(t *testing.T) {
+// Whatever the stream accepts loads in the strictest common readers.
+func TestOutput_loads_in_other_readers(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(2026, 8259))
 	var paths []string
 	texts := 0
@@ -250,19 +250,20 @@ func checkGoLoads(t *testing.T, paths []string, texts int) {
 	}
 }
 
-// A reader that takes everything would prove nothing.
-func TestOraclesAreStrict(t *testing.T) {
+// A reader that accepts everything would prove nothing.
+func TestReaders_reject_invalid_JSON(t *testing.T) {
 	for name, bad := range map[string][]string{
 		"python3": {"\"\xff\"", "{", "1e999", "NaN", `"\ud800"`, `{"\ud800":1}`, `{"a":1,"a":2}`, "1 2", "\ufeff1"},
 		"node":    {"{", "1e999", "NaN", `"\ud800"`, `{"\ud800":1}`, "1 2", "\ufeff1"},
 		"jq":      {"{"},
 	} {
-		t.Run(name, func(t *testing.T) { checkRefuses(t, name, bad) })
+		t.Run(name, func(t *testing.T) { checkRejects(t, name, bad) })
 	}
 }
 
-// checkRefuses checks that a reader loads the good text and none of the bad.
-func checkRefuses(t *testing.T, name string, bad []string) {
+// checkRejects checks that a reader loads valid JSON and none of the invalid
+// texts.
+func checkRejects(t *testing.T, name string, bad []string) {
 	dir := testenv.TempDir(t)
 	var paths strings.Builder
 	for i, text := range append(bad, `{"a":[1]}`) {

@@ -45,7 +45,7 @@ func forEachPair(t *testing.T, test func(last, next artifact.State, allowed bool
 	}
 }
 
-func TestFollows(t *testing.T) {
+func TestState_follows(t *testing.T) {
 	forEachPair(t, func(last, next artifact.State, allowed bool) {
 		if next.Follows(last) != allowed {
 			t.Errorf("%s may follow %s: %v", next, last, !allowed)
@@ -72,7 +72,7 @@ func TestPolicy(t *testing.T) {
 				state = last
 			}
 			what := fmt.Sprintf("%s after %s under %v", next, last, policy)
-			check(t, what, g.heard(), said)
+			check(t, what, g.warnings(), said)
 			if status := g.read("status.json"); !strings.Contains(status, fmt.Sprintf(`"state": %q`, state)) {
 				t.Errorf("%s: %s", what, status)
 			}
@@ -80,18 +80,18 @@ func TestPolicy(t *testing.T) {
 	})
 }
 
-// Only transitions are held against the table, but a status is where the guest
-// stands from then on; an event is not.
-func TestPolicyIsForTransitions(t *testing.T) {
+// The policy checks transitions only. A status changes the state that the next
+// transition is checked against; an event does not.
+func TestPolicy_status_and_event(t *testing.T) {
 	g := newGuest(t)
 	g.Transitions = Enforce
 	sum := g.feed("STATE=ready\nTYPE=status STATE=requested\nKIND=destroyed\nSTATE=requested\n")
 	if sum.Rejected != 0 {
-		t.Error(g.heard())
+		t.Error(g.warnings())
 	}
 }
 
-func TestFirstStateIsComparedWithTheStatusOfThisBoot(t *testing.T) {
+func TestPolicy_first_state(t *testing.T) {
 	status := func(boot string) string {
 		return `{"schema_version": 1, "state": "ready", "updated_at": "2026-03-24T00:00:00.000Z", "message": "m"` + boot + "}\n"
 	}
@@ -114,20 +114,20 @@ func TestFirstStateIsComparedWithTheStatusOfThisBoot(t *testing.T) {
 			g.write("status.json", c.status)
 		}
 		if sum := g.feed("STATE=booted\n"); sum.Rejected != c.refused {
-			t.Errorf("%s: %d refused", c.what, sum.Rejected)
+			t.Errorf("%s: %d rejected", c.what, sum.Rejected)
 		}
 	}
 }
 
-func TestSurprisesAreSaidAHundredTimes(t *testing.T) {
+func TestPolicy_warning_limit(t *testing.T) {
 	g := newGuest(t)
 	g.feed(strings.Repeat("STATE=ready\nSTATE=booted\n", 150))
-	if n := len(g.said); n != maxWarnings {
-		t.Errorf("%d lines are said", n)
+	if n := len(g.warned); n != maxWarnings {
+		t.Errorf("%d warnings", n)
 	}
 }
 
-func TestPolicyWords(t *testing.T) {
+func TestParsePolicy(t *testing.T) {
 	for _, word := range []string{"warn", "enforce", "off"} {
 		if p, ok := ParsePolicy(word); !ok || p.String() != word {
 			t.Errorf("%s: %v %v", word, p, ok)

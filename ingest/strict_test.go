@@ -73,7 +73,7 @@ func (r *strictReader) members(named bool, depth int) error {
 			}
 			name := token.(string)
 			if names[name] {
-				return fmt.Errorf("%q stands twice", name)
+				return fmt.Errorf("%q is given twice", name)
 			}
 			names[name] = true
 			r.replaced += strings.Count(name, "\ufffd")
@@ -225,7 +225,7 @@ func (g *guest) checkWhole(name, word string, model []fieldModel, events []map[s
 	check(t, name+": boot_id", fields["boot_id"], event["boot_id"])
 }
 
-func TestModelIsStrict(t *testing.T) {
+func TestStrictReader(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	for text, ok := range map[string]bool{
 		`{"a":[1,"x",null,true,{"a":-0}]}`: true, deep(126): true, deep(127): false, "1 2": false, "": false,
