@@ -11,9 +11,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestEveryFaultNamesATestThatIs: a table of promises is worth what its tests
+// TestReliability_tests_exist: a table of promises is worth what its tests
 // are, so each name in it must be one.
-func TestEveryFaultNamesATestThatIs(t *testing.T) {
+func TestReliability_tests_exist(t *testing.T) {
 	tests := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {

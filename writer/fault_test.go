@@ -116,7 +116,8 @@ func wantNames(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// A small tmpfs is filled several times. After each failure the log is intact.
+// Events, a status and a file fill a small tmpfs. The writes that fail leave
+// the log and the status intact.
 func TestEventLog_full_disk(t *testing.T) {
 	if !testenv.AloneWithMounts(t) {
 		return
@@ -201,8 +202,8 @@ func TestEventLog_full_disk_torn_tail(t *testing.T) {
 	}
 }
 
-// A writer without write permission on the directory fails, then succeeds once
-// it has it.
+// Every write to a directory without write permission fails with EACCES and
+// leaves no file.
 func TestDir_not_writable(t *testing.T) {
 	testenv.Root(t)
 	if !testenv.Alone(t) {

@@ -298,8 +298,8 @@ func TestModes_any_umask(t *testing.T) {
 	}
 }
 
-// Events are numbered before the lock is held. If another writer appends in
-// between, they are numbered again.
+// Events are numbered before the lock is held. They get the right seqs even if
+// another writer appends in between.
 func TestPredict_other_writer(t *testing.T) {
 	for _, predicted := range []uint64{0, 1, 8, 9, 10, 1000} {
 		dir := testenv.TempDir(t)

@@ -127,8 +127,9 @@ func TestUnconfirmed_log_replaced(t *testing.T) {
 	}
 }
 
-// While the log cannot be opened, nothing is appended and the batch is kept.
-func TestUnconfirmed_log_not_readable(t *testing.T) {
+// While the log cannot be opened, because it has a hard link, nothing is
+// appended and the batch is kept.
+func TestUnconfirmed_log_hard_linked(t *testing.T) {
 	dir := testenv.TempDir(t)
 	l, b := unconfirmedLog(t, dir, testLine(3, "event 3")+"{")
 	testenv.Must(t, os.Link(l.Path, l.Path+".link"))
