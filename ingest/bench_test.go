@@ -27,7 +27,7 @@ func largeWords() string {
 	var b strings.Builder
 	b.WriteString("KIND=ready")
 	for i := range 200 {
-		fmt.Fprintf(&b, ` DETAILS.name_%d=$'line %d of a \'log\'\n and what else there is to be said of it'`, i, i)
+		fmt.Fprintf(&b, ` DETAILS.name_%d=$'line %d of a \'log\'\n and what else there is to report about it'`, i, i)
 	}
 	return b.String()
 }

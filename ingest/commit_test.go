@@ -15,7 +15,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// plant puts a directory in the place of an artifact, and returns what puts
+// plant replaces an artifact by a directory, and returns a function that puts
 // the artifact back.
 func (g *guest) plant(name string) (free func()) {
 	g.t.Helper()
@@ -188,7 +188,7 @@ func TestDegraded_other_files_written(t *testing.T) {
 				}
 			}
 			if !isQuiet(t, acks) {
-				t.Error("acknowledged what was not written")
+				t.Error("a line is acknowledged before it is written")
 			}
 			lost := map[string]uint64{"events.jsonl.seq": 6, "events.jsonl": 4, "rejected.jsonl": 2}[name]
 			if !sum.Degraded || sum.Dropped != lost {
@@ -266,7 +266,7 @@ func TestDegraded_result_kept(t *testing.T) {
 	for n := 1; n <= lines; n++ {
 		fmt.Fprintf(&input, "KIND=ready MESSAGE=%d\n", n)
 	}
-	input.WriteString("STATE=failed EXIT_CODE=9 MESSAGE='the verdict'\nKIND=stopped\n")
+	input.WriteString("STATE=failed EXIT_CODE=9 MESSAGE='the result'\nKIND=stopped\n")
 
 	g := newGuest(t)
 	g.WriteTimeout = 1
@@ -282,7 +282,7 @@ func TestDegraded_result_kept(t *testing.T) {
 		t.Error("the events that are kept are not the first ones")
 	}
 	for _, name := range []string{"result.json", "status.json"} {
-		if text := g.read(name); !strings.Contains(text, `"message": "the verdict"`) || strings.Contains(text, `"seq"`) {
+		if text := g.read(name); !strings.Contains(text, `"message": "the result"`) || strings.Contains(text, `"seq"`) {
 			t.Errorf("%s is %s", name, text)
 		}
 	}

@@ -42,12 +42,12 @@ func FuzzStream(f *testing.F) {
 		if len(input) > 1<<15 {
 			return // what is special about long ones has tests of its own
 		}
-		whole, parted := fuzzGuest(t), fuzzGuest(t)
+		whole, chunked := fuzzGuest(t), fuzzGuest(t)
 		sum := whole.feedChunks(string(input))
-		if got := parted.feedChunks(partAtRandom(string(input), seed)...); got != sum {
+		if got := chunked.feedChunks(partAtRandom(string(input), seed)...); got != sum {
 			t.Errorf("%+v whole, %+v in chunks", sum, got)
 		}
-		checkSame(t, "in chunks", parted.artifacts(), whole.artifacts())
+		checkSame(t, "in chunks", chunked.artifacts(), whole.artifacts())
 		events, rejects := whole.checkModel()
 		account(t, input, sum, events, rejects)
 	})

@@ -205,8 +205,8 @@ func TestLines_one_byte_limit(t *testing.T) {
 func TestLines_byte_order_mark(t *testing.T) {
 	g := newGuest(t)
 	g.feed("\xef\xbb\xbfSTATE=redy\n\xef\xbb\xbf{}\n")
-	if heard := g.warnings(); !strings.HasPrefix(heard, "line 1, column 10: state is") || !strings.Contains(heard, "line 2, column 1: expected KEY=value") {
-		t.Error(heard)
+	if warnings := g.warnings(); !strings.HasPrefix(warnings, "line 1, column 10: state is") || !strings.Contains(warnings, "line 2, column 1: expected KEY=value") {
+		t.Error(warnings)
 	}
 	for _, text := range []string{"\xef\xbb\xbf", "\xef\xbb\xbf\n", "\xef\xbb\xbf#\n"} {
 		if sum := newGuest(t).feed(text); sum.Rejected != 0 || sum.Lines != 1 {

@@ -62,10 +62,10 @@ var readers = map[string][]string{
 	"jq":      {"sh", "-c", jqReader},
 }
 
-// A hostile is the JSON of details, and whether it is taken.
+// A hostile is the JSON of details, and whether the stream accepts it.
 type hostile struct {
-	text  string
-	taken bool
+	text     string
+	accepted bool
 }
 
 func hostileDetails() []hostile {
@@ -108,8 +108,8 @@ func TestDetails_hostile(t *testing.T) {
 		for _, line := range detailLines(h.text) {
 			g := newGuest(t)
 			sum := g.feed(line + "\nSTATE=failed DETAILS.after=1\n")
-			if taken := sum.Rejected == 0; taken != h.taken {
-				t.Errorf("%s: accepted: %v", clip(line), taken)
+			if accepted := sum.Rejected == 0; accepted != h.accepted {
+				t.Errorf("%s: accepted: %v", clip(line), accepted)
 			}
 			if _, rejects := g.checkModel(); len(rejects) != int(sum.Rejected) || !strings.Contains(g.read("status.json"), `"after"`) {
 				t.Errorf("%s: the lines around it are lost", clip(line))
@@ -122,7 +122,7 @@ func TestDetails_hostile(t *testing.T) {
 func randomHostile(rnd *rand.Rand, all []hostile, depth int) string {
 	if depth == 0 || rnd.IntN(3) == 0 {
 		for {
-			if h := all[rnd.IntN(len(all))]; h.taken && len(h.text) < 100 || rnd.IntN(200) == 0 {
+			if h := all[rnd.IntN(len(all))]; h.accepted && len(h.text) < 100 || rnd.IntN(200) == 0 {
 				return h.text
 			}
 		}
@@ -147,7 +147,7 @@ func hostileName(rnd *rand.Rand) string {
 	return `"` + parts[rnd.IntN(len(parts))] + parts[rnd.IntN(len(parts))] + `"`
 }
 
-// hostileLines are thousands of lines, most of them taken: values in all their
+// hostileLines are thousands of lines, most of them accepted: values in all their
 // forms, and bytes of any kind as messages, as texts and as names of details.
 func hostileLines(rnd *rand.Rand, count int) string {
 	all := hostileDetails()
@@ -172,7 +172,7 @@ func hexWord(rnd *rand.Rand) string {
 	return b.String() + "'"
 }
 
-// bareName is a name that needs no quotes, of any bytes that may stand there.
+// bareName is a name that needs no quotes, of any bytes that are allowed in it.
 func bareName(rnd *rand.Rand) string {
 	name := []byte{'x'}
 	for range rnd.IntN(6) {

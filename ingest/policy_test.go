@@ -8,13 +8,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// follows is who may follow whom, as the contract has it: the way is requested,
-// provisioning, booted, starting, ready, completed, where steps may be skipped
-// and said again; ready may fall back to starting; on the way one may fail, be
-// unreachable, stop and be destroyed at any time; from unreachable all is
-// possible; behind a verdict come stopped, destroyed and the start of a run;
-// behind stopped the same; behind destroyed only requested. A guest may be said
-// to be stopped or destroyed again, as nothing new is said by that.
+// follows lists which state may follow which. The usual order is requested,
+// provisioning, booted, starting, ready, completed; steps may be skipped and
+// repeated, and ready may return to starting. A guest may fail, be unreachable,
+// stop and be destroyed at any time on the way. Any state may follow
+// unreachable. After completed, failed or stopped come stopped, destroyed or
+// the start of a run; after destroyed only requested. Stopped and destroyed may
+// be repeated.
 const follows = `
               requested provisioning booted starting ready completed failed unreachable stopped destroyed
 requested         x          x         x       x       x       x       x        x          x        x
@@ -59,20 +59,20 @@ func TestPolicy(t *testing.T) {
 			g := newGuest(t)
 			g.Transitions = policy
 			g.feed(fmt.Sprintf("TYPE=status STATE=%s\nSTATE=%s\n", last, next))
-			said := ""
+			warning := ""
 			switch {
 			case allowed || policy == Off:
 			case policy == Warn:
-				said = fmt.Sprintf("line 2: %s after %s is unusual; accepted", next, last)
+				warning = fmt.Sprintf("line 2: %s after %s is unusual; accepted", next, last)
 			default:
-				said = fmt.Sprintf("line 2, column 7: %s may not follow %s", next, last)
+				warning = fmt.Sprintf("line 2, column 7: %s may not follow %s", next, last)
 			}
 			state := next
 			if !allowed && policy == Enforce {
 				state = last
 			}
 			what := fmt.Sprintf("%s after %s under %v", next, last, policy)
-			check(t, what, g.warnings(), said)
+			check(t, what, g.warnings(), warning)
 			if status := g.read("status.json"); !strings.Contains(status, fmt.Sprintf(`"state": %q`, state)) {
 				t.Errorf("%s: %s", what, status)
 			}

@@ -115,13 +115,13 @@ func TestRun_start_moves_result(t *testing.T) {
 			g.write("result.json", old)
 			g.feed(line + string(s) + "\n")
 			starts := verb == "transition" && strings.Contains("requested provisioning booted starting", string(s))
-			verdict := verb == "transition" && (s == artifact.Completed || s == artifact.Failed)
+			ends := verb == "transition" && (s == artifact.Completed || s == artifact.Failed)
 			what := verb + " " + string(s) + ": the result "
 			switch {
 			case starts:
 				check(t, what, g.read("result.json"), "")
 				check(t, what+"before", g.read("result.json.prev"), old)
-			case verdict:
+			case ends:
 				if g.read("result.json") == old {
 					t.Errorf("%s is the old one", what)
 				}
@@ -152,27 +152,27 @@ func TestRun_within_one_commit(t *testing.T) {
 }
 
 func TestResult_only_once(t *testing.T) {
-	for _, verdict := range []string{"STATE=completed", "STATE=failed", "STATUS=completed", "STATUS=failed"} {
+	for _, result := range []string{"STATE=completed", "STATE=failed", "STATUS=completed", "STATUS=failed"} {
 		for _, s := range artifact.States() {
 			end := s == artifact.Stopped || s == artifact.Destroyed
-			checkAfter(t, verdict, "STATE="+string(s), end)
-			checkAfter(t, verdict, "TYPE=status STATE="+string(s), end)
-			checkAfter(t, verdict, "KIND="+string(s), true)
+			checkAfter(t, result, "STATE="+string(s), end)
+			checkAfter(t, result, "TYPE=status STATE="+string(s), end)
+			checkAfter(t, result, "KIND="+string(s), true)
 		}
-		checkAfter(t, verdict, "STATUS=completed", false)
-		checkAfter(t, verdict, "STATUS=failed", false)
+		checkAfter(t, result, "STATUS=completed", false)
+		checkAfter(t, result, "STATUS=failed", false)
 	}
 }
 
-func checkAfter(t *testing.T, verdict, line string, taken bool) {
+func checkAfter(t *testing.T, first, line string, accepted bool) {
 	t.Helper()
 	g := newGuest(t)
-	g.Transitions = Off // it is not what forbids this
-	if sum := g.feed(verdict + "\n" + line + "\n"); (sum.Rejected == 0) != taken {
-		t.Errorf("%s after %s: %s", line, verdict, g.warnings())
+	g.Transitions = Off // the policy would reject some of these lines
+	if sum := g.feed(first + "\n" + line + "\n"); (sum.Rejected == 0) != accepted {
+		t.Errorf("%s after %s: %s", line, first, g.warnings())
 	}
-	if result := g.read("result.json"); !strings.Contains(result, verdict[strings.IndexByte(verdict, '=')+1:]) {
-		t.Errorf("%s after %s: %s", line, verdict, result)
+	if result := g.read("result.json"); !strings.Contains(result, first[strings.IndexByte(first, '=')+1:]) {
+		t.Errorf("%s after %s: %s", line, first, result)
 	}
 }
 
@@ -218,13 +218,13 @@ func TestSeq_without_event(t *testing.T) {
 func TestResult_later_lines_in_commit(t *testing.T) {
 	for _, last := range []string{
 		"KIND=ready MESSAGE=ANOTHER DETAILS.b=22", `{"kind":"ready","message":"ANOTHER","details":{"b":"22"}}`} {
-		for _, verdict := range []string{
-			"STATE=failed MESSAGE=verdict DETAILS.a=11", `{"state":"failed","message":"verdict","details":{"a":"11"}}`} {
+		for _, result := range []string{
+			"STATE=failed MESSAGE=first DETAILS.a=11", `{"state":"failed","message":"first","details":{"a":"11"}}`} {
 			g := newGuest(t)
-			g.feed(verdict + "\n" + last + "\n")
+			g.feed(result + "\n" + last + "\n")
 			g.checkModel()
 			for _, name := range []string{"result.json", "status.json"} {
-				if text := g.read(name); !strings.Contains(text, `"verdict"`) || !strings.Contains(text, `{"a":"11"}`) {
+				if text := g.read(name); !strings.Contains(text, `"first"`) || !strings.Contains(text, `{"a":"11"}`) {
 					t.Errorf("%s is %s", name, text)
 				}
 			}

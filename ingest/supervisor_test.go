@@ -13,7 +13,7 @@ import (
 // look at the files then.
 type fakeSupervisor struct {
 	opened, over func()
-	verdict      Transition
+	result       Transition
 }
 
 func (p *fakeSupervisor) Opening() *Transition {
@@ -30,7 +30,7 @@ func (p *fakeSupervisor) Outcome() *Transition {
 	if p.over != nil {
 		p.over()
 	}
-	return &p.verdict
+	return &p.result
 }
 
 // failedWith is the transition of a supervisor whose command exited with n.
@@ -62,7 +62,7 @@ func TestSupervisor(t *testing.T) {
 	g := newGuest(t)
 	old := existingFiles("failed", 7, otherBoot)["result.json"]
 	g.write("result.json", old)
-	g.Supervisor = &fakeSupervisor{verdict: failedWith(3), opened: func() {
+	g.Supervisor = &fakeSupervisor{result: failedWith(3), opened: func() {
 		g.checkContains("events.jsonl", `"kind":"starting"`)
 		g.checkContains("status.json", `"state": "starting"`, `"message": "off we go"`, `"details": {"argv":["a"]}`)
 		check(t, "the previous result", g.read("result.json.prev"), old)
@@ -81,7 +81,7 @@ func TestSupervisor_result_from_command(t *testing.T) {
 	for _, line := range []string{"STATE=completed", "STATUS=completed", "TYPE=status STATE=completed", "STATE=failed EXIT_CODE=9"} {
 		t.Run(line, func(t *testing.T) {
 			g := newGuest(t)
-			g.Supervisor = &fakeSupervisor{verdict: failedWith(3), over: func() {
+			g.Supervisor = &fakeSupervisor{result: failedWith(3), over: func() {
 				check(t, "the result", g.read("result.json"), "")
 				g.checkContains("status.json", `"state": "ready"`)
 				g.checkLacks("events.jsonl", "mine")
@@ -92,9 +92,9 @@ func TestSupervisor_result_from_command(t *testing.T) {
 			}
 			g.checkContains("result.json", `"exit_code": 3`)
 			g.checkContains("events.jsonl", `"kind":"failed"`)
-			said := !strings.Contains(line, "failed")
-			if strings.Contains(g.read("result.json"), `"said":"completed"`) != said ||
-				strings.Contains(g.warnings(), "the result is failed, although the command reported completed") != said {
+			warning := !strings.Contains(line, "failed")
+			if strings.Contains(g.read("result.json"), `"said":"completed"`) != warning ||
+				strings.Contains(g.warnings(), "the result is failed, although the command reported completed") != warning {
 				t.Errorf("%s\n%s", g.read("result.json"), g.warnings())
 			}
 		})
@@ -103,7 +103,7 @@ func TestSupervisor_result_from_command(t *testing.T) {
 
 func TestSupervisor_event_from_command(t *testing.T) {
 	g := newGuest(t)
-	g.Supervisor = &fakeSupervisor{verdict: failedWith(3)}
+	g.Supervisor = &fakeSupervisor{result: failedWith(3)}
 	g.feed("KIND=completed MESSAGE=mine\n")
 	g.checkContains("events.jsonl", `"kind":"completed"`, "mine")
 	g.checkLacks("result.json", "mine")
@@ -111,7 +111,7 @@ func TestSupervisor_event_from_command(t *testing.T) {
 
 func TestSupervisor_lines_after_result(t *testing.T) {
 	g := newGuest(t)
-	g.Supervisor = &fakeSupervisor{verdict: failedWith(3)}
+	g.Supervisor = &fakeSupervisor{result: failedWith(3)}
 	if sum := g.feed("STATE=failed MESSAGE=first\nSTATE=completed MESSAGE=second\nSTATE=ready\nKIND=ready\n"); sum.Rejected != 2 {
 		t.Errorf("%+v", sum)
 	}
@@ -121,7 +121,7 @@ func TestSupervisor_lines_after_result(t *testing.T) {
 func TestSupervisor_stopped_by_command(t *testing.T) {
 	for _, state := range []string{"stopped", "destroyed"} {
 		g := newGuest(t)
-		g.Supervisor = &fakeSupervisor{verdict: failedWith(143)}
+		g.Supervisor = &fakeSupervisor{result: failedWith(143)}
 		g.feed("STATE=ready\nSTATE=" + state + " MESSAGE=asked DETAILS.a:=1\n")
 		g.checkContains("status.json", `"state": "`+state+`"`, `"message": "asked"`, `"details": {"a":1}`, `"seq": 5`)
 		g.checkContains("result.json", `"status": "failed"`, `"exit_code": 143`, `"seq": 4`)
@@ -138,7 +138,7 @@ func TestSupervisor_stopped_by_command(t *testing.T) {
 func TestSupervisor_opening_not_written(t *testing.T) {
 	g := newGuest(t)
 	free := g.plant("events.jsonl")
-	g.Supervisor = &fakeSupervisor{verdict: failedWith(3), opened: func() {
+	g.Supervisor = &fakeSupervisor{result: failedWith(3), opened: func() {
 		if !strings.Contains(g.warnings(), retryText) {
 			t.Error("the failure is not logged")
 		}
@@ -190,7 +190,7 @@ func TestSupervisor_result_retried_after_grace(t *testing.T) {
 	g := newGuest(t)
 	g.Grace, g.warn = 1, make(chan string, 100)
 	free := func() {}
-	g.Supervisor = &fakeSupervisor{verdict: failedWith(3), over: func() { free = g.plant("result.json") }}
+	g.Supervisor = &fakeSupervisor{result: failedWith(3), over: func() { free = g.plant("result.json") }}
 	w := g.open()
 	w.requestStop()
 	w.waitForWarning(retryText)
@@ -205,7 +205,7 @@ func TestSupervisor_result_time(t *testing.T) {
 	g := newGuest(t)
 	now := testMoment
 	g.Clock = func() Moment { return now }
-	g.Supervisor = &fakeSupervisor{verdict: failedWith(3), over: func() { now.Time = now.Time.Add(time.Hour) }}
+	g.Supervisor = &fakeSupervisor{result: failedWith(3), over: func() { now.Time = now.Time.Add(time.Hour) }}
 	g.feed("STATE=ready\n")
 	g.checkContains("status.json", `"updated_at": "2026-03-25T21:00:00.123Z"`)
 }

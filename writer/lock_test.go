@@ -147,7 +147,7 @@ func TestLock_wait_resumed(t *testing.T) {
 		done <- err
 	}()
 	awaitWaiters(t, l.Path+".seq", 2)
-	release() // the first wait gets the lock, before anybody asks for it again
+	release() // the first wait gets the lock, before another attempt
 	awaitWaiters(t, l.Path+".seq", 1)
 	unlock, err := l.Lock()
 	testenv.Must(t, err)

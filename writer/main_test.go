@@ -192,7 +192,7 @@ func (r *record) readTexts(fields map[string]json.RawMessage) error {
 			continue
 		}
 		if !bytes.HasPrefix(raw, []byte{'"'}) {
-			return fmt.Errorf("%s is no string", name)
+			return fmt.Errorf("%s is not a string", name)
 		}
 		if err := json.Unmarshal(raw, to); err != nil {
 			return err

@@ -14,8 +14,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A planted is an object that somebody who owns the directory puts where an
-// artifact belongs. outside is a directory that is not theirs.
+// A planted is an object that the owner of the directory puts where an artifact
+// belongs. The directory outside belongs to another user.
 type planted struct {
 	name string
 	make func(path, outside string) error
@@ -39,12 +39,12 @@ var plantedObjects = []planted{
 	}, true},
 }
 
-// A job uses artifacts and lists them: with an object in the place of one of
-// names, do must return an error that names it, unless replaces.
+// A job uses the artifacts in names. If one of them is a planted object, do must
+// return an error that names it, unless replaces is set.
 type job struct {
 	name     string
 	names    []string
-	replaces bool // takes the object's place, where that is no directory
+	replaces bool // replaces the object, unless that is a directory
 	before   func(t *testing.T, d *Dir)
 	do       func(d *Dir) error
 }
@@ -82,14 +82,14 @@ func testResult() *artifact.Result {
 	return &artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m")}
 }
 
-// owner is who owns the directory in these tests, where that can be anybody.
+// owner is the user that owns the directory in these tests, if they run as root.
 const owner = 65534
 
 // victim is valid as a status and as a result.
 const victim = `{"schema_version":1,"state":"ready","updated_at":"2026-03-25T20:00:00.123Z",` +
 	`"status":"failed","finished_at":"2026-03-25T20:00:00.123Z","message":"m","seq":7}`
 
-// hostileDir returns a state directory that belongs to somebody else, and a
+// hostileDir returns a state directory that belongs to another user, and a
 // directory beside it that does not.
 func hostileDir(t *testing.T) (dir, outside string) {
 	t.Helper()
@@ -134,9 +134,9 @@ func snapshot(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// Whatever the owner of the directory puts in the place of an artifact, the
-// writer (root if possible) changes nothing outside through it, does not block,
-// and either rejects it by name or replaces it.
+// Whatever the owner of the directory puts where an artifact belongs, the writer
+// (root if possible) changes nothing outside through it, does not block, and
+// either rejects it by name or replaces it.
 func TestPlanted_write(t *testing.T) {
 	for _, j := range jobs {
 		for _, name := range j.names {

@@ -72,7 +72,7 @@ func readNumbered(path string) error {
 	}
 	status, err := new(artifact.Decoder).Status(text)
 	if err != nil || string(numbered(int(status.Seq)).Append(nil)) != string(text) {
-		return fmt.Errorf("not whole: %.200q, %v", text, err)
+		return fmt.Errorf("not complete: %.200q, %v", text, err)
 	}
 	return nil
 }

@@ -228,7 +228,7 @@ func TestADegradedStreamNeverBlocksTheGuestAndCountsWhatItDrops(t *testing.T) {
 
 // One request to stop does not end the retries: the disk may recover. A second
 // one does, and what can be written is written.
-func TestStop_while_retrying(t *testing.T) {
+func TestStopWhileRetrying(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Mkdir(dir+"/events.jsonl", 0o755); err != nil {

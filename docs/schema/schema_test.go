@@ -339,7 +339,7 @@ func replay(t *testing.T, text []byte) (dir string, sum ingest.Summary) {
 	return dir, sum
 }
 
-// mixed is what no recorded run has: every form of directive, refused lines in
+// mixed is what no recorded run has: every form of directive, rejected lines in
 // both forms of raw, and details of every type.
 const mixed = `{"type":"status","state":"booted","details":[1e308,123456789012345678901234567890]}
 {"kind":"starting","details":"text","timestamp":"2026-03-25T20:00:00+02:00"}
@@ -447,7 +447,7 @@ func TestStreams_same_as_recorded_callers(t *testing.T) {
 			dir, _ := replay(t, []byte(testenv.ReadFile(t, "../../testdata/streams/"+run.Name+form)))
 			events, want := reportsIn(t, filepath.Join(dir, writer.EventsName)), run.reports(t, "event")
 			result, wantResult := reportsIn(t, filepath.Join(dir, writer.ResultName)), run.reports(t, "result")
-			if len(wantResult) == 0 { // the run that nobody ended: the stream has
+			if len(wantResult) == 0 { // a run without a result: the stream added one
 				events = events[:len(events)-1]
 				result = nil
 			}

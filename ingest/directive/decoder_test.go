@@ -280,7 +280,7 @@ func TestDecoder_timestamp(t *testing.T) {
 		"2026-03-25T20:00:00,5Z":             "", // ISO 8601, not RFC 3339
 		"2026-03-25t20:00:00z":               "",
 		"2026-03-25 20:00:00Z":               "",
-		"2026-03-25T20:00:60Z":               "", // a leap second is no moment of the clocks that are compared
+		"2026-03-25T20:00:60Z":               "", // the clocks that are compared have no leap seconds
 		"2026-03-25T24:00:00Z":               "",
 		"2026-02-29T00:00:00Z":               "",
 		"2026-13-01T00:00:00Z":               "",

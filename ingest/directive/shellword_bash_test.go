@@ -109,7 +109,7 @@ func everyByte() (values []string) {
 // Both ways in which bash quotes a value give one line, and reading it returns
 // the original bytes, whatever they are and whatever the locale is.
 func TestWords_quoted_by_bash(t *testing.T) {
-	// The values are taken in under LC_ALL=C: bash's read in UTF-8 takes a NUL
+	// Bash reads the values under LC_ALL=C: bash's read in UTF-8 takes a NUL
 	// into a character that is cut off before it, and so joins two values.
 	const script = `
 locale=$LC_ALL LC_ALL=C

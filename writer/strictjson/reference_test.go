@@ -12,7 +12,7 @@ import (
 )
 
 // reference is the normal form of a text that encoding/json calls valid, made
-// from encoding/json's tokens, and what stands against taking it.
+// from encoding/json's tokens, and reasons to reject it.
 type reference struct {
 	tokens *json.Decoder
 	depth  int

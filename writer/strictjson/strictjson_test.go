@@ -42,7 +42,7 @@ var accepted = []struct{ text, normal string }{
 	{`"\ud800\\udc00"`, `"�\\udc00"`},
 	{`{"\ud800":"\udead"}`, `{"�":"�"}`},
 
-	// Bytes that are no UTF-8, one U+FFFD each.
+	// Bytes that are not UTF-8, one U+FFFD each.
 	{"\"\xff\"", `"�"`},
 	{"\"a\x80b\xfec\"", `"a�b�c"`},
 	{"\"\xc3\"", `"�"`},
