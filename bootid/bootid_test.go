@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestReadIsTheKernelsID(t *testing.T) {
+func TestRead_same_as_cat(t *testing.T) {
 	id, err := Read()
 	if err != nil {
 		t.Fatal(err)

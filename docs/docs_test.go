@@ -1,5 +1,5 @@
-// Package docs_test holds the docs against the program: commands and examples
-// are run, refusals and flags are compared, links are followed.
+// Package docs_test compares the docs with the program: it runs commands and
+// examples, compares messages and flags, and follows links.
 package docs_test
 
 import (
@@ -36,8 +36,8 @@ type command struct {
 	input string
 }
 
-// run runs argv, which must end in time. It returns an exit code of its own
-// for what did not exit.
+// run runs argv, with a time limit. It returns the exit code -1 for a command
+// that did not exit.
 func (c command) run(t *testing.T, argv ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -97,7 +97,7 @@ func readOne(t *testing.T, state, name string) artifact {
 	t.Helper()
 	all := read(t, state, name)
 	if len(all) != 1 {
-		t.Fatalf("%s holds %d artifacts; expected 1", name, len(all))
+		t.Fatalf("%s has %d artifacts; expected 1", name, len(all))
 	}
 	return all[0]
 }
@@ -109,8 +109,9 @@ func kinds(events []artifact) (all []string) {
 	return all
 }
 
-// The page's FIFO, and that >| is not for a plain file.
-func TestTheVerdictPagesFIFO(t *testing.T) {
+// The FIFO example of the page, and the same commands with a plain file, which
+// >| replaces.
+func TestResultPage_FIFO(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	const path = "/run/lifecycle"
 	block := fenced(t, "verdict.md", "sh")[1]
@@ -129,11 +130,11 @@ func TestTheVerdictPagesFIFO(t *testing.T) {
 	}
 	_, stderr, _ := command{state: state}.run(t, bash, "-c", script)
 	if testenv.ReadFile(t, plain) != "STATE=ready\n" || !strings.Contains(stderr, "no FIFO stands there") {
-		t.Errorf("a plain file holds %q\n%s", testenv.ReadFile(t, plain), stderr)
+		t.Errorf("the plain file contains %q\n%s", testenv.ReadFile(t, plain), stderr)
 	}
 }
 
-func TestTheReadmesBashTellsOfItsFailedChild(t *testing.T) {
+func TestReadme_bash_child_fails(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	state := t.TempDir()
 	stdout, stderr, code := command{state: state}.run(t, bash, "-c", oneBlock(t, "../README.md", "bash"))
@@ -155,7 +156,7 @@ func TestTheReadmesBashTellsOfItsFailedChild(t *testing.T) {
 	}
 }
 
-func TestTheReadmesBashOutlivesIngest(t *testing.T) {
+func TestReadme_bash_ingest_gone(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	script := oneBlock(t, "../README.md", "bash")
 	// It reads a line first: bash may not know the exit code of one that is
@@ -179,7 +180,7 @@ func oneBlock(t *testing.T, page, lang string) string {
 	return blocks[0]
 }
 
-func TestTheReadmesPythonTellsOfItsJob(t *testing.T) {
+func TestReadme_python(t *testing.T) {
 	python := testenv.Tool(t, "python3")
 	script := oneBlock(t, "../README.md", "python")
 	failing := strings.ReplaceAll(script, `["true"]`, `["sh", "-c", "exit 7"]`)
@@ -207,9 +208,9 @@ func TestTheReadmesPythonTellsOfItsJob(t *testing.T) {
 	}
 }
 
-// The first Python block of protocol.md shows what shlex.quote does, the second
-// what is right, with the same message.
-func TestTheProtocolsPythonForgesAndDoesNot(t *testing.T) {
+// The first Python block of protocol.md shows how shlex.quote forges a result,
+// the second the right way with the same message.
+func TestProtocol_python_quoting(t *testing.T) {
 	python := testenv.Tool(t, "python3")
 	blocks := fenced(t, "protocol.md", "python")
 	if len(blocks) != 2 {
@@ -221,7 +222,7 @@ func TestTheProtocolsPythonForgesAndDoesNot(t *testing.T) {
 		t.Errorf("exit %d; expected 3\n%s", code, wrong)
 	}
 	if r := readOne(t, state, "result.json"); r.Status != "completed" {
-		t.Errorf("shlex.quote: %+v; expected the forged verdict", r)
+		t.Errorf("shlex.quote: %+v; expected the forged result", r)
 	}
 
 	setMessage := regexp.MustCompile(`(?m)^message = .*\n`).FindString(blocks[0])
@@ -235,7 +236,7 @@ func TestTheProtocolsPythonForgesAndDoesNot(t *testing.T) {
 	}
 }
 
-func TestTheProtocolsTwoFormsSayTheSame(t *testing.T) {
+func TestProtocol_both_syntaxes(t *testing.T) {
 	var logs [2][]artifact
 	for i, lang := range []string{"jsonl", "sh"} {
 		state := t.TempDir()
@@ -253,7 +254,7 @@ func TestTheProtocolsTwoFormsSayTheSame(t *testing.T) {
 
 var link = regexp.MustCompile(`\]\(([^)#:]+)(#[a-z0-9-]+)?\)`)
 
-func TestLinksLeadSomewhere(t *testing.T) {
+func TestLinks(t *testing.T) {
 	found := 0
 	for _, pattern := range []string{"../*.md", "*.md", "decisions/*.md"} {
 		pages, err := filepath.Glob(pattern)
@@ -286,7 +287,7 @@ func anchors(page string) (all []string) {
 	return all
 }
 
-func TestEveryDependencyHasADecision(t *testing.T) {
+func TestDecisions(t *testing.T) {
 	pages, err := filepath.Glob("decisions/*.md")
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no decisions: %v", err)

@@ -55,7 +55,7 @@ func console(t *testing.T, bash, dir, sample string) string {
 	return all.String()
 }
 
-func TestTheSamplesAreWhatIsPrinted(t *testing.T) {
+func TestLook_samples(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	testenv.Tool(t, "jq")
 	dir := lookDir(t)
@@ -66,14 +66,14 @@ func TestTheSamplesAreWhatIsPrinted(t *testing.T) {
 		sample := strings.TrimSuffix(strings.TrimPrefix(block, "```console\n"), "```")
 		return "```console\n" + console(t, bash, dir, sample) + "```"
 	})
-	hold(t, page, fresh)
+	checkPage(t, page, fresh)
 	if found < 6 {
 		t.Errorf("%d samples", found)
 	}
 }
 
-// hold holds the page against what it should be, or writes it with -u.
-func hold(t *testing.T, page, fresh string) {
+// checkPage compares the page with the fresh one, or writes it with -u.
+func checkPage(t *testing.T, page, fresh string) {
 	t.Helper()
 	switch {
 	case page == fresh:
@@ -86,8 +86,8 @@ func hold(t *testing.T, page, fresh string) {
 	}
 }
 
-// A terminal runs a command in a real one and returns its screen, with the escapes of
-// its colours if asked.
+// terminal runs a command in a real terminal and returns its screen. The tmux
+// flag -e keeps the colours.
 func terminal(t *testing.T, dir, command string, flags ...string) string {
 	t.Helper()
 	tmux := testenv.Tool(t, "tmux")
@@ -114,22 +114,22 @@ func terminal(t *testing.T, dir, command string, flags ...string) string {
 	return ""
 }
 
-// What is shown in a real terminal is what is promised: no line is wrapped, however
+// A real terminal shows the screen in the page. No line is wrapped, however
 // wide its characters.
-func TestTheScreenIsWhatATerminalShows(t *testing.T) {
+func TestLook_terminal_screen(t *testing.T) {
 	dir := lookDir(t)
 	screen := terminal(t, dir, "pika-cloud-lifecycle show guest/events.jsonl guest/status.json guest/result.json")
 	page := testenv.ReadFile(t, lookPage)
 	fresh := regexp.MustCompile("(?ms)^<!-- tmux -->\n```text\n.*?^```$").ReplaceAllStringFunc(page, func(string) string {
 		return "<!-- tmux -->\n```text\n" + screen + "```"
 	})
-	hold(t, page, fresh)
+	checkPage(t, page, fresh)
 	if printed := console(t, testenv.Tool(t, "bash"), dir, "$ pika-cloud-lifecycle show guest"); strings.Count(printed, "\n")-1 != strings.Count(screen, "\n") {
 		t.Errorf("the terminal has wrapped lines:\n%s", screen)
 	}
 }
 
-func TestATerminalHasColoursUnlessItIsAskedNotTo(t *testing.T) {
+func TestTerminal_colours(t *testing.T) {
 	dir := lookDir(t)
 	if screen := terminal(t, dir, "pika-cloud-lifecycle show guest", "-e"); !strings.Contains(screen, "\x1b[31mfailed") || !strings.Contains(screen, "\x1b[32mready") {
 		t.Errorf("%q", screen)
@@ -141,8 +141,8 @@ func TestATerminalHasColoursUnlessItIsAskedNotTo(t *testing.T) {
 	}
 }
 
-// At a terminal a refused line is shown with a mark at the column.
-func TestATerminalShowsWhereALineWasRefused(t *testing.T) {
+// A terminal shows a mark below the column where the line was rejected.
+func TestTerminal_rejected_line(t *testing.T) {
 	screen := terminal(t, t.TempDir(), `printf 'MESSAGE="日本 x" STATE=redy\n' | pika-cloud-lifecycle ingest --state-dir run`)
 	if !strings.Contains(screen, "\n    MESSAGE=\"日本 x\" STATE=redy\n                           ^\n") {
 		t.Error(screen)

@@ -16,7 +16,7 @@ import (
 
 const manPage = program + ".1"
 
-func TestTheManPageIsClean(t *testing.T) {
+func TestManPage_lint(t *testing.T) {
 	lint := exec.Command(testenv.Tool(t, "mandoc"), "-Tlint", manPage)
 	// On stderr it speaks of the machine's own pages.
 	if findings, err := lint.Output(); err != nil || len(findings) > 0 {
@@ -51,8 +51,8 @@ func submatches(pattern, text string) (all []string) {
 	return slices.Compact(all)
 }
 
-// flagsOf returns the flags that a command takes, which it names where it is
-// given another.
+// flagsOf returns the flags of a command, from its error message about an
+// unknown one.
 func flagsOf(t *testing.T, name string) []string {
 	t.Helper()
 	_, stderr, code := command{}.run(t, testenv.Program(t), name, "--no-such-flag")
@@ -63,7 +63,8 @@ func flagsOf(t *testing.T, name string) []string {
 	return submatches(`--([a-z-]+)`, list)
 }
 
-// commandsOf returns the commands that the program names where it is given none.
+// commandsOf returns the commands of the program, from its error message about
+// a missing one.
 func commandsOf(t *testing.T) []string {
 	t.Helper()
 	_, stderr, code := command{}.run(t, testenv.Program(t))
@@ -74,7 +75,7 @@ func commandsOf(t *testing.T) []string {
 	return strings.Split(m[1], ", ")
 }
 
-func TestTheManPageHasEveryCommandAndNoOther(t *testing.T) {
+func TestManPage_commands(t *testing.T) {
 	want := commandsOf(t)
 	slices.Sort(want)
 	if got := submatches(`(?m)^\.Ss (.*)$`, testenv.ReadFile(t, manPage)); !slices.Equal(got, want) {
@@ -82,11 +83,11 @@ func TestTheManPageHasEveryCommandAndNoOther(t *testing.T) {
 	}
 	synopsis := manSection(t, "Sh", "SYNOPSIS")
 	if got := submatches(`(?m)^\.Nm\n\.Cm (.*)$`, synopsis); !slices.Equal(got, want) {
-		t.Errorf("its synopsis has %v", got)
+		t.Errorf("the synopsis has %v", got)
 	}
 }
 
-func TestTheManPageAndTheHelpNameEveryFlagAndNoOther(t *testing.T) {
+func TestManPage_and_help_flags(t *testing.T) {
 	synopsis := strings.Split(manSection(t, "Sh", "SYNOPSIS"), ".Nm\n")
 	for _, name := range commandsOf(t) {
 		want := flagsOf(t, name)
@@ -101,14 +102,14 @@ func TestTheManPageAndTheHelpNameEveryFlagAndNoOther(t *testing.T) {
 			"--help":      submatches(`(?m)^  --([a-z-]+)`, help),
 		} {
 			if !slices.Equal(got, want) {
-				t.Errorf("%s of %s names %v; the command takes %v", what, name, got, want)
+				t.Errorf("%s of %s lists %v; the command accepts %v", what, name, got, want)
 			}
 		}
 	}
 }
 
-// Flags in running text, and in the docs, must be some command's.
-func TestNoPageNamesAFlagThatIsNot(t *testing.T) {
+// Every flag that a page names is a flag of some command.
+func TestPages_unknown_flag(t *testing.T) {
 	known := []string{"help", "version"}
 	for _, name := range commandsOf(t) {
 		known = append(known, flagsOf(t, name)...)
@@ -117,7 +118,7 @@ func TestNoPageNamesAFlagThatIsNot(t *testing.T) {
 		text := testenv.ReadFile(t, page)
 		for _, flag := range submatches(`(?:\bFl -|[^-\w]--)([a-z][a-z-]*[a-z])`, text) {
 			if !slices.Contains(known, flag) && flag != "name" { // Fl -name Ar value
-				t.Errorf("%s: no command takes --%s", page, flag)
+				t.Errorf("%s: no command accepts --%s", page, flag)
 			}
 		}
 	}
@@ -143,7 +144,7 @@ func exitCodes(t *testing.T) (codes []string) {
 	return codes
 }
 
-func TestEveryExitCodeStandsInTheDocs(t *testing.T) {
+func TestExitCodes_documented(t *testing.T) {
 	want := exitCodes(t)
 	row := `(?m)^\| (\d+) \| `
 	for what, got := range map[string][]string{
@@ -156,7 +157,7 @@ func TestEveryExitCodeStandsInTheDocs(t *testing.T) {
 	}
 }
 
-func TestTheManPageHasItsSections(t *testing.T) {
+func TestManPage_sections(t *testing.T) {
 	got := regexp.MustCompile(`(?m)^\.Sh (.*)$`).FindAllStringSubmatch(testenv.ReadFile(t, manPage), -1)
 	var names []string
 	for _, m := range got {
@@ -169,7 +170,7 @@ func TestTheManPageHasItsSections(t *testing.T) {
 	}
 }
 
-func TestTheManPageNamesEveryVariableOfTheEnvironment(t *testing.T) {
+func TestManPage_environment(t *testing.T) {
 	files, err := filepath.Glob("../cmd/" + program + "/*.go")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no source: %v", err)
@@ -187,9 +188,9 @@ func TestTheManPageNamesEveryVariableOfTheEnvironment(t *testing.T) {
 	}
 	slices.Sort(want)
 	if len(want) < 2 {
-		t.Fatalf("the source asks for %v", want)
+		t.Fatalf("the source reads only %v", want)
 	}
 	if got := submatches(`\bEv ([A-Z_]+)`, manSection(t, "Sh", "ENVIRONMENT")); !slices.Equal(got, want) {
-		t.Errorf("the man page names %v; the program asks for %v", got, want)
+		t.Errorf("the man page names %v; the program reads %v", got, want)
 	}
 }

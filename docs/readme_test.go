@@ -22,7 +22,7 @@ import (
 // when the tests run as root.
 const ordinaryUser = 1000
 
-// The README's shell blocks run as written, in order, in one shell of an
+// The shell blocks of the README run as written, in order, in one shell of an
 // ordinary user with an empty home directory.
 func TestReadme(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
@@ -159,7 +159,7 @@ func (u *reader) paste(t *testing.T, bash string, blocks []shellBlock) []string 
 		text, after, _ := strings.Cut(rest, "\x00")
 		code, after, ended := strings.Cut(after, "\x00")
 		if !ended {
-			t.Fatalf("%sends the shell: %v\n%s%s", b.text, err, text, stderr.String())
+			t.Fatalf("%sended the shell: %v\n%s%s", b.text, err, text, stderr.String())
 		}
 		if code != "0" {
 			t.Errorf("%sexit code %s\n%s%s", b.text, code, text, stderr.String())
@@ -178,14 +178,14 @@ func (u *reader) stateDir(t *testing.T) string {
 	t.Helper()
 	dirs, err := filepath.Glob(filepath.Join(u.home, "tmp", "tmp.*"))
 	if err != nil || len(dirs) != 2 {
-		t.Fatalf("directories %v, %v; expected the demo's and that of the examples", dirs, err)
+		t.Fatalf("directories %v, %v; expected the demo's and the examples'", dirs, err)
 	}
 	for _, dir := range dirs {
 		if !strings.Contains(testenv.ReadFile(t, filepath.Join(dir, "events.jsonl")), "OpenClaw") {
 			return dir
 		}
 	}
-	t.Fatal("the demo has written to both directories")
+	t.Fatal("the demo wrote to both directories")
 	return ""
 }
 

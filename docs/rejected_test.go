@@ -8,21 +8,21 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A refusedExample is a row of protocol.md's tables of refused lines.
-type refusedExample struct {
+// A rejectedExample is a row of the tables of rejected lines in protocol.md.
+type rejectedExample struct {
 	line    string // alone on its stream
 	command string // or a bash command that prints the input
 	flag    string
-	said    string
+	message string
 }
 
-// refusedExamples reads the two tables. Each row begins, and each cell ends,
+// rejectedExamples reads the two tables. Each row begins, and each cell ends,
 // with a code span, except for a missing flag.
-func refusedExamples(t *testing.T) (all []refusedExample) {
+func rejectedExamples(t *testing.T) (all []rejectedExample) {
 	t.Helper()
 	_, section, ok := strings.Cut(testenv.ReadFile(t, "protocol.md"), "\n## Refused lines\n")
 	if !ok {
-		t.Fatal("protocol.md has no section on refused lines")
+		t.Fatal("protocol.md has no section on rejected lines")
 	}
 	cell := regexp.MustCompile("^`([^`]*)`$|^()$")
 	for row := range strings.Lines(section) {
@@ -34,15 +34,15 @@ func refusedExamples(t *testing.T) (all []refusedExample) {
 		for _, c := range strings.Split(strings.Trim(row, "|"), " | ") {
 			m := cell.FindStringSubmatch(strings.TrimSpace(c))
 			if m == nil {
-				t.Fatalf("not a code span: %s", c)
+				t.Fatalf("%s is not a code span", c)
 			}
 			cells = append(cells, m[1])
 		}
 		switch len(cells) {
 		case 2:
-			all = append(all, refusedExample{line: cells[0], said: "line 1, " + cells[1]})
+			all = append(all, rejectedExample{line: cells[0], message: "line 1, " + cells[1]})
 		case 3:
-			all = append(all, refusedExample{flag: cells[0], command: cells[1], said: cells[2]})
+			all = append(all, rejectedExample{flag: cells[0], command: cells[1], message: cells[2]})
 		default:
 			t.Fatalf("%d cells: %s", len(cells), row)
 		}
@@ -53,9 +53,9 @@ func refusedExamples(t *testing.T) (all []refusedExample) {
 	return all
 }
 
-func TestRejectedLines(t *testing.T) {
+func TestProtocol_rejected_lines(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
-	for _, e := range refusedExamples(t) {
+	for _, e := range rejectedExamples(t) {
 		input := e.line + "\n"
 		if e.command != "" {
 			input, _, _ = command{}.run(t, bash, "-c", e.command)
@@ -65,9 +65,9 @@ func TestRejectedLines(t *testing.T) {
 			argv = append(argv, e.flag)
 		}
 		_, stderr, code := command{input: input}.run(t, argv...)
-		said, _, _ := strings.Cut(stderr, "\n")
-		if said != program+": "+e.said || code != 3 {
-			t.Errorf("%s%s:\n   is %s, exit %d\nwants %s: %s, exit 3", e.line, e.command, said, code, program, e.said)
+		message, _, _ := strings.Cut(stderr, "\n")
+		if message != program+": "+e.message || code != 3 {
+			t.Errorf("%s%s:\ngot %s, exit %d\nexpected %s: %s, exit 3", e.line, e.command, message, code, program, e.message)
 		}
 	}
 }

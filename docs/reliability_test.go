@@ -11,10 +11,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestEveryFaultNamesATestThatIs: a table of promises is worth what its tests
-// are, so each name in it must be one.
-func TestEveryFaultNamesATestThatIs(t *testing.T) {
-	tests := map[string]bool{}
+// TestReliability_tests_exist checks that every test and subtest that
+// reliability.md names is in the source.
+func TestReliability_tests_exist(t *testing.T) {
+	sources := map[string]string{} // by test: the text of its file
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
@@ -22,20 +22,28 @@ func TestEveryFaultNamesATestThatIs(t *testing.T) {
 		}
 		text, err := os.ReadFile(path)
 		for _, m := range declared.FindAllSubmatch(text, -1) {
-			tests[string(m[1])] = true
+			sources[string(m[1])] += string(text)
 		}
 		return err
 	})
-	if err != nil || len(tests) == 0 {
-		t.Fatalf("%d tests found: %v", len(tests), err)
+	if err != nil || len(sources) == 0 {
+		t.Fatalf("%d tests found: %v", len(sources), err)
 	}
-	names := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(testenv.ReadFile(t, "reliability.md"), -1)
+	names := regexp.MustCompile("`((?:Test|Fuzz)\\w+)(?:/(\\w+))?`").FindAllStringSubmatch(testenv.ReadFile(t, "reliability.md"), -1)
 	if len(names) < 30 {
 		t.Errorf("reliability.md names %d tests; expected at least 30", len(names))
 	}
 	for _, m := range names {
-		if !tests[m[1]] {
-			t.Errorf("reliability.md names %s, which is no test", m[1])
+		test, subtest := m[1], m[2]
+		source, exists := sources[test]
+		if !exists {
+			t.Errorf("reliability.md names %s, which does not exist", test)
+			continue
+		}
+		// The testing package replaces the spaces in a subtest's name.
+		spaced := strings.ReplaceAll(subtest, "_", " ")
+		if subtest != "" && !strings.Contains(source, `"`+subtest+`"`) && !strings.Contains(source, `"`+spaced+`"`) {
+			t.Errorf("reliability.md names %s/%s, but %s has no such subtest", test, subtest, test)
 		}
 	}
 }

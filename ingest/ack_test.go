@@ -18,7 +18,7 @@ func (g *guest) withAcks() pipe {
 	return p
 }
 
-// fill leaves no room in a pipe, and returns what takes it out again.
+// fill fills a pipe, and returns a function that drains it.
 func fill(t *testing.T, p pipe) (drain func()) {
 	t.Helper()
 	_, err := unix.FcntlInt(p.w.Fd(), unix.F_SETPIPE_SZ, 4096)
@@ -32,7 +32,7 @@ func fill(t *testing.T, p pipe) (drain func()) {
 	}
 }
 
-func TestAcksAreCumulative(t *testing.T) {
+func TestAck_cumulative(t *testing.T) {
 	g := newGuest(t)
 	acks := g.withAcks()
 	w := g.open()
@@ -55,12 +55,12 @@ func TestAcksAreCumulative(t *testing.T) {
 	w.close()
 	acks.w.Close()
 	if rest, err := io.ReadAll(acks.r); len(rest) > 0 || err != nil {
-		t.Errorf("%q is acknowledged besides, %v", rest, err)
+		t.Errorf("unexpected acknowledgement %q, %v", rest, err)
 	}
 }
 
-// An acknowledged line is durable by then: not only in the log.
-func TestAcknowledgedIsWritten(t *testing.T) {
+// When a line is acknowledged, every file that it changes is on disk.
+func TestAck_after_write(t *testing.T) {
 	g := newGuest(t)
 	acks := g.withAcks()
 	w := g.open()
@@ -74,7 +74,7 @@ func TestAcknowledgedIsWritten(t *testing.T) {
 	w.close()
 }
 
-func TestSlowReaderGetsTheLastAck(t *testing.T) {
+func TestAck_slow_reader(t *testing.T) {
 	g := newGuest(t)
 	g.Grace = time.Hour
 	acks := g.withAcks()
@@ -93,9 +93,9 @@ func TestSlowReaderGetsTheLastAck(t *testing.T) {
 	w.wait()
 }
 
-// An acknowledgement that found no room is sent when there is some: no more
-// input is needed for it.
-func TestOwedAckIsSentWhenThereIsRoom(t *testing.T) {
+// An acknowledgement that did not fit in the pipe is sent once the reader
+// drains it, without more input.
+func TestAck_pipe_drained(t *testing.T) {
 	g := newGuest(t)
 	acks, in := g.withAcks(), newPipe(t)
 	drain := fill(t, acks)
@@ -122,7 +122,7 @@ func TestOwedAckIsSentWhenThereIsRoom(t *testing.T) {
 	}
 }
 
-func TestNoReaderOfAcksHoldsTheEnd(t *testing.T) {
+func TestAck_full_pipe_at_end(t *testing.T) {
 	g := newGuest(t)
 	g.Grace = time.Millisecond
 	fill(t, g.withAcks())
@@ -134,32 +134,32 @@ func TestNoReaderOfAcksHoldsTheEnd(t *testing.T) {
 	w := g.open()
 	w.print("KIND=ready\n")
 	testenv.Must(t, w.in.Close())
-	w.tell()
-	w.tell()
+	w.requestStop()
+	w.requestStop()
 	w.wait()
 }
 
-func TestReaderOfAcksMayGo(t *testing.T) {
+func TestAck_reader_gone(t *testing.T) {
 	g := newGuest(t)
 	acks := g.withAcks()
 	acks.r.Close()
-	g.talk = make(chan string, 100)
+	g.warn = make(chan string, 100)
 	w := g.open()
 	w.print("KIND=ready\n")
-	w.until("acknowledgements end: writing to descriptor")
+	w.waitForWarning("acknowledgements end: writing to descriptor")
 	w.print("KIND=ready\nSTATE=failed\n")
 	w.close()
 	if n := strings.Count(g.read("events.jsonl"), "\n"); n != 3 {
 		t.Errorf("%d events", n)
 	}
-	if n := len(g.said); n != 1 {
-		t.Errorf("said:\n%s", g.heard())
+	if n := len(g.warned); n != 1 {
+		t.Errorf("warnings:\n%s", g.warnings())
 	}
 }
 
-// An acknowledgement that is owed is sent while the disk fails too: poll(2)
-// would tell of the room for it at once, again and again.
-func TestOwedAckIsSentWhileTheDiskFails(t *testing.T) {
+// A pending acknowledgement is sent while the disk fails. The stream must not
+// poll for it in a busy loop.
+func TestAck_pending_while_disk_fails(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout = time.Hour
 	acks := g.withAcks()

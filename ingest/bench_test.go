@@ -27,7 +27,7 @@ func largeWords() string {
 	var b strings.Builder
 	b.WriteString("KIND=ready")
 	for i := range 200 {
-		fmt.Fprintf(&b, ` DETAILS.name_%d=$'line %d of a \'log\'\n and what else there is to be said of it'`, i, i)
+		fmt.Fprintf(&b, ` DETAILS.name_%d=$'line %d of a \'log\'\n and what else there is to report about it'`, i, i)
 	}
 	return b.String()
 }
@@ -35,9 +35,9 @@ func largeWords() string {
 // readingRun returns a stream that reads.
 func readingRun(t testing.TB) *run { return newRun(&newGuest(t).Stream) }
 
-// The common case allocates nothing from the line to the batch: a flood costs
-// no garbage.
-func TestDirectivesDoNotAllocate(t *testing.T) {
+// A common line is decoded and batched without allocation, so a flood makes no
+// garbage.
+func TestStream_allocations(t *testing.T) {
 	for _, text := range []string{
 		smallJSON, smallWords, `STATE=ready`, `{"state":"ready"}`, `# a comment`, ``,
 		`KIND=failed MESSAGE=$'it\'s \xff'`, `{"kind":"failed","message":"\ud800é\n"}`,
@@ -53,7 +53,7 @@ func TestDirectivesDoNotAllocate(t *testing.T) {
 			t.Errorf("%s: %v allocations", text, n)
 		}
 		if r.Rejected > 0 {
-			t.Errorf("%s is refused", text)
+			t.Errorf("%s is rejected", text)
 		}
 	}
 }

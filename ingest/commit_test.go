@@ -15,7 +15,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// plant puts a directory in the place of an artifact, and returns what puts
+// plant replaces an artifact by a directory, and returns a function that puts
 // the artifact back.
 func (g *guest) plant(name string) (free func()) {
 	g.t.Helper()
@@ -33,10 +33,10 @@ func (g *guest) plant(name string) (free func()) {
 	}
 }
 
-// planted is every artifact of a commit, in the order of its steps.
+// planted lists the files of a commit in the order in which it writes them.
 var planted = []string{"events.jsonl.seq", "events.jsonl", "rejected.jsonl", "result.json", "status.json"}
 
-// isWritten reports whether an artifact stands.
+// isWritten reports whether a regular file of that name exists.
 func (g *guest) isWritten(name string) bool {
 	st, err := os.Stat(g.file(name))
 	return err == nil && st.Mode().IsRegular()
@@ -51,32 +51,32 @@ func isQuiet(t *testing.T, p pipe) bool {
 }
 
 const (
-	aRun     = "STATE=ready\nbad\nKIND=ready\nSTATE=failed EXIT_CODE=3\n"
-	tryAgain = "; trying again"
-	gaveUp   = "cannot be written; reading on"
-	works    = "writing works again"
+	runInput      = "STATE=ready\nbad\nKIND=ready\nSTATE=failed EXIT_CODE=3\n"
+	retryText     = "; trying again"
+	degradedText  = "cannot be written; reading on"
+	recoveredText = "writing works again"
 )
 
-// faulty is a guest of which an artifact cannot be written, its stream under
-// way.
-func faulty(t *testing.T, name string, timeout time.Duration) (w *tap, acks pipe, free func()) {
+// openWithFault starts a stream that cannot write one of its files. The
+// function free makes the file writable again.
+func openWithFault(t *testing.T, name string, timeout time.Duration) (w *runningStream, acks pipe, free func()) {
 	g := newGuest(t)
 	g.WriteTimeout = timeout
-	g.talk = make(chan string, 100)
+	g.warn = make(chan string, 100)
 	acks = g.withAcks()
 	free = g.plant(name)
 	return g.open(), acks, free
 }
 
-// running → a write error → running: what cannot be written waits, and what
-// comes after it in the commit too; nothing is lost or written twice.
-func TestFailedCommitIsTriedAgain(t *testing.T) {
+// A commit that fails at one file waits there, then writes that file and those
+// after it. Nothing is lost or written twice.
+func TestCommit_retried(t *testing.T) {
 	for i, name := range planted {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, acks, free := faulty(t, name, time.Hour)
-			w.print(aRun)
-			w.until(tryAgain)
+			w, acks, free := openWithFault(t, name, time.Hour)
+			w.print(runInput)
+			w.waitForWarning(retryText)
 			for j, other := range planted {
 				if j != i && w.isWritten(other) != (j < i) {
 					t.Errorf("%s is written: %v", other, w.isWritten(other))
@@ -87,7 +87,7 @@ func TestFailedCommitIsTriedAgain(t *testing.T) {
 			}
 			w.print("KIND=ready\n") // waits in the pipe
 			free()
-			w.until(works)
+			w.waitForWarning(recoveredText)
 			if seq, rejected := awaitAck(t, acks.r, 5); seq != 4 || rejected != 1 {
 				t.Errorf("seq %d, rejected %d", seq, rejected)
 			}
@@ -95,14 +95,15 @@ func TestFailedCommitIsTriedAgain(t *testing.T) {
 				t.Errorf("%+v", sum)
 			}
 			w.checkRun(4)
-			if strings.Count(w.heard(), tryAgain) != 1 || strings.Count(w.heard(), works) != 1 {
-				t.Errorf("said:\n%s", w.heard())
+			if strings.Count(w.warnings(), retryText) != 1 || strings.Count(w.warnings(), recoveredText) != 1 {
+				t.Errorf("warnings:\n%s", w.warnings())
 			}
 		})
 	}
 }
 
-// checkRun checks the artifacts of aRun and what followed it: events in all.
+// checkRun checks the files that runInput leads to, and how many events there
+// are.
 func (g *guest) checkRun(events int) {
 	g.t.Helper()
 	g.checkSeqs(events)
@@ -115,7 +116,8 @@ func (g *guest) checkRun(events int) {
 	}
 }
 
-// checkSeqs checks that the log has so many events, numbered from 1.
+// checkSeqs checks how many events the log has, and that they are numbered from
+// 1.
 func (g *guest) checkSeqs(events int) {
 	g.t.Helper()
 	lines := strings.SplitAfter(g.read("events.jsonl"), "\n")
@@ -131,11 +133,11 @@ func (g *guest) checkSeqs(events int) {
 	}
 }
 
-// A commit that failed in its middle does not write again what it has written.
-func TestEventsAreNotWrittenTwice(t *testing.T) {
-	w, acks, free := faulty(t, "result.json", time.Hour)
-	w.print(aRun)
-	w.until(tryAgain)
+// A commit that is retried does not write its events again.
+func TestCommit_partly_written(t *testing.T) {
+	w, acks, free := openWithFault(t, "result.json", time.Hour)
+	w.print(runInput)
+	w.waitForWarning(retryText)
 	w.checkSeqs(3)
 	free()
 	awaitAck(t, acks.r, 4)
@@ -146,35 +148,36 @@ func TestEventsAreNotWrittenTwice(t *testing.T) {
 	}
 }
 
-// A run that starts and ends in one commit waits for its verdict to be kept.
-func TestVerdictBeforeIsKeptOrWaitedFor(t *testing.T) {
+// A run that starts and ends in one commit waits until the previous result is
+// kept.
+func TestCommit_previous_result_blocked(t *testing.T) {
 	g := newGuest(t)
-	old := standing("failed", 7, thisBoot)["result.json"]
+	old := existingFiles("failed", 7, thisBoot)["result.json"]
 	g.write("result.json", old)
 	g.WriteTimeout = time.Hour
-	g.talk = make(chan string, 100)
+	g.warn = make(chan string, 100)
 	free := g.plant("result.json.prev")
 	w := g.open()
 	w.print("STATE=starting\nSTATE=completed\n")
-	w.until(tryAgain)
+	w.waitForWarning(retryText)
 	check(t, "the result", g.read("result.json"), old)
 	free()
 	w.close()
-	check(t, "the result before", g.read("result.json.prev"), old)
+	check(t, "the previous result", g.read("result.json.prev"), old)
 	if !strings.Contains(g.read("result.json"), "completed") {
 		t.Error(g.read("result.json"))
 	}
 }
 
-// running → a write error → degraded: each artifact is written that can be, and
-// the rest once it can.
-func TestDegradedStreamWritesWhatItCan(t *testing.T) {
+// A degraded stream writes every file that it can, and the rest when writing
+// works again.
+func TestDegraded_other_files_written(t *testing.T) {
 	for i, name := range planted {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, acks, free := faulty(t, name, 1)
-			w.print(aRun)
-			w.until(gaveUp)
+			w, acks, free := openWithFault(t, name, 1)
+			w.print(runInput)
+			w.waitForWarning(degradedText)
 			w.print("KIND=ready\nbad\n")
 			testenv.Must(t, w.in.Close())
 			sum := w.wait()
@@ -185,32 +188,32 @@ func TestDegradedStreamWritesWhatItCan(t *testing.T) {
 				}
 			}
 			if !isQuiet(t, acks) {
-				t.Error("acknowledged what was not written")
+				t.Error("a line is acknowledged before it is written")
 			}
 			lost := map[string]uint64{"events.jsonl.seq": 6, "events.jsonl": 4, "rejected.jsonl": 2}[name]
 			if !sum.Degraded || sum.Dropped != lost {
 				t.Errorf("%+v", sum)
 			}
 			lastWords := map[string]string{"result.json": "result failed could not be written", "status.json": "status failed could not be written"}[name]
-			if !strings.Contains(w.heard(), lastWords) {
-				t.Errorf("said:\n%s", w.heard())
+			if !strings.Contains(w.warnings(), lastWords) {
+				t.Errorf("warnings:\n%s", w.warnings())
 			}
 			free()
 		})
 	}
 }
 
-// degraded → writing works again: all that was kept is written, and is
-// acknowledged, for nothing was lost.
-func TestDegradedStreamHeals(t *testing.T) {
+// When writing works again, a degraded stream writes and acknowledges
+// everything it kept.
+func TestDegraded_recovers(t *testing.T) {
 	for _, name := range planted {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, acks, free := faulty(t, name, 1)
-			w.print(aRun)
-			w.until(gaveUp)
+			w, acks, free := openWithFault(t, name, 1)
+			w.print(runInput)
+			w.waitForWarning(degradedText)
 			free()
-			w.until(works) // with no input
+			w.waitForWarning(recoveredText) // with no input
 			w.print("KIND=ready\n")
 			awaitAck(t, acks.r, 5)
 			if sum := w.close(); !sum.Degraded || sum.Dropped != 0 {
@@ -221,21 +224,20 @@ func TestDegradedStreamHeals(t *testing.T) {
 	}
 }
 
-// What a degraded stream writes late tells of the event that it belongs to, not
-// of those that were written since.
-func TestLateArtifactsKeepTheirSeq(t *testing.T) {
+// A status or result that is written late keeps the seq of its own event.
+func TestDegraded_late_files_keep_seq(t *testing.T) {
 	for _, name := range []string{"result.json", "status.json"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, _, free := faulty(t, name, 1)
-			w.print(aRun)
-			w.until(gaveUp)
+			w, _, free := openWithFault(t, name, 1)
+			w.print(runInput)
+			w.waitForWarning(degradedText)
 			w.print("KIND=ready\nKIND=ready\n")
 			for strings.Count(w.read("events.jsonl"), "\n") < 5 {
 				time.Sleep(time.Millisecond)
 			}
 			free()
-			w.until(works)
+			w.waitForWarning(recoveredText)
 			w.close()
 			w.checkRun(5)
 			if text := w.read("status.json") + w.read("result.json"); strings.Count(text, `"seq": 3`) != 2 {
@@ -245,8 +247,8 @@ func TestLateArtifactsKeepTheirSeq(t *testing.T) {
 	}
 }
 
-// A verdict that cannot be kept does not take its successor with it.
-func TestVerdictIsWrittenWhereTheOldCannotBeKept(t *testing.T) {
+// The new result is written even if the previous one cannot be kept.
+func TestDegraded_previous_result_blocked(t *testing.T) {
 	g := newGuest(t)
 	testenv.Must(t, os.Symlink("nowhere", g.file("result.json")))
 	g.WriteTimeout = 1
@@ -256,15 +258,15 @@ func TestVerdictIsWrittenWhereTheOldCannotBeKept(t *testing.T) {
 	}
 }
 
-// A degraded stream drops what there is no room for, in order, counts it, and
-// keeps the verdict; acknowledgements stop before the first line that is lost.
-func TestDegradedStreamDropsEventsNotTheVerdict(t *testing.T) {
+// A degraded stream drops the events that do not fit, counts them, and keeps
+// the result. It acknowledges no line after the first one lost.
+func TestDegraded_result_kept(t *testing.T) {
 	const lines = 100_000
 	var input strings.Builder
 	for n := 1; n <= lines; n++ {
 		fmt.Fprintf(&input, "KIND=ready MESSAGE=%d\n", n)
 	}
-	input.WriteString("STATE=failed EXIT_CODE=9 MESSAGE='the verdict'\nKIND=stopped\n")
+	input.WriteString("STATE=failed EXIT_CODE=9 MESSAGE='the result'\nKIND=stopped\n")
 
 	g := newGuest(t)
 	g.WriteTimeout = 1
@@ -277,10 +279,10 @@ func TestDegradedStreamDropsEventsNotTheVerdict(t *testing.T) {
 	}
 	g.checkSeqs(kept)
 	if !strings.Contains(g.read("events.jsonl"), fmt.Sprintf(`"message":"%d",`, kept)) {
-		t.Error("it is not the first events that are kept")
+		t.Error("the events that are kept are not the first ones")
 	}
 	for _, name := range []string{"result.json", "status.json"} {
-		if text := g.read(name); !strings.Contains(text, `"message": "the verdict"`) || strings.Contains(text, `"seq"`) {
+		if text := g.read(name); !strings.Contains(text, `"message": "the result"`) || strings.Contains(text, `"seq"`) {
 			t.Errorf("%s is %s", name, text)
 		}
 	}
@@ -288,7 +290,8 @@ func TestDegradedStreamDropsEventsNotTheVerdict(t *testing.T) {
 	g.checkAcksEnd(acks, uint64(kept))
 }
 
-// checkAcksEnd checks that some lines were acknowledged, all of them kept.
+// checkAcksEnd checks that some lines were acknowledged, and only lines that
+// were kept.
 func (g *guest) checkAcksEnd(acks pipe, kept uint64) {
 	g.t.Helper()
 	var line, last, seq, rejected uint64
@@ -318,9 +321,8 @@ func (g *guest) plantWhileReading(name string, read, size int) {
 	}
 }
 
-// A log of refused lines that cannot be written costs refused lines, those that
-// there is no room for, and nothing else.
-func TestDegradedStreamDropsWhatHasNoRoomAlone(t *testing.T) {
+// If only the reject log cannot be written, only rejected lines are lost.
+func TestDegraded_reject_log_fails(t *testing.T) {
 	const bad, good = 50_000, 500
 	input := strings.Repeat("bad line, and a long one\n", bad) + strings.Repeat("KIND=ready\n", good)
 	g := newGuest(t)
@@ -329,34 +331,35 @@ func TestDegradedStreamDropsWhatHasNoRoomAlone(t *testing.T) {
 	sum := g.feed(input)
 	kept := strings.Count(g.read("rejected.jsonl"), "\n")
 	if sum.Rejected != bad || sum.Dropped != uint64(bad-kept) || kept == 0 || kept == bad {
-		t.Errorf("%d refused lines are kept: %+v", kept, sum)
+		t.Errorf("%d rejected lines are kept: %+v", kept, sum)
 	}
 	g.checkSeqs(good)
 }
 
-// And a log of events, events.
-func TestDegradedStreamKeepsRefusedLines(t *testing.T) {
+// If only the event log cannot be written, only events are lost.
+func TestDegraded_event_log_fails(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout = 1
 	g.plant("events.jsonl")
 	const good, bad = 50_000, 500
 	sum := g.feed(strings.Repeat("KIND=ready\n", good) + strings.Repeat("bad\n", bad))
 	if n := strings.Count(g.read("rejected.jsonl"), "\n"); n != bad || sum.Dropped != good {
-		t.Errorf("%d refused lines are kept: %+v", n, sum)
+		t.Errorf("%d rejected lines are kept: %+v", n, sum)
 	}
 }
 
-// A reader that sees completed finds the result, in a degraded stream too.
-func TestVerdictIsSetAsideAfterTheStatus(t *testing.T) {
+// The previous result stays until the status of the new run is written, so that
+// a reader who sees completed finds a result.
+func TestDegraded_status_fails_at_run_start(t *testing.T) {
 	g := newGuest(t)
-	old := standing("failed", 7, thisBoot)["result.json"]
+	old := existingFiles("failed", 7, thisBoot)["result.json"]
 	g.write("result.json", old)
 	g.WriteTimeout = 1
-	g.talk = make(chan string, 100)
+	g.warn = make(chan string, 100)
 	free := g.plant("status.json")
 	w := g.open()
 	w.print("STATE=starting\nbad\n")
-	w.until(gaveUp)
+	w.waitForWarning(degradedText)
 	w.print("KIND=ready\n")
 	testenv.Must(t, w.in.Close())
 	w.wait()
@@ -366,25 +369,25 @@ func TestVerdictIsSetAsideAfterTheStatus(t *testing.T) {
 	w = g.open()
 	w.print("STATE=starting\n")
 	w.close()
-	check(t, "the result before", g.read("result.json.prev"), old)
+	check(t, "the previous result", g.read("result.json.prev"), old)
 	if g.isWritten("result.json") {
-		t.Error("the verdict stands beside a run")
+		t.Error("the result of the previous run is still there")
 	}
 }
 
-// A request to stop does not end the retries, however short the grace: nothing
-// is lost if the disk recovers within the write timeout.
-func TestStopWhileRetrying(t *testing.T) {
+// A request to stop does not end the retries, however short the grace period:
+// nothing is lost if the disk recovers within the write timeout.
+func TestStop_while_retrying(t *testing.T) {
 	for _, name := range planted {
 		t.Run(name, func(t *testing.T) {
 			g := newGuest(t)
 			g.WriteTimeout, g.Grace = time.Hour, time.Millisecond
-			g.talk = make(chan string, 100)
+			g.warn = make(chan string, 100)
 			free := g.plant(name)
 			w := g.open()
-			w.print(aRun)
-			w.until(tryAgain)
-			w.tell()
+			w.print(runInput)
+			w.waitForWarning(retryText)
+			w.requestStop()
 			time.Sleep(20 * time.Millisecond) // longer than the grace
 			free()
 			if sum := w.wait(); sum.Degraded || sum.Dropped > 0 {
@@ -394,57 +397,58 @@ func TestStopWhileRetrying(t *testing.T) {
 	}
 }
 
-func TestSecondStopWhileRetrying(t *testing.T) {
+func TestStop_twice_while_retrying(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout, g.Grace = time.Hour, time.Hour
-	g.talk = make(chan string, 100)
+	g.warn = make(chan string, 100)
 	g.plant("events.jsonl")
 	w := g.open()
-	w.print(aRun)
-	w.until(tryAgain)
-	w.tell()
-	w.tell()
+	w.print(runInput)
+	w.waitForWarning(retryText)
+	w.requestStop()
+	w.requestStop()
 	sum := w.wait()
 	if !sum.Degraded || sum.Dropped != 3 {
 		t.Errorf("%+v", sum)
 	}
 	for _, name := range []string{"result.json", "status.json", "rejected.jsonl"} {
 		if !w.isWritten(name) {
-			t.Errorf("%s is not tried on its own", name)
+			t.Errorf("%s was not written", name)
 		}
 	}
 }
 
-// A stop that comes while the disk fails and works again costs nothing.
-func TestStopWhileTheDiskFails(t *testing.T) {
+// Nothing is lost if a stop arrives while the disk fails and the disk then
+// recovers.
+func TestStop_disk_recovers(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout, g.Grace = time.Hour, time.Hour
-	g.talk = make(chan string, 100)
+	g.warn = make(chan string, 100)
 	free := g.plant("events.jsonl")
 	w := g.open()
-	w.print(aRun)
-	w.until(tryAgain)
-	w.tell()
+	w.print(runInput)
+	w.waitForWarning(retryText)
+	w.requestStop()
 	free()
-	w.until(works)
+	w.waitForWarning(recoveredText)
 	if sum := w.close(); sum.Degraded || sum.Dropped != 0 {
 		t.Errorf("%+v", sum)
 	}
 	g.checkRun(3)
 }
 
-func TestWriteErrorIsSaidOnce(t *testing.T) {
+func TestCommit_error_logged_once(t *testing.T) {
 	g := newGuest(t)
 	r := newRun(&g.Stream)
 	for _, err := range []error{unix.ENOSPC, unix.ENOSPC, unix.EIO, unix.EIO, unix.ENOSPC} {
 		r.commitFailed(err)
 	}
-	check(t, "what is said", g.heard(), "no space left on device; trying again\ninput/output error; trying again\nno space left on device; trying again")
+	check(t, "the warnings", g.warnings(), "no space left on device; trying again\ninput/output error; trying again\nno space left on device; trying again")
 }
 
-// A degraded stream tries no more often than once a second, for each try may
-// take its time.
-func TestDegradedStreamWaitsBeforeItTriesAgain(t *testing.T) {
+// A degraded stream retries once a second at most, because each attempt can be
+// slow.
+func TestDegraded_retry_interval(t *testing.T) {
 	g := newGuest(t)
 	r := newRun(&g.Stream)
 	r.committer.nextTry = time.Now().Add(time.Hour)
@@ -455,25 +459,25 @@ func TestDegradedStreamWaitsBeforeItTriesAgain(t *testing.T) {
 		t.Errorf("event %d", e)
 	}
 	if g.isWritten("rejected.jsonl") {
-		t.Error("it tries at once")
+		t.Error("it retries immediately")
 	}
 	r.committer.nextTry = time.Time{}
 	r.step()
 	if !g.isWritten("rejected.jsonl") {
-		t.Error("it does not try again")
+		t.Error("it does not retry")
 	}
 }
 
-// The verdict that is required is kept through a fault as any other is.
-func TestSuppliedVerdictIsTriedAgain(t *testing.T) {
+// A result that the stream adds itself is retried like any other.
+func TestRequireResult_retried(t *testing.T) {
 	g := newGuest(t)
 	g.RequireResult, g.WriteTimeout = true, time.Hour
-	g.talk = make(chan string, 100)
+	g.warn = make(chan string, 100)
 	free := g.plant("result.json")
 	w := g.open()
 	w.print("STATE=ready\n")
 	testenv.Must(t, w.in.Close())
-	w.until(tryAgain)
+	w.waitForWarning(retryText)
 	free()
 	if sum := w.wait(); !sum.Supplied || sum.Degraded {
 		t.Errorf("%+v", sum)
@@ -481,31 +485,31 @@ func TestSuppliedVerdictIsTriedAgain(t *testing.T) {
 	g.checkSupplied(true, "")
 }
 
-func TestHeldLockIsWaitedFor(t *testing.T) {
+func TestCommit_lock_held(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout = time.Hour
 	g.Dir.Events.LockWait = time.Millisecond
-	g.talk = make(chan string, 100)
+	g.warn = make(chan string, 100)
 	holder, err := os.Create(g.file("events.jsonl.seq"))
 	testenv.Must(t, err)
 	testenv.Must(t, unix.Flock(int(holder.Fd()), unix.LOCK_EX))
 	w := g.open()
-	w.print(aRun)
-	w.until("still held by process")
+	w.print(runInput)
+	w.waitForWarning("still held by process")
 	for _, name := range planted[1:] {
 		if w.isWritten(name) {
 			t.Errorf("%s is written without the lock", name)
 		}
 	}
 	testenv.Must(t, holder.Close())
-	w.until(works)
+	w.waitForWarning(recoveredText)
 	w.close()
 	w.checkRun(3)
 }
 
-// Whoever reads a status finds its event, and beside completed the result,
-// at any moment.
-func TestReaderNeverSeesAStatusAhead(t *testing.T) {
+// A reader that sees a status always finds its event, and with completed the
+// result.
+func TestCommit_order_seen_by_reader(t *testing.T) {
 	g := newGuest(t)
 	acks := g.withAcks()
 	w := g.open()
@@ -523,8 +527,8 @@ func TestReaderNeverSeesAStatusAhead(t *testing.T) {
 	}
 }
 
-// watch reads the status, then what it tells of, until done is closed. It
-// returns how many it has read.
+// watch reads the status and then the files it refers to, until done is closed.
+// It returns how many statuses it read.
 func (g *guest) watch(done chan bool) (seen int) {
 	for ; ; seen++ {
 		status, _ := os.ReadFile(g.file("status.json"))
@@ -554,7 +558,7 @@ func (g *guest) watch(done chan bool) (seen int) {
 	}
 }
 
-func TestCommitsAreOfAMebibyte(t *testing.T) {
+func TestCommit_size(t *testing.T) {
 	g := newGuest(t)
 	acks := g.withAcks()
 	const lines = 40_000
@@ -563,7 +567,7 @@ func TestCommitsAreOfAMebibyte(t *testing.T) {
 	_, err := fmt.Fscanf(acks.r, "%d", &first)
 	testenv.Must(t, err)
 	if first == lines {
-		t.Error("all is committed at once")
+		t.Error("all lines are in one commit")
 	}
 	g.checkSeqs(lines)
 }

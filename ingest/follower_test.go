@@ -9,10 +9,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 )
 
-// A listener keeps what a follower is told.
+// A listener is a follower that records its calls.
 type listener struct {
 	events, rejects string
-	told            []string // what each commit was about
+	calls           []string // what each commit contains
 	during          func()
 }
 
@@ -29,24 +29,24 @@ func (l *listener) Committed(c *Commit) {
 	if c.Ready {
 		about += ", was ready"
 	}
-	l.told = append(l.told, about)
+	l.calls = append(l.calls, about)
 	if l.during != nil {
 		l.during()
 	}
 }
 
-// check checks that all that is on disk was told, and in which parts.
-func (l *listener) check(g *guest, told ...string) {
+// check compares what the follower got with the files, and its parts with calls.
+func (l *listener) check(g *guest, calls ...string) {
 	g.t.Helper()
 	if l.events != g.read("events.jsonl") || l.rejects != g.read("rejected.jsonl") {
-		g.t.Errorf("told\n%s%s, on disk\n%s%s", l.events, l.rejects, g.read("events.jsonl"), g.read("rejected.jsonl"))
+		g.t.Errorf("followers got\n%s%s, on disk\n%s%s", l.events, l.rejects, g.read("events.jsonl"), g.read("rejected.jsonl"))
 	}
-	if got, want := strings.Join(l.told, "; "), strings.Join(told, "; "); got != want {
-		g.t.Errorf("told %s\nwant %s", got, want)
+	if got, want := strings.Join(l.calls, "; "), strings.Join(calls, "; "); got != want {
+		g.t.Errorf("followers got %s\nexpected %s", got, want)
 	}
 }
 
-func TestFollowersHearOfEachCommitOnce(t *testing.T) {
+func TestFollower_each_commit_once(t *testing.T) {
 	g, l := newGuest(t), new(listener)
 	g.Followers = []Follower{l}
 	acks := g.withAcks()
@@ -59,14 +59,15 @@ func TestFollowersHearOfEachCommitOnce(t *testing.T) {
 	l.check(g, "1 events, starting 1", "2 events, failed 3, failed 3, was ready", "1 events", "0 events")
 }
 
-// A follower hears of what is durable and acknowledged, with the lock free.
-func TestFollowersComeLast(t *testing.T) {
+// A follower is called after the commit is durable and acknowledged, with the
+// lock released.
+func TestFollower_after_ack(t *testing.T) {
 	g, l := newGuest(t), new(listener)
 	acks := g.withAcks()
 	g.Followers = []Follower{l}
 	l.during = func() {
 		if isQuiet(t, acks) {
-			t.Error("told before the acknowledgement")
+			t.Error("called before the acknowledgement")
 		}
 		other := writer.In(g.path)
 		defer other.Close()
@@ -79,9 +80,10 @@ func TestFollowersComeLast(t *testing.T) {
 	l.check(g, "1 events, ready 1, was ready")
 }
 
-// What is tried again is told once, when it is done.
-func TestFollowersHearOfAFailedCommitInParts(t *testing.T) {
-	for name, told := range map[string][]string{
+// Each part of a retried commit is passed to the followers once, when it is
+// written.
+func TestFollower_commit_retried(t *testing.T) {
+	for name, calls := range map[string][]string{
 		"events.jsonl": {"3 events, failed 3, failed 3, was ready"},
 		"result.json":  {"3 events", "0 events, failed 3, failed 3, was ready"},
 		"status.json":  {"3 events, failed 3", "0 events, failed 3, was ready"},
@@ -89,15 +91,15 @@ func TestFollowersHearOfAFailedCommitInParts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := new(listener)
 			g := newGuest(t)
-			g.Followers, g.talk = []Follower{l}, make(chan string, 100)
+			g.Followers, g.warn = []Follower{l}, make(chan string, 100)
 			free := g.plant(name)
 			w := g.open()
-			w.print(aRun)
-			w.until(tryAgain)
+			w.print(runInput)
+			w.waitForWarning(retryText)
 			free()
-			w.until(works)
+			w.waitForWarning(recoveredText)
 			w.close()
-			l.check(g, told...)
+			l.check(g, calls...)
 		})
 	}
 }

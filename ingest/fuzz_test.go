@@ -42,12 +42,12 @@ func FuzzStream(f *testing.F) {
 		if len(input) > 1<<15 {
 			return // what is special about long ones has tests of its own
 		}
-		whole, parted := fuzzGuest(t), fuzzGuest(t)
+		whole, chunked := fuzzGuest(t), fuzzGuest(t)
 		sum := whole.feedChunks(string(input))
-		if got := parted.feedChunks(partAtRandom(string(input), seed)...); got != sum {
+		if got := chunked.feedChunks(partAtRandom(string(input), seed)...); got != sum {
 			t.Errorf("%+v whole, %+v in chunks", sum, got)
 		}
-		checkSame(t, "in chunks", parted.artifacts(), whole.artifacts())
+		checkSame(t, "in chunks", chunked.artifacts(), whole.artifacts())
 		events, rejects := whole.checkModel()
 		account(t, input, sum, events, rejects)
 	})
@@ -69,8 +69,8 @@ func partAtRandom(input string, seed uint64) (chunks []string) {
 	return chunks
 }
 
-// account checks that every line is skipped, or refused and kept, or taken and,
-// if it tells of an event, in the log. It cuts the lines in its own way.
+// account checks that every line was skipped, rejected and kept, or accepted,
+// and that each event is in the log. It splits the lines independently.
 func account(t *testing.T, input []byte, sum Summary, events, rejects []map[string]string) {
 	t.Helper()
 	var dec directive.Decoder
@@ -84,21 +84,22 @@ func account(t *testing.T, input []byte, sum Summary, events, rejects []map[stri
 		if number++; len(rejects) > 0 && rejects[0]["line"] == strconv.Itoa(number) {
 			checkReject(t, rejects[0], offset, text)
 			rejects = rejects[1:]
-		} else if events = taken(t, &dec, text, number, ended, events); t.Failed() {
+		} else if events = checkAccepted(t, &dec, text, number, ended, events); t.Failed() {
 			return
 		}
 		offset += len(rest) - len(after)
 		rest = after
 	}
 	if uint64(number) != sum.Lines || len(rejects) > 0 || len(events) > 0 {
-		t.Errorf("%d lines in %q, %+v; %d events and %d refused lines besides", number, input, sum, len(events), len(rejects))
+		t.Errorf("%d lines in %q, %+v; %d events and %d rejected lines left over", number, input, sum, len(events), len(rejects))
 	}
 }
 
-// taken checks a line that was not refused, and returns the events behind its.
-func taken(t *testing.T, dec *directive.Decoder, text []byte, number int, ended bool, events []map[string]string) []map[string]string {
+// checkAccepted checks a line that was not rejected, and returns the events
+// after its own.
+func checkAccepted(t *testing.T, dec *directive.Decoder, text []byte, number int, ended bool, events []map[string]string) []map[string]string {
 	if len(text) > fuzzMaxLine {
-		t.Errorf("line %d has %d bytes and is taken", number, len(text))
+		t.Errorf("line %d has %d bytes and is accepted", number, len(text))
 		return events
 	}
 	if number == 1 {
@@ -109,7 +110,7 @@ func taken(t *testing.T, dec *directive.Decoder, text []byte, number int, ended 
 	}
 	d, refused := dec.Decode(text, !ended)
 	if refused != nil {
-		t.Errorf("line %d, %q, is taken: %v", number, text, refused)
+		t.Errorf("line %d, %q, is accepted: %v", number, text, refused)
 		return events
 	}
 	if d.Type == directive.Status || d.Type == directive.Result {
@@ -123,7 +124,7 @@ func taken(t *testing.T, dec *directive.Decoder, text []byte, number int, ended 
 	return events[1:]
 }
 
-// checkReject checks what is kept of a refused line.
+// checkReject checks the record of a rejected line.
 func checkReject(t *testing.T, reject map[string]string, offset int, text []byte) {
 	t.Helper()
 	check(t, "the offset of a reject", reject["offset"], strconv.Itoa(offset))

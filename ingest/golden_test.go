@@ -18,12 +18,12 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-var update = flag.Bool("update", false, "write the expected artifacts of the golden streams anew")
+var update = flag.Bool("update", false, "write the expected artifacts of the golden streams again")
 
 const goldenStreams = "../testdata/streams/golden-*"
 
 // A golden stream is a folder with the file input, a folder before with the
-// artifacts that stand there when the stream begins, if any do, and a folder
+// artifacts that exist when the stream starts, if there are any, and a folder
 // after with all that are there when it has ended. The input ends in a newline
 // or it is the point of it that it does not.
 type golden struct {
@@ -51,8 +51,8 @@ func TestGoldenStreams(t *testing.T) {
 	}
 }
 
-// The same story is told in both syntaxes.
-func TestGoldenSyntaxesAgree(t *testing.T) {
+// Both syntaxes give the same artifacts.
+func TestGoldenStreams_both_syntaxes(t *testing.T) {
 	asJSON, asWords := readGolden(t, "../testdata/streams/golden-way-json"), readGolden(t, "../testdata/streams/golden-way-keyvalue")
 	checkSame(t, "KEY=value", asWords.after, asJSON.after)
 	if len(asJSON.after) == 0 || asJSON.input == asWords.input {
@@ -80,7 +80,7 @@ func readFiles(t *testing.T, path string) map[string]string {
 }
 
 // guest is the guest of the stream as it begins. Where the name of the folder
-// asks for it, its lines are short or a verdict is required.
+// asks for it, its lines are short or a result is required.
 func (gold *golden) guest() *guest {
 	g := newGuest(gold.t)
 	for name, text := range gold.before {
@@ -131,12 +131,12 @@ func (gold *golden) checkChunks() {
 	for at := 1; at < len(gold.input) && !gold.t.Failed(); at += step {
 		g := gold.guest()
 		g.feedChunks(gold.input[:at], gold.input[at:])
-		gold.check(fmt.Sprintf("parted at byte %d", at), g)
+		gold.check(fmt.Sprintf("split at byte %d", at), g)
 	}
 }
 
 // checkCRLF feeds the stream with the line ends of Windows. Only the offsets of
-// refused lines differ then: each line before is longer by one.
+// rejected lines differ then: each line before is longer by one.
 func (gold *golden) checkCRLF() {
 	input := strings.ReplaceAll(gold.input, "\n", "\r\n")
 	want := maps.Clone(gold.after)
@@ -161,7 +161,7 @@ func shiftOffsets(t *testing.T, rejected string) string {
 	})
 }
 
-// checkNonblocking feeds the stream through a pipe on which somebody has set
+// checkNonblocking feeds the stream through a pipe on which another process has set
 // O_NONBLOCK, in pieces that fill it.
 func (gold *golden) checkNonblocking() {
 	g := gold.guest()

@@ -19,7 +19,7 @@ import (
 
 const testBoot = "11111111-2222-3333-4444-555555555555"
 
-// testMoment is what the clock of every stream under test says.
+// testMoment is the time on the clock of every stream under test.
 var testMoment = Moment{
 	Time:   time.Date(2026, 3, 25, 20, 0, 0, 123456789, time.UTC),
 	Uptime: 12345678 * time.Microsecond,
@@ -31,32 +31,32 @@ type guest struct {
 	t    testing.TB
 	path string
 
-	mu   sync.Mutex
-	said []string
-	talk chan string // gets what is said, if there is one
+	mu     sync.Mutex
+	warned []string
+	warn   chan string // receives each warning, if not nil
 }
 
 func newGuest(t testing.TB) *guest {
 	g := &guest{t: t, path: testenv.TempDir(t)}
-	g.Stream = Stream{Dir: writer.In(g.path), Clock: func() Moment { return testMoment }, BootID: testBoot, Warn: g.hear}
+	g.Stream = Stream{Dir: writer.In(g.path), Clock: func() Moment { return testMoment }, BootID: testBoot, Warn: g.logWarning}
 	g.Dir.Rejects.MaxBytes = 64 << 20
 	return g
 }
 
-func (g *guest) hear(line string) {
+func (g *guest) logWarning(line string) {
 	g.mu.Lock()
-	g.said = append(g.said, line)
+	g.warned = append(g.warned, line)
 	g.mu.Unlock()
-	if g.talk != nil {
-		g.talk <- line
+	if g.warn != nil {
+		g.warn <- line
 	}
 }
 
-// heard returns all that was said.
-func (g *guest) heard() string {
+// warnings returns all lines that the stream logged.
+func (g *guest) warnings() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return strings.Join(g.said, "\n")
+	return strings.Join(g.warned, "\n")
 }
 
 // file returns the path of an artifact.
@@ -86,7 +86,7 @@ func (g *guest) artifacts() map[string]string {
 	return files
 }
 
-// from runs the stream on a descriptor, once for every call.
+// from runs the stream on a descriptor.
 func (g *guest) from(fd int) Summary {
 	g.t.Helper()
 	defer g.Dir.Close() // there are more guests than descriptors
@@ -97,8 +97,8 @@ func (g *guest) from(fd int) Summary {
 	return sum
 }
 
-// feed runs the stream on a text that stands whole in a file, so that a read
-// finds all of it and the next one its end.
+// feed runs the stream on a regular file, so that one read gets all of a short
+// text and the next one the end of input.
 func (g *guest) feed(text string) Summary {
 	g.t.Helper()
 	f, err := os.CreateTemp("", "input")
@@ -112,8 +112,7 @@ func (g *guest) feed(text string) Summary {
 	return g.from(int(f.Fd()))
 }
 
-// feedChunks runs the stream on chunks of which each read gets one, however
-// fast they come.
+// feedChunks runs the stream on a socket of which each read gets one chunk.
 func (g *guest) feedChunks(chunks ...string) Summary {
 	g.t.Helper()
 	fd := packets(g.t, chunks)
@@ -121,8 +120,8 @@ func (g *guest) feedChunks(chunks ...string) Summary {
 	return g.from(fd)
 }
 
-// A tap is a pipe into a stream that runs.
-type tap struct {
+// A runningStream is a stream that runs in a goroutine and reads from a pipe.
+type runningStream struct {
 	*guest
 	in, stop *os.File // to write to
 	done     chan outcome
@@ -134,12 +133,12 @@ type outcome struct {
 }
 
 // open starts the stream on a pipe.
-func (g *guest) open() *tap {
+func (g *guest) open() *runningStream {
 	g.t.Helper()
 	in, stop := newPipe(g.t), newPipe(g.t)
 	s := g.Stream
 	s.In, s.Stop = int(in.r.Fd()), int(stop.r.Fd())
-	w := &tap{guest: g, in: in.w, stop: stop.w, done: make(chan outcome, 1)}
+	w := &runningStream{guest: g, in: in.w, stop: stop.w, done: make(chan outcome, 1)}
 	go func() {
 		sum, err := s.Run()
 		in.r.Close()
@@ -148,21 +147,21 @@ func (g *guest) open() *tap {
 	return w
 }
 
-func (w *tap) print(text string) {
+func (w *runningStream) print(text string) {
 	w.t.Helper()
 	_, err := w.in.WriteString(text)
 	testenv.Must(w.t, err)
 }
 
-// tell is a signal to end.
-func (w *tap) tell() {
+// requestStop asks the stream to stop, as a signal does.
+func (w *runningStream) requestStop() {
 	w.t.Helper()
 	_, err := w.stop.Write([]byte{0})
 	testenv.Must(w.t, err)
 }
 
 // wait waits for the end of the stream.
-func (w *tap) wait() Summary {
+func (w *runningStream) wait() Summary {
 	w.t.Helper()
 	select {
 	case o := <-w.done:
@@ -170,30 +169,30 @@ func (w *tap) wait() Summary {
 		testenv.Must(w.t, o.err)
 		return o.Summary
 	case <-time.After(time.Minute):
-		w.t.Fatalf("the stream does not end; said:\n%s", w.heard())
+		w.t.Fatalf("the stream does not stop; warnings:\n%s", w.warnings())
 		return Summary{}
 	}
 }
 
 // close ends the input and waits for the end of the stream.
-func (w *tap) close() Summary {
+func (w *runningStream) close() Summary {
 	w.t.Helper()
 	testenv.Must(w.t, w.in.Close())
 	return w.wait()
 }
 
-// until waits for the stream to say something that holds a text.
-func (w *tap) until(text string) {
+// waitForWarning waits until the stream logs a line that contains text.
+func (w *runningStream) waitForWarning(text string) {
 	w.t.Helper()
 	late := time.After(time.Minute)
 	for {
 		select {
-		case line := <-w.talk:
+		case line := <-w.warn:
 			if strings.Contains(line, text) {
 				return
 			}
 		case <-late:
-			w.t.Fatalf("%q is not said; said:\n%s", text, w.heard())
+			w.t.Fatalf("no warning contains %q; warnings:\n%s", text, w.warnings())
 		}
 	}
 }

@@ -29,8 +29,8 @@ func packets(t testing.TB, chunks []string) int {
 	return pair[0]
 }
 
-// cut cuts chunks into lines and says in one what each is.
-func cut(t *testing.T, max int, chunks ...string) string {
+// splitLines feeds chunks and describes each line in one text.
+func splitLines(t *testing.T, max int, chunks ...string) string {
 	t.Helper()
 	l := lines{fd: packets(t, chunks), max: max}
 	defer unix.Close(l.fd)
@@ -61,7 +61,7 @@ func cut(t *testing.T, max int, chunks ...string) string {
 	}
 }
 
-func TestLinesDoNotDependOnChunks(t *testing.T) {
+func TestLines_any_chunks(t *testing.T) {
 	for _, c := range []struct{ input, want string }{
 		{"", ""},
 		{"\n", "1@0+0 |"},
@@ -83,15 +83,15 @@ func TestLinesDoNotDependOnChunks(t *testing.T) {
 		{"x\n123456789abcdefghijklmnopqrstuvwxyz", "1@0+1 x|2@2+35 12345678 long cut|"},
 		{"123456789ab\n\n123456789abcd\n#\n", "1@0+11 12345678 long|2@12+0 |3@13+13 12345678 long|4@27+1 #|"},
 	} {
-		check(t, fmt.Sprintf("%q, whole,", c.input), cut(t, 8, c.input), c.want)
-		check(t, fmt.Sprintf("%q, byte by byte,", c.input), cut(t, 8, strings.Split(c.input, "")...), c.want)
+		check(t, fmt.Sprintf("%q, whole,", c.input), splitLines(t, 8, c.input), c.want)
+		check(t, fmt.Sprintf("%q, byte by byte,", c.input), splitLines(t, 8, strings.Split(c.input, "")...), c.want)
 		for at := range len(c.input) {
-			check(t, fmt.Sprintf("%q, parted at %d,", c.input, at), cut(t, 8, c.input[:at], c.input[at:]), c.want)
+			check(t, fmt.Sprintf("%q, split at %d,", c.input, at), splitLines(t, 8, c.input[:at], c.input[at:]), c.want)
 		}
 	}
 }
 
-func TestLongLinesKeepTheirFirstBytes(t *testing.T) {
+func TestLines_long(t *testing.T) {
 	text := strings.Repeat("0123456789abcdef", 2*artifact.MaxRaw/16)
 	want := fmt.Sprintf("1@0+%d %s long|2@%d+1 x|", len(text), text[:artifact.MaxRaw], len(text)+1)
 	input := text + "\nx\n"
@@ -100,12 +100,12 @@ func TestLongLinesKeepTheirFirstBytes(t *testing.T) {
 		for rest := input; rest != ""; rest = rest[min(size, len(rest)):] {
 			chunks = append(chunks, rest[:min(size, len(rest))])
 		}
-		check(t, fmt.Sprintf("in chunks of %d", size), cut(t, 6000, chunks...), want)
+		check(t, fmt.Sprintf("in chunks of %d", size), splitLines(t, 6000, chunks...), want)
 	}
 }
 
-// The lengths about the limit, with whatever stands before them in the buffer.
-func TestLinesAtTheLimit(t *testing.T) {
+// Lines of about the maximum length, at several positions in the buffer.
+func TestLines_at_limit(t *testing.T) {
 	const start = `STATE=ready MESSAGE=`
 	for _, before := range []int{0, 1, readSize/2 + 7, readSize - 1} {
 		for extra := -1; extra <= 2; extra++ {
@@ -113,18 +113,17 @@ func TestLinesAtTheLimit(t *testing.T) {
 			line := start + strings.Repeat("x", DefaultMaxLine-len(start)+extra)
 			sum := g.feed("#" + strings.Repeat("-", before) + "\n" + line + "\nSTATE=failed\n")
 			if want := extra > 0; (sum.Rejected > 0) != want || sum.Lines != 3 {
-				t.Errorf("a line of %d bytes behind %d: refused %d of %d lines", len(line), before, sum.Rejected, sum.Lines)
+				t.Errorf("a line of %d bytes after %d: rejected %d of %d lines", len(line), before, sum.Rejected, sum.Lines)
 			}
 			if !strings.Contains(g.read("status.json"), `"state": "failed"`) {
-				t.Error("the line behind it is not taken")
+				t.Error("the next line is not accepted")
 			}
 		}
 	}
 }
 
-// An input of which the lines' ends fall on, before and behind those of the
-// reads.
-func TestLinesAcrossReads(t *testing.T) {
+// Lines that end at, before and after the end of a read.
+func TestLines_across_reads(t *testing.T) {
 	for _, size := range []int{readSize - 1, readSize, readSize + 1, 2*readSize - 1, 2 * readSize, 2*readSize + 1} {
 		first := "KIND=ready MESSAGE=" + strings.Repeat("x", size%DefaultMaxLine/2)
 		pad := "#" + strings.Repeat("-", size-len(first)-4)
@@ -143,8 +142,9 @@ func TestLinesAcrossReads(t *testing.T) {
 	}
 }
 
-// Byte by byte, no byte is looked at twice, and none is moved but once.
-func TestLineIsReadInLinearTime(t *testing.T) {
+// Fed byte by byte, the splitter scans each byte once and moves it once at
+// most.
+func TestLines_linear_time(t *testing.T) {
 	const size = 8 << 10
 	text := "x\n" + strings.Repeat("y", size)
 	l := lines{fd: packets(t, strings.Split(text, "")), max: size}
@@ -164,11 +164,11 @@ func TestLineIsReadInLinearTime(t *testing.T) {
 		}
 	}
 	if l.end-l.start != size || scanned != len(text) || moved > 1 {
-		t.Errorf("of %d bytes %d are looked at and %d moved; %d are left", len(text), scanned, moved, l.end-l.start)
+		t.Errorf("of %d bytes %d were scanned and %d moved; %d are left", len(text), scanned, moved, l.end-l.start)
 	}
 }
 
-func TestMemoryIsBounded(t *testing.T) {
+func TestLines_memory(t *testing.T) {
 	const size = 100 << 20
 	g := newGuest(t)
 	w := g.open()
@@ -182,18 +182,18 @@ func TestMemoryIsBounded(t *testing.T) {
 	sum := w.close()
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 8<<20 {
-		t.Errorf("a line of %d bytes took %d bytes of memory", size, used)
+		t.Errorf("a line of %d bytes used %d bytes of memory", size, used)
 	}
 	if sum.Lines != 2 || sum.Rejected != 1 || !strings.Contains(g.read("status.json"), `"state": "ready"`) {
 		t.Errorf("%+v\n%s", sum, g.read("status.json"))
 	}
-	check(t, "what is said", g.heard(), "line 1, column 1048577: the line has 104857600 bytes; expected at most 1048576")
+	check(t, "the warnings", g.warnings(), "line 1, column 1048577: the line has 104857600 bytes; expected at most 1048576")
 	if reject := g.read("rejected.jsonl"); !strings.Contains(reject, `"raw":"`+chunk[:artifact.MaxRaw]+`","length":104857600,"truncated":true}`) {
 		t.Error(clip(reject))
 	}
 }
 
-func TestLineOfOneByteIsTheLeastLimit(t *testing.T) {
+func TestLines_one_byte_limit(t *testing.T) {
 	g := newGuest(t)
 	g.MaxLine = 1
 	sum := g.feed("#\n\n##\nx\n")
@@ -202,11 +202,11 @@ func TestLineOfOneByteIsTheLeastLimit(t *testing.T) {
 	}
 }
 
-func TestMarkIsTakenOffTheStartOnly(t *testing.T) {
+func TestLines_byte_order_mark(t *testing.T) {
 	g := newGuest(t)
 	g.feed("\xef\xbb\xbfSTATE=redy\n\xef\xbb\xbf{}\n")
-	if heard := g.heard(); !strings.HasPrefix(heard, "line 1, column 10: state is") || !strings.Contains(heard, "line 2, column 1: expected KEY=value") {
-		t.Error(heard)
+	if warnings := g.warnings(); !strings.HasPrefix(warnings, "line 1, column 10: state is") || !strings.Contains(warnings, "line 2, column 1: expected KEY=value") {
+		t.Error(warnings)
 	}
 	for _, text := range []string{"\xef\xbb\xbf", "\xef\xbb\xbf\n", "\xef\xbb\xbf#\n"} {
 		if sum := newGuest(t).feed(text); sum.Rejected != 0 || sum.Lines != 1 {
@@ -216,14 +216,14 @@ func TestMarkIsTakenOffTheStartOnly(t *testing.T) {
 	g = newGuest(t)
 	g.feed("\xef\xbb\xbf{\"state\":\"ready\"}\n")
 	if !strings.Contains(g.read("status.json"), `"state": "ready"`) {
-		t.Error(g.heard())
+		t.Error(g.warnings())
 	}
 }
 
-func TestSplitMarkIsTakenOff(t *testing.T) {
+func TestLines_byte_order_mark_split(t *testing.T) {
 	g := newGuest(t)
 	sum := g.feedChunks("\xef", "\xbb", "\xbf", "STATE=ready\n")
 	if sum.Rejected != 0 {
-		t.Error(g.heard())
+		t.Error(g.warnings())
 	}
 }

@@ -62,10 +62,10 @@ var readers = map[string][]string{
 	"jq":      {"sh", "-c", jqReader},
 }
 
-// A hostile is the JSON of details, and whether it is taken.
+// A hostile is the JSON of details, and whether the stream accepts it.
 type hostile struct {
-	text  string
-	taken bool
+	text     string
+	accepted bool
 }
 
 func hostileDetails() []hostile {
@@ -103,16 +103,16 @@ func detailLines(v string) []string {
 	}
 }
 
-func TestHostileDetails(t *testing.T) {
+func TestDetails_hostile(t *testing.T) {
 	for _, h := range hostileDetails() {
 		for _, line := range detailLines(h.text) {
 			g := newGuest(t)
 			sum := g.feed(line + "\nSTATE=failed DETAILS.after=1\n")
-			if taken := sum.Rejected == 0; taken != h.taken {
-				t.Errorf("%s: taken %v", clip(line), taken)
+			if accepted := sum.Rejected == 0; accepted != h.accepted {
+				t.Errorf("%s: accepted: %v", clip(line), accepted)
 			}
 			if _, rejects := g.checkModel(); len(rejects) != int(sum.Rejected) || !strings.Contains(g.read("status.json"), `"after"`) {
-				t.Errorf("%s: a neighbour is harmed", clip(line))
+				t.Errorf("%s: the lines around it are lost", clip(line))
 			}
 		}
 	}
@@ -122,7 +122,7 @@ func TestHostileDetails(t *testing.T) {
 func randomHostile(rnd *rand.Rand, all []hostile, depth int) string {
 	if depth == 0 || rnd.IntN(3) == 0 {
 		for {
-			if h := all[rnd.IntN(len(all))]; h.taken && len(h.text) < 100 || rnd.IntN(200) == 0 {
+			if h := all[rnd.IntN(len(all))]; h.accepted && len(h.text) < 100 || rnd.IntN(200) == 0 {
 				return h.text
 			}
 		}
@@ -147,7 +147,7 @@ func hostileName(rnd *rand.Rand) string {
 	return `"` + parts[rnd.IntN(len(parts))] + parts[rnd.IntN(len(parts))] + `"`
 }
 
-// hostileLines are thousands of lines, most of them taken: values in all their
+// hostileLines are thousands of lines, most of them accepted: values in all their
 // forms, and bytes of any kind as messages, as texts and as names of details.
 func hostileLines(rnd *rand.Rand, count int) string {
 	all := hostileDetails()
@@ -172,7 +172,7 @@ func hexWord(rnd *rand.Rand) string {
 	return b.String() + "'"
 }
 
-// bareName is a name that needs no quotes, of any bytes that may stand there.
+// bareName is a name that needs no quotes, of any bytes that are allowed in it.
 func bareName(rnd *rand.Rand) string {
 	name := []byte{'x'}
 	for range rnd.IntN(6) {
@@ -183,8 +183,8 @@ func bareName(rnd *rand.Rand) string {
 	return string(name)
 }
 
-// Whatever is accepted loads in the strictest common readers.
-func TestAcceptedLoadsEverywhere(t *testing.T) {
+// Whatever the stream accepts loads in the strictest common readers.
+func TestOutput_loads_in_other_readers(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(2026, 8259))
 	var paths []string
 	texts := 0
@@ -250,19 +250,20 @@ func checkGoLoads(t *testing.T, paths []string, texts int) {
 	}
 }
 
-// A reader that takes everything would prove nothing.
-func TestOraclesAreStrict(t *testing.T) {
+// A reader that accepts everything would prove nothing.
+func TestReaders_reject_invalid_JSON(t *testing.T) {
 	for name, bad := range map[string][]string{
 		"python3": {"\"\xff\"", "{", "1e999", "NaN", `"\ud800"`, `{"\ud800":1}`, `{"a":1,"a":2}`, "1 2", "\ufeff1"},
 		"node":    {"{", "1e999", "NaN", `"\ud800"`, `{"\ud800":1}`, "1 2", "\ufeff1"},
 		"jq":      {"{"},
 	} {
-		t.Run(name, func(t *testing.T) { checkRefuses(t, name, bad) })
+		t.Run(name, func(t *testing.T) { checkRejects(t, name, bad) })
 	}
 }
 
-// checkRefuses checks that a reader loads the good text and none of the bad.
-func checkRefuses(t *testing.T, name string, bad []string) {
+// checkRejects checks that a reader loads valid JSON and none of the invalid
+// texts.
+func checkRejects(t *testing.T, name string, bad []string) {
 	dir := testenv.TempDir(t)
 	var paths strings.Builder
 	for i, text := range append(bad, `{"a":[1]}`) {

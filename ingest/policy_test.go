@@ -8,13 +8,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// follows is who may follow whom, as the contract has it: the way is requested,
-// provisioning, booted, starting, ready, completed, where steps may be skipped
-// and said again; ready may fall back to starting; on the way one may fail, be
-// unreachable, stop and be destroyed at any time; from unreachable all is
-// possible; behind a verdict come stopped, destroyed and the start of a run;
-// behind stopped the same; behind destroyed only requested. A guest may be said
-// to be stopped or destroyed again, as nothing new is said by that.
+// follows lists which state may follow which. The usual order is requested,
+// provisioning, booted, starting, ready, completed; steps may be skipped and
+// repeated, and ready may return to starting. A guest may fail, be unreachable,
+// stop and be destroyed at any time on the way. Any state may follow
+// unreachable. After completed, failed or stopped come stopped, destroyed or
+// the start of a run; after destroyed only requested. Stopped and destroyed may
+// be repeated.
 const follows = `
               requested provisioning booted starting ready completed failed unreachable stopped destroyed
 requested         x          x         x       x       x       x       x        x          x        x
@@ -45,7 +45,7 @@ func forEachPair(t *testing.T, test func(last, next artifact.State, allowed bool
 	}
 }
 
-func TestFollows(t *testing.T) {
+func TestState_follows(t *testing.T) {
 	forEachPair(t, func(last, next artifact.State, allowed bool) {
 		if next.Follows(last) != allowed {
 			t.Errorf("%s may follow %s: %v", next, last, !allowed)
@@ -59,20 +59,20 @@ func TestPolicy(t *testing.T) {
 			g := newGuest(t)
 			g.Transitions = policy
 			g.feed(fmt.Sprintf("TYPE=status STATE=%s\nSTATE=%s\n", last, next))
-			said := ""
+			warning := ""
 			switch {
 			case allowed || policy == Off:
 			case policy == Warn:
-				said = fmt.Sprintf("line 2: %s after %s is unusual; accepted", next, last)
+				warning = fmt.Sprintf("line 2: %s after %s is unusual; accepted", next, last)
 			default:
-				said = fmt.Sprintf("line 2, column 7: %s may not follow %s", next, last)
+				warning = fmt.Sprintf("line 2, column 7: %s may not follow %s", next, last)
 			}
 			state := next
 			if !allowed && policy == Enforce {
 				state = last
 			}
 			what := fmt.Sprintf("%s after %s under %v", next, last, policy)
-			check(t, what, g.heard(), said)
+			check(t, what, g.warnings(), warning)
 			if status := g.read("status.json"); !strings.Contains(status, fmt.Sprintf(`"state": %q`, state)) {
 				t.Errorf("%s: %s", what, status)
 			}
@@ -80,18 +80,18 @@ func TestPolicy(t *testing.T) {
 	})
 }
 
-// Only transitions are held against the table, but a status is where the guest
-// stands from then on; an event is not.
-func TestPolicyIsForTransitions(t *testing.T) {
+// The policy checks transitions only. A status changes the state that the next
+// transition is checked against; an event does not.
+func TestPolicy_status_and_event(t *testing.T) {
 	g := newGuest(t)
 	g.Transitions = Enforce
 	sum := g.feed("STATE=ready\nTYPE=status STATE=requested\nKIND=destroyed\nSTATE=requested\n")
 	if sum.Rejected != 0 {
-		t.Error(g.heard())
+		t.Error(g.warnings())
 	}
 }
 
-func TestFirstStateIsComparedWithTheStatusOfThisBoot(t *testing.T) {
+func TestPolicy_first_state(t *testing.T) {
 	status := func(boot string) string {
 		return `{"schema_version": 1, "state": "ready", "updated_at": "2026-03-24T00:00:00.000Z", "message": "m"` + boot + "}\n"
 	}
@@ -114,20 +114,20 @@ func TestFirstStateIsComparedWithTheStatusOfThisBoot(t *testing.T) {
 			g.write("status.json", c.status)
 		}
 		if sum := g.feed("STATE=booted\n"); sum.Rejected != c.refused {
-			t.Errorf("%s: %d refused", c.what, sum.Rejected)
+			t.Errorf("%s: %d rejected", c.what, sum.Rejected)
 		}
 	}
 }
 
-func TestSurprisesAreSaidAHundredTimes(t *testing.T) {
+func TestPolicy_warning_limit(t *testing.T) {
 	g := newGuest(t)
 	g.feed(strings.Repeat("STATE=ready\nSTATE=booted\n", 150))
-	if n := len(g.said); n != maxWarnings {
-		t.Errorf("%d lines are said", n)
+	if n := len(g.warned); n != maxWarnings {
+		t.Errorf("%d warnings", n)
 	}
 }
 
-func TestPolicyWords(t *testing.T) {
+func TestParsePolicy(t *testing.T) {
 	for _, word := range []string{"warn", "enforce", "off"} {
 		if p, ok := ParsePolicy(word); !ok || p.String() != word {
 			t.Errorf("%s: %v %v", word, p, ok)

@@ -12,9 +12,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// standing is a result that stands when a stream begins, and the status beside
+// existingFiles is a result from before the stream starts, and the status with
 // it.
-func standing(state string, statusSeq int, boot string) map[string]string {
+func existingFiles(state string, statusSeq int, boot string) map[string]string {
 	return map[string]string{
 		"result.json": fmt.Sprintf(`{"schema_version": 1, "status": "failed", "finished_at": "2026-03-24T00:00:00.000Z", "message": "old"%s, "seq": 7}`, boot),
 		"status.json": fmt.Sprintf(`{"schema_version": 1, "state": %q, "updated_at": "2026-03-24T00:00:00.000Z", "message": "old"%s, "seq": %d}`, state, boot, statusSeq),
@@ -23,7 +23,7 @@ func standing(state string, statusSeq int, boot string) map[string]string {
 
 const thisBoot, otherBoot = `, "boot_id": "` + testBoot + `"`, `, "boot_id": "other"`
 
-func TestRequiredResult(t *testing.T) {
+func TestRequireResult(t *testing.T) {
 	garbage := map[string]string{"result.json": "garbage"}
 	for _, c := range []struct {
 		what     string
@@ -39,9 +39,9 @@ func TestRequiredResult(t *testing.T) {
 		{"a result alone", nil, "STATE=ready\nSTATUS=failed\n", false},
 		{"an event alone", nil, "KIND=failed\n", true},
 		{"a status alone", nil, "TYPE=status STATE=failed\n", true},
-		{"a verdict that is refused", nil, "STATE=completed EXIT_CODE=3\n", true},
-		{"a verdict that is cut", nil, "STATE=ready\nSTATE=failed", true},
-		{"a verdict in JSON without newline", nil, `{"state":"failed"}`, false},
+		{"a result that is rejected", nil, "STATE=completed EXIT_CODE=3\n", true},
+		{"a result that is cut", nil, "STATE=ready\nSTATE=failed", true},
+		{"a result in JSON without newline", nil, `{"state":"failed"}`, false},
 		{"stopped", nil, "STATE=ready\nSTATE=stopped\n", false},
 		{"destroyed", nil, "STATE=destroyed\n", false},
 		{"a status that is stopped", nil, "TYPE=status STATE=stopped\n", false},
@@ -49,18 +49,18 @@ func TestRequiredResult(t *testing.T) {
 		{"unreachable", nil, "STATE=unreachable\n", true},
 		{"stopped, and started again", nil, "STATE=stopped\nSTATE=booted\n", true},
 
-		{"a verdict of this boot", standing("failed", 7, thisBoot), "", false},
-		{"a verdict of this boot, and events", standing("failed", 7, thisBoot), "KIND=ready\n", false},
-		{"a verdict of this boot, then stopped", standing("stopped", 8, thisBoot), "", false},
-		{"a verdict of another boot", standing("failed", 7, otherBoot), "", true},
-		{"a verdict of no boot", standing("failed", 7, ""), "", false},
-		{"a verdict of this boot, and a new run", standing("failed", 7, thisBoot), "STATE=booted\n", true},
-		{"a crash before the verdict was set aside", standing("starting", 8, thisBoot), "", true},
-		{"a verdict without its status, after a crash", standing("ready", 6, thisBoot), "", false},
-		{"a verdict that was told of again", standing("failed", 8, thisBoot), "", false},
-		{"a verdict that is garbage", garbage, "", true},
-		{"stopped in this boot", map[string]string{"status.json": standing("stopped", 8, thisBoot)["status.json"]}, "", false},
-		{"stopped in another boot", map[string]string{"status.json": standing("stopped", 8, otherBoot)["status.json"]}, "", true},
+		{"a result of this boot", existingFiles("failed", 7, thisBoot), "", false},
+		{"a result of this boot, and events", existingFiles("failed", 7, thisBoot), "KIND=ready\n", false},
+		{"a result of this boot, then stopped", existingFiles("stopped", 8, thisBoot), "", false},
+		{"a result of another boot", existingFiles("failed", 7, otherBoot), "", true},
+		{"a result of no boot", existingFiles("failed", 7, ""), "", false},
+		{"a result of this boot, and a new run", existingFiles("failed", 7, thisBoot), "STATE=booted\n", true},
+		{"a crash before the result was moved", existingFiles("starting", 8, thisBoot), "", true},
+		{"a result without its status, after a crash", existingFiles("ready", 6, thisBoot), "", false},
+		{"a result that was reported again", existingFiles("failed", 8, thisBoot), "", false},
+		{"a result that is garbage", garbage, "", true},
+		{"stopped in this boot", map[string]string{"status.json": existingFiles("stopped", 8, thisBoot)["status.json"]}, "", false},
+		{"stopped in another boot", map[string]string{"status.json": existingFiles("stopped", 8, otherBoot)["status.json"]}, "", true},
 	} {
 		t.Run(strings.ReplaceAll(c.what, " ", "_"), func(t *testing.T) {
 			g := newGuest(t)
@@ -69,7 +69,7 @@ func TestRequiredResult(t *testing.T) {
 				g.write(name, text)
 			}
 			if sum := g.feed(c.input); sum.Supplied != c.supplied {
-				t.Fatalf("supplied: %v; said:\n%s", sum.Supplied, g.heard())
+				t.Fatalf("supplied: %v; warnings:\n%s", sum.Supplied, g.warnings())
 			}
 			g.checkSupplied(c.supplied, c.before["result.json"])
 		})
@@ -82,7 +82,7 @@ func (g *guest) checkSupplied(supplied bool, before string) {
 	const message, details = `"message": "lifecycle stream ended without a result"`, `"details": {"reason":"stream_ended"}`
 	if !supplied {
 		if strings.Contains(result+status, "stream_ended") {
-			g.t.Errorf("a verdict is supplied:\n%s%s", result, status)
+			g.t.Errorf("a result was added:\n%s%s", result, status)
 		}
 		return
 	}
@@ -94,34 +94,34 @@ func (g *guest) checkSupplied(supplied bool, before string) {
 	if !strings.Contains(result, `"status": "failed"`) || !strings.Contains(status, `"state": "failed"`) {
 		g.t.Error(result + status)
 	}
-	check(g.t, "the verdict that stood", g.read("result.json.prev"), before)
-	if !strings.Contains(g.heard(), "the stream ended without a result; adding the result failed") {
-		g.t.Error(g.heard())
+	check(g.t, "the previous result", g.read("result.json.prev"), before)
+	if !strings.Contains(g.warnings(), "the stream ended without a result; adding the result failed") {
+		g.t.Error(g.warnings())
 	}
 }
 
-func TestResultIsNotSuppliedUnasked(t *testing.T) {
+func TestRequireResult_off(t *testing.T) {
 	g := newGuest(t)
 	if sum := g.feed("STATE=ready\n"); sum.Supplied || g.read("result.json") != "" {
 		t.Errorf("%+v", sum)
 	}
 }
 
-func TestRunStartsSetTheVerdictAside(t *testing.T) {
+func TestRun_start_moves_result(t *testing.T) {
 	for _, s := range artifact.States() {
 		for verb, line := range map[string]string{"transition": "STATE=", "status": "TYPE=status STATE=", "event": "KIND="} {
 			g := newGuest(t)
-			old := standing("failed", 7, otherBoot)["result.json"]
+			old := existingFiles("failed", 7, otherBoot)["result.json"]
 			g.write("result.json", old)
 			g.feed(line + string(s) + "\n")
 			starts := verb == "transition" && strings.Contains("requested provisioning booted starting", string(s))
-			verdict := verb == "transition" && (s == artifact.Completed || s == artifact.Failed)
+			ends := verb == "transition" && (s == artifact.Completed || s == artifact.Failed)
 			what := verb + " " + string(s) + ": the result "
 			switch {
 			case starts:
 				check(t, what, g.read("result.json"), "")
 				check(t, what+"before", g.read("result.json.prev"), old)
-			case verdict:
+			case ends:
 				if g.read("result.json") == old {
 					t.Errorf("%s is the old one", what)
 				}
@@ -133,15 +133,15 @@ func TestRunStartsSetTheVerdictAside(t *testing.T) {
 	}
 }
 
-// A run that starts and ends within one commit keeps the verdict before it, as
-// one that takes its time does.
-func TestShortRunKeepsTheVerdictBefore(t *testing.T) {
+// A run that starts and ends within one commit keeps the previous result, as a
+// slower one does.
+func TestRun_within_one_commit(t *testing.T) {
 	for name, chunks := range map[string][]string{
 		"at once":    {"STATE=starting\nSTATE=completed\n"},
 		"bit by bit": {"STATE=starting\n", "KIND=ready\n", "STATE=completed\n"},
 	} {
 		g := newGuest(t)
-		old := standing("failed", 7, thisBoot)["result.json"]
+		old := existingFiles("failed", 7, thisBoot)["result.json"]
 		g.write("result.json", old)
 		g.feedChunks(chunks...)
 		check(t, name+": the result before", g.read("result.json.prev"), old)
@@ -151,34 +151,34 @@ func TestShortRunKeepsTheVerdictBefore(t *testing.T) {
 	}
 }
 
-func TestVerdictIsGivenOnce(t *testing.T) {
-	for _, verdict := range []string{"STATE=completed", "STATE=failed", "STATUS=completed", "STATUS=failed"} {
+func TestResult_only_once(t *testing.T) {
+	for _, result := range []string{"STATE=completed", "STATE=failed", "STATUS=completed", "STATUS=failed"} {
 		for _, s := range artifact.States() {
 			end := s == artifact.Stopped || s == artifact.Destroyed
-			checkAfter(t, verdict, "STATE="+string(s), end)
-			checkAfter(t, verdict, "TYPE=status STATE="+string(s), end)
-			checkAfter(t, verdict, "KIND="+string(s), true)
+			checkAfter(t, result, "STATE="+string(s), end)
+			checkAfter(t, result, "TYPE=status STATE="+string(s), end)
+			checkAfter(t, result, "KIND="+string(s), true)
 		}
-		checkAfter(t, verdict, "STATUS=completed", false)
-		checkAfter(t, verdict, "STATUS=failed", false)
+		checkAfter(t, result, "STATUS=completed", false)
+		checkAfter(t, result, "STATUS=failed", false)
 	}
 }
 
-func checkAfter(t *testing.T, verdict, line string, taken bool) {
+func checkAfter(t *testing.T, first, line string, accepted bool) {
 	t.Helper()
 	g := newGuest(t)
-	g.Transitions = Off // it is not what forbids this
-	if sum := g.feed(verdict + "\n" + line + "\n"); (sum.Rejected == 0) != taken {
-		t.Errorf("%s after %s: %s", line, verdict, g.heard())
+	g.Transitions = Off // the policy would reject some of these lines
+	if sum := g.feed(first + "\n" + line + "\n"); (sum.Rejected == 0) != accepted {
+		t.Errorf("%s after %s: %s", line, first, g.warnings())
 	}
-	if result := g.read("result.json"); !strings.Contains(result, verdict[strings.IndexByte(verdict, '=')+1:]) {
-		t.Errorf("%s after %s: %s", line, verdict, result)
+	if result := g.read("result.json"); !strings.Contains(result, first[strings.IndexByte(first, '=')+1:]) {
+		t.Errorf("%s after %s: %s", line, first, result)
 	}
 }
 
-// Seq in status and result is that of the event which tells the same, however
-// many others are in the commit; there is none where no event was written.
-func TestSeqsBelongTogether(t *testing.T) {
+// A status or result has the seq of its own event, wherever the commit
+// boundaries are, and none if no event was written for it.
+func TestSeq_of_status_and_result(t *testing.T) {
 	for _, c := range []struct {
 		input          string
 		status, result string
@@ -205,7 +205,7 @@ func TestSeqsBelongTogether(t *testing.T) {
 	}
 }
 
-func TestSeqsOfOthersAreNotTaken(t *testing.T) {
+func TestSeq_without_event(t *testing.T) {
 	g := newGuest(t)
 	g.feed("KIND=ready\n")
 	g.feed("KIND=ready\nTYPE=status STATE=ready\nSTATUS=failed\nKIND=ready\n")
@@ -214,17 +214,17 @@ func TestSeqsOfOthersAreNotTaken(t *testing.T) {
 	}
 }
 
-// What a commit writes is of its line, not of the lines read since.
-func TestLaterLinesDoNotWriteOverTheVerdict(t *testing.T) {
+// Lines that are read later in a commit do not change the result.
+func TestResult_later_lines_in_commit(t *testing.T) {
 	for _, last := range []string{
 		"KIND=ready MESSAGE=ANOTHER DETAILS.b=22", `{"kind":"ready","message":"ANOTHER","details":{"b":"22"}}`} {
-		for _, verdict := range []string{
-			"STATE=failed MESSAGE=verdict DETAILS.a=11", `{"state":"failed","message":"verdict","details":{"a":"11"}}`} {
+		for _, result := range []string{
+			"STATE=failed MESSAGE=first DETAILS.a=11", `{"state":"failed","message":"first","details":{"a":"11"}}`} {
 			g := newGuest(t)
-			g.feed(verdict + "\n" + last + "\n")
+			g.feed(result + "\n" + last + "\n")
 			g.checkModel()
 			for _, name := range []string{"result.json", "status.json"} {
-				if text := g.read(name); !strings.Contains(text, `"verdict"`) || !strings.Contains(text, `{"a":"11"}`) {
+				if text := g.read(name); !strings.Contains(text, `"first"`) || !strings.Contains(text, `{"a":"11"}`) {
 					t.Errorf("%s is %s", name, text)
 				}
 			}
@@ -232,26 +232,26 @@ func TestLaterLinesDoNotWriteOverTheVerdict(t *testing.T) {
 	}
 }
 
-// A run that has started has set the verdict aside once: what another program
-// writes from then on is this run's.
-func TestVerdictOfAnotherProgramStands(t *testing.T) {
+// A result that another program writes after the run has started belongs to
+// that run and is kept.
+func TestResult_of_another_program(t *testing.T) {
 	g := newGuest(t)
 	g.RequireResult = true
 	acks := g.withAcks()
 	w := g.open()
 	w.print("STATE=starting\n")
 	awaitAck(t, acks.r, 1)
-	result := standing("ready", 7, thisBoot)["result.json"]
+	result := existingFiles("ready", 7, thisBoot)["result.json"]
 	g.write("result.json", result)
 	w.print("KIND=ready\n")
 	if sum := w.close(); sum.Supplied {
-		t.Error("a verdict is supplied")
+		t.Error("a result was added")
 	}
 	check(t, "the result", g.read("result.json"), result)
 }
 
-// The count in a status is of the lines refused before it.
-func TestStatusCountsRefusedLines(t *testing.T) {
+// A status counts the lines that were rejected before it.
+func TestStatus_rejected_count(t *testing.T) {
 	for input, want := range map[string]string{
 		"STATE=ready\nbad\n":                     "",
 		"bad\nSTATE=ready\n":                     `"rejected": 1`,
@@ -269,7 +269,7 @@ func TestStatusCountsRefusedLines(t *testing.T) {
 	}
 }
 
-func TestStreamEndsOnItsVerdict(t *testing.T) {
+func TestExitOnResult(t *testing.T) {
 	g := newGuest(t)
 	g.ExitOnResult = true
 	w := g.open()
@@ -281,11 +281,11 @@ func TestStreamEndsOnItsVerdict(t *testing.T) {
 	}
 }
 
-func TestStoppedStreamReadsOnForItsGrace(t *testing.T) {
+func TestStop_input_within_grace(t *testing.T) {
 	g := newGuest(t)
-	g.talk = make(chan string, 100)
+	g.warn = make(chan string, 100)
 	w := g.open()
-	w.tell()
+	w.requestStop()
 	w.print("STATE=failed\n{\"state\":\"stopped\"}") // the grace is long enough for EOF
 	w.close()
 	if !strings.Contains(g.read("status.json"), `"state": "stopped"`) {
@@ -293,7 +293,7 @@ func TestStoppedStreamReadsOnForItsGrace(t *testing.T) {
 	}
 }
 
-func TestSecondStopEndsTheGrace(t *testing.T) {
+func TestStop_twice(t *testing.T) {
 	g := newGuest(t)
 	g.Grace = 1 << 60
 	acks := newPipe(t)
@@ -301,23 +301,23 @@ func TestSecondStopEndsTheGrace(t *testing.T) {
 	w := g.open()
 	w.print("STATE=ready\nSTATE=fai")
 	awaitAck(t, acks.r, 1)
-	w.tell()
-	w.tell()
+	w.requestStop()
+	w.requestStop()
 	sum := w.wait()
 	if sum.Lines != 2 || sum.Rejected != 1 {
-		t.Errorf("what was read of a line is forgotten: %+v", sum)
+		t.Errorf("the partial line is lost: %+v", sum)
 	}
 }
 
-func TestGraceEnds(t *testing.T) {
+func TestStop_grace_ends(t *testing.T) {
 	g := newGuest(t)
 	g.Grace = 20 * time.Millisecond
 	w := g.open()
-	w.tell()
+	w.requestStop()
 	w.wait() // though the pipe is open
 }
 
-func TestUnreadableInputIsAnError(t *testing.T) {
+func TestStream_unreadable_input(t *testing.T) {
 	g := newGuest(t)
 	g.RequireResult = true
 	dir, err := os.Open(g.path)
@@ -330,12 +330,12 @@ func TestUnreadableInputIsAnError(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	if !sum.Supplied {
-		t.Error("no verdict is given")
+		t.Error("no result was added")
 	}
 }
 
-// A directory that is closed holds no descriptor, and may be used again.
-func TestClosedDirHoldsNothing(t *testing.T) {
+// A closed directory holds no descriptor and can be used again.
+func TestDir_closed(t *testing.T) {
 	g := newGuest(t)
 	for range 2 {
 		g.feed("STATE=starting\nbad\nSTATE=failed\n") // which closes the directory
@@ -347,7 +347,7 @@ func TestClosedDirHoldsNothing(t *testing.T) {
 	_, err := g.Dir.Status.Read()
 	testenv.Must(t, err)
 	if g.descriptors() == 0 {
-		t.Error("open descriptors are not seen")
+		t.Error("descriptors does not find open ones")
 	}
 	g.Dir.Close()
 }
@@ -364,18 +364,18 @@ func (g *guest) descriptors() (open int) {
 	return open
 }
 
-func TestRefusedLinesAreSaidAHundredTimes(t *testing.T) {
+func TestReject_warning_limit(t *testing.T) {
 	g := newGuest(t)
 	g.feed(strings.Repeat("bad\n", 150))
-	if len(g.said) != maxWarnings+1 || g.said[maxWarnings] != "more lines are rejected; they are kept in "+g.file("rejected.jsonl")+" and counted" {
-		t.Errorf("%d lines are said, the last is %s", len(g.said), g.said[len(g.said)-1])
+	if len(g.warned) != maxWarnings+1 || g.warned[maxWarnings] != "more lines are rejected; they are kept in "+g.file("rejected.jsonl")+" and counted" {
+		t.Errorf("%d warnings, the last is %s", len(g.warned), g.warned[len(g.warned)-1])
 	}
 	if n := strings.Count(g.read("rejected.jsonl"), "\n"); n != 150 {
 		t.Errorf("%d lines are kept", n)
 	}
 }
 
-func TestClockOfADirective(t *testing.T) {
+func TestDirective_timestamp(t *testing.T) {
 	g := newGuest(t)
 	g.feed("KIND=ready\nKIND=ready TIMESTAMP=2020-01-01T00:00:00Z\n")
 	first, second, _ := strings.Cut(g.read("events.jsonl"), "\n")
@@ -383,6 +383,6 @@ func TestClockOfADirective(t *testing.T) {
 		t.Error(first)
 	}
 	if strings.Contains(second, "uptime_ms") || !strings.Contains(second, `"2020-01-01T00:00:00.000Z"`) {
-		t.Errorf("an uptime of another time: %s", second)
+		t.Errorf("an uptime that does not fit the time: %s", second)
 	}
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A teller is a source whose lines are SEQ KIND, SEQ OUTCOME!, or "anew" before
-// the event of another boot. One that begins with "late" waits to be asked for.
-type teller struct {
+// A fakeSource reads lines of SEQ KIND, SEQ OUTCOME!, or "newboot" before the
+// event of another boot. It buffers a line that starts with "late".
+type fakeSource struct {
 	records, late []*Record
 	next          Record
 }
 
-func (s *teller) Add(line []byte, _ time.Time) error {
+func (s *fakeSource) Add(line []byte, _ time.Time) error {
 	text, waits := strings.CutPrefix(string(line), "late ")
-	if text == "anew" {
+	if text == "newboot" {
 		s.next = Record{EndedBoot: testBoot, NewLog: true}
 		return nil
 	}
@@ -47,7 +47,7 @@ func (s *teller) Add(line []byte, _ time.Time) error {
 	return nil
 }
 
-func (s *teller) Next(_ time.Time, all bool) *Record {
+func (s *fakeSource) Next(_ time.Time, all bool) *Record {
 	if all {
 		s.records, s.late = append(s.records, s.late...), nil
 	}
@@ -59,9 +59,9 @@ func (s *teller) Next(_ time.Time, all bool) *Record {
 	return rec
 }
 
-func (s *teller) Buffered() bool { return len(s.late) > 0 }
+func (s *fakeSource) Buffered() bool { return len(s.late) > 0 }
 
-// seqs returns the seqs of a log, and after a slash those of status and result.
+// seqs returns the seqs in each file; a slash ends those of a file.
 func (g *guest) seqs(names ...string) string {
 	var all []string
 	for _, name := range names {
@@ -75,39 +75,39 @@ func (g *guest) seqs(names ...string) string {
 	return strings.Join(all, " ")
 }
 
-func TestASourceIsCopied(t *testing.T) {
-	for name, c := range map[string]struct{ in, events, before, verdicts string }{
-		"events":                      {"1 ready\n2 stopped\n7 ready\n", "1 2 7 /", "/", "/ /"},
-		"a verdict":                   {"1 failed\n1 failed!\n", "1 /", "/", "1 / /"},
-		"a run after a verdict":       {"1 failed\n1 failed!\n2 starting\n", "1 2 /", "/", "/ 1 /"},
-		"two verdicts":                {"1 failed\n1 failed!\n2 starting\n3 failed\n3 failed!\n", "1 2 3 /", "/", "3 / 1 /"},
-		"another boot":                {"1 failed\n1 failed!\nanew\n1 ready\n", "1 /", "1 /", "/ 1 /"},
-		"another boot, twice":         {"1 ready\n2 ready\nanew\n1 ready\nanew\n1 starting\n2 ready\n", "1 2 /", "1 /", "/ /"},
-		"what waits comes at the end": {"late 3 ready\n1 ready\n2 ready\n", "1 2 3 /", "/", "/ /"},
+func TestSource(t *testing.T) {
+	for name, c := range map[string]struct{ in, events, before, results string }{
+		"events":               {"1 ready\n2 stopped\n7 ready\n", "1 2 7 /", "/", "/ /"},
+		"a result":             {"1 failed\n1 failed!\n", "1 /", "/", "1 / /"},
+		"a run after a result": {"1 failed\n1 failed!\n2 starting\n", "1 2 /", "/", "/ 1 /"},
+		"two results":          {"1 failed\n1 failed!\n2 starting\n3 failed\n3 failed!\n", "1 2 3 /", "/", "3 / 1 /"},
+		"another boot":         {"1 failed\n1 failed!\nnewboot\n1 ready\n", "1 /", "1 /", "/ 1 /"},
+		"another boot, twice":  {"1 ready\n2 ready\nnewboot\n1 ready\nnewboot\n1 starting\n2 ready\n", "1 2 /", "1 /", "/ /"},
+		"buffered record":      {"late 3 ready\n1 ready\n2 ready\n", "1 2 3 /", "/", "/ /"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGuest(t)
-			g.Source = new(teller)
+			g.Source = new(fakeSource)
 			sum := g.feed(c.in)
 			check(t, "events", g.seqs("events.jsonl"), c.events)
-			check(t, "the log before", g.seqs("events.jsonl.1"), c.before)
-			check(t, "verdicts", g.seqs("result.json", "result.json.prev"), c.verdicts)
+			check(t, "the previous log", g.seqs("events.jsonl.1"), c.before)
+			check(t, "results", g.seqs("result.json", "result.json.prev"), c.results)
 			if sum.Rejected+sum.Dropped > 0 || sum.Degraded {
 				t.Errorf("%+v", sum)
 			}
 			if status := g.read("status.json"); !strings.Contains(status, `"seq": `+c.events[len(c.events)-3:len(c.events)-2]) {
 				t.Errorf("status\n%s", status)
 			}
-			if boots := g.read("events.jsonl.boots"); boots != strings.Repeat(testBoot+"\n", strings.Count(c.in, "anew")) {
+			if boots := g.read("events.jsonl.boots"); boots != strings.Repeat(testBoot+"\n", strings.Count(c.in, "newboot")) {
 				t.Errorf("boots\n%s", boots)
 			}
 		})
 	}
 }
 
-func TestACopyIsAcknowledged(t *testing.T) {
+func TestSource_acknowledged(t *testing.T) {
 	g := newGuest(t)
-	g.Source = new(teller)
+	g.Source = new(fakeSource)
 	acks := g.withAcks()
 	w := g.open()
 	w.print("1 ready\n7 ready\n")
@@ -117,9 +117,9 @@ func TestACopyIsAcknowledged(t *testing.T) {
 	w.close()
 }
 
-// Without the lock the logs are nobody's; a degraded stream gives its verdict
-// all the same.
-func TestNoLogIsWrittenWithoutTheLock(t *testing.T) {
+// Without the lock no log is written; a degraded stream still writes its
+// result.
+func TestDegraded_lock_held(t *testing.T) {
 	g := newGuest(t)
 	other := writer.In(g.path)
 	defer other.Close()
@@ -137,32 +137,32 @@ func TestNoLogIsWrittenWithoutTheLock(t *testing.T) {
 	}
 }
 
-func TestWhatASourceRefusesIsKept(t *testing.T) {
+func TestSource_line_rejected(t *testing.T) {
 	g := newGuest(t)
-	g.Source = new(teller)
+	g.Source = new(fakeSource)
 	if sum := g.feed("1 ready\nbad\n2 ready"); sum.Rejected != 1 || sum.Lines != 3 {
 		t.Errorf("%+v", sum)
 	}
 	check(t, "events", g.seqs("events.jsonl"), "1 2 /")
-	check(t, "said", g.heard(), "line 2, column 1: expected two words")
+	check(t, "the warnings", g.warnings(), "line 2, column 1: expected two words")
 	if text := g.read("rejected.jsonl"); !strings.Contains(text, `"raw":"bad"`) {
 		t.Errorf("rejects\n%s", text)
 	}
 }
 
-// A copy has the time of its journal: its stream waits for a disk however long,
-// and is told of what it has made durable like any other.
-func TestACopyWaitsForItsDisk(t *testing.T) {
+// A source can be read again, so its stream retries without a time limit. Its
+// followers are called as usual.
+func TestSource_waits_for_disk(t *testing.T) {
 	g, l := newGuest(t), new(listener)
-	g.Source, g.talk, g.WriteTimeout = new(teller), make(chan string, 100), time.Nanosecond
+	g.Source, g.warn, g.WriteTimeout = new(fakeSource), make(chan string, 100), time.Nanosecond
 	g.Followers = []Follower{l}
 	free := g.plant("events.jsonl")
 	w := g.open()
 	w.print("1 ready\n2 failed\n2 failed!\n")
-	w.until(tryAgain)
+	w.waitForWarning(retryText)
 	time.Sleep(30 * time.Millisecond) // some more tries
 	free()
-	w.until(works)
+	w.waitForWarning(recoveredText)
 	if sum := w.close(); sum.Degraded || sum.Dropped > 0 {
 		t.Errorf("%+v", sum)
 	}
@@ -170,31 +170,31 @@ func TestACopyWaitsForItsDisk(t *testing.T) {
 	check(t, "events", g.seqs("events.jsonl"), "1 2 /")
 }
 
-// TestACopyThatMustEndHasNoHoles: what could not be written is dropped with all
-// that follows, to be read again by the next stream.
-func TestACopyThatMustEndHasNoHoles(t *testing.T) {
+// If a stream with a source must stop, it drops a record that it could not
+// write and all later ones. The next stream reads them again, so the copy has
+// no gap.
+func TestSource_stopped_while_disk_fails(t *testing.T) {
 	g := newGuest(t)
-	g.Source, g.talk, g.Grace, g.WriteTimeout = new(teller), make(chan string, 100), time.Millisecond, 100*time.Millisecond
+	g.Source, g.warn, g.Grace, g.WriteTimeout = new(fakeSource), make(chan string, 100), time.Millisecond, 100*time.Millisecond
 	w := g.open()
 	w.print("1 ready\n")
-	w.sees(func() bool { return g.seqs("events.jsonl") == "1 /" })
+	w.waitFor(func() bool { return g.seqs("events.jsonl") == "1 /" })
 	free := g.plant("events.jsonl.boots")
-	w.print("anew\n1 ready\n2 ready\n")
-	w.until(tryAgain)
-	w.tell()
-	w.until("cannot be written; reading on")
+	w.print("newboot\n1 ready\n2 ready\n")
+	w.waitForWarning(retryText)
+	w.requestStop()
+	w.waitForWarning("cannot be written; reading on")
 	sum := w.wait()
 	free()
 	if !sum.Degraded || sum.Dropped == 0 {
 		t.Errorf("%+v", sum)
 	}
 	check(t, "events", g.seqs("events.jsonl"), "1 /")
-	check(t, "the log before", g.seqs("events.jsonl.1"), "/")
+	check(t, "the previous log", g.seqs("events.jsonl.1"), "/")
 }
 
-// TestADegradedCopyDropsWholeEnds: once a record does not fit behind what is
-// still to be written, none behind it does.
-func TestADegradedCopyDropsWholeEnds(t *testing.T) {
+// After one record does not fit, all later ones are dropped too.
+func TestSource_degraded(t *testing.T) {
 	event := func(size int, seq uint64) *artifact.Event {
 		return &artifact.Event{Kind: artifact.Ready, Time: testMoment.Time, Message: strictjson.AppendText(nil, strings.Repeat("x", size)), Seq: seq}
 	}
@@ -215,40 +215,40 @@ func TestADegradedCopyDropsWholeEnds(t *testing.T) {
 			r.batch.numbered.Reset() // there is room again
 			cp.add(&Record{Event: event(1, 3)})
 			if r.Dropped != 2 || r.batch.numbered.Len() != 0 || r.batch.endedBoot != "" || r.batch.newLog {
-				t.Errorf("%d dropped, %d pending, over %q, anew %v", r.Dropped, r.batch.numbered.Len(), r.batch.endedBoot, r.batch.newLog)
+				t.Errorf("%d dropped, %d pending, ended boot %q, new log %v", r.Dropped, r.batch.numbered.Len(), r.batch.endedBoot, r.batch.newLog)
 			}
 		})
 	}
 }
 
-// What waits is asked for while nothing arrives.
-func TestWhatWaitsIsNotWaitedForForEver(t *testing.T) {
+// A buffered record is asked for again while no input arrives.
+func TestSource_buffered_record(t *testing.T) {
 	g := newGuest(t)
-	s := &patient{}
+	s := &slowSource{}
 	g.Source = s
 	w := g.open()
 	w.print("late 2 ready\n")
-	w.sees(func() bool { return g.seqs("events.jsonl") == "2 /" })
+	w.waitFor(func() bool { return g.seqs("events.jsonl") == "2 /" })
 	w.close()
 }
 
-// A patient gives what waits when it has been asked three times.
-type patient struct {
-	teller
+// A slowSource returns its buffered records when it is asked the fourth time.
+type slowSource struct {
+	fakeSource
 	asked int
 }
 
-func (s *patient) Next(now time.Time, all bool) *Record {
+func (s *slowSource) Next(now time.Time, all bool) *Record {
 	s.asked++
-	return s.teller.Next(now, all || s.asked > 3)
+	return s.fakeSource.Next(now, all || s.asked > 3)
 }
 
-// sees waits for something that only looking tells.
-func (w *tap) sees(what func() bool) {
+// waitFor polls until done reports true.
+func (w *runningStream) waitFor(done func() bool) {
 	w.t.Helper()
-	for late := time.Now().Add(time.Minute); !what(); time.Sleep(time.Millisecond) {
+	for late := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(late) {
-			w.t.Fatalf("it does not come; said:\n%s", w.heard())
+			w.t.Fatalf("timed out; warnings:\n%s", w.warnings())
 		}
 	}
 }

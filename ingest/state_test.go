@@ -86,8 +86,8 @@ acknowledging degraded 1: stopRequested=acknowledging,degraded,2 acknowledged=fi
 acknowledging degraded 2: acknowledged=finished,degraded,2
 `
 
-// TestNext drives every state with every event.
-func TestNext(t *testing.T) {
+// Every state, with every event.
+func TestState_next(t *testing.T) {
 	want := make(map[string]string)
 	for line := range strings.Lines(strings.TrimSpace(transitions)) {
 		from, changes, _ := strings.Cut(strings.TrimSpace(line), ": ")

@@ -16,7 +16,7 @@ import (
 )
 
 // The model of a strict reader: what it takes, every reader takes. It is built
-// on Go's tokens and refuses besides what Go does not: text that is not UTF-8,
+// on Go's tokens, and also rejects what Go accepts: text that is not UTF-8,
 // lone surrogates, repeated names, numbers beyond a double, deep nesting.
 
 // A strictReader reads one JSON text.
@@ -73,7 +73,7 @@ func (r *strictReader) members(named bool, depth int) error {
 			}
 			name := token.(string)
 			if names[name] {
-				return fmt.Errorf("%q stands twice", name)
+				return fmt.Errorf("%q is given twice", name)
 			}
 			names[name] = true
 			r.replaced += strings.Count(name, "\ufffd")
@@ -148,7 +148,7 @@ func formed(form, value string) bool {
 	return forms[form].MatchString(value)
 }
 
-// inOrder reports whether the keys stand in the order of the model.
+// inOrder reports whether the keys are in the order of the model.
 func inOrder(text string, model []fieldModel, values map[string]string) bool {
 	var want, got []string
 	for _, f := range model {
@@ -168,7 +168,7 @@ func inOrder(text string, model []fieldModel, values map[string]string) bool {
 }
 
 // checkModel checks all artifacts of a guest whose directory was empty before,
-// and returns its events and refused lines.
+// and returns its events and rejected lines.
 func (g *guest) checkModel() (events, rejects []map[string]string) {
 	t := g.t
 	t.Helper()
@@ -225,7 +225,7 @@ func (g *guest) checkWhole(name, word string, model []fieldModel, events []map[s
 	check(t, name+": boot_id", fields["boot_id"], event["boot_id"])
 }
 
-func TestModelIsStrict(t *testing.T) {
+func TestStrictReader(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	for text, ok := range map[string]bool{
 		`{"a":[1,"x",null,true,{"a":-0}]}`: true, deep(126): true, deep(127): false, "1 2": false, "": false,

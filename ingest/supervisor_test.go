@@ -9,35 +9,36 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A parent is an owner that looks at what it is to see.
-type parent struct {
+// A fakeSupervisor calls back at the start and at the end, so that a test can
+// look at the files then.
+type fakeSupervisor struct {
 	opened, over func()
-	verdict      Transition
+	result       Transition
 }
 
-func (p *parent) Opening() *Transition {
+func (p *fakeSupervisor) Opening() *Transition {
 	return &Transition{State: artifact.Starting, Message: "off we go", Details: strictjson.Value(`{"argv":["a"]}`)}
 }
 
-func (p *parent) Start() {
+func (p *fakeSupervisor) Start() {
 	if p.opened != nil {
 		p.opened()
 	}
 }
 
-func (p *parent) Outcome() *Transition {
+func (p *fakeSupervisor) Outcome() *Transition {
 	if p.over != nil {
 		p.over()
 	}
-	return &p.verdict
+	return &p.result
 }
 
-// failedWith is the verdict of a parent whose child exited with n.
+// failedWith is the transition of a supervisor whose command exited with n.
 func failedWith(n int32) Transition {
 	return Transition{State: artifact.Failed, Message: "exited", ExitCode: &n}
 }
 
-func (g *guest) holds(name string, texts ...string) {
+func (g *guest) checkContains(name string, texts ...string) {
 	g.t.Helper()
 	content := g.read(name)
 	for _, text := range texts {
@@ -47,7 +48,7 @@ func (g *guest) holds(name string, texts ...string) {
 	}
 }
 
-func (g *guest) lacks(name string, texts ...string) {
+func (g *guest) checkLacks(name string, texts ...string) {
 	g.t.Helper()
 	content := g.read(name)
 	for _, text := range texts {
@@ -57,73 +58,73 @@ func (g *guest) lacks(name string, texts ...string) {
 	}
 }
 
-func TestAnOwnerOpensTheStreamAndGivesItsVerdict(t *testing.T) {
+func TestSupervisor(t *testing.T) {
 	g := newGuest(t)
-	old := standing("failed", 7, otherBoot)["result.json"]
+	old := existingFiles("failed", 7, otherBoot)["result.json"]
 	g.write("result.json", old)
-	g.Supervisor = &parent{verdict: failedWith(3), opened: func() {
-		g.holds("events.jsonl", `"kind":"starting"`)
-		g.holds("status.json", `"state": "starting"`, `"message": "off we go"`, `"details": {"argv":["a"]}`)
-		check(t, "the verdict before", g.read("result.json.prev"), old)
+	g.Supervisor = &fakeSupervisor{result: failedWith(3), opened: func() {
+		g.checkContains("events.jsonl", `"kind":"starting"`)
+		g.checkContains("status.json", `"state": "starting"`, `"message": "off we go"`, `"details": {"argv":["a"]}`)
+		check(t, "the previous result", g.read("result.json.prev"), old)
 		check(t, "the result", g.read("result.json"), "")
 	}}
 	if sum := g.feed("STATE=ready\n"); sum.Supplied || sum.Lines != 1 {
 		t.Errorf("%+v", sum)
 	}
-	g.holds("events.jsonl", `"kind":"ready"`, `"kind":"failed"`)
-	g.holds("result.json", `"status": "failed"`, `"exit_code": 3`, `"message": "exited"`, `"seq": 3`)
-	g.holds("status.json", `"state": "failed"`, `"seq": 3`)
-	g.lacks("result.json", "details")
+	g.checkContains("events.jsonl", `"kind":"ready"`, `"kind":"failed"`)
+	g.checkContains("result.json", `"status": "failed"`, `"exit_code": 3`, `"message": "exited"`, `"seq": 3`)
+	g.checkContains("status.json", `"state": "failed"`, `"seq": 3`)
+	g.checkLacks("result.json", "details")
 }
 
-func TestAVerdictInAnOwnedStreamIsWithheldAndLendsItsWords(t *testing.T) {
+func TestSupervisor_result_from_command(t *testing.T) {
 	for _, line := range []string{"STATE=completed", "STATUS=completed", "TYPE=status STATE=completed", "STATE=failed EXIT_CODE=9"} {
 		t.Run(line, func(t *testing.T) {
 			g := newGuest(t)
-			g.Supervisor = &parent{verdict: failedWith(3), over: func() {
+			g.Supervisor = &fakeSupervisor{result: failedWith(3), over: func() {
 				check(t, "the result", g.read("result.json"), "")
-				g.holds("status.json", `"state": "ready"`)
-				g.lacks("events.jsonl", "mine")
+				g.checkContains("status.json", `"state": "ready"`)
+				g.checkLacks("events.jsonl", "mine")
 			}}
 			g.feed("STATE=ready\n" + line + " MESSAGE=mine DETAILS.a:=1\n")
 			for _, name := range []string{"result.json", "status.json"} {
-				g.holds(name, `"failed"`, `"message": "mine"`, `"seq": 3`, `"a":1`)
+				g.checkContains(name, `"failed"`, `"message": "mine"`, `"seq": 3`, `"a":1`)
 			}
-			g.holds("result.json", `"exit_code": 3`)
-			g.holds("events.jsonl", `"kind":"failed"`)
-			said := !strings.Contains(line, "failed")
-			if strings.Contains(g.read("result.json"), `"said":"completed"`) != said ||
-				strings.Contains(g.heard(), "the result is failed, although the command reported completed") != said {
-				t.Errorf("%s\n%s", g.read("result.json"), g.heard())
+			g.checkContains("result.json", `"exit_code": 3`)
+			g.checkContains("events.jsonl", `"kind":"failed"`)
+			warning := !strings.Contains(line, "failed")
+			if strings.Contains(g.read("result.json"), `"said":"completed"`) != warning ||
+				strings.Contains(g.warnings(), "the result is failed, although the command reported completed") != warning {
+				t.Errorf("%s\n%s", g.read("result.json"), g.warnings())
 			}
 		})
 	}
 }
 
-func TestAnEventOfAnEndIsNoVerdict(t *testing.T) {
+func TestSupervisor_event_from_command(t *testing.T) {
 	g := newGuest(t)
-	g.Supervisor = &parent{verdict: failedWith(3)}
+	g.Supervisor = &fakeSupervisor{result: failedWith(3)}
 	g.feed("KIND=completed MESSAGE=mine\n")
-	g.holds("events.jsonl", `"kind":"completed"`, "mine")
-	g.lacks("result.json", "mine")
+	g.checkContains("events.jsonl", `"kind":"completed"`, "mine")
+	g.checkLacks("result.json", "mine")
 }
 
-func TestAWithheldVerdictIsTheLast(t *testing.T) {
+func TestSupervisor_lines_after_result(t *testing.T) {
 	g := newGuest(t)
-	g.Supervisor = &parent{verdict: failedWith(3)}
+	g.Supervisor = &fakeSupervisor{result: failedWith(3)}
 	if sum := g.feed("STATE=failed MESSAGE=first\nSTATE=completed MESSAGE=second\nSTATE=ready\nKIND=ready\n"); sum.Rejected != 2 {
 		t.Errorf("%+v", sum)
 	}
-	g.holds("result.json", `"message": "first"`)
+	g.checkContains("result.json", `"message": "first"`)
 }
 
-func TestAGuestThatWasStoppedStaysSoAndHasAVerdict(t *testing.T) {
+func TestSupervisor_stopped_by_command(t *testing.T) {
 	for _, state := range []string{"stopped", "destroyed"} {
 		g := newGuest(t)
-		g.Supervisor = &parent{verdict: failedWith(143)}
+		g.Supervisor = &fakeSupervisor{result: failedWith(143)}
 		g.feed("STATE=ready\nSTATE=" + state + " MESSAGE=asked DETAILS.a:=1\n")
-		g.holds("status.json", `"state": "`+state+`"`, `"message": "asked"`, `"details": {"a":1}`, `"seq": 5`)
-		g.holds("result.json", `"status": "failed"`, `"exit_code": 143`, `"seq": 4`)
+		g.checkContains("status.json", `"state": "`+state+`"`, `"message": "asked"`, `"details": {"a":1}`, `"seq": 5`)
+		g.checkContains("result.json", `"status": "failed"`, `"exit_code": 143`, `"seq": 4`)
 		var kinds []string
 		for _, line := range strings.Split(g.read("events.jsonl"), "\n") {
 			_, rest, _ := strings.Cut(line, `"kind":"`)
@@ -134,21 +135,21 @@ func TestAGuestThatWasStoppedStaysSoAndHasAVerdict(t *testing.T) {
 	}
 }
 
-func TestAnOpeningThatCannotBeWrittenHoldsNobodyUp(t *testing.T) {
+func TestSupervisor_opening_not_written(t *testing.T) {
 	g := newGuest(t)
 	free := g.plant("events.jsonl")
-	g.Supervisor = &parent{verdict: failedWith(3), opened: func() {
-		if !strings.Contains(g.heard(), tryAgain) {
-			t.Error("not said")
+	g.Supervisor = &fakeSupervisor{result: failedWith(3), opened: func() {
+		if !strings.Contains(g.warnings(), retryText) {
+			t.Error("the failure is not logged")
 		}
 		free()
 	}}
 	g.feed("")
-	g.holds("events.jsonl", `"kind":"starting"`, `"kind":"failed"`)
-	g.holds("result.json", `"seq": 2`)
+	g.checkContains("events.jsonl", `"kind":"starting"`, `"kind":"failed"`)
+	g.checkContains("result.json", `"seq": 2`)
 }
 
-func TestDetailsJoin(t *testing.T) {
+func TestMergeDetails(t *testing.T) {
 	deep := strings.Repeat("[", strictjson.MaxDepth) + strings.Repeat("]", strictjson.MaxDepth)
 	for _, c := range [][3]string{
 		{``, ``, ``},
@@ -167,70 +168,70 @@ func TestDetailsJoin(t *testing.T) {
 	}
 }
 
-// What was in the pipe when the stream was told to end is read, though the
-// grace was over before the commit under way was.
-func TestWhatHadArrivedIsReadAfterTheGrace(t *testing.T) {
+// Input that was in the pipe when the stop arrived is read, even if the commit
+// under way outlasts the grace period.
+func TestStop_input_before_grace_ends(t *testing.T) {
 	g := newGuest(t)
-	g.Grace, g.WriteTimeout, g.talk = 1, 100*time.Millisecond, make(chan string, 100)
+	g.Grace, g.WriteTimeout, g.warn = 1, 100*time.Millisecond, make(chan string, 100)
 	free := g.plant("events.jsonl")
 	w := g.open()
 	w.print("STATE=booted\n")
-	w.until(tryAgain)
+	w.waitForWarning(retryText)
 	w.print("STATE=failed MESSAGE=arrived\n")
-	w.tell()
-	w.until("cannot be written; reading on")
+	w.requestStop()
+	w.waitForWarning("cannot be written; reading on")
 	free()
 	w.wait()
-	g.holds("result.json", `"message": "arrived"`)
+	g.checkContains("result.json", `"message": "arrived"`)
 }
 
-// The last commit has a time of its own, whenever the stream was told to end.
-func TestTheVerdictIsTriedForLongerThanTheGrace(t *testing.T) {
+// The last commit has its own time limit, whenever the stop arrived.
+func TestSupervisor_result_retried_after_grace(t *testing.T) {
 	g := newGuest(t)
-	g.Grace, g.talk = 1, make(chan string, 100)
+	g.Grace, g.warn = 1, make(chan string, 100)
 	free := func() {}
-	g.Supervisor = &parent{verdict: failedWith(3), over: func() { free = g.plant("result.json") }}
+	g.Supervisor = &fakeSupervisor{result: failedWith(3), over: func() { free = g.plant("result.json") }}
 	w := g.open()
-	w.tell()
-	w.until(tryAgain)
+	w.requestStop()
+	w.waitForWarning(retryText)
 	free()
 	if sum := w.wait(); sum.Degraded {
-		t.Error(w.heard())
+		t.Error(w.warnings())
 	}
-	g.holds("result.json", `"exit_code": 3`)
+	g.checkContains("result.json", `"exit_code": 3`)
 }
 
-func TestAVerdictHasTheTimeOfTheEnd(t *testing.T) {
+func TestSupervisor_result_time(t *testing.T) {
 	g := newGuest(t)
 	now := testMoment
 	g.Clock = func() Moment { return now }
-	g.Supervisor = &parent{verdict: failedWith(3), over: func() { now.Time = now.Time.Add(time.Hour) }}
+	g.Supervisor = &fakeSupervisor{result: failedWith(3), over: func() { now.Time = now.Time.Add(time.Hour) }}
 	g.feed("STATE=ready\n")
-	g.holds("status.json", `"updated_at": "2026-03-25T21:00:00.123Z"`)
+	g.checkContains("status.json", `"updated_at": "2026-03-25T21:00:00.123Z"`)
 }
 
-func TestAFIFOCarriesRunAfterRun(t *testing.T) {
+func TestManyRuns(t *testing.T) {
 	g := newGuest(t)
 	g.ManyRuns = true
 	const input = "STATE=failed\nSTATE=ready\nTYPE=status STATE=starting\nSTATE=starting\nSTATE=completed MESSAGE=second\n"
 	if sum := g.feed(input); sum.Rejected != 2 {
-		t.Errorf("%+v; said\n%s", sum, g.heard())
+		t.Errorf("%+v; warnings:\n%s", sum, g.warnings())
 	}
-	g.holds("result.json", `"message": "second"`)
-	g.holds("status.json", `"state": "completed"`)
-	g.holds("rejected.jsonl", `"line":2`)
+	g.checkContains("result.json", `"message": "second"`)
+	g.checkContains("status.json", `"state": "completed"`)
+	g.checkContains("rejected.jsonl", `"line":2`)
 }
 
-func TestARequiredResultIsOfTheLastRun(t *testing.T) {
+func TestManyRuns_require_result(t *testing.T) {
 	g := newGuest(t)
 	g.ManyRuns, g.RequireResult = true, true
 	if sum := g.feed("STATE=completed\nSTATE=starting\n"); !sum.Supplied {
 		t.Errorf("%+v", sum)
 	}
-	g.holds("result.json", "stream_ended")
+	g.checkContains("result.json", "stream_ended")
 }
 
-func TestReaches(t *testing.T) {
+func TestState_reaches(t *testing.T) {
 	for _, now := range artifact.States() {
 		for _, want := range artifact.States() {
 			order := "requested provisioning booted starting ready"

@@ -55,8 +55,8 @@ func longLog(t testing.TB, size int64) (dir string) {
 	return dir
 }
 
-// BenchmarkAppend is an append under the lock with so much of a log behind it: by
-// a writer that goes on, and by one that begins.
+// BenchmarkAppend appends to logs of several sizes under the lock: with a new
+// EventLog each time, and with one that stays open.
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range []struct {
 		name  string
@@ -84,7 +84,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkRepair is an append behind a tail that a crash left.
+// BenchmarkRepair appends after a torn tail.
 func BenchmarkRepair(b *testing.B) {
 	for _, tail := range []struct {
 		name  string

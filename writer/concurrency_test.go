@@ -33,7 +33,8 @@ const (
 	protocolLines = 4
 )
 
-// pythonCommand returns a run of the stand-in for the Python command.
+// pythonCommand returns a command that runs the replacement for the Python
+// writer.
 func pythonCommand(t *testing.T, ctx context.Context, args ...string) *exec.Cmd {
 	t.Helper()
 	return exec.CommandContext(ctx, testenv.Python(t), append([]string{"../testdata/python_writer.py"}, args...)...)
@@ -66,7 +67,7 @@ func pythonEvent(path, message string) error {
 	}
 	seq, err := pythonInt(string(text))
 	if err != nil {
-		return fmt.Errorf("the seq file says %q: %w", text, err)
+		return fmt.Errorf("the seq file contains %q: %w", text, err)
 	}
 	line := testLine(seq+1, message)
 	_, err = seqFile.WriteAt(fmt.Appendf(nil, "%d\n", seq+1), 0)
@@ -107,10 +108,10 @@ func (f *fleet) add(t *testing.T, n int, argv func(i int) (*exec.Cmd, []string))
 	return func() time.Duration { return slices.Max(took) }
 }
 
-// TestManyWritersShareOneLog: one-shots and writers of the Python command's
-// protocol, all at once beside an ingest that commits one by one. Seq runs from
-// 1 without gap or repeat, every event is there once, and nobody starves.
-func TestManyWritersShareOneLog(t *testing.T) {
+// One-shot writers and writers of the Python protocol append at the same time
+// as an ingest that commits line by line. Seqs start at 1 without gap or
+// repeat, every event is written once, and no writer starves.
+func TestEventLog_many_writers(t *testing.T) {
 	t.Parallel()
 	dir := testenv.TempDir(t)
 	log := filepath.Join(dir, EventsName)
@@ -161,12 +162,12 @@ func wantEvents(t *testing.T, log string, want map[string]bool) {
 	}
 	for _, r := range records {
 		if !want[r.message] {
-			t.Errorf("%q is there twice, or was never written", r.message)
+			t.Errorf("%q is duplicate or was never written", r.message)
 		}
 		delete(want, r.message)
 	}
 	if got := testenv.ReadIfExists(t, log+".seq"); strings.TrimSpace(got) != strconv.Itoa(len(records)) {
-		t.Errorf("the seq file says %q", got)
+		t.Errorf("the seq file contains %q", got)
 	}
 }
 
@@ -206,9 +207,9 @@ func ingestOneByOne(t *testing.T, ctx context.Context, dir string, begun func())
 	return acks
 }
 
-// TestWritersShareOneLogWhileItTears: between the appends of several EventLogs
-// somebody leaves half lines, as writers that die do. Nothing whole is lost.
-func TestWritersShareOneLogWhileItTears(t *testing.T) {
+// Several EventLogs append while half lines appear between them, as a killed
+// writer leaves. No complete event is lost.
+func TestEventLog_many_writers_torn_tails(t *testing.T) {
 	dir := testenv.TempDir(t)
 	var writers sync.WaitGroup
 	for w := range 4 {
@@ -245,9 +246,9 @@ func TestWritersShareOneLogWhileItTears(t *testing.T) {
 	}
 }
 
-// TestPythonWriterReplaces: the other artifacts of the Python command's
-// protocol are replaced and read beside ours.
-func TestPythonWriterReplaces(t *testing.T) {
+// Python writers replace the status and the result, and read the ones that this
+// package wrote.
+func TestReplace_python_writer(t *testing.T) {
 	d := In(testenv.TempDir(t))
 	python := func(args ...string) {
 		t.Helper()

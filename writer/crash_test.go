@@ -14,8 +14,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// soundLog is the text of a log with events of all forms.
-func soundLog(t testing.TB) string {
+// validLog is the text of a log with events of all forms.
+func validLog(t testing.TB) string {
 	t.Helper()
 	l := logIn(testenv.TempDir(t))
 	b := new(Batch)
@@ -84,16 +84,16 @@ func (l *EventLog) close() {
 	l.seq.Dir.Close()
 }
 
-// TestLogCutAtEveryByteIsRepaired: wherever a crash cut the log, all whole
-// events stay, a torn one is set aside byte for byte, and seq goes on.
-func TestLogCutAtEveryByteIsRepaired(t *testing.T) {
-	sound := soundLog(t)
+// Wherever a crash cuts the log, complete events stay, a torn one is set aside
+// byte for byte, and seq continues.
+func TestEventLog_cut_at_every_byte(t *testing.T) {
+	valid := validLog(t)
 	dir := testenv.TempDir(t)
-	for cut := range len(sound) + 1 {
-		text := sound[:cut]
+	for cut := range len(valid) + 1 {
+		text := valid[:cut]
 		whole := strings.LastIndexByte(text, '\n') + 1
 		c := repairCase{dir: dir, log: text, kept: text[:whole], torn: text[whole:]}
-		if cut < len(sound) && whole < cut && sound[cut] == '\n' {
+		if cut < len(valid) && whole < cut && valid[cut] == '\n' {
 			c.kept, c.torn = text+"\n", "" // it lacks only its newline
 		}
 		c.next = uint64(strings.Count(c.kept, "\n")) + 1
@@ -109,9 +109,9 @@ func TestLogCutAtEveryByteIsRepaired(t *testing.T) {
 	}
 }
 
-// TestHostileTailIsSetAside: whatever stands behind the last newline and is no
-// event goes to the file of torn tails, byte for byte.
-func TestHostileTailIsSetAside(t *testing.T) {
+// Whatever follows the last newline and is not an event goes to the file of
+// torn tails, byte for byte.
+func TestEventLog_torn_tail(t *testing.T) {
 	event := strings.TrimSuffix(testLine(4, "m"), "\n")
 	with := func(old, new string) string {
 		if !strings.Contains(event, old) {
@@ -184,9 +184,8 @@ func TestHostileTailIsSetAside(t *testing.T) {
 	}
 }
 
-// TestWholeTailOfAnotherWriterIsKept: an event in another layout that lacks
-// only its newline is history too.
-func TestWholeTailOfAnotherWriterIsKept(t *testing.T) {
+// An event in another layout that lacks only its newline is kept.
+func TestEventLog_tail_without_newline(t *testing.T) {
 	for name, tail := range map[string]string{
 		"Python": `{"schema_version": 1, "kind": "ready", "timestamp": "2026-11-22T22:00:08+00:00", "message": "\u00e9", "boot_id": "88059f83", "details": {"a": [1.0, null]}, "seq": 4}`,
 		"field":  `{"seq":4,"new":{"a":1},"message":"m","kind":"failed","timestamp":"2026-11-22T22:00:08Z","schema_version":1}`,
@@ -201,9 +200,8 @@ func TestWholeTailOfAnotherWriterIsKept(t *testing.T) {
 	}
 }
 
-// TestHugeTailIsSetAside: 48 MiB without a newline cost little memory and are
-// not lost.
-func TestHugeTailIsSetAside(t *testing.T) {
+// A tail of 48 MiB uses little memory and is not lost.
+func TestEventLog_torn_tail_huge(t *testing.T) {
 	const size = 48 << 20
 	l := logIn(testenv.TempDir(t))
 	put(t, l.Path, testLines(1, 3))
@@ -221,8 +219,8 @@ func TestHugeTailIsSetAside(t *testing.T) {
 	}
 }
 
-// TestLongWholeTailIsSetAside: a line longer than any of ours is not parsed.
-func TestLongWholeTailIsSetAside(t *testing.T) {
+// A tail longer than any event is set aside without parsing.
+func TestEventLog_torn_tail_long_line(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	tail := strings.TrimSuffix(testLine(4, strings.Repeat("x", artifact.MaxSize)), "\n")
 	put(t, l.Path, testLines(1, 3)+tail)
@@ -234,9 +232,9 @@ func TestLongWholeTailIsSetAside(t *testing.T) {
 	}
 }
 
-// TestTornFileIsBounded: a writer that crashes for ever does not fill a tmpfs.
-// Several tails are kept one after the other until then.
-func TestTornFileIsBounded(t *testing.T) {
+// The file of torn tails holds several tails, up to a limit, so that a writer
+// that keeps crashing does not fill a tmpfs.
+func TestEventLog_torn_file_limit(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	tear := func(tail string) {
 		t.Helper()
@@ -259,9 +257,9 @@ func TestTornFileIsBounded(t *testing.T) {
 	}
 }
 
-// TestRejectLogIsRepaired: a torn reject is set aside as well, even where its
-// text is whole, and the limit holds.
-func TestRejectLogIsRepaired(t *testing.T) {
+// A torn reject is set aside, even if its text is complete, and the size limit
+// holds.
+func TestRejectLog_torn_tail(t *testing.T) {
 	reject := func(n uint64) string {
 		r := artifact.Reject{Line: n, Time: testTime, Error: "expected a word", Raw: []byte("x"), Length: 1}
 		return string(r.Append(nil))
@@ -286,8 +284,8 @@ func TestRejectLogIsRepaired(t *testing.T) {
 	}
 }
 
-// TestRejectLogOfNoBytesIsNotWritten: 0 means none.
-func TestRejectLogOfNoBytesIsNotWritten(t *testing.T) {
+// A limit of 0 bytes turns the reject log off.
+func TestRejectLog_off(t *testing.T) {
 	d := In(testenv.TempDir(t))
 	testenv.Must(t, d.Rejects.Append([]byte("{}\n")))
 	if _, err := os.Lstat(d.Rejects.Path); !os.IsNotExist(err) {
@@ -295,9 +293,9 @@ func TestRejectLogOfNoBytesIsNotWritten(t *testing.T) {
 	}
 }
 
-// FuzzRepair: whatever stands behind a sound prefix, an append leaves the
-// prefix and all lines that end as they are, and a log that loads if it loaded
-// up to its last newline.
+// FuzzRepair appends to a valid log with any tail. The events before the tail
+// and all complete lines stay, and a log that loaded up to its last newline
+// still loads.
 func FuzzRepair(f *testing.F) {
 	event := testLine(4, "m")
 	for _, tail := range []string{
@@ -306,7 +304,7 @@ func FuzzRepair(f *testing.F) {
 	} {
 		f.Add([]byte(tail))
 	}
-	sound := testLines(1, 3)
+	valid := testLines(1, 3)
 	dir := testenv.TempDir(f)
 	f.Fuzz(func(t *testing.T, tail []byte) {
 		if bytes.Contains(tail, []byte(fmt.Sprint(uint64(1<<64-1)))) {
@@ -315,11 +313,11 @@ func FuzzRepair(f *testing.F) {
 		l := logIn(dir)
 		defer l.close()
 		testenv.Must(t, os.RemoveAll(l.Path+".torn"))
-		put(t, l.Path, sound+string(tail))
+		put(t, l.Path, valid+string(tail))
 		seq := appendTo(t, l, "after")
 		got, torn := testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".torn")
 		kept, found := strings.CutSuffix(got, testLine(seq, "after"))
-		ended := sound + string(tail[:bytes.LastIndexByte(tail, '\n')+1])
+		ended := valid + string(tail[:bytes.LastIndexByte(tail, '\n')+1])
 		rest := string(tail[bytes.LastIndexByte(tail, '\n')+1:])
 		switch {
 		case !found:

@@ -12,9 +12,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestExposedNamesWhoElseMayWrite: an operator is to know who could have
-// forged what stands in a state directory.
-func TestExposedNamesWhoElseMayWrite(t *testing.T) {
+// The warning names who else can write to the state directory, and so could
+// have forged its files.
+func TestDir_exposed(t *testing.T) {
 	for _, c := range []struct {
 		mode os.FileMode
 		uid  int
@@ -47,9 +47,9 @@ func TestExposedNamesWhoElseMayWrite(t *testing.T) {
 	}
 }
 
-// TestReplacedDirectoryIsNotMixed: what is written through os.Root goes to the
-// directory that is open, or nowhere.
-func TestReplacedDirectoryIsNotMixed(t *testing.T) {
+// Writes go to the directory that is open, or fail. They never go to its
+// replacement.
+func TestDir_replaced(t *testing.T) {
 	dir := filepath.Join(testenv.TempDir(t), "state")
 	d := In(dir)
 	defer d.Close()
@@ -66,9 +66,9 @@ func TestReplacedDirectoryIsNotMixed(t *testing.T) {
 	}
 }
 
-// TestArtifactsShareADirectory: one descriptor serves a whole state directory,
-// and a seq file elsewhere has its own.
-func TestArtifactsShareADirectory(t *testing.T) {
+// One descriptor serves a whole state directory. A seq file elsewhere has its
+// own.
+func TestDir_shared_by_artifacts(t *testing.T) {
 	d := In(testenv.TempDir(t))
 	defer d.Close()
 	for _, p := range d.locations() {

@@ -42,10 +42,10 @@ func wantCause(t *testing.T, err error, dir string, causes ...error) {
 	t.Errorf("%v, expected %v", err, causes)
 }
 
-// TestFileSizeLimitHarmsNothing puts the limit of a file's size at each byte of
-// what is appended: the first makes the write fail, the others make it short.
-// After each the log is as it was, and the next try is as if none had been.
-func TestFileSizeLimitHarmsNothing(t *testing.T) {
+// The file size limit is set to each byte of an append: at the first byte the
+// write fails, at the others it is short. The log is unchanged after each, and
+// the next append succeeds.
+func TestEventLog_file_size_limit(t *testing.T) {
 	if !testenv.Alone(t) {
 		return
 	}
@@ -76,8 +76,8 @@ func TestFileSizeLimitHarmsNothing(t *testing.T) {
 	}
 }
 
-// TestFileSizeLimitKeepsWholeFiles does the same to what is replaced.
-func TestFileSizeLimitKeepsWholeFiles(t *testing.T) {
+// The same for files that are replaced.
+func TestReplace_file_size_limit(t *testing.T) {
 	if !testenv.Alone(t) {
 		return
 	}
@@ -102,7 +102,7 @@ func TestFileSizeLimitKeepsWholeFiles(t *testing.T) {
 	}
 }
 
-// wantNames checks what stands in dir.
+// wantNames checks which files are in dir.
 func wantNames(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -112,13 +112,13 @@ func wantNames(t *testing.T, dir string, want ...string) {
 		got = append(got, e.Name())
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("in %s stand %q, expected %q", dir, got, want)
+		t.Errorf("%s contains %q, expected %q", dir, got, want)
 	}
 }
 
-// TestFullTmpfsHarmsNothing fills a small tmpfs with events and a file, until
-// nothing can be written, several times.
-func TestFullTmpfsHarmsNothing(t *testing.T) {
+// Events, a status and a file fill a small tmpfs. The writes that fail leave
+// the log and the status intact.
+func TestEventLog_full_disk(t *testing.T) {
 	if !testenv.AloneWithMounts(t) {
 		return
 	}
@@ -170,9 +170,8 @@ func fillLog(t *testing.T, l *EventLog) (last uint64) {
 	return last
 }
 
-// TestFullTmpfsKeepsATornTail: while there is no room to set it aside, it stays
-// where it is.
-func TestFullTmpfsKeepsATornTail(t *testing.T) {
+// A torn tail stays in the log while there is no space to set it aside.
+func TestEventLog_full_disk_torn_tail(t *testing.T) {
 	if !testenv.AloneWithMounts(t) {
 		return
 	}
@@ -203,9 +202,9 @@ func TestFullTmpfsKeepsATornTail(t *testing.T) {
 	}
 }
 
-// TestUnwritableDirectoryHarmsNothing: another user may not write there, and
-// then may.
-func TestUnwritableDirectoryHarmsNothing(t *testing.T) {
+// Every write to a directory without write permission fails with EACCES and
+// leaves no file.
+func TestDir_not_writable(t *testing.T) {
 	testenv.Root(t)
 	if !testenv.Alone(t) {
 		return
@@ -226,10 +225,9 @@ func TestUnwritableDirectoryHarmsNothing(t *testing.T) {
 	wantNames(t, dir)
 }
 
-// TestUnwritableArtifactsHarmNothing: the files are root's, and 0644, as
-// another user finds them; a file of another user's can be replaced where the
-// directory allows it, but not written.
-func TestUnwritableArtifactsHarmNothing(t *testing.T) {
+// Files that belong to another user, with mode 0644, can be replaced if the
+// directory permits it, but not appended to.
+func TestDir_files_of_another_user(t *testing.T) {
 	testenv.Root(t)
 	if !testenv.Alone(t) {
 		return
@@ -255,8 +253,8 @@ func TestUnwritableArtifactsHarmNothing(t *testing.T) {
 	}
 }
 
-// asNobody calls f with the rights of a user that owns nothing. The process
-// must be one of its own.
+// asNobody calls f as a user that owns no file. It must run in a process of its
+// own.
 func asNobody(t *testing.T, f func()) {
 	t.Helper()
 	testenv.Must(t, syscall.Setgroups(nil))
@@ -269,10 +267,9 @@ func asNobody(t *testing.T, f func()) {
 	f()
 }
 
-// TestTooManyOpenFilesHarmsNothing lets each descriptor that is needed be the
-// one too many, for a writer that has nothing open, and for one that was at work
-// and finds a torn tail.
-func TestTooManyOpenFilesHarmsNothing(t *testing.T) {
+// Each descriptor that a write needs is in turn the one too many: for a new
+// writer, and for one that has files open and finds a torn tail.
+func TestDir_too_many_open_files(t *testing.T) {
 	if !testenv.Alone(t) {
 		return
 	}
@@ -337,8 +334,8 @@ func tear(t *testing.T, path string) {
 	testenv.Must(t, errors.Join(err, f.Close()))
 }
 
-// freeDescriptor returns the lowest that is free, when all that the garbage
-// collector could close is closed.
+// freeDescriptor returns the lowest free descriptor, after the garbage
+// collector has closed what it can.
 func freeDescriptor(t *testing.T) uint64 {
 	t.Helper()
 	runtime.GC()
@@ -348,8 +345,8 @@ func freeDescriptor(t *testing.T) uint64 {
 	return uint64(fd)
 }
 
-// TestErrorsNameWhatWasDoneToWhichFile: a person can see what was done to which file.
-func TestErrorsNameWhatWasDoneToWhichFile(t *testing.T) {
+// Each error names the operation and the file.
+func TestErrors_operation_and_path(t *testing.T) {
 	dir := filepath.Join(testenv.TempDir(t), "file")
 	put(t, dir, "")
 	d := In(dir)

@@ -19,8 +19,8 @@ import (
 // really waits is of no matter to them.
 const shortWait = 20 * time.Millisecond
 
-// TestLockErrorNamesTheHolder: who holds the lock is what an operator must know.
-func TestLockErrorNamesTheHolder(t *testing.T) {
+// The error names the process that holds the lock.
+func TestLock_error_names_holder(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
 	holder := child("hold", l.Path+".seq")
@@ -45,8 +45,8 @@ func TestLockErrorNamesTheHolder(t *testing.T) {
 	}
 }
 
-// TestLockIsWaitedForFiveSeconds really waits, once.
-func TestLockIsWaitedForFiveSeconds(t *testing.T) {
+// The default time limit is five seconds.
+func TestLock_default_wait(t *testing.T) {
 	t.Parallel()
 	l := logIn(testenv.TempDir(t))
 	defer holdHere(t, l.Path+".seq")()
@@ -58,8 +58,8 @@ func TestLockIsWaitedForFiveSeconds(t *testing.T) {
 	}
 }
 
-// lockInBackground calls Lock and returns when it waits; the channel gives what
-// it returned.
+// lockInBackground calls Lock and returns while it waits. The channel receives
+// the error.
 func lockInBackground(t *testing.T, l *EventLog) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
@@ -71,9 +71,9 @@ func lockInBackground(t *testing.T, l *EventLog) <-chan error {
 	return done
 }
 
-// TestLockFollowsTheName: a seq file that was unlinked or swapped while it was
-// waited for, or while it was held open, is no lock.
-func TestLockFollowsTheName(t *testing.T) {
+// A lock on a seq file that was removed or replaced, while waiting or while it
+// was open, does not count.
+func TestLock_file_replaced(t *testing.T) {
 	for name, swap := range map[string]func(path string) error{
 		"unlinked": os.Remove,
 		"swapped": func(path string) error {
@@ -88,14 +88,14 @@ func TestLockFollowsTheName(t *testing.T) {
 			release()
 			testenv.Must(t, <-done)
 			if !lockIsHeld(t, l.Path+".seq") {
-				t.Error("the file that bears the name is not locked")
+				t.Error("the lock is not on the current file")
 			}
 			l.seq.unlock()
 			testenv.Must(t, swap(l.Path+".seq"))
 			unlock, err := l.Lock()
 			testenv.Must(t, err)
 			if !lockIsHeld(t, l.Path+".seq") {
-				t.Error("the file that bears the name is not locked the second time")
+				t.Error("the second lock is not on the current file")
 			}
 			unlock()
 			if lockIsHeld(t, l.Path+".seq") {
@@ -105,9 +105,8 @@ func TestLockFollowsTheName(t *testing.T) {
 	}
 }
 
-// TestLockIsNotWaitedForOnAFileWithoutAName: whoever holds the seq file that
-// stood there before holds nobody up.
-func TestLockIsNotWaitedForOnAFileWithoutAName(t *testing.T) {
+// A process that holds a removed seq file does not block other writers.
+func TestLock_file_removed(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
 	appendTo(t, l, "m")
@@ -118,7 +117,7 @@ func TestLockIsNotWaitedForOnAFileWithoutAName(t *testing.T) {
 	}
 }
 
-// lockIsHeld reports whether somebody holds the flock on a file.
+// lockIsHeld reports whether the file is locked.
 func lockIsHeld(t *testing.T, path string) bool {
 	t.Helper()
 	f, err := os.Open(path)
@@ -127,9 +126,9 @@ func lockIsHeld(t *testing.T, path string) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
 }
 
-// TestWaitIsTakenUpAgain: a wait that was given up keeps its place in the
-// queue, and the next try waits on, so that no thread and no place is lost.
-func TestWaitIsTakenUpAgain(t *testing.T) {
+// A wait that timed out keeps its place in the queue, and the next attempt
+// resumes it. No thread is leaked.
+func TestLock_wait_resumed(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
 	release := holdHere(t, l.Path+".seq")
@@ -148,22 +147,22 @@ func TestWaitIsTakenUpAgain(t *testing.T) {
 		done <- err
 	}()
 	awaitWaiters(t, l.Path+".seq", 2)
-	release() // the first wait gets the lock, before anybody asks for it again
+	release() // the first wait gets the lock, before another attempt
 	awaitWaiters(t, l.Path+".seq", 1)
 	unlock, err := l.Lock()
 	testenv.Must(t, err)
 	select {
 	case <-done:
-		t.Fatal("two hold the lock")
+		t.Fatal("two writers hold the lock")
 	default:
 	}
 	unlock()
 	testenv.Must(t, <-done)
 }
 
-// TestWaitsLeftBehindAreBounded: who may swap the seq file makes each wait be
-// left behind, but not any number of them, and all end when they can.
-func TestWaitsLeftBehindAreBounded(t *testing.T) {
+// Replacing the seq file makes writers abandon waits. Their number is limited,
+// and all end when their locks are released.
+func TestLock_abandoned_waits_limited(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
 	before := runtime.NumGoroutine()
@@ -193,9 +192,9 @@ func TestWaitsLeftBehindAreBounded(t *testing.T) {
 	}
 }
 
-// TestSwapsDoNotHoldALockUpForEver: somebody lets each lock be had just when it
-// has become worthless. The time limit covers all tries.
-func TestSwapsDoNotHoldALockUpForEver(t *testing.T) {
+// The seq file is replaced whenever a lock on it is acquired. The time limit
+// covers all attempts.
+func TestLock_file_swapped_repeatedly(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.LockWait = 10 * shortWait
 	path := l.Path + ".seq"

@@ -150,7 +150,7 @@ func load(text string) (records []record, err error) {
 	return records, nil
 }
 
-// mustLoad is load for a log that has to be sound.
+// mustLoad loads a log that must be valid.
 func mustLoad(t testing.TB, path string) []record {
 	t.Helper()
 	records, err := load(testenv.ReadIfExists(t, path))
@@ -192,7 +192,7 @@ func (r *record) readTexts(fields map[string]json.RawMessage) error {
 			continue
 		}
 		if !bytes.HasPrefix(raw, []byte{'"'}) {
-			return fmt.Errorf("%s is no string", name)
+			return fmt.Errorf("%s is not a string", name)
 		}
 		if err := json.Unmarshal(raw, to); err != nil {
 			return err
@@ -237,8 +237,8 @@ func awaitWaiters(t testing.TB, path string, n int) {
 	})
 }
 
-// startChild starts a child and returns when it has said that it is ready. What
-// stop returns is how it ended after its standard input was closed.
+// startChild starts a child and returns when it is ready. The function stop
+// closes its standard input and returns how it exited.
 func startChild(t *testing.T, cmd *exec.Cmd) (stop func() error) {
 	t.Helper()
 	in, err := cmd.StdinPipe()
@@ -253,7 +253,7 @@ func startChild(t *testing.T, cmd *exec.Cmd) (stop func() error) {
 	})
 	t.Cleanup(func() { stop() })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("the child said %q, %v", line, err)
+		t.Fatalf("the child printed %q, %v", line, err)
 	}
 	return stop
 }

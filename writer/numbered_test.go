@@ -41,7 +41,7 @@ func appendCopy(t *testing.T, l *EventLog, c *NumberedBatch) error {
 	return locked(t, l, func() error { return l.AppendNumbered(c) })
 }
 
-func TestACopyKeepsItsSeqs(t *testing.T) {
+func TestAppendNumbered(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	if err := l.AppendNumbered(copyOf(1)); !errors.Is(err, errNotLocked) {
 		t.Errorf("without the lock: %v", err)
@@ -63,16 +63,16 @@ func TestACopyKeepsItsSeqs(t *testing.T) {
 		t.Errorf("the log is\n%swant\n%s", got, want)
 	}
 	if got := testenv.ReadIfExists(t, l.Path+".seq"); got != "10\n" {
-		t.Errorf("the seq file says %q", got)
+		t.Errorf("the seq file contains %q", got)
 	}
 	if seq := appendTo(t, l, "event 11"); seq != 11 {
 		t.Errorf("the next seq is %d", seq)
 	}
 }
 
-// TestACopyThatFailedIsTriedAgain: a write is cut at every byte; what stands in
-// the log after the next try is each event once.
-func TestACopyThatFailedIsTriedAgain(t *testing.T) {
+// A write is cut at every byte. After the next attempt the log has each event
+// once.
+func TestAppendNumbered_retried(t *testing.T) {
 	if !testenv.Alone(t) {
 		return
 	}
@@ -94,8 +94,8 @@ func TestACopyThatFailedIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestALooseCopyIsSettled, as TestLooseAppendIsSettled is of a batch.
-func TestALooseCopyIsSettled(t *testing.T) {
+// The same as TestUnconfirmed, for numbered events.
+func TestAppendNumbered_unconfirmed(t *testing.T) {
 	for kept := range 4 {
 		dir := testenv.TempDir(t)
 		l := logIn(dir)
@@ -112,7 +112,7 @@ func TestALooseCopyIsSettled(t *testing.T) {
 	}
 }
 
-func TestACopyBeginsAnew(t *testing.T) {
+func TestAppendNumbered_new_log(t *testing.T) {
 	dir := testenv.TempDir(t)
 	l := logIn(dir)
 	if err := l.Rotate(); !errors.Is(err, errNotLocked) {
@@ -133,22 +133,22 @@ func TestACopyBeginsAnew(t *testing.T) {
 	testenv.Must(t, appendCopy(t, l, copyOf(1)))
 	testenv.Must(t, appendCopy(t, l, copyOf(2)))
 	if testenv.ReadIfExists(t, l.Path) != testLines(1, 2) || testenv.ReadIfExists(t, l.Path+".1") != testLines(1, 3) || testenv.ReadIfExists(t, l.Path+".seq") != "2\n" {
-		t.Errorf("the log is\n%sthe one before\n%s", testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".1"))
+		t.Errorf("the log is\n%sthe previous log is\n%s", testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".1"))
 	}
 }
 
-func TestACopyIsRotated(t *testing.T) {
+func TestAppendNumbered_rotation(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.RotateAt = int64(len(testLines(1, 2)))
 	for seq := uint64(1); seq <= 3; seq++ {
 		testenv.Must(t, appendCopy(t, l, copyOf(seq)))
 	}
 	if testenv.ReadIfExists(t, l.Path) != testLines(3, 3) || testenv.ReadIfExists(t, l.Path+".1") != testLines(1, 2) {
-		t.Errorf("the log is\n%sthe one before\n%s", testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".1"))
+		t.Errorf("the log is\n%sthe previous log is\n%s", testenv.ReadIfExists(t, l.Path), testenv.ReadIfExists(t, l.Path+".1"))
 	}
 }
 
-func TestLastTellsTheLastEvent(t *testing.T) {
+func TestEventLog_last(t *testing.T) {
 	const boot = "6f1c9c3e-53f0-4b3a-9c39-2f0c1a5d7b11"
 	withBoot := `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"m","boot_id":"` + boot + `","seq":7}` + "\n"
 	for text, want := range map[string]struct {
@@ -180,12 +180,12 @@ func TestLastTellsTheLastEvent(t *testing.T) {
 	}
 }
 
-func TestBootsAreListed(t *testing.T) {
+func TestBootList(t *testing.T) {
 	const a, b = "aaaaaaaa-53f0-4b3a-9c39-2f0c1a5d7b11", "bbbbbbbb-53f0-4b3a-9c39-2f0c1a5d7b11"
 	dir := testenv.TempDir(t)
 	boots := &In(dir).Boots
 	if got, err := boots.Read(); len(got) != 0 || err != nil {
-		t.Errorf("of no file: %q, %v", got, err)
+		t.Errorf("no file: %q, %v", got, err)
 	}
 	for _, there := range []string{"", a + "\n", a, a[:10]} { // as a crash leaves it
 		put(t, boots.Path, there)
@@ -207,9 +207,9 @@ func TestBootsAreListed(t *testing.T) {
 	testenv.Must(t, os.Remove(boots.Path))
 	testenv.Must(t, os.Symlink("/etc/passwd", boots.Path))
 	if _, err := boots.Read(); !errors.Is(err, dirfs.ErrSymlink) {
-		t.Errorf("a link is read: %v", err)
+		t.Errorf("a symlink was read: %v", err)
 	}
 	if err := boots.Append(a); !errors.Is(err, dirfs.ErrSymlink) {
-		t.Errorf("a link is written: %v", err)
+		t.Errorf("a symlink was written: %v", err)
 	}
 }

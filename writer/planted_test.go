@@ -14,8 +14,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A planted is an object that somebody who owns the directory puts where an
-// artifact belongs. outside is a directory that is not theirs.
+// A planted is an object that the owner of the directory puts where an artifact
+// belongs. The directory outside belongs to another user.
 type planted struct {
 	name string
 	make func(path, outside string) error
@@ -39,12 +39,12 @@ var plantedObjects = []planted{
 	}, true},
 }
 
-// A job uses artifacts, and says which: with an object in the place of one of
-// names, do must return an error that names it, unless replaces.
+// A job uses the artifacts in names. If one of them is a planted object, do must
+// return an error that names it, unless replaces is set.
 type job struct {
 	name     string
 	names    []string
-	replaces bool // takes the object's place, where that is no directory
+	replaces bool // replaces the object, unless that is a directory
 	before   func(t *testing.T, d *Dir)
 	do       func(d *Dir) error
 }
@@ -82,14 +82,14 @@ func testResult() *artifact.Result {
 	return &artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m")}
 }
 
-// owner is who owns the directory in these tests, where that can be anybody.
+// owner is the user that owns the directory in these tests, if they run as root.
 const owner = 65534
 
 // victim is valid as a status and as a result.
 const victim = `{"schema_version":1,"state":"ready","updated_at":"2026-03-25T20:00:00.123Z",` +
 	`"status":"failed","finished_at":"2026-03-25T20:00:00.123Z","message":"m","seq":7}`
 
-// hostileDir returns a state directory that belongs to somebody else, and a
+// hostileDir returns a state directory that belongs to another user, and a
 // directory beside it that does not.
 func hostileDir(t *testing.T) (dir, outside string) {
 	t.Helper()
@@ -120,8 +120,8 @@ func plant(t *testing.T, object planted, dir, name, outside string) (path string
 	return path
 }
 
-// seen describes everything in a directory: names, modes, owners, contents.
-func seen(t *testing.T, dir string) string {
+// snapshot describes everything in a directory: names, modes, owners, contents.
+func snapshot(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
 	entries, err := os.ReadDir(dir)
@@ -134,10 +134,10 @@ func seen(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// TestNothingOutsideIsTouched: whatever the owner of the directory plants in
-// the place of an artifact, the writer, root where that can be, reaches nothing
-// through it, does not wait, and either refuses it by name or takes its place.
-func TestNothingOutsideIsTouched(t *testing.T) {
+// Whatever the owner of the directory puts where an artifact belongs, the writer
+// (root if possible) changes nothing outside through it, does not block, and
+// either rejects it by name or replaces it.
+func TestPlanted_write(t *testing.T) {
 	for _, j := range jobs {
 		for _, name := range j.names {
 			for _, object := range plantedObjects {
@@ -149,21 +149,21 @@ func TestNothingOutsideIsTouched(t *testing.T) {
 						j.before(t, d)
 					}
 					path := plant(t, object, dir, name, outside)
-					before := seen(t, outside)
+					before := snapshot(t, outside)
 					var err error
 					within(t, time.Minute, func() { err = j.do(d) })
-					if after := seen(t, outside); after != before {
+					if after := snapshot(t, outside); after != before {
 						t.Errorf("outside was touched:\n%sbefore\n%s", after, before)
 					}
-					j.judge(t, object, path, err)
+					j.checkOutcome(t, object, path, err)
 				})
 			}
 		}
 	}
 }
 
-// judge checks what became of the object.
-func (j *job) judge(t *testing.T, object planted, path string, err error) {
+// checkOutcome checks what became of the object.
+func (j *job) checkOutcome(t *testing.T, object planted, path string, err error) {
 	t.Helper()
 	info, statErr := os.Lstat(path)
 	directory := strings.HasSuffix(object.name, "directory")
@@ -182,9 +182,9 @@ func (j *job) judge(t *testing.T, object planted, path string, err error) {
 	}
 }
 
-// TestPlantedObjectsAreNotRead checks that a planted object is not read as an
-// artifact, except for a hard link, which is a regular file.
-func TestPlantedObjectsAreNotRead(t *testing.T) {
+// A planted object is not read as an artifact, except for a hard link, which is
+// a regular file.
+func TestPlanted_read(t *testing.T) {
 	for _, object := range plantedObjects {
 		t.Run(object.name, func(t *testing.T) {
 			dir, outside := hostileDir(t)
@@ -204,19 +204,19 @@ func TestPlantedObjectsAreNotRead(t *testing.T) {
 	}
 }
 
-// TestPlantedObjectGoneIsForgotten: once it is removed, all is well again.
-func TestPlantedObjectGoneIsForgotten(t *testing.T) {
+// After the planted object is removed, writing succeeds.
+func TestPlanted_removed(t *testing.T) {
 	for _, name := range []string{"events.jsonl", "events.jsonl.seq"} {
 		for _, object := range plantedObjects {
 			dir, outside := hostileDir(t)
 			l := logIn(dir)
 			if object.root && !testenv.CanMknod() {
-				continue // TestNothingOutsideIsTouched says so
+				continue // TestPlanted_write checks this
 			}
 			path := plant(t, object, dir, name, outside)
 			b := batchOf("m")
 			if err := tryAppend(l, b); err == nil {
-				t.Errorf("%s as %s is taken", object.name, name)
+				t.Errorf("%s as %s is accepted", object.name, name)
 			}
 			testenv.Must(t, os.RemoveAll(path))
 			testenv.Must(t, tryAppend(l, b))

@@ -8,8 +8,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestArtifactsComeBack reads back what was written, through the files.
-func TestArtifactsComeBack(t *testing.T) {
+// A status and a result are read back as they were written.
+func TestRead(t *testing.T) {
 	d := In(testenv.TempDir(t))
 	const seq = 1<<63 + 1
 	testenv.Must(t, d.Status.Replace(&artifact.Status{State: artifact.Failed, Time: testTime, Message: quoted("m"), BootID: "id\n", Seq: seq}))
@@ -26,9 +26,9 @@ func TestArtifactsComeBack(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoArtifactIsNotRead: what somebody else left there is an error, and
-// however it is made takes neither the process nor its time.
-func TestWhatIsNoArtifactIsNotRead(t *testing.T) {
+// A file that is not an artifact is an error, and takes neither much memory nor
+// much time.
+func TestRead_invalid(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":      "",
 		"garbage":    "garbage",

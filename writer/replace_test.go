@@ -16,8 +16,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// numbered is a status whose fields all tell the same number, in a text whose
-// length depends on it, so that a mixture of two shows.
+// numbered is a status whose fields all contain n and whose length depends on
+// n, so that a mixture of two is detected.
 func numbered(n int) *artifact.Status {
 	return &artifact.Status{State: artifact.Ready, Time: testTime, BootID: fmt.Sprint("boot ", n), Seq: uint64(n),
 		Message: quoted(fmt.Sprint("status ", n)), Details: quoted(strings.Repeat(fmt.Sprint(n, " "), n%700))}
@@ -27,9 +27,9 @@ func statusIn(dir string) *StatusFile {
 	return &StatusFile{Path: filepath.Join(dir, StatusName)}
 }
 
-// TestReadersAlwaysSeeAWholeStatus: while two processes replace it 2,000 times,
-// a reader always finds one, and finds it whole.
-func TestReadersAlwaysSeeAWholeStatus(t *testing.T) {
+// Two processes replace the status 2,000 times. A reader always finds a
+// complete one.
+func TestReplace_concurrent_reader(t *testing.T) {
 	dir := testenv.TempDir(t)
 	f := statusIn(dir)
 	testenv.Must(t, f.Replace(numbered(1)))
@@ -63,8 +63,8 @@ func TestReadersAlwaysSeeAWholeStatus(t *testing.T) {
 	wantNames(t, dir, StatusName)
 }
 
-// readNumbered reads the status as the host does, and checks that it is one of
-// those that were written.
+// readNumbered reads the status as the host does, and checks that it is one
+// that was written.
 func readNumbered(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -72,13 +72,12 @@ func readNumbered(path string) error {
 	}
 	status, err := new(artifact.Decoder).Status(text)
 	if err != nil || string(numbered(int(status.Seq)).Append(nil)) != string(text) {
-		return fmt.Errorf("not whole: %.200q, %v", text, err)
+		return fmt.Errorf("not complete: %.200q, %v", text, err)
 	}
 	return nil
 }
 
-// childReplace replaces the status by those from one number to another, two by
-// two.
+// childReplace replaces the status by every second one of a range.
 func childReplace(args []string) error {
 	first, err := strconv.Atoi(args[1])
 	last, err2 := strconv.Atoi(args[2])
@@ -95,9 +94,9 @@ func childReplace(args []string) error {
 	return nil
 }
 
-// TestLeftTemporariesAreRemoved: those that nobody locks and that are ours, and
+// Temporaries that belong to this user and that nobody locks are removed, and
 // nothing else.
-func TestLeftTemporariesAreRemoved(t *testing.T) {
+func TestTemporaries_removed(t *testing.T) {
 	dir := testenv.TempDir(t)
 	stay := []string{
 		".status.json", ".status.json1", ".status.json99999999999999", // 14 digits
@@ -125,9 +124,9 @@ func TestLeftTemporariesAreRemoved(t *testing.T) {
 	wantSet(t, dir, append(stay, StatusName)...)
 }
 
-// TestLeftTemporariesOfThePreviousResultAreRemoved: it is hardly ever written,
-// so the writer of the result looks for them.
-func TestLeftTemporariesOfThePreviousResultAreRemoved(t *testing.T) {
+// The previous result is rarely written, so the writer of the result removes
+// its temporaries.
+func TestTemporaries_of_previous_result(t *testing.T) {
 	dir := testenv.TempDir(t)
 	for _, name := range []string{".result.json", ".result.json.prev", ".status.json.prev"} {
 		put(t, filepath.Join(dir, name+"123456789012345"), "left")
@@ -139,7 +138,7 @@ func TestLeftTemporariesOfThePreviousResultAreRemoved(t *testing.T) {
 	wantSet(t, dir, ResultName, StatusName, ".status.json.prev123456789012345")
 }
 
-// wantSet checks which names stand in dir.
+// wantSet checks which names are in dir, in any order.
 func wantSet(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -150,7 +149,7 @@ func wantSet(t *testing.T, dir string, want ...string) {
 	}
 	for _, e := range entries {
 		if !left[e.Name()] {
-			t.Errorf("%s stands there", e.Name())
+			t.Errorf("%s is still there", e.Name())
 		}
 		delete(left, e.Name())
 	}
@@ -159,11 +158,10 @@ func wantSet(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// TestSweepingNeverHarmsAWriter: a temporary looks dead for the moment before
-// it is locked. The writer that loses it makes another. Each sweep takes one at
-// the most, and a writer that others give no rest at all may fail: so there are
-// fewer sweeps beside each replace than it has tries.
-func TestSweepingNeverHarmsAWriter(t *testing.T) {
+// A temporary looks abandoned until it is locked; a writer that loses one makes
+// another. Each sweep removes one at most, and there are fewer sweeps beside
+// each replace than it has attempts.
+func TestTemporaries_removed_during_replace(t *testing.T) {
 	dir := testenv.TempDir(t)
 	f, sweeper := statusIn(dir), statusIn(dir)
 	testenv.Must(t, sweeper.current.open(sweeper.Path))
@@ -191,8 +189,8 @@ func TestSweepingNeverHarmsAWriter(t *testing.T) {
 	wantNames(t, dir, StatusName)
 }
 
-// TestManyFirstWritersReplaceAtOnce: each sweeps before it writes.
-func TestManyFirstWritersReplaceAtOnce(t *testing.T) {
+// Each writer removes old temporaries before its first write.
+func TestReplace_many_first_writers(t *testing.T) {
 	dir := testenv.TempDir(t)
 	var writers sync.WaitGroup
 	for w := range 16 {
@@ -211,9 +209,9 @@ func TestManyFirstWritersReplaceAtOnce(t *testing.T) {
 	wantNames(t, dir, StatusName)
 }
 
-// TestPreviousResultIsKept: Keep copies and SetAside moves; without a result
-// both do nothing, and neither touches the result of the run before.
-func TestPreviousResultIsKept(t *testing.T) {
+// CopyToPrevious copies and MoveToPrevious moves. Without a result both do
+// nothing, and the previous result stays.
+func TestResult_previous(t *testing.T) {
 	result := func(seq uint64) *artifact.Result {
 		return &artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m"), Seq: seq}
 	}
@@ -225,23 +223,23 @@ func TestPreviousResultIsKept(t *testing.T) {
 	testenv.Must(t, f.Replace(result(1)))
 	testenv.Must(t, f.CopyToPrevious())
 	if testenv.ReadIfExists(t, f.Path) != text(1) || testenv.ReadIfExists(t, f.Path+".prev") != text(1) {
-		t.Error("not kept")
+		t.Error("the result was not copied")
 	}
 	testenv.Must(t, f.Replace(result(2)))
 	testenv.Must(t, f.MoveToPrevious())
 	if testenv.ReadIfExists(t, f.Path+".prev") != text(2) {
-		t.Error("not set aside")
+		t.Error("the result was not moved")
 	}
 	testenv.Must(t, errors.Join(f.CopyToPrevious(), f.MoveToPrevious()))
 	wantNames(t, dir, ResultName+".prev")
 	if testenv.ReadIfExists(t, f.Path+".prev") != text(2) {
-		t.Error("the result before was touched")
+		t.Error("the previous result was changed")
 	}
 }
 
-// TestReplaceFollowsTheDirectory: a directory that was moved away and made anew
-// gets the next status, not the one that is still open.
-func TestReplaceFollowsTheDirectory(t *testing.T) {
+// If the directory was moved away and created again, the next status goes to
+// the new one.
+func TestReplace_directory_replaced(t *testing.T) {
 	dir := filepath.Join(testenv.TempDir(t), "a", "state")
 	f := statusIn(dir)
 	testenv.Must(t, f.Replace(numbered(1)))
@@ -253,9 +251,9 @@ func TestReplaceFollowsTheDirectory(t *testing.T) {
 	}
 }
 
-// TestReplaceFailsCleanlyInAReadOnlyFileSystem covers the error that no user's
-// rights give.
-func TestReplaceFailsCleanlyInAReadOnlyFileSystem(t *testing.T) {
+// Even root cannot write to a read-only file system; every write returns an
+// error.
+func TestReplace_read_only_file_system(t *testing.T) {
 	if !testenv.AloneWithMounts(t) {
 		return
 	}

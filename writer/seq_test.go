@@ -25,8 +25,8 @@ func putUnlessAbsent(t testing.TB, path, text string) {
 	}
 }
 
-// TestNextSeq is the table of where seq comes from: the log, else the one
-// before it, else the seq file.
+// The seq comes from the log, else from the previous log, else from the seq
+// file.
 func TestNextSeq(t *testing.T) {
 	old := `{"kind":"ready"}` + "\n" // of a writer older than seq
 	for _, c := range []struct {
@@ -89,7 +89,7 @@ func TestNextSeq(t *testing.T) {
 				}
 			}
 			if got, want := testenv.ReadIfExists(t, l.Path+".seq"), fmt.Sprintln(c.next+2); got != want {
-				t.Errorf("the seq file says %.40q, expected %q", got, want)
+				t.Errorf("the seq file contains %.40q, expected %q", got, want)
 			}
 			log := strings.TrimPrefix(c.log, absent)
 			want := log + testLine(c.next, "one") + testLine(c.next+1, "two") + testLine(c.next+2, "three")
@@ -110,8 +110,8 @@ func TestNextSeq(t *testing.T) {
 	}
 }
 
-// TestHugeSeqFileHeals: a seq file of a gigabyte is neither read nor kept.
-func TestHugeSeqFileHeals(t *testing.T) {
+// A seq file of a gigabyte is neither read nor kept.
+func TestSeqFile_huge(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	put(t, l.Path+".seq", "5\n")
 	testenv.Must(t, os.Truncate(l.Path+".seq", 1<<30))
@@ -127,8 +127,8 @@ func TestHugeSeqFileHeals(t *testing.T) {
 	}
 }
 
-// TestLastSeqIsTheEnd: seq never wraps around.
-func TestLastSeqIsTheEnd(t *testing.T) {
+// Seq never wraps around.
+func TestSeq_maximum(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	text := testLine(math.MaxUint64-1, "m")
 	put(t, l.Path, text)
@@ -146,9 +146,9 @@ func TestLastSeqIsTheEnd(t *testing.T) {
 	}
 }
 
-// TestRotationGoesOn: seq goes on in the new log, no event is lost between the
-// two, and no log grows beyond the limit.
-func TestRotationGoesOn(t *testing.T) {
+// Seq continues in the new log, no event is lost between the two, and no log
+// exceeds the limit.
+func TestRotation(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.RotateAt = 600
 	all, before := "", ""
@@ -165,7 +165,7 @@ func TestRotationGoesOn(t *testing.T) {
 			all, before = all+old, old
 		}
 		if all+text != testLines(1, seq) {
-			t.Fatalf("events are missing:\n%s%s", all, text)
+			t.Fatalf("missing events:\n%s%s", all, text)
 		}
 	}
 	if all == "" {
@@ -173,8 +173,8 @@ func TestRotationGoesOn(t *testing.T) {
 	}
 }
 
-// TestBatchBeyondTheLimitIsWritten: it goes into a log of its own.
-func TestBatchBeyondTheLimitIsWritten(t *testing.T) {
+// A batch larger than the limit gets a log of its own.
+func TestRotation_batch_over_limit(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.RotateAt = 300
 	put(t, l.Path, testLines(1, 1))
@@ -188,9 +188,9 @@ func TestBatchBeyondTheLimitIsWritten(t *testing.T) {
 	}
 }
 
-// TestRotationSurvivesACrash: between the two calls of a rotation the log is
-// missing, then it is empty, and in both seq goes on, whatever the hint says.
-func TestRotationSurvivesACrash(t *testing.T) {
+// A crash during a rotation leaves no log or an empty one. Seq continues in
+// both cases, whatever the hint.
+func TestRotation_crash(t *testing.T) {
 	for _, hint := range []string{absent, "", "2\n", "3\n", "9\n"} {
 		for _, log := range []string{absent, ""} {
 			l := logIn(testenv.TempDir(t))
@@ -205,9 +205,8 @@ func TestRotationSurvivesACrash(t *testing.T) {
 	}
 }
 
-// TestRotationByAnotherWriterIsNoticed: an EventLog that has the log open goes
-// on in the new one.
-func TestRotationByAnotherWriterIsNoticed(t *testing.T) {
+// An EventLog that has the old log open continues in the new one.
+func TestRotation_by_another_writer(t *testing.T) {
 	dir := testenv.TempDir(t)
 	l, other := logIn(dir), logIn(dir)
 	other.RotateAt = 1
@@ -223,9 +222,9 @@ func TestRotationByAnotherWriterIsNoticed(t *testing.T) {
 	}
 }
 
-// TestLogThatIsTakenAwayIsBegunAnew: removed, replaced or emptied under an
-// EventLog that has it open.
-func TestLogThatIsTakenAwayIsBegunAnew(t *testing.T) {
+// The log is removed, replaced or emptied while an EventLog has it open. The
+// next append starts a new one.
+func TestEventLog_taken_away(t *testing.T) {
 	for name, take := range map[string]func(path string) error{
 		"removed":   os.Remove,
 		"moved":     func(path string) error { return os.Rename(path, path+".away") },
@@ -250,8 +249,8 @@ func TestLogThatIsTakenAwayIsBegunAnew(t *testing.T) {
 	}
 }
 
-// TestAppendWithoutLockIsAnError: nothing is written by a caller's mistake.
-func TestAppendWithoutLockIsAnError(t *testing.T) {
+// Append without the lock returns an error and writes nothing.
+func TestAppend_without_lock(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	if err := l.Append(batchOf("m")); !errors.Is(err, errNotLocked) {
 		t.Errorf("%v", err)
@@ -267,9 +266,9 @@ func TestAppendWithoutLockIsAnError(t *testing.T) {
 	}
 }
 
-// TestModesAreFixedWhateverTheUmask: readers on the host and in the guest read
-// the artifacts, and nobody but the owner may hold the lock.
-func TestModesAreFixedWhateverTheUmask(t *testing.T) {
+// Readers on the host and in the guest can read the artifacts. Only the owner
+// can hold the lock.
+func TestModes_any_umask(t *testing.T) {
 	for _, umask := range []int{0, 0o022, 0o077, 0o777} {
 		dir := testenv.TempDir(t)
 		d := In(dir)
@@ -299,39 +298,38 @@ func TestModesAreFixedWhateverTheUmask(t *testing.T) {
 	}
 }
 
-// TestForeseenSeqsAreThoseOfTheLog: events are numbered before the lock is held;
-// whoever writes in between, they stand in the log with the right ones.
-func TestForeseenSeqsAreThoseOfTheLog(t *testing.T) {
-	for _, foreseen := range []uint64{0, 1, 8, 9, 10, 1000} {
+// Events are numbered before the lock is held. They get the right seqs even if
+// another writer appends in between.
+func TestPredict_other_writer(t *testing.T) {
+	for _, predicted := range []uint64{0, 1, 8, 9, 10, 1000} {
 		dir := testenv.TempDir(t)
 		l, other := logIn(dir), logIn(dir)
 		appendTo(t, l, "event 1", "event 2", "event 3", "event 4", "event 5", "event 6", "event 7")
 		var b Batch
-		b.Predict(foreseen)
-		var told []byte
+		b.Predict(predicted)
+		var added []byte
 		for seq := uint64(8); seq < 17; seq += 3 { // other's is the third
 			for i := range uint64(2) {
 				b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq+i))})
 			}
 			testenv.Must(t, tryAppend(l, &b))
-			told = append(told, b.Text()...)
+			added = append(added, b.Text()...)
 			b.Reset()
 			appendTo(t, other, fmt.Sprint("event ", seq+2))
 		}
 		b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 17")})
 		testenv.Must(t, tryAppend(l, &b))
 		if got := testenv.ReadIfExists(t, l.Path); got != testLines(1, 17) {
-			t.Errorf("foreseen %d:\n%s", foreseen, got)
+			t.Errorf("predicted %d:\n%s", predicted, got)
 		}
-		if want := testLines(8, 9) + testLines(11, 12) + testLines(14, 15); string(told) != want {
-			t.Errorf("foreseen %d: told\n%s", foreseen, told)
+		if want := testLines(8, 9) + testLines(11, 12) + testLines(14, 15); string(added) != want {
+			t.Errorf("predicted %d: added\n%s", predicted, added)
 		}
 	}
 }
 
-// TestForeseenEventsAreNotNumberedAnew: with nobody else writing, what was added
-// is what is written.
-func TestForeseenEventsAreNotNumberedAnew(t *testing.T) {
+// If no other writer appends, the batch is written without a copy.
+func TestPredict_right(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	var b Batch
 	b.Predict(1)

@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// TestStrictJSON proves the model that the other tests lean on.
+// The strict reader of these tests rejects each kind of invalid line.
 func TestStrictJSON(t *testing.T) {
-	sound := testLines(4, 5)
-	if records, err := load(sound); err != nil || len(records) != 2 || records[1] != (record{"ready", "event 5", 5}) {
+	valid := testLines(4, 5)
+	if records, err := load(valid); err != nil || len(records) != 2 || records[1] != (record{"ready", "event 5", 5}) {
 		t.Fatalf("%v, %v", records, err)
 	}
 	event := strings.TrimSuffix(testLine(6, "m"), "\n")
@@ -49,7 +49,7 @@ func TestStrictJSON(t *testing.T) {
 		"no object":          "[]\n",
 		"garbage":            "x\n",
 	} {
-		if _, err := load(sound + line); err == nil {
+		if _, err := load(valid + line); err == nil {
 			t.Errorf("%s: loaded", name)
 		}
 	}
@@ -58,7 +58,7 @@ func TestStrictJSON(t *testing.T) {
 		"escaped backslash": with(`"m"`, `"\\ud800"`),
 		"underflow":         with(`"seq"`, `"details":1e-999,"seq"`),
 	} {
-		if _, err := load(sound + line); err != nil {
+		if _, err := load(valid + line); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -67,7 +67,7 @@ func trace(t *testing.T, dir string, args ...string) []call {
 }
 
 // wholeCalls joins the calls that strace shows in two parts, because another
-// thread made one meanwhile. A call stands where it returned.
+// thread made one meanwhile. A call is listed where it returned.
 func wholeCalls(text string) (lines []string) {
 	begun := map[string]string{} // by thread
 	for line := range strings.Lines(text) {
@@ -84,7 +84,7 @@ func wholeCalls(text string) (lines []string) {
 	return lines
 }
 
-// arguments reads what stands behind the descriptor.
+// arguments parses the arguments after the descriptor.
 func (c *call) arguments(text string) {
 	var words []string
 	for _, word := range strings.Split(strings.TrimPrefix(text, ", "), ", ") {
@@ -104,7 +104,7 @@ func (c *call) arguments(text string) {
 	}
 }
 
-// digits stand for the random number of a temporary.
+// digits matches the random number of a temporary.
 var digits = regexp.MustCompile(`\d{15,}$`)
 
 // shown returns the calls as words, such as "write events.jsonl".
@@ -116,10 +116,9 @@ func shown(dir string, calls []call) (words []string) {
 	return words
 }
 
-// TestOrderOfSystemCalls: each step is durable before the next begins. It is
-// what a crash at any moment and the format's crash-state table rest on, and
-// nothing but the calls themselves shows it.
-func TestOrderOfSystemCalls(t *testing.T) {
+// Each step is durable before the next begins. Recovery after a crash at any
+// moment depends on this order, and only the calls show it.
+func TestSystemCalls_order(t *testing.T) {
 	event := func(dir string) []string {
 		return []string{"event", "--state-dir", dir, "--kind", "ready", "--message", "m"}
 	}
@@ -190,10 +189,10 @@ func pythonInt(text string) (uint64, error) {
 	return strconv.ParseUint("0"+text, 10, 64)
 }
 
-// TestSeqFileNeverFalls cuts each write to the seq file at each of its bytes: a
-// writer that trusts the file alone, as the Python command does, may skip a
-// number after a crash but never uses one twice.
-func TestSeqFileNeverFalls(t *testing.T) {
+// Each write to the seq file is cut at each byte. A writer that trusts the file
+// alone, as the Python command does, may skip a number after a crash but never
+// uses one twice.
+func TestSeqFile_crash_during_write(t *testing.T) {
 	for _, c := range []struct {
 		seq  string
 		last uint64
@@ -225,7 +224,7 @@ func replaySeq(t *testing.T, text string, inUse uint64, calls []call) string {
 	look := func(text []byte) {
 		t.Helper()
 		if n, err := pythonInt(string(text)); err != nil || n < inUse {
-			t.Errorf("at a moment the seq file says %q (%v) while %d is in use", text, err, inUse)
+			t.Errorf("at a moment the seq file contains %q (%v) while %d is in use", text, err, inUse)
 		}
 	}
 	state := []byte(text)

@@ -12,10 +12,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// looseLog returns a log with two events and a batch whose append failed, and
-// could not be cut back, when only text had reached the file. That is the state
-// between two tries, which no fault that can be injected leaves for sure.
-func looseLog(t *testing.T, dir, text string) (*EventLog, *Batch) {
+// unconfirmedLog returns a log with two events, and a batch whose append failed
+// after text had reached the file and could not be removed. No injected fault
+// produces this state reliably.
+func unconfirmedLog(t *testing.T, dir, text string) (*EventLog, *Batch) {
 	t.Helper()
 	l := logIn(dir)
 	appendTo(t, l, "event 1", "event 2")
@@ -28,7 +28,7 @@ func looseLog(t *testing.T, dir, text string) (*EventLog, *Batch) {
 	return l, b
 }
 
-// seqs returns those that a batch was given.
+// seqs returns the seqs of a batch.
 func seqs(b *Batch) (all []uint64) {
 	for i := range b.Len() {
 		all = append(all, b.Seq(i))
@@ -36,9 +36,9 @@ func seqs(b *Batch) (all []uint64) {
 	return all
 }
 
-// TestLooseAppendIsSettled: whatever became of an append that failed, the next
-// try neither repeats nor loses an event, and takes nothing from others.
-func TestLooseAppendIsSettled(t *testing.T) {
+// Whatever became of a failed append, the next attempt neither repeats nor
+// loses an event, and changes no event of another writer.
+func TestUnconfirmed(t *testing.T) {
 	ours := testLines(3, 5)
 	two := testLines(3, 4)
 	for _, c := range []struct {
@@ -66,7 +66,7 @@ func TestLooseAppendIsSettled(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := testenv.TempDir(t)
-			l, b := looseLog(t, dir, c.there)
+			l, b := unconfirmedLog(t, dir, c.there)
 			if c.other != "" {
 				appendTo(t, logIn(dir), c.other)
 			}
@@ -78,7 +78,7 @@ func TestLooseAppendIsSettled(t *testing.T) {
 				t.Errorf("the log:\n%sexpected\n%s", got, want)
 			}
 			if l.lines.unconfirmed != nil {
-				t.Error("not settled")
+				t.Error("the append is still unconfirmed")
 			}
 			records := mustLoad(t, l.Path)
 			if seq := appendTo(t, l, "last"); seq != records[len(records)-1].seq+1 {
@@ -88,9 +88,9 @@ func TestLooseAppendIsSettled(t *testing.T) {
 	}
 }
 
-// TestLooseAppendInAFileThatIsGone: the lines went with it, and are written
-// into the file that stands there now.
-func TestLooseAppendInAFileThatIsGone(t *testing.T) {
+// If the log was removed or replaced after a failed append, the events are
+// written to the current log.
+func TestUnconfirmed_log_replaced(t *testing.T) {
 	for name, take := range map[string]func(t *testing.T, path string) (before string){
 		"removed": func(t *testing.T, path string) string { testenv.Must(t, os.Remove(path)); return "" },
 		"replaced": func(t *testing.T, path string) string {
@@ -108,11 +108,11 @@ func TestLooseAppendInAFileThatIsGone(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, b := looseLog(t, filepath.Join(testenv.TempDir(t), "state"), testLine(3, "event 3"))
+			l, b := unconfirmedLog(t, filepath.Join(testenv.TempDir(t), "state"), testLine(3, "event 3"))
 			before := take(t, l.Path)
 			records, err := load(before)
 			testenv.Must(t, err)
-			first := uint64(6) // as the seq file says
+			first := uint64(6) // from the seq file
 			if name == "directory removed" {
 				first = 1
 			} else if len(records) > 0 {
@@ -127,11 +127,11 @@ func TestLooseAppendInAFileThatIsGone(t *testing.T) {
 	}
 }
 
-// TestLooseAppendWaitsForAFileThatCanBeOpened: while it cannot be settled,
-// nothing is appended, and it is not forgotten.
-func TestLooseAppendWaitsForAFileThatCanBeOpened(t *testing.T) {
+// While the log cannot be opened, because it has a hard link, nothing is
+// appended and the batch is kept.
+func TestUnconfirmed_log_hard_linked(t *testing.T) {
 	dir := testenv.TempDir(t)
-	l, b := looseLog(t, dir, testLine(3, "event 3")+"{")
+	l, b := unconfirmedLog(t, dir, testLine(3, "event 3")+"{")
 	testenv.Must(t, os.Link(l.Path, l.Path+".link"))
 	for range 2 {
 		if err := tryAppend(l, b); !errors.Is(err, dirfs.ErrLinked) || !strings.Contains(err.Error(), l.Path) {
@@ -145,11 +145,10 @@ func TestLooseAppendWaitsForAFileThatCanBeOpened(t *testing.T) {
 	}
 }
 
-// TestFailedBatchMayGrow: a caller that goes on collecting while a commit fails
-// gives the same events and more.
-func TestFailedBatchMayGrow(t *testing.T) {
+// A batch may grow between a failed append and the next attempt.
+func TestUnconfirmed_batch_grows(t *testing.T) {
 	dir := testenv.TempDir(t)
-	l, b := looseLog(t, dir, testLines(3, 5))
+	l, b := unconfirmedLog(t, dir, testLines(3, 5))
 	appendTo(t, logIn(dir), "other")
 	b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 7")})
 	testenv.Must(t, tryAppend(l, b))
@@ -170,8 +169,8 @@ func TestFailedBatchMayGrow(t *testing.T) {
 	}
 }
 
-// TestLooseRejectIsSettled: rejects are kept once as well.
-func TestLooseRejectIsSettled(t *testing.T) {
+// The same for rejects.
+func TestUnconfirmed_reject(t *testing.T) {
 	for _, c := range []struct{ there, other, want string }{
 		{"{1}\n{2", "", "{0}\n{1}\n{2}\n{3}\n"},
 		{"{1}\n{2}\n", "", "{0}\n{1}\n{2}\n{3}\n"},

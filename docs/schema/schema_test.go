@@ -25,7 +25,7 @@ import (
 // names are the schemas, without .json.
 var names = []string{"directive", "events", "rejected", "result", "status"}
 
-func TestEverySchemaIsEmbeddedAndNothingElse(t *testing.T) {
+func TestSchemas_embedded(t *testing.T) {
 	files, err := fs.Glob(schema.Files, "*")
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func load(t *testing.T, name string) (doc document) {
 	return doc
 }
 
-// compile compiles a schema, which also holds it against the meta-schema.
+// compile compiles a schema, and validates it against the meta-schema.
 func compile(t *testing.T, name string) *jsonschema.Schema {
 	t.Helper()
 	text, err := schema.Files.ReadFile(name + ".json")
@@ -101,7 +101,7 @@ func validate(s *jsonschema.Schema, text []byte) error {
 	return s.Validate(value)
 }
 
-func TestSchemasExplainThemselvesAndTheirExamplesHold(t *testing.T) {
+func TestSchemas_descriptions_and_examples(t *testing.T) {
 	for _, name := range names {
 		doc, compiled := load(t, name), compile(t, name)
 		if !strings.HasSuffix(doc.ID, "/docs/schema/"+name+".json") {
@@ -123,7 +123,7 @@ func TestSchemasExplainThemselvesAndTheirExamplesHold(t *testing.T) {
 	}
 }
 
-// A vector is an artifact, or a directive, that a schema must take or refuse.
+// A vector is an artifact, or a directive, that a schema must accept or reject.
 type vector struct {
 	Name  string
 	Value json.RawMessage
@@ -151,7 +151,7 @@ func readLines(t *testing.T, path string) [][]byte {
 	return bytes.Split([]byte(strings.TrimSuffix(text, "\n")), []byte("\n"))
 }
 
-func TestSchemasTakeTheGoodAndRefuseTheBad(t *testing.T) {
+func TestSchemas_vectors(t *testing.T) {
 	for _, name := range names {
 		compiled := compile(t, name)
 		for _, v := range vectors(t, "ok", name) {
@@ -161,14 +161,14 @@ func TestSchemasTakeTheGoodAndRefuseTheBad(t *testing.T) {
 		}
 		for _, v := range vectors(t, "bad", name) {
 			if validate(compiled, v.Value) == nil {
-				t.Errorf("bad_%s, %s: %s was taken", name, v.Name, v.Value)
+				t.Errorf("bad_%s, %s: %s was accepted", name, v.Name, v.Value)
 			}
 		}
 	}
 }
 
-// What a schema says about a directive is worth as much as the decoder agrees.
-func TestTheDecoderAgreesWithTheDirectiveSchema(t *testing.T) {
+// The decoder accepts and rejects the same directives as the schema.
+func TestSchemas_directive_same_as_decoder(t *testing.T) {
 	for sort, refused := range map[string]uint64{"ok": 0, "bad": 1} {
 		for _, v := range vectors(t, sort, "directive") {
 			_, sum := replay(t, append(bytes.Clone(v.Value), '\n'))
@@ -179,7 +179,7 @@ func TestTheDecoderAgreesWithTheDirectiveSchema(t *testing.T) {
 	}
 }
 
-func TestSchemasKnowEveryStateAndOutcome(t *testing.T) {
+func TestSchemas_states_and_outcomes(t *testing.T) {
 	states, outcomes := words(artifact.States()), words(artifact.Outcomes())
 	for _, c := range []struct {
 		schema, key string
@@ -205,12 +205,12 @@ func words[T ~string](list []T) (all []any) {
 	return all
 }
 
-func TestThePolicyTableIsTheCodes(t *testing.T) {
+func TestSchemas_policy_table(t *testing.T) {
 	follows := load(t, "directive").Follows
 	for _, last := range artifact.States() {
 		for _, next := range artifact.States() {
 			if got, want := slices.Contains(follows[last], next), next.Follows(last); got != want {
-				t.Errorf("%s after %s: the schema says %v, the code %v", next, last, got, want)
+				t.Errorf("%s after %s: the schema has %v, the code %v", next, last, got, want)
 			}
 		}
 	}
@@ -231,7 +231,7 @@ var artifacts = []struct {
 	{writer.RejectedName, "rejected", true},
 }
 
-func TestWhatThePythonCommandWroteFitsTheSchemas(t *testing.T) {
+func TestSchemas_python_artifacts(t *testing.T) {
 	held := make(map[string]int)
 	for _, line := range readLines(t, "../../testdata/golden/oneshot.jsonl") {
 		var run struct {
@@ -243,18 +243,18 @@ func TestWhatThePythonCommandWroteFitsTheSchemas(t *testing.T) {
 		}
 		for _, text := range run.Files {
 			if name := schemaOf([]byte(text)); name != "" {
-				hold(t, run.Name, name, []byte(text))
+				checkSchema(t, run.Name, name, []byte(text))
 				held[name]++
 			}
 		}
 	}
 	if held["status"] == 0 || held["events"] == 0 || held["result"] == 0 {
-		t.Errorf("held against the schemas were %v; expected some of each", held)
+		t.Errorf("checked against the schemas: %v; expected some of each", held)
 	}
 }
 
-// schemaOf tells by its keys which schema a JSON text is for: the first line of
-// one that has several decides. It returns "" for what is no object.
+// schemaOf returns the name of the schema for a JSON text, from the keys of its
+// first line, or "" if that is not an object.
 func schemaOf(text []byte) string {
 	var keys map[string]json.RawMessage
 	if json.NewDecoder(bytes.NewReader(text)).Decode(&keys) != nil {
@@ -269,8 +269,8 @@ func schemaOf(text []byte) string {
 	return "directive"
 }
 
-// hold holds a text, or each line of it, against a schema.
-func hold(t *testing.T, what, name string, text []byte) {
+// checkSchema validates a text, or each line of it, against a schema.
+func checkSchema(t *testing.T, what, name string, text []byte) {
 	t.Helper()
 	compiled := compile(t, name)
 	texts := [][]byte{text}
@@ -286,7 +286,7 @@ func hold(t *testing.T, what, name string, text []byte) {
 
 var fenced = regexp.MustCompile("(?ms)^ *```jsonl?\n(.*?)^ *```$")
 
-func TestJSONExamplesInTheDocsFitTheSchemas(t *testing.T) {
+func TestSchemas_examples_in_docs(t *testing.T) {
 	held := make(map[string]int)
 	for _, pattern := range []string{"../*.md", "../../README.md"} {
 		pages, err := filepath.Glob(pattern)
@@ -297,9 +297,9 @@ func TestJSONExamplesInTheDocsFitTheSchemas(t *testing.T) {
 			for _, example := range fenced.FindAllSubmatch([]byte(testenv.ReadFile(t, page)), -1) {
 				name := schemaOf(example[1])
 				if name == "" {
-					t.Fatalf("%s: no object: %s", page, example[1])
+					t.Fatalf("%s: not an object: %s", page, example[1])
 				}
-				hold(t, page, name, example[1])
+				checkSchema(t, page, name, example[1])
 				held[name]++
 			}
 		}
@@ -339,7 +339,7 @@ func replay(t *testing.T, text []byte) (dir string, sum ingest.Summary) {
 	return dir, sum
 }
 
-// mixed is what no recorded run has: every form of directive, refused lines in
+// mixed is what no recorded run has: every form of directive, rejected lines in
 // both forms of raw, and details of every type.
 const mixed = `{"type":"status","state":"booted","details":[1e308,123456789012345678901234567890]}
 {"kind":"starting","details":"text","timestamp":"2026-03-25T20:00:00+02:00"}
@@ -349,7 +349,7 @@ not a directive
 ` + "not UTF-8: \xff\n" + `{"status":"failed","exit_code":-1}
 `
 
-func TestFreshArtifactsFitTheSchemas(t *testing.T) {
+func TestSchemas_fresh_artifacts(t *testing.T) {
 	texts := map[string][]byte{"mixed": []byte(mixed), "long": append(bytes.Repeat([]byte{'x'}, 5000), '\n')}
 	for _, run := range callers(t) {
 		texts[run.Name+".jsonl"] = []byte(testenv.ReadFile(t, "../../testdata/streams/"+run.Name+".jsonl"))
@@ -358,11 +358,11 @@ func TestFreshArtifactsFitTheSchemas(t *testing.T) {
 	for name, text := range texts {
 		dir, sum := replay(t, text)
 		if clean := name != "mixed" && name != "long"; clean && sum.Rejected > 0 {
-			t.Errorf("%s: %d lines refused", name, sum.Rejected)
+			t.Errorf("%s: %d lines rejected", name, sum.Rejected)
 		}
 		for _, a := range artifacts {
 			if a.schema != "rejected" || sum.Rejected > 0 {
-				holdArtifact(t, name, filepath.Join(dir, a.file), a.schema, a.lines)
+				checkArtifact(t, name, filepath.Join(dir, a.file), a.schema, a.lines)
 			}
 		}
 	}
@@ -386,15 +386,15 @@ func callers(t *testing.T) (runs []recorded) {
 	return runs
 }
 
-// told is what a host learns from one call, times and numbers left out.
-type told struct {
+// A report is what a host learns from one call, without times and numbers.
+type report struct {
 	Word, Message string
 	ExitCode      *int
 	Details       any
 }
 
-// told returns what the calls of a command say, in order.
-func (r *recorded) told(t *testing.T, command string) (all []told) {
+// reports returns what the calls of a command report, in order.
+func (r *recorded) reports(t *testing.T, command string) (all []report) {
 	t.Helper()
 	for _, argv := range r.Calls {
 		flags := make(map[string]string)
@@ -405,7 +405,7 @@ func (r *recorded) told(t *testing.T, command string) (all []told) {
 		if argv[0] != command {
 			continue
 		}
-		one := told{Word: word, Message: flags["--message"]}
+		one := report{Word: word, Message: flags["--message"]}
 		unmarshal(t, flags["--details-json"], &one.Details)
 		unmarshal(t, flags["--exit-code"], &one.ExitCode)
 		all = append(all, one)
@@ -423,8 +423,8 @@ func unmarshal(t *testing.T, text string, v any) {
 	}
 }
 
-// tellings reads the same from an artifact.
-func tellings(t *testing.T, path string) (all []told) {
+// reportsIn returns the reports in an artifact.
+func reportsIn(t *testing.T, path string) (all []report) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(testenv.ReadFile(t, path)))
 	for d.More() {
@@ -436,26 +436,26 @@ func tellings(t *testing.T, path string) (all []told) {
 		if err := d.Decode(&a); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, told{a.State + a.Kind + a.Status, a.Message, a.ExitCode, a.Details})
+		all = append(all, report{a.State + a.Kind + a.Status, a.Message, a.ExitCode, a.Details})
 	}
 	return all
 }
 
-func TestTheStreamsSayWhatTheRecordedCallersSaid(t *testing.T) {
+func TestStreams_same_as_recorded_callers(t *testing.T) {
 	for _, run := range callers(t) {
 		for _, form := range []string{".jsonl", ".kv"} {
 			dir, _ := replay(t, []byte(testenv.ReadFile(t, "../../testdata/streams/"+run.Name+form)))
-			events, want := tellings(t, filepath.Join(dir, writer.EventsName)), run.told(t, "event")
-			result, verdict := tellings(t, filepath.Join(dir, writer.ResultName)), run.told(t, "result")
-			if len(verdict) == 0 { // the run that nobody ended: the stream has
+			events, want := reportsIn(t, filepath.Join(dir, writer.EventsName)), run.reports(t, "event")
+			result, wantResult := reportsIn(t, filepath.Join(dir, writer.ResultName)), run.reports(t, "result")
+			if len(wantResult) == 0 { // a run without a result: the stream added one
 				events = events[:len(events)-1]
 				result = nil
 			}
-			for i := range min(len(result), len(verdict)) {
-				verdict[i].Details = result[i].Details // a transition's go there too
+			for i := range min(len(result), len(wantResult)) {
+				wantResult[i].Details = result[i].Details // a transition's go there too
 			}
-			if !reflect.DeepEqual(events, want) || !reflect.DeepEqual(result, verdict) {
-				t.Errorf("%s%s:\n events %v, result %v\nexpected %v, %v", run.Name, form, events, result, want, verdict)
+			if !reflect.DeepEqual(events, want) || !reflect.DeepEqual(result, wantResult) {
+				t.Errorf("%s%s:\n events %v, result %v\nexpected %v, %v", run.Name, form, events, result, want, wantResult)
 			}
 		}
 	}
@@ -464,9 +464,9 @@ func TestTheStreamsSayWhatTheRecordedCallersSaid(t *testing.T) {
 // exactTime is the form of time that this program writes.
 var exactTime = regexp.MustCompile(`^"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"$`)
 
-// holdArtifact holds a file of ours against its schema, and demands what a
-// schema cannot say: its order of keys, and our form of time.
-func holdArtifact(t *testing.T, what, path, name string, lines bool) {
+// checkArtifact validates a file that this program wrote. It also checks the
+// order of keys and the form of times, which a schema cannot express.
+func checkArtifact(t *testing.T, what, path, name string, lines bool) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -523,7 +523,7 @@ func members(t *testing.T, object []byte) func(yield func(string, json.RawMessag
 	return func(yield func(string, json.RawMessage) bool) {
 		d := json.NewDecoder(bytes.NewReader(object))
 		if tok, err := d.Token(); err != nil || tok != json.Delim('{') {
-			t.Errorf("no object: %s", object)
+			t.Errorf("not an object: %s", object)
 			return
 		}
 		for d.More() {

@@ -9,17 +9,17 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// decodeLine decodes a line and says in one what it means, or why it is
-// refused.
+// decodeLine decodes a line and describes the directive in one text, or returns
+// the error.
 func decodeLine(text string) string {
 	var dec Decoder
 	return dec.describe(text, false)
 }
 
 func (dec *Decoder) describe(text string, cut bool) string {
-	d, refused := dec.Decode([]byte(text), cut)
-	if refused != nil {
-		return refused.Error()
+	d, rejected := dec.Decode([]byte(text), cut)
+	if rejected != nil {
+		return rejected.Error()
 	}
 	s := fmt.Sprintf("%s %s%s %s", d.Type, d.State, d.outcomeAlone(), d.Message)
 	if d.HasExitCode {
@@ -65,7 +65,7 @@ const (
 	noTime      = "expected RFC 3339, such as 2026-03-25T20:00:00.123Z"
 )
 
-func TestTypeIsSaidOrInferred(t *testing.T) {
+func TestDecoder_type(t *testing.T) {
 	checkMeanings(t, []meaning{
 		{`{"state":"ready"}`, `transition ready "ready"`},
 		{`{"kind":"ready"}`, `event ready "ready"`},
@@ -109,7 +109,7 @@ func TestTypeIsSaidOrInferred(t *testing.T) {
 	})
 }
 
-func TestEveryStateAndOutcomeIsAWord(t *testing.T) {
+func TestDecoder_every_state_and_outcome(t *testing.T) {
 	for _, s := range strings.Split(theStates, ", ") {
 		checkMeanings(t, []meaning{
 			{`{"kind":"` + s + `"}`, fmt.Sprintf("event %s %q", s, s)},
@@ -125,7 +125,7 @@ func TestEveryStateAndOutcomeIsAWord(t *testing.T) {
 	}
 }
 
-func TestWordsThatAreNone(t *testing.T) {
+func TestDecoder_unknown_state_or_outcome(t *testing.T) {
 	checkMeanings(t, []meaning{
 		{`{"state":"redy"}`, `column 10: state is "redy"; expected ` + theStates + "; did you mean ready?"},
 		{`{"kind":"READY"}`, `column 9: kind is "READY"; expected ` + theStates + "; did you mean ready?"},
@@ -147,7 +147,7 @@ func TestWordsThatAreNone(t *testing.T) {
 	})
 }
 
-func TestKeys(t *testing.T) {
+func TestDecoder_keys(t *testing.T) {
 	checkMeanings(t, []meaning{
 		{"{\"state\":\"ready\",\"\\u006bind\":null}", `transition ready "ready"`},
 		{`sTaTe=ready message=Hi`, `transition ready "Hi"`},
@@ -177,7 +177,7 @@ func TestKeys(t *testing.T) {
 	})
 }
 
-func TestJSONForm(t *testing.T) {
+func TestDecoder_JSON(t *testing.T) {
 	checkMeanings(t, []meaning{
 		{" \t{ \"state\" : \"ready\" , \"message\" : \"x\" } \t", `transition ready "x"`},
 		{"\r{\"state\":\"ready\"}\r", `transition ready "ready"`},
@@ -204,7 +204,7 @@ func TestJSONForm(t *testing.T) {
 	})
 }
 
-func TestMessages(t *testing.T) {
+func TestDecoder_message(t *testing.T) {
 	checkMeanings(t, []meaning{
 		{`{"state":"ready","message":""}`, `transition ready ""`},
 		{`{"state":"ready","message":null}`, `transition ready "ready"`},
@@ -220,7 +220,7 @@ func TestMessages(t *testing.T) {
 	})
 }
 
-func TestExitCodes(t *testing.T) {
+func TestDecoder_exit_code(t *testing.T) {
 	exits := "a transition to ready takes no exit_code; only completed and failed have one"
 	only := " takes no exit_code; only a result, or a transition to completed or failed, has one"
 	contradiction := "completed with exit_code 3 contradicts itself; completed means 0, say failed for any other"
@@ -263,7 +263,7 @@ func TestExitCodes(t *testing.T) {
 	})
 }
 
-func TestTimestamps(t *testing.T) {
+func TestDecoder_timestamp(t *testing.T) {
 	for text, want := range map[string]string{
 		"2026-03-25T20:00:00Z":               "2026-03-25T20:00:00Z",
 		"2026-03-25T20:00:00.123456789Z":     "2026-03-25T20:00:00.123456789Z",
@@ -280,7 +280,7 @@ func TestTimestamps(t *testing.T) {
 		"2026-03-25T20:00:00,5Z":             "", // ISO 8601, not RFC 3339
 		"2026-03-25t20:00:00z":               "",
 		"2026-03-25 20:00:00Z":               "",
-		"2026-03-25T20:00:60Z":               "", // a leap second is no moment of the clocks that are compared
+		"2026-03-25T20:00:60Z":               "", // the clocks that are compared have no leap seconds
 		"2026-03-25T24:00:00Z":               "",
 		"2026-02-29T00:00:00Z":               "",
 		"2026-13-01T00:00:00Z":               "",
@@ -295,7 +295,7 @@ func TestTimestamps(t *testing.T) {
 		"-001-01-01T00:00:00Z":               "",
 		"1774468800":                         "",
 		"٢٠٢٦-٠٣-٢٥T20:00:00Z":               "",
-		"0001-01-01T00:00:00Z":               "", // Go's zero, which would be taken for no time at all
+		"0001-01-01T00:00:00Z":               "", // Go's zero time, which would mean no time
 		"Wed, 25 Mar 2026 20:00:00 GMT":      "",
 		"2026-03-25T20:00:00.Z":              "",
 	} {
@@ -312,7 +312,7 @@ func TestTimestamps(t *testing.T) {
 	}
 }
 
-func TestDetails(t *testing.T) {
+func TestDecoder_details(t *testing.T) {
 	notJSON := func(name, why string) string { return `the value of "` + name + `" is not JSON: ` + why }
 	checkMeanings(t, []meaning{
 		{`{"state":"ready","details":{ "a" : [1, 2.50, -0], "b": null }}`, `transition ready "ready" details={"a":[1,2.50,-0],"b":null}`},
@@ -352,7 +352,7 @@ func TestDetails(t *testing.T) {
 	})
 }
 
-func TestDetailsDepth(t *testing.T) {
+func TestDecoder_details_depth(t *testing.T) {
 	nested := func(depth int) string { return strings.Repeat("[", depth) + strings.Repeat("]", depth) }
 	for _, c := range []struct {
 		form  string
@@ -382,7 +382,7 @@ func TestDetailsDepth(t *testing.T) {
 	}
 }
 
-func TestDetailsNamesAreCounted(t *testing.T) {
+func TestDecoder_details_too_many_names(t *testing.T) {
 	var line, details strings.Builder
 	line.WriteString("STATE=ready")
 	for i := range 256 {
@@ -394,7 +394,7 @@ func TestDetailsNamesAreCounted(t *testing.T) {
 	check(t, "257 names", decodeLine(line.String()+" DETAILS.y=x"), want)
 }
 
-func TestCutLines(t *testing.T) {
+func TestDecoder_cut_line(t *testing.T) {
 	var dec Decoder
 	cut := "the input ended before this line's newline, so its last value may be cut; end every line with a newline"
 	for _, c := range []meaning{
@@ -408,18 +408,18 @@ func TestCutLines(t *testing.T) {
 	}
 }
 
-func TestSkippedLines(t *testing.T) {
+func TestDecoder_skipped_line(t *testing.T) {
 	for text, want := range map[string]bool{
 		"": true, " ": true, "\t \r": true, "#": true, "# x": true, "  \t#{": true,
 		"x": false, "{": false, " x#": false, "\v": false, "\x00": false, "\u00a0": false,
 	} {
 		if got := IsBlank([]byte(text)); got != want {
-			t.Errorf("%q is skipped: %v", text, got)
+			t.Errorf("%q: skipped %v", text, got)
 		}
 	}
 }
 
-func TestNearestWord(t *testing.T) {
+func TestDecoder_suggestion(t *testing.T) {
 	states := strings.Split(theStates, ", ")
 	for word, want := range map[string]string{
 		"ready": "ready", "Ready": "ready", "readyy": "ready", "raedy": "ready", "redi": "ready",

@@ -25,13 +25,13 @@ func FuzzDecode(f *testing.F) {
 		}
 		before := bytes.Clone(text)
 		var dec Decoder
-		d, refused := dec.Decode(text, false)
+		d, rejected := dec.Decode(text, false)
 		check(t, "to a decoder in use", warm.describe(string(text), false), decodeLine(string(text)))
 		if !bytes.Equal(text, before) {
 			t.Error("the line was written to")
 		}
-		if refused != nil {
-			checkRefusal(t, text, refused)
+		if rejected != nil {
+			checkRejection(t, text, rejected)
 			return
 		}
 		checkDirective(t, d)
@@ -39,18 +39,19 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// checkRefusal checks that a refusal points into the line, and that a terminal
-// may be shown it.
-func checkRefusal(t *testing.T, text []byte, r *Error) {
+// checkRejection checks that the error points into the line and is safe to
+// print on a terminal.
+func checkRejection(t *testing.T, text []byte, r *Error) {
 	if r.Offset < 0 || r.Offset > len(text) || r.Reason == "" {
 		t.Errorf("%q: offset %d of %d, %q", text, r.Offset, len(text), r.Reason)
 	}
 	if i := strings.IndexFunc(r.Error(), func(c rune) bool { return !unicode.IsPrint(c) }); i >= 0 {
-		t.Errorf("%q: %q at %d is not for a terminal", text, r.Error(), i)
+		t.Errorf("%q: %q at %d is not printable", text, r.Error(), i)
 	}
 }
 
-// checkDirective checks that all a directive holds is what the artifacts may.
+// checkDirective checks that every field of a directive may be written to the
+// artifacts.
 func checkDirective(t *testing.T, d *Directive) {
 	if err := strict(d.Message); err != nil || d.Message[0] != '"' {
 		t.Errorf("message %s: %v", d.Message, err)

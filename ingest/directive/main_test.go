@@ -21,7 +21,7 @@ func goldenInputs(f *testing.F) (inputs [][]byte) {
 	paths, err := filepath.Glob("../../testdata/streams/golden-*/input")
 	testenv.Must(f, err)
 	if len(paths) == 0 {
-		f.Fatal("there are no recorded streams")
+		f.Fatal("no recorded streams found")
 	}
 	for _, path := range paths {
 		text, err := os.ReadFile(path)

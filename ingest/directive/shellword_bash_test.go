@@ -28,7 +28,8 @@ func utf8Locale(t *testing.T) string {
 	return ""
 }
 
-// runBash runs a script in a locale, and requires that bash says nothing on stderr.
+// runBash runs a script in a locale, and requires that bash prints nothing to
+// stderr.
 func runBash(t *testing.T, locale, script string, stdin []byte) []byte {
 	t.Helper()
 	bash := testenv.Tool(t, "bash")
@@ -105,11 +106,10 @@ func everyByte() (values []string) {
 	return values
 }
 
-// TestBashQuotingComesBack is the promise to callers: both ways in which bash
-// quotes a value give one line and come back as the bytes that went in, whatever
-// they are and whatever the locale is.
-func TestBashQuotingComesBack(t *testing.T) {
-	// The values are taken in under LC_ALL=C: bash's read in UTF-8 takes a NUL
+// Both ways in which bash quotes a value give one line, and reading it returns
+// the original bytes, whatever they are and whatever the locale is.
+func TestWords_quoted_by_bash(t *testing.T) {
+	// Bash reads the values under LC_ALL=C: bash's read in UTF-8 takes a NUL
 	// into a character that is cut off before it, and so joins two values.
 	const script = `
 locale=$LC_ALL LC_ALL=C
@@ -155,9 +155,9 @@ func checkLine(t *testing.T, line string, want ...string) {
 	}
 }
 
-// TestBashReadsTheSame gives bash words in which it has nothing to expand, and
-// requires that it unquotes them as the reader does.
-func TestBashReadsTheSame(t *testing.T) {
+// Bash and the reader unquote random words, in which bash has nothing to
+// expand, to the same values.
+func TestWords_same_as_bash(t *testing.T) {
 	forEachLocale(t, func(t *testing.T, locale string, rnd *rand.Rand) {
 		var quoted []string
 		var script strings.Builder

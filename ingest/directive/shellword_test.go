@@ -65,7 +65,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-func TestValues(t *testing.T) {
+func TestWords_values(t *testing.T) {
 	for _, c := range []struct{ quoted, want string }{
 		// Bare bytes.
 		{"a;b|c&d<e>f(g)h#i", "a;b|c&d<e>f(g)h#i"},
@@ -118,7 +118,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-func TestRefusedWords(t *testing.T) {
+func TestWords_rejected(t *testing.T) {
 	const (
 		noKey  = "expected KEY=value"
 		quotes = "expected KEY=value; a value with spaces needs quotes, as in KEY='two words'"
@@ -173,16 +173,16 @@ func TestRefusedWords(t *testing.T) {
 		_, r := readWords(c.line)
 		switch {
 		case c.why == "" && r != nil:
-			t.Errorf("%q: %v, expected no refusal", c.line, r)
+			t.Errorf("%q: %v, expected no error", c.line, r)
 		case c.why != "" && (r == nil || *r != Error{c.at, c.why}):
 			t.Errorf("%q: %v, expected %v", c.line, r, &Error{c.at, c.why})
 		}
 	}
 }
 
-// TestWordsStandWhileBufGrows checks that no value is harmed when buf is moved,
-// nor the line or a later value by an append to an earlier one.
-func TestWordsStandWhileBufGrows(t *testing.T) {
+// Growing the buffer changes no earlier value. An append to a value changes
+// neither the line nor a later value.
+func TestWords_buffer_grows(t *testing.T) {
 	var line strings.Builder
 	for i := range 1000 {
 		fmt.Fprintf(&line, "A='value %d' B=bare%d ", i, i)
@@ -215,7 +215,7 @@ func TestWordsStandWhileBufGrows(t *testing.T) {
 	}
 }
 
-func TestWordsDoNotAllocate(t *testing.T) {
+func TestWords_allocations(t *testing.T) {
 	buf := make([]byte, 0, 4096)
 	for _, line := range []string{
 		"STATE=ready",
@@ -265,7 +265,7 @@ func FuzzWords(f *testing.F) {
 			var wd word
 			ok, r := w.next(&wd)
 			if r != nil && (ok || r.Offset < 0 || r.Offset >= len(line)) {
-				t.Fatalf("%q: ok %t with refusal at %d", line, ok, r.Offset)
+				t.Fatalf("%q: ok %t with an error at %d", line, ok, r.Offset)
 			}
 			if !ok {
 				break
@@ -285,7 +285,7 @@ func FuzzWords(f *testing.F) {
 	})
 }
 
-// checkWord checks what holds for every word that was read from a line.
+// checkWord checks the properties of every word that was read from a line.
 func checkWord(t *testing.T, line []byte, wd word) {
 	t.Helper()
 	sep := "="

@@ -67,3 +67,6 @@ func (o *Object) Value() Value {
 	}
 	return append(o.text, '}')
 }
+
+// Reset empties the object and keeps its memory.
+func (o *Object) Reset() { o.text = o.text[:0] }

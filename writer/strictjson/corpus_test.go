@@ -58,7 +58,7 @@ func (w *writer) number() {
 		return
 	}
 	part := pick(w, numberParts)
-	if strings.ContainsAny(part, "NI+.9") && w.IntN(8) > 0 { // what is refused takes the text with it
+	if strings.ContainsAny(part, "NI+.9") && w.IntN(8) > 0 { // what is rejected takes the text with it
 		part = "7"
 	}
 	w.b.WriteString(part)
@@ -102,13 +102,14 @@ func (w *writer) list(opening, closing byte, element func()) {
 	w.b.WriteByte(closing)
 }
 
-// corpus is count texts, the same every time, and every vector of the tables. Of
-// the made ones every fourth has a byte changed, dropped or doubled.
+// corpus returns count generated texts, the same every time, and every vector
+// of the tables. In every fourth generated text one byte is changed, dropped or
+// doubled.
 func corpus(count int) (texts []string) {
-	for _, c := range taken {
+	for _, c := range accepted {
 		texts = append(texts, c.text)
 	}
-	for _, c := range refused {
+	for _, c := range rejected {
 		texts = append(texts, c.text)
 	}
 	for depth := 1; depth <= 70; depth++ {

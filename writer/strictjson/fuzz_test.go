@@ -12,7 +12,7 @@ func TestCorpus(t *testing.T) {
 	}
 	t.Logf("%d of %d accepted", accepted, len(texts))
 	if accepted < len(texts)/3 || accepted > len(texts)*9/10 {
-		t.Errorf("%d of %d accepted: a corpus that tests little", accepted, len(texts))
+		t.Errorf("%d of %d accepted: the corpus is too one-sided", accepted, len(texts))
 	}
 }
 

@@ -93,14 +93,15 @@ func hostileTexts(size int) map[string]string {
 	}
 }
 
-var hostileRefused = []string{
+var hostileRejected = []string{
 	"open brackets", "open braces", "no closing quote", "white space", "digits", "exponent",
 	"falling exponent", "exponent of zeros", "far and back", "small and back", "400 digits",
 }
 
-// What is quadratic takes a minute for a mebibyte, what is not some hundredths of
-// a second: the bound is far from both, for slow machines and the race detector.
-func TestHostile(t *testing.T) {
+// A quadratic algorithm needs a minute for a mebibyte, a linear one some
+// hundredths of a second. The limit is far from both, for slow machines and the
+// race detector.
+func TestNormalise_hostile(t *testing.T) {
 	for name, text := range hostileTexts(mebibyte) {
 		t.Run(name, func(t *testing.T) {
 			var n Normaliser
@@ -112,7 +113,7 @@ func TestHostile(t *testing.T) {
 			if took > 3*time.Second || held > 16*mebibyte {
 				t.Errorf("took %v, holds %d bytes", took, held)
 			}
-			if (err != nil) != slices.Contains(hostileRefused, name) {
+			if (err != nil) != slices.Contains(hostileRejected, name) {
 				t.Error(err)
 			}
 		})
@@ -122,8 +123,9 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// The common case allocates nothing, nor does what the quick tests leave aside.
-func TestAllocatesNothing(t *testing.T) {
+// Common texts are normalised without allocation, and so are texts that the
+// fast path does not cover.
+func TestNormalise_allocations(t *testing.T) {
 	for _, text := range []string{
 		`{"step": "boot", "elapsed_ms": 1234.5, "host": "worker-17.example"}`,
 		`{"a": {"b": [1, true, null, {"c": -0}]}, "a": "\u00e9\ud83d\ude00\n` + "é\xff" + `"}`,

@@ -85,7 +85,7 @@ func oracle(t *testing.T, name string, args ...string) *exec.Cmd {
 	return exec.Command(testenv.Tool(t, name), args...)
 }
 
-func TestReadersLoad(t *testing.T) {
+func TestNormalise_loads_in_other_readers(t *testing.T) {
 	texts, normals := acceptedCorpus(t)
 	var pairs bytes.Buffer
 	for i, text := range texts {
@@ -112,7 +112,8 @@ func acceptedCorpus(t *testing.T) (texts, normals [][]byte) {
 	return texts, normals
 }
 
-// hostileSmall is in one order every time: readers name a text by its line.
+// hostileSmall returns small hostile texts in a fixed order, because readers
+// report a text by its line.
 func hostileSmall() (texts []string) {
 	all := hostileTexts(mebibyte / 32)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -134,11 +135,12 @@ func checkReader(t *testing.T, cmd *exec.Cmd, texts [][]byte) {
 		t.Errorf("%.500s", line)
 	}
 	if len(lines) == 1 && len(lines[0]) < len("compared 1000") {
-		t.Errorf("%s of %d: hardly any", lines[0], len(texts))
+		t.Errorf("%s of %d: too few", lines[0], len(texts))
 	}
 }
 
-// jq has doubles and an order of its own, so it is asked whether it loads them.
+// checkJQ checks only that jq loads the texts, because jq has only doubles and
+// its own order of keys.
 func checkJQ(t *testing.T, normals [][]byte) {
 	cmd := oracle(t, "jq", "-c", "type")
 	cmd.Stdin = bytes.NewReader(append(bytes.Join(normals, []byte("\n")), '\n'))

@@ -12,12 +12,12 @@ import (
 )
 
 // reference is the normal form of a text that encoding/json calls valid, made
-// from encoding/json's tokens, and what stands against taking it.
+// from encoding/json's tokens, and reasons to reject it.
 type reference struct {
 	tokens *json.Decoder
 	depth  int
 	far    bool // a number that some reader has no double for
-	edge   bool // a number that may be refused or taken: see inRange
+	edge   bool // a number that may be rejected or accepted: see inRange
 	deep   bool
 }
 
@@ -84,7 +84,7 @@ func (r *reference) object(t testing.TB) string {
 
 func (r *reference) number(literal string) string {
 	f, err := strconv.ParseFloat(literal, 64)
-	if err != nil || serdeRefuses([]byte(literal)) != "" {
+	if err != nil || serdeRejects([]byte(literal)) != "" {
 		r.far = true
 	}
 	r.edge = r.edge || math.Abs(f) >= 1.7976931348623155e308
@@ -109,8 +109,8 @@ func quoted(text string) string {
 	return `"` + b.String() + `"`
 }
 
-// check holds a text against everything that is promised for all texts, and
-// returns its normal form if it has one.
+// check checks everything that holds for all texts, and returns the normal form
+// if there is one.
 func check(t testing.TB, text []byte) (normal []byte, ok bool) {
 	t.Helper()
 	var n Normaliser
@@ -123,7 +123,7 @@ func check(t testing.TB, text []byte) (normal []byte, ok bool) {
 		t.Fatalf("%.200q: what dst held became %.200q", text, normal)
 	}
 	if normal = normal[len("kept"):]; err != nil {
-		checkRefusal(t, text, normal, err)
+		checkRejection(t, text, normal, err)
 		return nil, false
 	}
 	if !json.Valid(text) {
@@ -144,30 +144,30 @@ func check(t testing.TB, text []byte) (normal []byte, ok bool) {
 	return normal, true
 }
 
-func checkRefusal(t testing.TB, text, appended []byte, err error) {
+func checkRejection(t testing.TB, text, appended []byte, err error) {
 	t.Helper()
 	if e, ok := err.(*Error); !ok || e.Offset < 0 || e.Offset > len(text) || e.Why == "" {
 		t.Fatalf("%.200q: error %#v", text, err)
 	}
 	if len(appended) > 0 {
-		t.Fatalf("%.200q: refused, but %q was appended", text, appended)
+		t.Fatalf("%.200q: rejected, but %q was appended", text, appended)
 	}
 	if !json.Valid(text) {
 		return
 	}
 	if _, r := makeReference(t, text); !r.deep && !r.far && !r.edge {
-		t.Fatalf("refused %.200q: %v", text, err)
+		t.Fatalf("rejected %.200q: %v", text, err)
 	}
 }
 
-// checkNormal holds a text in normal form against the readers in this process.
+// checkNormal loads a text in normal form with the readers in this process.
 func checkNormal(t testing.TB, normal []byte) {
 	t.Helper()
 	var loaded any
 	if err := json.Unmarshal(normal, &loaded); err != nil {
 		t.Fatalf("%.200q does not load in encoding/json: %v", normal, err)
 	}
-	if why := serdeRefuses(slices.Concat([]byte(`{"details":`), normal, []byte(`}`))); why != "" {
+	if why := serdeRejects(slices.Concat([]byte(`{"details":`), normal, []byte(`}`))); why != "" {
 		t.Fatalf("%.200q does not load in serde_json: %s", normal, why)
 	}
 	again, err := new(Normaliser).Normalise(nil, normal)

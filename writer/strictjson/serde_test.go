@@ -19,8 +19,8 @@ type serdeModel struct {
 	left int // how many more levels may be opened
 }
 
-// serdeRefuses returns why serde_json does not load the text, or "".
-func serdeRefuses(text []byte) (why string) {
+// serdeRejects returns why serde_json does not load the text, or "".
+func serdeRejects(text []byte) (why string) {
 	defer func() {
 		if r := recover(); r != nil {
 			why = fmt.Sprint(r)
@@ -164,7 +164,7 @@ func (m *serdeModel) unit() rune {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// grow is significand*10+digit, and false where that needs more than 64 bits.
+// grow returns significand*10+digit, and false if that needs more than 64 bits.
 func grow(significand uint64, digit byte) (uint64, bool) {
 	d := uint64(digit - '0')
 	if significand > (math.MaxUint64-d)/10 {
@@ -272,14 +272,14 @@ func (m *serdeModel) scale(significand uint64, power int) {
 	}
 }
 
-// The model is only worth something if it refuses what the real one refuses.
+// The model is useful only if it rejects what serde_json rejects.
 func TestSerdeModel(t *testing.T) {
 	for _, text := range []string{
 		`1.7976931348623157e308`, `0e9999999999`, `1e-9999999999`, `18446744073709551616`,
 		`-0`, `"\ud83d\ude00"`, `"\u0000"`, ` {"a":1,"a":[]} `, nested(127),
 	} {
-		if why := serdeRefuses([]byte(text)); why != "" {
-			t.Errorf("%.60s: refused: %s", text, why)
+		if why := serdeRejects([]byte(text)); why != "" {
+			t.Errorf("%.60s: rejected: %s", text, why)
 		}
 	}
 	for _, text := range []string{
@@ -287,8 +287,8 @@ func TestSerdeModel(t *testing.T) {
 		`"\ud800"`, `"\udc00"`, `"\ud800\u0041"`, "\"\xff\"", "\"\x1f\"", "\"\n\"", `01`, `1.`, `.1`,
 		`+1`, `nul`, `[1,]`, `{"a":1,}`, `{"a"}`, `"\x"`, `"\u00g0"`, `"`, "\ufeff1", `[1`, `{1:1}`,
 	} {
-		if serdeRefuses([]byte(text)) == "" {
-			t.Errorf("%.60s: taken", text)
+		if serdeRejects([]byte(text)) == "" {
+			t.Errorf("%.60s: accepted", text)
 		}
 	}
 }

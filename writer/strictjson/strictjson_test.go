@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-var taken = []struct{ text, normal string }{
+var accepted = []struct{ text, normal string }{
 	{"null", "null"},
 	{" \t\r\ntrue \n", "true"},
 	{"false", "false"},
@@ -42,7 +42,7 @@ var taken = []struct{ text, normal string }{
 	{`"\ud800\\udc00"`, `"�\\udc00"`},
 	{`{"\ud800":"\udead"}`, `{"�":"�"}`},
 
-	// Bytes that are no UTF-8, one U+FFFD each.
+	// Bytes that are not UTF-8, one U+FFFD each.
 	{"\"\xff\"", `"�"`},
 	{"\"a\x80b\xfec\"", `"a�b�c"`},
 	{"\"\xc3\"", `"�"`},
@@ -90,8 +90,8 @@ var taken = []struct{ text, normal string }{
 	{`{"a":{"a":{"a":1}}}`, `{"a":{"a":{"a":1}}}`},
 }
 
-func TestTaken(t *testing.T) {
-	for _, c := range taken {
+func TestNormalise_accepted(t *testing.T) {
+	for _, c := range accepted {
 		if got, ok := check(t, []byte(c.text)); !ok || string(got) != c.normal {
 			t.Errorf("%q: got %q, %v, want %q", c.text, got, ok, c.normal)
 		}
@@ -114,7 +114,7 @@ const (
 	shallow = "expected arrays and objects to nest at most 64 deep"
 )
 
-var refused = []struct {
+var rejected = []struct {
 	text   string
 	offset int
 	why    string
@@ -244,10 +244,10 @@ var refused = []struct {
 	{strings.Repeat(`{"":`, 65), 4 * 64, shallow},
 }
 
-func TestRefused(t *testing.T) {
-	for _, c := range refused {
+func TestNormalise_rejected(t *testing.T) {
+	for _, c := range rejected {
 		if got, ok := check(t, []byte(c.text)); ok {
-			t.Errorf("%.80q: taken as %.80q", c.text, got)
+			t.Errorf("%.80q: accepted as %.80q", c.text, got)
 		}
 		_, err := new(Normaliser).Normalise(nil, []byte(c.text))
 		var e *Error
@@ -257,15 +257,15 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func TestErrorSays(t *testing.T) {
+func TestError(t *testing.T) {
 	_, err := new(Normaliser).Normalise(nil, []byte(`{"a":tru}`))
 	if got := err.Error(); got != "offset 5: expected a value" {
 		t.Error(got)
 	}
 }
 
-// Cut anywhere, a text that needs its end is refused.
-func TestCut(t *testing.T) {
+// A text that is cut anywhere is rejected.
+func TestNormalise_cut_text(t *testing.T) {
 	whole := `{"a\n\u00e9\ud83d\ude00é":[1.5e-3,true,false,null,{"b":"c"},[]],"é":{}}`
 	for end := range whole {
 		if got, ok := check(t, []byte(whole[:end])); ok {
@@ -273,7 +273,7 @@ func TestCut(t *testing.T) {
 		}
 	}
 	if _, ok := check(t, []byte(whole)); !ok {
-		t.Error("refused the whole")
+		t.Error("rejected the whole text")
 	}
 }
 
@@ -282,21 +282,21 @@ func TestDepth(t *testing.T) {
 		objects := strings.Repeat(`{"a":`, depth) + "1" + strings.Repeat("}", depth)
 		mixed := strings.Repeat(`[{"a":`, depth/2) + "[]" + strings.Repeat("}]", depth/2)
 		if _, ok := check(t, []byte(nested(depth))); ok != (depth <= 64) {
-			t.Errorf("%d arrays: taken %v", depth, ok)
+			t.Errorf("%d arrays: accepted %v", depth, ok)
 		}
 		if _, ok := check(t, []byte(objects)); ok != (depth <= 64) {
-			t.Errorf("%d objects: taken %v", depth, ok)
+			t.Errorf("%d objects: accepted %v", depth, ok)
 		}
 		if _, ok := check(t, []byte(mixed)); ok != (depth/2*2+1 <= 64) {
-			t.Errorf("%d of both: taken %v", depth/2*2+1, ok)
+			t.Errorf("%d of both: accepted %v", depth/2*2+1, ok)
 		}
 	}
 	if _, ok := check(t, []byte("["+strings.Repeat("[[]],", 1000)+nested(63)+"]")); !ok {
-		t.Error("what was closed was counted")
+		t.Error("closed arrays count towards the depth")
 	}
 }
 
-func TestDepthOfOnesOwn(t *testing.T) {
+func TestDepth_custom(t *testing.T) {
 	for _, c := range []struct{ depth, most int }{{0, 64}, {1, 1}, {63, 63}, {65, 65}} {
 		n := Normaliser{Depth: c.depth}
 		for _, deep := range []int{c.most, c.most + 1} {
@@ -310,8 +310,8 @@ func TestDepthOfOnesOwn(t *testing.T) {
 	}
 }
 
-// A value is taken from the middle of a text, its depth is its own, and what
-// follows is left alone.
+// A value is read from the middle of a text. Its depth counts from itself, and
+// what follows it is ignored.
 func TestAppend(t *testing.T) {
 	var n Normaliser
 	for _, c := range []struct {
@@ -339,12 +339,12 @@ func TestAppend(t *testing.T) {
 		}
 	}
 	if _, _, err := n.Append(nil, []byte("1"), 2); err == nil {
-		t.Error("took a value beyond the end")
+		t.Error("accepted a value beyond the end")
 	}
 }
 
-// After an error the scratch of the objects that were open is forgotten.
-func TestAppendAfterError(t *testing.T) {
+// An error discards the scratch space of the open objects.
+func TestAppend_after_error(t *testing.T) {
 	var n Normaliser
 	if _, _, err := n.Append(nil, []byte(`{"a":1,"b":{"c":1,"d":x`), 0); err == nil {
 		t.Fatal("took it")
@@ -357,8 +357,8 @@ func TestAppendAfterError(t *testing.T) {
 	}
 }
 
-// A value that stands in normal form is not copied, any other does not touch
-// the text.
+// A value in normal form is not copied. Normalising any other leaves the text
+// unchanged.
 func TestValue(t *testing.T) {
 	var n Normaliser
 	buf := make([]byte, 0, 100)
@@ -405,9 +405,9 @@ func TestSkipSpace(t *testing.T) {
 	}
 }
 
-// Every character and every byte, alone and at each place of the eight that are
-// looked at together.
-func TestTextOfEveryCharacter(t *testing.T) {
+// Every character and every byte, alone and at each of the eight positions of a
+// machine word.
+func TestText_every_character(t *testing.T) {
 	for r := rune(0); r <= utf8.MaxRune; r++ {
 		if r < 0x3000 || r&0xfff < 2 || r&0xfff == 0xfff {
 			checkText(t, string(r))
@@ -438,8 +438,8 @@ func checkText(t *testing.T, text string) {
 	}
 }
 
-// Text is asked of Values only, but must not fall over anything else.
-func TestTextOfNoString(t *testing.T) {
+// Text is meant for strings, but must not panic on any other text.
+func TestText_not_a_string(t *testing.T) {
 	for _, v := range []string{``, `"`, `null`, `1`, `{}`, `["a"]`, `"a`, `"\"`, `"\u00`, `"a"b"`, `"\q"`, `"a" `} {
 		if text, ok := Value(v).Text(); ok {
 			t.Errorf("%s: %q", v, text)
@@ -447,11 +447,10 @@ func TestTextOfNoString(t *testing.T) {
 	}
 }
 
-// Each count of digits has its own largest product in serde_json's arithmetic.
-// The product rises with the digits, so if the largest significand that is taken
-// of each count is finite, all are; and the bounds are no tighter than they need
-// be: the next seventeen digits are too many for some count.
-func TestBoundsHold(t *testing.T) {
+// The product grows with the digits. So if the largest accepted significand of
+// each length is finite, all are. The bounds are tight: the next seventeen
+// digits are too many for some length.
+func TestNumber_bounds(t *testing.T) {
 	largest := func(bound string, count int) string {
 		digits := bound + strings.Repeat("9", 60)
 		return fmt.Sprintf("%s.%se308", digits[:1], digits[1:count])
@@ -461,21 +460,21 @@ func TestBoundsHold(t *testing.T) {
 		if count > 18 {
 			bound = boundLong
 		}
-		if text := largest(bound, count); serdeRefuses([]byte(text)) != "" {
-			t.Errorf("%s: not to be taken", text)
+		if text := largest(bound, count); serdeRejects([]byte(text)) != "" {
+			t.Errorf("%s: should be rejected", text)
 		} else if _, ok := check(t, []byte(text)); !ok {
-			t.Errorf("%s: refused", text)
+			t.Errorf("%s: rejected", text)
 		}
 	}
 	for _, text := range []string{"1.7976931348623158e308", "1.7976931348623156999e308", "1.797693134862315699e308"} {
-		if serdeRefuses([]byte(text)) == "" {
-			t.Errorf("%s: could be taken", text)
+		if serdeRejects([]byte(text)) == "" {
+			t.Errorf("%s: should be accepted", text)
 		}
 	}
 }
 
-// Points, zeros and exponents put the same number into many forms.
-func TestNumberForms(t *testing.T) {
+// The same number in many forms: with a point, with zeros, with an exponent.
+func TestNumber_forms(t *testing.T) {
 	for _, digits := range []string{"1", "9", "17", "18", "1797", "1798", boundShort, boundLong, "17976931348623156", "17976931348623158", boundShort + "00", boundLong + "99999"} {
 		for _, zeros := range []int{0, 1, 200, 310, 400} {
 			for point := range len(digits) {

@@ -10,9 +10,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestAHugeLogIsMovedAsideAsItIs: a log that somebody made huge must not keep
-// all writers waiting for who reads it, nor fill the disk with its copy.
-func TestAHugeLogIsMovedAsideAsItIs(t *testing.T) {
+// A huge log is renamed, not read or copied, so it does not block the writers
+// or fill the disk.
+func TestEventLog_huge(t *testing.T) {
 	dir := testenv.TempDir(t)
 	l := logIn(dir)
 	put(t, l.Path, testLines(1, 3))
@@ -20,7 +20,7 @@ func TestAHugeLogIsMovedAsideAsItIs(t *testing.T) {
 	const huge = 1 << 40 // of a hole; to read it takes minutes
 	testenv.Must(t, os.Truncate(l.Path, huge))
 	if seq := appendTo(t, l, "m"); seq != 4 {
-		t.Errorf("seq %d, expected 4, as the seq file says", seq)
+		t.Errorf("seq %d, expected 4, from the seq file", seq)
 	}
 	var torn syscall.Stat_t
 	testenv.Must(t, syscall.Stat(l.Path+".torn", &torn))
@@ -35,8 +35,8 @@ func TestAHugeLogIsMovedAsideAsItIs(t *testing.T) {
 	}
 }
 
-// TestLinesWithoutASeqAreLookedThroughOnlySoFar: each costs a read.
-func TestLinesWithoutASeqAreLookedThroughOnlySoFar(t *testing.T) {
+// The search for the last seq is limited, because each line costs a read.
+func TestEventLog_many_blank_lines(t *testing.T) {
 	for _, c := range []struct {
 		blank int
 		want  uint64
@@ -54,8 +54,8 @@ func TestLinesWithoutASeqAreLookedThroughOnlySoFar(t *testing.T) {
 	}
 }
 
-// TestAHugeRejectLogIsMovedAsideAsItIs, as the events are.
-func TestAHugeRejectLogIsMovedAsideAsItIs(t *testing.T) {
+// A huge reject log is renamed too.
+func TestRejectLog_huge(t *testing.T) {
 	path := filepath.Join(testenv.TempDir(t), RejectedName)
 	put(t, path, "")
 	testenv.Must(t, os.Truncate(path, 1<<40))
