@@ -135,7 +135,7 @@ func TestPathsAreTheCanonicalOnes(t *testing.T) {
 		}
 	}
 	for file, text := range map[string]string{
-		"../cmd/pika-cloud-lifecycle/world.go": `dir = "` + dir + `"`,
+		"../cmd/pika-cloud-lifecycle/flags.go": `dir = "` + dir + `"`,
 		"../docs/format.md":                    "`" + dir + "`",
 		"module.nix":                           `default = "` + dir + `";`,
 		agentScript:                            "state_dir=${PIKA_LIFECYCLE_DIR:-" + dir + "}",
