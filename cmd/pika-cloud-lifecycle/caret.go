@@ -7,8 +7,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
 )
 
-// showCaret prints a rejected line to stderr, and below it a caret at the offset
-// of what was not expected.
+// showCaret prints a rejected line to stderr, and a caret below the offset at which
+// it was rejected.
 func (a *app) showCaret(line []byte, offset int) {
 	offset = min(offset, len(line))
 	const indent = 4

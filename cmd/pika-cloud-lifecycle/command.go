@@ -290,8 +290,8 @@ func (c *command) hasTerminal(group int) bool {
 	return err == nil && has == group
 }
 
-// takeTerminalBack takes the terminal from the command's group, for the program
-// that follows us in our own. A command that could not be started had it too.
+// takeTerminalBack gives the terminal back to our group: the program that runs next
+// in it may need it. A command that could not be started had it too.
 func (c *command) takeTerminalBack() {
 	if c.hasTerminal(c.pid) || (c.gaveTerminal && c.pid == 0) {
 		_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, unix.Getpgrp())

@@ -12,7 +12,7 @@ const (
 	exitOK       = 0
 	exitFailed   = 1 // something could not be written, or is invalid
 	exitUsage    = 2
-	exitRejected = 3 // lines were rejected, or what was to be verified or waited for could not be read
+	exitRejected = 3 // lines were rejected, or verify or wait could not read the directory
 
 	// Of run and wait, like those of a shell and timeout(1).
 	exitTimeout    = 124 // it took too long

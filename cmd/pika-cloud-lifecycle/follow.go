@@ -11,7 +11,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
-	dirwatch "github.com/sledtools/pika-cloud-lifecycle/writer/watch"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/watch"
 )
 
 // follow shows what there is, and then each event as it is written. It ends only
@@ -21,7 +21,7 @@ func (a *app) follow(f *showFlags) error {
 	if err != nil {
 		return err
 	}
-	dir, err := dirwatch.Open(filepath.Dir(path)) // before any file is read
+	dir, err := watch.Open(filepath.Dir(path)) // before any file is read
 	if err != nil {
 		return err
 	}
@@ -86,12 +86,12 @@ func (f *showFlags) followedPath() (string, error) {
 	return "", badUsage("show: --follow follows one log; expected one directory or file, not %d", len(f.paths))
 }
 
-// showNew shows what was written to log since, to its end, and returns the log at
-// path: another one if the log was rotated or replaced. log may be nil.
+// showNew shows the new lines of log, to its end, and returns the log at path:
+// another one if the log was rotated or replaced. log may be nil.
 func showNew(v view, log *logFile, path string) (*logFile, error) {
 	for {
-		// If the log no longer has the path, nothing more is written to it: what
-		// showMore finds then is the rest.
+		// If the log no longer has the path, nothing more is written to it:
+		// showMore then finds the rest.
 		same := log != nil && log.isAt(path)
 		if log != nil {
 			if err := log.showMore(v); err != nil {
@@ -124,8 +124,8 @@ func (l *logFile) isAt(path string) bool {
 	return err == nil && otherErr == nil && os.SameFile(mine, other)
 }
 
-// showMore shows what was written after the last line that was shown. A last line
-// without newline is read again: a writer may have cut it off and written another.
+// showMore shows the lines after the last one that was shown. A last line without
+// newline is read again: a writer may have cut it off and written another.
 func (l *logFile) showMore(v view) error {
 	at := l.lines.Drop()
 	info, err := l.file.Stat()

@@ -1,10 +1,10 @@
-// Command pika-cloud-lifecycle writes the files in which a guest tells its
-// host how it is doing: status.json, events.jsonl and result.json.
+// Command pika-cloud-lifecycle writes the files in which a guest reports its state
+// to its host: status.json, events.jsonl and result.json.
 //
-// It runs a command and tells how it ended (run), reads a stream of directives
-// (ingest), copies a journal (rebuild), waits for a state (wait), writes one file and ends (status, event,
-// result), or looks at what was written (show, plot, verify). The man page in
-// docs is its reference.
+// It runs a command and records how it ended (run), reads a stream of directives
+// (ingest), copies the files from a journal (rebuild), waits for a state (wait),
+// writes one file (status, event, result), or shows and checks the files (show,
+// plot, verify). The man page in docs is its reference.
 package main
 
 import (
@@ -95,8 +95,8 @@ func (a *app) dispatch(args []string) error {
 	return badUsage("%q is no command; expected one of %s%s", name, strings.Join(names, ", "), didYouMean(name, names))
 }
 
-// openToOwner has the umask leave the owner's permissions, and returns the old
-// umask. Without them we could not open what we create a second time.
+// openToOwner clears the owner's bits of the umask, and returns the old umask.
+// Otherwise the program might not be able to open its own files again.
 func openToOwner() (old int) {
 	old = unix.Umask(0o077)
 	unix.Umask(old &^ 0o700)
@@ -119,8 +119,8 @@ func clock() ingest.Moment {
 	return now
 }
 
-// bootID returns the boot ID, or "" where the kernel does not tell it: an
-// artifact without one is read as not of this boot, which is true enough.
+// bootID returns the boot ID, or "" if it cannot be read: readers treat an artifact
+// without one as not of this boot.
 func bootID() string {
 	id, _ := bootid.Read()
 	return id

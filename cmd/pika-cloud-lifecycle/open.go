@@ -35,7 +35,7 @@ type logFile struct {
 	lines    history.Lines
 	decoder  artifact.Decoder
 	shown    seqRange
-	previous *seqRange // what was shown of the file that had the path before; nil if none
+	previous *seqRange // the events shown from the file that had the path before; nil if none
 }
 
 // newLogFile returns the log in f, whose start may have been read into from.

@@ -113,7 +113,7 @@ func (l *logFile) showLine(v view, line *history.Line) {
 	}
 }
 
-// showRest shows what follows the last newline, if anything does.
+// showRest shows an incomplete last line, if there is one.
 func (l *logFile) showRest(v view) {
 	line, ok := l.lines.Rest()
 	if !ok {

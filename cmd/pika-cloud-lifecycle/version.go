@@ -7,11 +7,11 @@ import (
 	"runtime/debug"
 )
 
-// Set by the linker where the build sees no repository, as in Nix:
+// Set by the linker if the build sees no repository, as in Nix:
 // -X main.stampedVersion=1.2.3 -X main.stampedCommit=COMMIT
 var stampedVersion, stampedCommit string
 
-// version says what was built, from which commit, and with what.
+// version returns the version, the commit and the compiler of this build.
 func version() string {
 	v, commit, when, dirty := "(devel)", "unknown", "", ""
 	if info, ok := debug.ReadBuildInfo(); ok {
