@@ -59,7 +59,8 @@ func (w *words) next(wd *word) (ok bool, r *Error) {
 		return false, nil
 	}
 	wd.at = w.pos
-	if wd.name, wd.json, r = w.name(); r != nil {
+	wd.name, wd.json, r = w.name()
+	if r != nil {
 		return false, r
 	}
 	wd.valueAt = w.pos

@@ -48,18 +48,3 @@ type Result struct {
 	BootID   string           // absent if empty
 	Seq      uint64           // of the event committed with it; absent if 0
 }
-
-// A Reject is one line of rejected.jsonl: an input line that was rejected.
-type Reject struct {
-	Line   uint64    // counted from 1
-	Offset uint64    // of the line's first byte in the input
-	Time   time.Time // required; written in UTC, cut to milliseconds
-	Error  string    // where in the line, and what was expected
-	Raw    []byte    // the line, or its first MaxRaw bytes
-	Length uint64    // of the whole line in bytes, its end not counted
-}
-
-// MaxRaw is how many bytes of a rejected line are kept: enough to recognise
-// it, and few enough that a flood of long lines costs no more than one of
-// short ones.
-const MaxRaw = 4 << 10

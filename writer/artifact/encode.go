@@ -1,10 +1,8 @@
 package artifact
 
 import (
-	"encoding/base64"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
@@ -127,33 +125,4 @@ func appendCount(dst []byte, name string, n uint64) []byte {
 		return dst
 	}
 	return appendMember(dst, name, strconv.AppendUint(nil, n, 10))
-}
-
-// Append appends r as one line of rejected.jsonl. The raw line is text where
-// it is valid UTF-8, so that it can be read as it stands, else base64, so that
-// no byte of it is lost.
-func (r *Reject) Append(dst []byte) []byte {
-	raw := r.Raw[:min(len(r.Raw), MaxRaw)]
-	dst = append(dst, `{"schema_version":1,"line":`...)
-	dst = strconv.AppendUint(dst, r.Line, 10)
-	dst = append(dst, `,"offset":`...)
-	dst = strconv.AppendUint(dst, r.Offset, 10)
-	dst = append(dst, `,"timestamp":`...)
-	dst = appendTime(dst, r.Time)
-	dst = append(dst, `,"error":`...)
-	dst = strictjson.AppendText(dst, r.Error)
-	if utf8.Valid(raw) {
-		dst = append(dst, `,"raw":`...)
-		dst = strictjson.AppendText(dst, raw)
-	} else {
-		dst = append(dst, `,"raw_base64":"`...)
-		dst = base64.StdEncoding.AppendEncode(dst, raw)
-		dst = append(dst, '"')
-	}
-	if r.Length > uint64(len(raw)) {
-		dst = append(dst, `,"length":`...)
-		dst = strconv.AppendUint(dst, r.Length, 10)
-		dst = append(dst, `,"truncated":true`...)
-	}
-	return append(dst, '}', '\n')
 }

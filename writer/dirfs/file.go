@@ -122,7 +122,8 @@ func (f *File) Stat() (st unix.Stat_t, err error) {
 func (f *File) Write(text []byte) (int, error) {
 	n, err := RetryInt(func() (int, error) { return unix.Write(f.fd, text) })
 	if err == nil && n < len(text) {
-		if _, err = unix.Write(f.fd, text[n:]); err == nil {
+		_, err = unix.Write(f.fd, text[n:])
+		if err == nil {
 			err = io.ErrShortWrite
 		}
 	}

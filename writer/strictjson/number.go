@@ -9,7 +9,7 @@ func number(src []byte, at int) (next int, err error) {
 		return end, err
 	}
 	if !near && !inRange(src[at:end]) {
-		return at, refuse(at, "expected a number in the range of an IEEE 754 double")
+		return at, errorAt(at, "expected a number in the range of an IEEE 754 double")
 	}
 	return end, nil
 }
@@ -25,24 +25,27 @@ func scanNumber(src []byte, at int) (end int, near bool, err error) {
 	if src[at] == '-' {
 		whole++
 	}
-	if end, err = digits(src, whole); err != nil {
+	end, err = digits(src, whole)
+	if err != nil {
 		return end, false, err
 	}
 	if src[whole] == '0' {
 		end = whole + 1
 	}
-	if is(src, end, '.') {
-		if end, err = digits(src, end+1); err != nil {
+	if hasByte(src, end, '.') {
+		end, err = digits(src, end+1)
+		if err != nil {
 			return end, false, err
 		}
 	}
 	power := end
-	if is(src, end, 'e') || is(src, end, 'E') {
+	if hasByte(src, end, 'e') || hasByte(src, end, 'E') {
 		end++
-		if is(src, end, '+') || is(src, end, '-') {
+		if hasByte(src, end, '+') || hasByte(src, end, '-') {
 			end++
 		}
-		if end, err = digits(src, end); err != nil {
+		end, err = digits(src, end)
+		if err != nil {
 			return end, false, err
 		}
 	}
@@ -57,7 +60,7 @@ func digits(src []byte, at int) (end int, err error) {
 		end++
 	}
 	if end == at {
-		return end, refuse(end, "expected a digit")
+		return end, errorAt(end, "expected a digit")
 	}
 	return end, nil
 }

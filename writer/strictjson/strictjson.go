@@ -2,27 +2,27 @@
 // strictest reader.
 //
 // JSON readers agree on the grammar (RFC 8259) and on little else. serde_json
-// and Go refuse a number outside the range of a double, where Python and
-// JavaScript make it infinite; serde_json refuses a lone surrogate, where Go
-// replaces it and Python keeps it; a repeated member name is an error for one
-// reader and the first, or the last, of them for another. Such a text means
-// something else to everyone who opens it, or takes the whole file with it. So
-// nothing is passed through: a value is either refused, with the offset and what
-// was expected there, or appended in a normal form that all of them load alike.
+// and Go reject a number outside the range of a double, which Python and
+// JavaScript make infinite; serde_json rejects a lone surrogate, which Go
+// replaces and Python keeps; a repeated member name is an error for one reader,
+// and others use the first or the last of its values. Readers disagree about
+// such a text, or reject the whole file. Therefore nothing is passed through: a
+// value is either rejected, with the offset and what was expected there, or
+// appended in a normal form that all of these readers load alike.
 //
 //   - Outside strings there is no white space.
 //   - Strings hold valid UTF-8, as raw as RFC 8259 section 7 allows: the quote,
 //     the backslash and what is below U+0020 are escaped, nothing else is.
 //     Every byte of the input that is not valid UTF-8, and every lone
-//     surrogate, is U+FFFD. A raw control character is not JSON and is refused.
+//     surrogate, is U+FFFD. A raw control character is not JSON and is rejected.
 //   - Numbers keep their digits as written, however many, inside the range of
-//     an IEEE 754 double. One that underflows is taken.
+//     an IEEE 754 double. One that underflows is accepted.
 //   - A repeated member name keeps its first place and its last value, as in
 //     JavaScript and Python. Names are compared in normal form, so a and \u0061
 //     are one name.
 //   - Arrays and objects nest at most MaxDepth deep.
 //
-// What is in normal form already comes out the same.
+// A text in normal form stays the same.
 //
 // Time is O(n log n) in the length of the text at worst and memory is linear,
 // whatever the text: it may be hostile. A large object costs 32 bytes a member
@@ -34,14 +34,12 @@ import (
 	"strconv"
 )
 
-// MaxDepth is how deep arrays and objects may nest; [] is one deep. Readers set
-// limits of their own, and the lowest of those in use here is serde_json's,
-// which gives up at 128 levels, the artifact around the value included. Half of
-// that leaves room for whoever wraps an artifact once more.
+// MaxDepth is how deep arrays and objects may nest; [] is one deep. The lowest
+// limit of the readers is serde_json's: 128 levels, with the artifact around the
+// value. Half of that leaves room for programs that wrap an artifact once more.
 const MaxDepth = 64
 
-// A Value is one JSON value in normal form: what a Normaliser or AppendText has
-// made, and nothing from anywhere else.
+// A Value is one JSON value in normal form. Only this package creates values.
 type Value []byte
 
 // Text returns the text of a string, and false for a value that is none.
@@ -58,7 +56,8 @@ func (v Value) Text() (text string, ok bool) {
 		}
 		plain = append(plain, v[from:at]...)
 		var err error
-		if plain, at, err = appendUnescaped(plain, v, at); err != nil {
+		plain, at, err = appendUnescaped(plain, v, at)
+		if err != nil {
 			return "", false
 		}
 		from = at
@@ -80,9 +79,9 @@ func (e *Error) Error() string {
 	return "offset " + strconv.Itoa(e.Offset) + ": " + e.Why
 }
 
-// refuse returns the interface and not *Error, so that no caller can hold a nil
+// errorAt returns the interface and not *Error, so that no caller can hold a nil
 // *Error in an error that is not nil.
-func refuse(at int, why string) error { return &Error{Offset: at, Why: why} }
+func errorAt(at int, why string) error { return &Error{Offset: at, Why: why} }
 
 // A Normaliser puts values in normal form. The zero value is ready; it owns the
 // scratch that objects need, so that with a warm one nothing is allocated, and
@@ -138,8 +137,9 @@ func (n *Normaliser) Normalise(dst, src []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	if next = SkipSpace(src, next); next < len(src) {
-		return dst, refuse(next, "expected nothing after the value")
+	next = SkipSpace(src, next)
+	if next < len(src) {
+		return dst, errorAt(next, "expected nothing after the value")
 	}
 	return out, nil
 }

@@ -10,7 +10,7 @@ import (
 // text reads the string at src[at].
 func (n *Normaliser) text(src []byte, at int) (next int, err error) {
 	at = plainEnd(src, at+1)
-	if is(src, at, '"') {
+	if hasByte(src, at, '"') {
 		return at + 1, nil
 	}
 	return n.mixed(src, at)
@@ -21,18 +21,19 @@ func (n *Normaliser) mixed(src []byte, at int) (next int, err error) {
 	for ; ; at = plainEnd(src, at) {
 		switch {
 		case at == len(src):
-			return at, refuse(at, "expected a closing quote")
+			return at, errorAt(at, "expected a closing quote")
 		case src[at] == '"':
 			return at + 1, nil
 		case src[at] == '\\':
 			n.flush(src, at)
 			var r rune
-			if r, at, err = escaped(src, at); err != nil {
+			r, at, err = escaped(src, at)
+			if err != nil {
 				return at, err
 			}
 			n.dst, n.from = appendChar(n.dst, r), at
 		case src[at] < ' ':
-			return at, refuse(at, "expected a control character to be escaped")
+			return at, errorAt(at, "expected a control character to be escaped")
 		default:
 			at = n.character(src, at)
 		}
@@ -134,7 +135,7 @@ const shorts = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu"
 func escaped(src []byte, at int) (r rune, next int, err error) {
 	at++
 	if at >= len(src) {
-		return 0, at, refuse(at, expectedEscape)
+		return 0, at, errorAt(at, expectedEscape)
 	}
 	switch c := src[at]; c {
 	case '"', '\\', '/':
@@ -152,7 +153,7 @@ func escaped(src []byte, at int) (r rune, next int, err error) {
 	case 'u':
 		return escapedUnit(src, at+1)
 	}
-	return 0, at, refuse(at, expectedEscape)
+	return 0, at, errorAt(at, expectedEscape)
 }
 
 const expectedEscape = `expected one of "\/bfnrtu after the backslash`
@@ -161,14 +162,15 @@ const expectedEscape = `expected one of "\/bfnrtu after the backslash`
 // pair of surrogates the second escape is taken with the first. A surrogate that
 // has no partner is U+FFFD, and what follows it is left to speak for itself.
 func escapedUnit(src []byte, at int) (r rune, next int, err error) {
-	if r, err = hex4(src, at); err != nil {
+	r, err = hex4(src, at)
+	if err != nil {
 		return 0, at, err
 	}
 	next = at + 4
 	if !utf16.IsSurrogate(r) {
 		return r, next, nil
 	}
-	if is(src, next, '\\') && is(src, next+1, 'u') {
+	if hasByte(src, next, '\\') && hasByte(src, next+1, 'u') {
 		low, err := hex4(src, next+2)
 		if pair := utf16.DecodeRune(r, low); err == nil && pair != utf8.RuneError {
 			return pair, next + 6, nil
@@ -184,7 +186,7 @@ func hex4(src []byte, at int) (r rune, err error) {
 			digit = hexDigit(src[at])
 		}
 		if digit < 0 {
-			return 0, refuse(at, `expected four hex digits after \u`)
+			return 0, errorAt(at, `expected four hex digits after \u`)
 		}
 		r = r<<4 | digit
 	}

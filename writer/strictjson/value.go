@@ -1,13 +1,13 @@
 package strictjson
 
-// is reports whether src has c at the offset, which may be past its end.
-func is(src []byte, at int, c byte) bool { return at < len(src) && src[at] == c }
+// hasByte reports whether src has c at the offset, which may be past its end.
+func hasByte(src []byte, at int, c byte) bool { return at < len(src) && src[at] == c }
 
 // value reads the value at src[at], of which the arrays and objects may nest
 // depth deep, and returns the offset after it, as all that read do.
 func (n *Normaliser) value(src []byte, at, depth int) (next int, err error) {
 	if at >= len(src) {
-		return at, refuse(at, expectedValue)
+		return at, errorAt(at, expectedValue)
 	}
 	switch src[at] {
 	case '"':
@@ -25,7 +25,7 @@ func (n *Normaliser) value(src []byte, at, depth int) (next int, err error) {
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return number(src, at)
 	}
-	return at, refuse(at, expectedValue)
+	return at, errorAt(at, expectedValue)
 }
 
 const (
@@ -36,7 +36,7 @@ const (
 func word(src []byte, at int, word string) (next int, err error) {
 	end := at + len(word)
 	if end > len(src) || string(src[at:end]) != word {
-		return at, refuse(at, expectedValue)
+		return at, errorAt(at, expectedValue)
 	}
 	return end, nil
 }
@@ -49,7 +49,7 @@ func (n *Normaliser) space(src []byte, at int) (next int) {
 	return n.drop(src, at, SkipSpace(src, at))
 }
 
-// drop leaves out what stands from the offset at up to next.
+// drop leaves out src[at:next].
 func (n *Normaliser) drop(src []byte, at, next int) int {
 	if next > at {
 		n.flush(src, at)
@@ -60,53 +60,55 @@ func (n *Normaliser) drop(src []byte, at, next int) int {
 
 func (n *Normaliser) array(src []byte, at, depth int) (next int, err error) {
 	if depth < 0 {
-		return at, refuse(at, expectedShallow)
+		return at, errorAt(at, expectedShallow)
 	}
 	at = n.space(src, at+1)
-	if is(src, at, ']') {
+	if hasByte(src, at, ']') {
 		return at + 1, nil
 	}
 	for {
-		if at, err = n.value(src, at, depth); err != nil {
+		at, err = n.value(src, at, depth)
+		if err != nil {
 			return at, err
 		}
 		at = n.space(src, at)
-		if !is(src, at, ',') {
+		if !hasByte(src, at, ',') {
 			break
 		}
 		at = n.space(src, at+1)
 	}
-	if !is(src, at, ']') {
-		return at, refuse(at, "expected a comma or a closing bracket")
+	if !hasByte(src, at, ']') {
+		return at, errorAt(at, "expected a comma or a closing bracket")
 	}
 	return at + 1, nil
 }
 
 func (n *Normaliser) object(src []byte, at, depth int) (next int, err error) {
 	if depth < 0 {
-		return at, refuse(at, expectedShallow)
+		return at, errorAt(at, expectedShallow)
 	}
 	start, outer := n.pos(at), len(n.members)
 	at = n.space(src, at+1)
-	if is(src, at, '}') {
+	if hasByte(src, at, '}') {
 		return at + 1, nil
 	}
 	for {
-		if at, err = n.member(src, at, depth); err != nil {
+		at, err = n.member(src, at, depth)
+		if err != nil {
 			return at, err
 		}
-		if !is(src, at, ',') {
+		if !hasByte(src, at, ',') {
 			break
 		}
 		at = n.space(src, at+1)
 	}
-	if !is(src, at, '}') {
-		return at, refuse(at, "expected a comma or a closing brace")
+	if !hasByte(src, at, '}') {
+		return at, errorAt(at, "expected a comma or a closing brace")
 	}
 	at++
 	if members := n.members[outer:]; !n.allDiffer(src, members) {
 		n.flush(src, at)
-		n.dst = settle(n.dst, start, members)
+		n.dst = removeDuplicates(n.dst, start, members)
 	}
 	n.members = n.members[:outer]
 	return at, nil
@@ -114,19 +116,21 @@ func (n *Normaliser) object(src []byte, at, depth int) (next int, err error) {
 
 // member reads one name and value, and what white space comes after it.
 func (n *Normaliser) member(src []byte, at, depth int) (next int, err error) {
-	if !is(src, at, '"') {
-		return at, refuse(at, "expected a string")
+	if !hasByte(src, at, '"') {
+		return at, errorAt(at, "expected a string")
 	}
-	m := member{place: n.pos(at), name: n.pos(at)}
-	if at, err = n.name(src, at); err != nil {
+	m := member{first: n.pos(at), name: n.pos(at)}
+	at, err = n.name(src, at)
+	if err != nil {
 		return at, err
 	}
 	at = n.space(src, at)
-	if !is(src, at, ':') {
-		return at, refuse(at, "expected a colon")
+	if !hasByte(src, at, ':') {
+		return at, errorAt(at, "expected a colon")
 	}
 	m.value = n.pos(at + 1)
-	if at, err = n.value(src, n.space(src, at+1), depth); err != nil {
+	at, err = n.value(src, n.space(src, at+1), depth)
+	if err != nil {
 		return at, err
 	}
 	m.end = n.pos(at)

@@ -93,7 +93,8 @@ func split(text string, columns int) (head, rest string) {
 	state := -1
 	for rest = text; rest != ""; {
 		_, after, width, next := uniseg.FirstGraphemeClusterInString(rest, state)
-		if columns -= width; columns < 0 {
+		columns -= width
+		if columns < 0 {
 			break
 		}
 		rest, state = after, next

@@ -6,17 +6,17 @@ import (
 	"slices"
 )
 
-// A member is where one "name":value stands in the normal form.
+// A member is the position of one "name":value in the normal form.
 type member struct {
-	place int // where the name came first, for the order
+	first int // where the name came first, for the order
 	name  int // its opening quote
 	value int // the byte after its colon
 	end   int // the byte after its value
 }
 
 // fewMembers is up to how many members are compared each with each: at most 120
-// short comparisons, mostly of lengths, are cheaper than a sort. Beyond that the
-// square would be a hostile sender's lever.
+// short comparisons, mostly of lengths, are cheaper than a sort. With more
+// members, a hostile sender could make the square expensive.
 const fewMembers = 16
 
 // allDiffer reports whether the members are few and have different names.
@@ -43,11 +43,11 @@ func (n *Normaliser) nameOf(src []byte, m member) []byte {
 	return src[m.name+shift : m.value-1+shift]
 }
 
-// settle makes the names of the object at dst[start:], which ends dst, unique.
+// removeDuplicates makes the names of the object at dst[start:], which ends dst, unique.
 // Until then values that were replaced stay in dst: taking each out as it is
 // found would move the rest of the object every time, which is quadratic.
-func settle(dst []byte, start int, members []member) []byte {
-	kept := merge(dst, members)
+func removeDuplicates(dst []byte, start int, members []member) []byte {
+	kept := mergeDuplicates(dst, members)
 	if len(kept) == len(members) {
 		return dst
 	}
@@ -60,24 +60,24 @@ func settle(dst []byte, start int, members []member) []byte {
 	return dst[:start+copy(dst[start:], dst[end:])]
 }
 
-// merge leaves of members with the same name one, with the place of the first
+// mergeDuplicates leaves of members with the same name one, with the place of the first
 // and the text of the last (their names are the same text). It sorts instead of
 // hashing: no table to grow or to seed against chosen collisions, and what
 // nested objects need is one stack.
-func merge(dst []byte, members []member) []member {
+func mergeDuplicates(dst []byte, members []member) []member {
 	slices.SortFunc(members, func(a, b member) int {
-		return cmp.Or(bytes.Compare(dst[a.name:a.value], dst[b.name:b.value]), a.place-b.place)
+		return cmp.Or(bytes.Compare(dst[a.name:a.value], dst[b.name:b.value]), a.first-b.first)
 	})
 	kept := members[:1]
 	for _, m := range members[1:] {
 		last := &kept[len(kept)-1]
 		if bytes.Equal(dst[m.name:m.value], dst[last.name:last.value]) {
-			m.place = last.place
+			m.first = last.first
 			*last = m
 		} else {
 			kept = append(kept, m)
 		}
 	}
-	slices.SortFunc(kept, func(a, b member) int { return a.place - b.place })
+	slices.SortFunc(kept, func(a, b member) int { return a.first - b.first })
 	return kept
 }
