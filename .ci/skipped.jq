@@ -5,4 +5,5 @@
 | select(any(.Action == "skip"))
 | "\(.[0].Package) \(.[0].Test): " + (
     [.[] | select(.Action == "output").Output | select(test("^(===|\\s*---) ") | not) | gsub("^\\s+|\\s+$"; "")]
-    | join(" "))
+    | join(" ")
+    | sub(" testscript\\.go:[0-9]+: WORK=.*"; "")) # what testscript logs of its own
