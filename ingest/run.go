@@ -15,7 +15,7 @@ import (
 // A run is a stream in progress. state says what it does; everything else
 // belongs to one of its parts.
 //
-// committed is the number of lines whose commit succeeded, or was given up: if
+// committed is the number of lines that successful commits have covered. While
 // lines.number is higher, there is something to commit or to acknowledge.
 type run struct {
 	*Stream
@@ -39,13 +39,13 @@ type run struct {
 
 // A taker turns lines into parts of the next commit.
 type taker interface {
-	// take takes one line, or reports why it is rejected.
+	// take handles one line, or returns why it is rejected.
 	take(ln *line) *directive.Error
-	// idle is called when input was waited for in vain.
+	// idle is called when a wait ended without input.
 	idle()
 	// end is called when the input has ended.
 	end()
-	// patience is how long input may be waited for; negative without limit.
+	// patience is how long to wait for input; negative means no limit.
 	patience() time.Duration
 }
 
@@ -143,7 +143,7 @@ func (r *run) read() event {
 	}
 	if r.hasUncommitted() && r.mayCommit() {
 		if r.state.disk == degraded {
-			return r.commit() // tried rarely: it need not be a large one
+			return r.commit() // at most once a second, so waiting for more input gains nothing
 		}
 		e := r.waitForInput(0)
 		if e == nothing {
@@ -189,8 +189,9 @@ func (r *run) waitForInput(limit time.Duration) event {
 	return input
 }
 
-// wait waits for input, if asked to, for a stop, and for room for an
-// acknowledgement that is pending, at most for limit (negative: without limit).
+// wait returns when a stop is requested, when there is input (if forInput), or
+// when limit is over (negative: no limit). If an acknowledgement is pending and
+// its reader has room, wait sends it.
 func (r *run) wait(limit time.Duration, forInput bool) event {
 	got := r.waiter.wait(limit, forInput, r.state.stops < 2, r.acker.pendingFD())
 	if got.ack {
@@ -220,8 +221,8 @@ func (r *run) patience() time.Duration {
 	return limit
 }
 
-// shorter returns the shorter of two limits, of which a may be negative: without
-// limit.
+// shorter returns the shorter limit. A negative a means no limit; b is never
+// negative.
 func shorter(a, b time.Duration) time.Duration {
 	if a < 0 {
 		return b
@@ -244,7 +245,7 @@ func (r *run) isOver() bool {
 func (r *run) hasUncommitted() bool { return !r.batch.empty() || r.committed < r.lines.number }
 
 // mayCommit reports whether a commit may be tried now: a degraded stream pauses
-// between two.
+// for degradedPause between two commits.
 func (r *run) mayCommit() bool {
 	return r.state.disk != degraded || !time.Now().Before(r.committer.nextTry)
 }
@@ -296,8 +297,8 @@ func (r *run) acknowledge() event {
 	return r.wait(left, false)
 }
 
-// maxWarnings is how many warnings of a kind are given one by one: more scroll
-// by unread, and their cause is hostile or a loop.
+// maxWarnings is how many warnings of a kind are given one by one: nobody reads
+// more, and so many come from a loop or an attacker.
 const maxWarnings = 100
 
 // take takes one line: it is skipped, rejected, or becomes part of the next

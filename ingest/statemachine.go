@@ -7,9 +7,9 @@ type phase uint8
 const (
 	opening       phase = iota // the supervisor's first transition is committed; nothing is read
 	reading                    // lines are read and committed as they arrive
-	draining                   // asked to stop: reads what has arrived, and on until the grace is over
+	draining                   // after a request to stop: reads until the input ends or the grace is over
 	closing                    // no more is read: the lines that were read are committed
-	concluding                 // the result is added that the supervisor, or RequireResult, provides
+	concluding                 // adds the supervisor's result, or the one that RequireResult asks for
 	finishing                  // the last commit
 	acknowledging              // the last acknowledgement
 	finished
@@ -34,7 +34,7 @@ const (
 type state struct {
 	phase phase
 	disk  disk
-	stops int // how often a stop was requested; 2 means at least twice: nothing is waited for
+	stops int // requests to stop, counted up to 2; after the second the stream waits for nothing
 }
 
 // An event changes the state of a stream.
@@ -43,7 +43,7 @@ type event uint8
 const (
 	nothing       event = iota // time has passed
 	input                      // input was read
-	inputEnded                 // the input ended, or the stream ends on a result and has one
+	inputEnded                 // the input ended, or ExitOnResult is set and there is a result
 	stopRequested              // a signal, or the end of the supervised command
 	graceOver                  // a draining stream has read long enough
 	written                    // a commit succeeded
@@ -51,7 +51,7 @@ const (
 	writeTimeout               // commits have failed for WriteTimeout
 	closed                     // a closing stream has no more to commit
 	concluded                  // the result is in the batch
-	acknowledged               // the last acknowledgement was written, or given up
+	acknowledged               // the last acknowledgement was written, or the stream no longer waits for its reader
 )
 
 // next returns the state after an event.
