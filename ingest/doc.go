@@ -7,7 +7,7 @@
 //
 // One goroutine does everything, and the pipe is the buffer: what has arrived is
 // committed together when the next read would block. A stream is a state
-// machine: statemachine.go has its states, its events and the transition function, and
+// machine: streamstate.go has its states, its events and the transition function, and
 // docs/architecture.md has the same as a table. The parts are
 //
 //	waiter    waits for input, for a request to stop, and for room for an acknowledgement

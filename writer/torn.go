@@ -1,0 +1,107 @@
+package writer
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+)
+
+// maxTorn is the size beyond which the file of torn tails is emptied, so that a
+// writer that crashes in a loop does not fill a tmpfs.
+const maxTorn = 8 << 20
+
+// repairTail makes the file, which has the given size, end with a newline. A
+// last line that lacks only its newline gets it; any other tail is moved to the
+// file of torn tails. It is durable there before it is cut off here, so a crash
+// in between keeps it twice and loses nothing.
+func (f *lineFile) repairTail(size int64) error {
+	start, err := lineStart(f.file, size)
+	if err == errTooFar {
+		return f.moveToTorn()
+	}
+	if err != nil {
+		return err
+	}
+	f.end = start
+	if start == size { //fault:repair-tail
+		return nil
+	}
+	if size-start <= artifact.MaxSize {
+		tail := make([]byte, size-start)
+		if _, err := f.file.ReadAt(tail, start); err != nil {
+			return err
+		}
+		if f.isComplete != nil && f.isComplete(tail) {
+			f.end = size
+			return f.append([]byte{'\n'})
+		}
+	}
+	if err := f.copyToTorn(start, size); err != nil {
+		return err
+	}
+	if err := f.file.Truncate(start); err != nil {
+		return err
+	}
+	return f.file.Sync()
+}
+
+// copyToTorn appends the bytes from start to size, and a newline, to the file
+// of torn tails.
+func (f *lineFile) copyToTorn(start, size int64) error {
+	torn, err := f.OpenFile(f.name+tornSuffix, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT, artifactMode)
+	if err != nil {
+		return err
+	}
+	defer torn.Close()
+	st, err := torn.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size > maxTorn {
+		if err := torn.Truncate(0); err != nil {
+			return err
+		}
+	}
+	if err := copyRange(torn, f.file, start, size); err != nil {
+		return err
+	}
+	if err := torn.Sync(); err != nil {
+		return err
+	}
+	return f.Dir.Sync()
+}
+
+// moveToTorn renames a file whose last line has no start within maxBack to the
+// file of torn tails: a copy of a sparse file could fill the disk. It replaces
+// torn tails there, and keeps a log that another process has damaged.
+func (f *lineFile) moveToTorn() error {
+	if err := f.Rename(f.name, f.name+tornSuffix); err != nil {
+		return err
+	}
+	if err := f.Dir.Sync(); err != nil {
+		return err
+	}
+	_, err := f.reopen()
+	f.end = 0
+	return err
+}
+
+// copyRange appends the bytes of src from start to end, and a newline, to dst.
+func copyRange(dst, src *dirfs.File, start, end int64) error {
+	buf := make([]byte, 0, chunk+1)
+	for start < end {
+		buf = buf[:min(chunk, end-start)]
+		if _, err := src.ReadAt(buf, start); err != nil {
+			return err
+		}
+		start += int64(len(buf))
+		if start == end {
+			buf = append(buf, '\n')
+		}
+		if _, err := dst.Write(buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
