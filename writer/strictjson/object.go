@@ -52,7 +52,8 @@ func valueEnd(text []byte, at int) int {
 			if depth == 0 {
 				return at
 			}
-			if depth--; depth == 0 {
+			depth--
+			if depth == 0 {
 				return at + 1
 			}
 		case ',':

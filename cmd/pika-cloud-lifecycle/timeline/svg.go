@@ -265,7 +265,7 @@ func (w *svg) label(b *bar, before, after int, end, y float64) {
 	text = both(long, text)
 	switch {
 	case text == "":
-	case Columns(text) <= after || after >= few && after >= before:
+	case Columns(text) <= after || (after >= few && after >= before):
 		w.text(end+6, y, class, cut(text, after))
 	case isPoint(b.kind) && b.count == 1 && before >= few:
 		fmt.Fprintf(w, `<text x="%.1f" y="%.1f" class="%s" text-anchor="end">%s</text>`+"\n",

@@ -44,8 +44,8 @@ func Printable(text string) string {
 				fmt.Fprintf(&b, `\x%02x`, cluster[i])
 			case r > 0xffff && long:
 				fmt.Fprintf(&b, `\U%08x`, r)
-			case r < 0x20 || 0x7f <= r && (r < 0xa0 || long) ||
-				0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 || r == 0xfffe || r == 0xffff:
+			case r < 0x20 || (0x7f <= r && (r < 0xa0 || long)) ||
+				(0x2028 <= r && r <= 0x202e) || (0x2066 <= r && r <= 0x2069) || r == 0xfffe || r == 0xffff:
 				fmt.Fprintf(&b, `\u%04x`, r)
 			default:
 				b.WriteRune(r)
