@@ -153,6 +153,7 @@ func (r *run) read() event {
 	}
 	e := r.waitForInput(r.patience())
 	if e == nothing {
+		r.drain.unread = 0 // nothing is left to read, although another process may have read it
 		r.now = r.Clock()
 		r.taker.idle()
 		if !r.batch.empty() && r.mayCommit() {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 var (
@@ -118,4 +119,21 @@ func TestState_next(t *testing.T) {
 	if tried != 7*3*3*11 || len(want) > 0 {
 		t.Errorf("%d tried; rows for no state: %v", tried, want)
 	}
+}
+
+// Another process may read what had arrived when the stop was requested.
+func TestDraining_input_read_by_another_process(t *testing.T) {
+	g := newGuest(t)
+	in := newPipe(t)
+	g.In = int(in.r.Fd())
+	r := newRun(&g.Stream)
+	r.state.phase, r.state.stops = draining, 1
+	r.drain = drain{deadline: time.Now(), unread: 5}
+	for range 3 {
+		e := r.step()
+		if e == graceOver {
+			return
+		}
+	}
+	t.Error("the stream waits for input that is gone")
 }
