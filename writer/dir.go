@@ -58,6 +58,17 @@ func (d *Dir) locations() []*location {
 		&d.Result.current.location, &d.Result.previous.location, &d.Status.current.location, &d.Boots.lines.location}
 }
 
+// Open opens the state directory, creates it if it is missing, and checks that
+// this process may create files in it. It creates no file. Calling it is optional:
+// every read and write opens the directory.
+func (d *Dir) Open() error {
+	l := &d.Status.current.location
+	if err := l.open(d.Status.Path); err != nil {
+		return err
+	}
+	return l.CheckWritable()
+}
+
 // OtherWriters names the users, besides root and the user of this process, who
 // may write to the state directory, and so delete or forge its files; it is ""
 // if there are none. The directory must have been opened by a read or a write.

@@ -1,10 +1,19 @@
 package writer
 
-import "io/fs"
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+)
 
 func pathError(op, path string, err error) error {
 	if err == nil {
 		return nil
+	}
+	var kind *dirfs.KindError
+	if errors.As(err, &kind) {
+		return &dirfs.KindError{Path: path, Err: kind.Err}
 	}
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }

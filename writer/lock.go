@@ -33,7 +33,7 @@ func (e *LockError) Error() string {
 	if holder == "" {
 		holder = "another process"
 	}
-	return fmt.Sprintf("lock %s: still held by %s after %v", e.Path, holder, e.Waited.Round(time.Millisecond))
+	return fmt.Sprintf("lock %s: still held by %s after %v; stop that process", e.Path, holder, e.Waited.Round(time.Millisecond))
 }
 
 // A seqFile is the file that holds the last seq and bears the lock of all
@@ -74,7 +74,7 @@ func (l *seqFile) lock(path string, limit time.Duration) error {
 	}
 }
 
-var errReplacedOften = errors.New("the file was replaced again and again; check which users may write to the directory")
+var errReplacedOften = errors.New("another process keeps replacing the file; check which users may write to the directory")
 
 func (l *seqFile) unlock() {
 	_ = unix.Flock(l.file.Fd(), unix.LOCK_UN)

@@ -31,7 +31,7 @@ func TestLock_error_names_holder(t *testing.T) {
 		t.Fatalf("%#v", err)
 	}
 	comm := strings.TrimSpace(testenv.ReadIfExists(t, fmt.Sprintf("/proc/%d/comm", holder.Process.Pid)))
-	want := fmt.Sprintf("lock %s.seq: still held by process %d %q after 20ms", l.Path, holder.Process.Pid, comm)
+	want := fmt.Sprintf("lock %s.seq: still held by process %d %q after 20ms; stop that process", l.Path, holder.Process.Pid, comm)
 	if err.Error() != want {
 		t.Errorf("%v, expected %s", err, want)
 	}
@@ -40,7 +40,7 @@ func TestLock_error_names_holder(t *testing.T) {
 		t.Errorf("seq %d", seq)
 	}
 	unknown := LockError{Path: "p", Waited: DefaultLockWait}
-	if got := unknown.Error(); got != "lock p: still held by another process after 5s" {
+	if got := unknown.Error(); got != "lock p: still held by another process after 5s; stop that process" {
 		t.Errorf("%s", got)
 	}
 }

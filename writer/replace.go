@@ -141,9 +141,19 @@ func (f *atomicFile) replace(path string) error {
 	}
 	if err != nil {
 		f.swept = false // a temporary may be left
+		if f.isDirectory() {
+			return &dirfs.KindError{Path: path, Err: dirfs.ErrDirectory}
+		}
 		return pathError("replace", path, dirfs.Cause(err))
 	}
 	return nil
+}
+
+// isDirectory reports whether a directory has the name of the file. os.Root
+// reports EEXIST for it, whatever renameat(2) has returned.
+func (f *atomicFile) isDirectory() bool {
+	st, err := f.StatFile(f.name)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
 // maxAttempts is how often a temporary is written that other writers remove. By

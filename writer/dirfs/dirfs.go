@@ -77,8 +77,26 @@ func (d *Dir) Open(path string) error {
 		if err == nil {
 			err = d.open()
 		}
+		if errors.Is(err, fs.ErrNotExist) && isSymlink(path) {
+			return pathError("open", path, ErrDangling)
+		}
 	}
 	return err
+}
+
+// ErrDangling is returned by Open for a symbolic link to a missing directory.
+var ErrDangling = errors.New("a symbolic link to a directory that does not exist")
+
+func isSymlink(path string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK
+}
+
+// CheckWritable returns an error if this process may not create files in the open
+// directory.
+func (d *Dir) CheckWritable() error {
+	err := Retry(func() error { return unix.Faccessat(unix.AT_FDCWD, d.path, unix.W_OK|unix.X_OK, unix.AT_EACCESS) })
+	return pathError("create a file in", d.path, err)
 }
 
 // isAtPath reports whether the open directory is the one at its path.
@@ -120,8 +138,8 @@ func (d *Dir) Pin() { d.pinned = true }
 // Unpin ends what Pin began.
 func (d *Dir) Unpin() { d.pinned = false }
 
-// ErrReplaced is returned by Root if another directory has taken the path.
-var ErrReplaced = errors.New("the directory was replaced meanwhile; check which users may write to its parent, and try again")
+// ErrReplaced is returned by Root if another directory is at the path now.
+var ErrReplaced = errors.New("another process has replaced the directory; check which users may write to its parent")
 
 // Root returns the open directory as an os.Root.
 func (d *Dir) Root() (*os.Root, error) {
@@ -247,15 +265,22 @@ func syncDir(path string) error {
 }
 
 func pathError(op, path string, err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case isKind(err):
+		return &KindError{Path: path, Err: err}
 	}
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
-// Cause returns the error inside an *fs.PathError or *os.LinkError, to be
-// wrapped with another path.
+// Cause returns the error inside an *fs.PathError, *KindError or *os.LinkError,
+// to be wrapped with another path.
 func Cause(err error) error {
+	var k *KindError
+	if errors.As(err, &k) {
+		return k.Err
+	}
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		return p.Err

@@ -9,13 +9,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The reasons for which a file is not opened. Another process may have put it
-// there, so the message names what to check.
+// The reasons for which a file is not opened or replaced. They are returned
+// inside a [KindError].
 var (
-	ErrNotRegular = errors.New("not a regular file; remove it, and check which users may write to the directory")
-	ErrLinked     = errors.New("the file has a second link; remove it, and check which users may write to the directory")
-	ErrSymlink    = errors.New("a symbolic link; remove it, and check which users may write to the directory")
+	ErrNotRegular = errors.New("not a regular file")
+	ErrDirectory  = errors.New("a directory")
+	ErrSymlink    = errors.New("a symbolic link")
+	ErrLinked     = errors.New("a file with a second hard link")
 )
+
+// A KindError reports that Path is not a file that may be opened. Err is
+// ErrNotRegular, ErrDirectory, ErrSymlink or ErrLinked.
+type KindError struct {
+	Path string
+	Err  error
+}
+
+func (e *KindError) Error() string { return e.Path + " is " + e.Err.Error() + "; remove it" }
+
+// Unwrap returns Err.
+func (e *KindError) Unwrap() error { return e.Err }
+
+func isKind(err error) bool {
+	return err == ErrNotRegular || err == ErrDirectory || err == ErrSymlink || err == ErrLinked
+}
 
 // openFlags are set for every file.
 const openFlags = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC //fault:no-follow
@@ -66,6 +83,9 @@ func Open(dir, name string) (*os.File, error) {
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = pathError("open", path, ErrNotRegular)
+		if info.IsDir() {
+			err = pathError("open", path, ErrDirectory)
+		}
 	}
 	if err != nil {
 		f.Close()
@@ -74,10 +94,14 @@ func Open(dir, name string) (*os.File, error) {
 	return f, nil
 }
 
-// openCause explains the errno that O_NOFOLLOW gives for a link (open(2)).
+// openCause explains the errno that O_NOFOLLOW gives for a symbolic link, and
+// that opening a directory for writing gives (open(2)).
 func openCause(err error) error {
-	if err == unix.ELOOP {
+	switch err {
+	case unix.ELOOP:
 		return ErrSymlink
+	case unix.EISDIR:
+		return ErrDirectory
 	}
 	return err
 }
@@ -86,6 +110,8 @@ func openCause(err error) error {
 // that it has no second link.
 func CheckRegular(st *unix.Stat_t, write bool) error {
 	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return ErrDirectory
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		return ErrNotRegular
 	case write && st.Nlink > 1: //fault:no-second-link

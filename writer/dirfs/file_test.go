@@ -26,7 +26,7 @@ func TestOpen(t *testing.T) {
 		"file":      nil,
 		"link":      dirfs.ErrSymlink,
 		"fifo":      dirfs.ErrNotRegular,
-		"directory": dirfs.ErrNotRegular,
+		"directory": dirfs.ErrDirectory,
 		"missing":   fs.ErrNotExist,
 	} {
 		f, err := dirfs.Open(dir, name)

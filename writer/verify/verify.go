@@ -159,8 +159,8 @@ func (c *checker) openFile(name string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case errors.Is(err, dirfs.ErrNotRegular), errors.Is(err, dirfs.ErrSymlink):
-		c.add(name, 0, false, "%v", dirfs.Cause(err))
+	case errors.Is(err, dirfs.ErrNotRegular), errors.Is(err, dirfs.ErrSymlink), errors.Is(err, dirfs.ErrDirectory):
+		c.add(name, 0, false, "%v; remove it", dirfs.Cause(err))
 		return nil
 	case err != nil:
 		return err

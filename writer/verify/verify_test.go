@@ -249,9 +249,9 @@ var damages = []damage{
 		g.must(os.Remove(g.path("result.json")))
 		g.must(os.Symlink("status.json", g.path("result.json")))
 	},
-		[]string{"result.json:0 a symbolic link; remove it, and check which users may write to the directory", "result.json:0 the file is missing, but the state in status.json is completed"}},
+		[]string{"result.json:0 a symbolic link; remove it", "result.json:0 the file is missing, but the state in status.json is completed"}},
 	{"a FIFO", func(g guest) { g.must(unix.Mkfifo(g.path("rejected.jsonl"), 0o600)) },
-		[]string{"rejected.jsonl:0 not a regular file; remove it, and check which users may write to the directory"}},
+		[]string{"rejected.jsonl:0 not a regular file; remove it"}},
 	{"a directory that every user may write to", func(g guest) { g.must(os.Chmod(g.dir, 0o777)) },
 		[]string{":0 every user may write to the directory, and so delete or forge its files"}},
 	{"a directory that a group may write to", func(g guest) { g.must(os.Chmod(g.dir, 0o775)) },
