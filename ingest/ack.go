@@ -1,22 +1,23 @@
 package ingest
 
 import (
+	"io"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// An acker writes acknowledgements. Each covers all lines before it, so one for
-// which the pipe has no room is left out.
+// An acker writes acknowledgements. Each covers all lines before it, so the acker
+// skips one that does not fit into the pipe.
 //
-// settled is the last line that is durable or rejected, acked the last one that
+// decided is the last line that is durable or rejected, acked the last one that
 // was acknowledged.
 type acker struct {
-	fd   int // 0 if there are no acknowledgements
+	fd   int // 0 for none
 	warn func(format string, args ...any)
 
-	settled  uint64
+	decided  uint64
 	acked    uint64
 	seq      uint64 // the last one that the stream wrote
 	gone     bool   // the reader is gone
@@ -24,12 +25,12 @@ type acker struct {
 	deadline time.Time // for the last acknowledgement; zero before the end
 }
 
-// settle notes that all lines up to line are durable or rejected.
-func (a *acker) settle(line, seq uint64) { a.settled, a.seq = line, seq }
+// advance notes that all lines up to line are durable or rejected.
+func (a *acker) advance(line, seq uint64) { a.decided, a.seq = line, seq }
 
 // pendingFD returns the descriptor if an acknowledgement is pending, else -1.
 func (a *acker) pendingFD() int {
-	if a.fd > 0 && !a.gone && a.settled > a.acked {
+	if a.fd > 0 && !a.gone && a.decided > a.acked {
 		return a.fd
 	}
 	return -1
@@ -48,7 +49,7 @@ func (a *acker) send(rejected uint64) {
 	if n <= 0 || err != nil {
 		return
 	}
-	b := strconv.AppendUint(a.buf[:0], a.settled, 10)
+	b := strconv.AppendUint(a.buf[:0], a.decided, 10)
 	b = strconv.AppendUint(append(b, ' '), a.seq, 10)
 	b = strconv.AppendUint(append(b, ' '), rejected, 10)
 	a.buf = append(b, '\n')
@@ -57,8 +58,11 @@ func (a *acker) send(rejected uint64) {
 	case err == unix.EAGAIN || err == unix.EINTR:
 	case err != nil || n < len(a.buf):
 		a.gone = true
-		a.warn("acknowledgements end: writing to descriptor %d: %v", fd, err)
+		if err == nil {
+			err = io.ErrShortWrite
+		}
+		a.warn("write an acknowledgement to descriptor %d: %v; no more are written", fd, err)
 	default:
-		a.acked = a.settled
+		a.acked = a.decided
 	}
 }

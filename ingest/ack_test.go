@@ -101,7 +101,7 @@ func TestAck_pipe_drained(t *testing.T) {
 	drain := fill(t, acks)
 	g.In = int(in.r.Fd())
 	r := newRun(&g.Stream)
-	r.acker.settled, r.acker.acked = 5, 4
+	r.acker.decided, r.acker.acked = 5, 4
 	r.acker.send(0)
 	if r.acker.pendingFD() < 0 {
 		t.Fatal("there was room")
@@ -146,7 +146,7 @@ func TestAck_reader_gone(t *testing.T) {
 	g.warn = make(chan string, 100)
 	w := g.open()
 	w.print("KIND=ready\n")
-	w.waitForWarning("acknowledgements end: writing to descriptor")
+	w.waitForWarning("write an acknowledgement to descriptor")
 	w.print("KIND=ready\nSTATE=failed\n")
 	w.close()
 	if n := strings.Count(g.read("events.jsonl"), "\n"); n != 3 {
@@ -165,7 +165,7 @@ func TestAck_pending_while_disk_fails(t *testing.T) {
 	acks := g.withAcks()
 	free := g.plant("rejected.jsonl")
 	r := newRun(&g.Stream)
-	r.acker.settled, r.acker.acked, r.acker.seq = 5, 4, 3
+	r.acker.decided, r.acker.acked, r.acker.seq = 5, 4, 3
 	r.batch.rejects = []byte("{}\n")
 	done := make(chan bool)
 	go func() {

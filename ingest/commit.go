@@ -1,14 +1,19 @@
 package ingest
 
 import (
+	"errors"
+	"io/fs"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A committer writes batches, and notifies the followers.
 //
 // failingSince is when commits began to fail, zero while they succeed; pause is
 // then the pause before the next one, and lastError the last error that was
-// reported. nextTry is when a degraded stream may commit again.
+// logged. nextTry is when a degraded stream may commit again. While silent, no
+// error is logged: Stream.Unusable has reported it.
 type committer struct {
 	store     store
 	followers []Follower
@@ -19,6 +24,7 @@ type committer struct {
 	pause        time.Duration
 	lastError    string
 	nextTry      time.Time
+	silent       bool
 }
 
 // The pauses between commits that fail.
@@ -28,7 +34,7 @@ const (
 	degradedPause = time.Second
 )
 
-// commit tries to write the batch, once. The rest stays in it after an error.
+// commit tries once to write the batch. After an error, the rest stays in it.
 func (r *run) commit() event {
 	c := &r.committer
 	lines := r.lines.number
@@ -41,32 +47,63 @@ func (r *run) commit() event {
 	if !c.failingSince.IsZero() {
 		r.warn("writing works again")
 	}
-	c.failingSince, c.pause, c.lastError = time.Time{}, 0, ""
+	c.failingSince, c.pause, c.lastError, c.silent = time.Time{}, 0, "", false
 	r.committed = lines
 	if r.Dropped == 0 {
-		r.acker.settle(lines, c.lastSeq)
+		r.acker.advance(lines, c.lastSeq)
 	}
 	r.acker.send(r.Rejected)
 	return written
 }
 
-// commitFailed reports a write error, once, and plans the next try.
+// commitFailed logs a write error and plans the next try.
 func (r *run) commitFailed(err error) {
 	c := &r.committer
 	if c.failingSince.IsZero() {
 		c.failingSince = time.Now()
 	}
-	text := err.Error()
-	if text != c.lastError {
-		c.lastError = text
-		r.warn("%s; trying again", text)
-	}
+	r.warnWriteError(err)
 	if r.state.disk == degraded {
 		c.nextTry = time.Now().Add(degradedPause)
 	}
 }
 
-// retry waits a little and commits again, until the time for that is over.
+// warnWriteError logs an error that will be retried, unless it was the last one
+// logged.
+func (r *run) warnWriteError(err error) {
+	c := &r.committer
+	text := err.Error() + remedy(err)
+	if text != c.lastError && !c.silent {
+		c.lastError = text
+		r.warn("%s; trying again", text)
+	}
+}
+
+// remedy returns what an operator can do about a write error, to be appended to
+// it; "" if the error contains it, or if it is not known.
+func remedy(err error) string {
+	for _, r := range [...]struct {
+		cause error
+		text  string
+	}{
+		{unix.ENOSPC, "free disk space"},
+		{unix.EDQUOT, "raise the disk quota or free disk space"},
+		{unix.EFBIG, "raise the limit of the file size"},
+		{unix.EROFS, "mount the file system read-write"},
+		{unix.EIO, "check the disk"},
+		{unix.EMFILE, "raise the limit of open files"},
+		{unix.ENFILE, "raise fs.file-max"},
+		{fs.ErrPermission, "check its owner and mode"},
+		{unix.ENOTDIR, "remove the file that is in the way"},
+	} {
+		if errors.Is(err, r.cause) {
+			return "; " + r.text
+		}
+	}
+	return ""
+}
+
+// retry waits a little and commits again, until the write timeout is over.
 func (r *run) retry() event {
 	c := &r.committer
 	if r.isWriteTimeOver() {
@@ -94,16 +131,28 @@ func (r *run) isWriteTimeOver() bool {
 	return time.Since(r.committer.failingSince) >= limit
 }
 
+// degrade makes ready to read on although commits fail, and warns about what
+// this means.
 func (r *run) degrade() {
+	c := &r.committer
 	r.Dir.Events.LockWait = time.Millisecond // the wait for a lock goes on while the stream reads
-	r.warn("%s cannot be written; reading on, keeping the last state and the result, dropping events beyond %d bytes",
-		r.dir(), maxBatch)
+	failing := time.Since(c.failingSince).Round(time.Millisecond)
+	if failing > time.Second {
+		failing = failing.Round(time.Second)
+	}
+	r.warn("gave up waiting for %s after %v (%s); the last state and the result are kept in memory and written when possible, events beyond %d MiB are lost",
+		r.dir(), failing, c.lastError, maxBatch>>20)
 }
 
 // giveUp reports what is lost when a degraded stream ends.
 func (r *run) giveUp() {
 	b := &r.batch
 	r.Dropped += uint64(b.events.Len()+b.numbered.Len()) + b.lines
+	r.DroppedRejects += b.lines
+	if r.committer.silent {
+		r.batch = batch{}
+		return
+	}
 	if b.status.set {
 		r.warn("status %s could not be written", b.status.value.State)
 	}
@@ -113,13 +162,13 @@ func (r *run) giveUp() {
 	r.batch = batch{}
 }
 
-// write writes a batch in this order, which docs/format.md gives reasons for:
+// write writes a batch in this order; docs/format.md explains why:
 //
 //	events, rejected lines      under the lock
 //	previous result (copied), result, status, previous result (moved)
 //
-// If anything fails, the steps after it are not tried, unless each is to be
-// tried separately. The logs are not written without the lock.
+// If a step fails, the steps after it are not tried, unless separately is set. The
+// logs are not written without the lock.
 func (c *committer) write(b *batch, separately bool) error {
 	if b.empty() {
 		return nil
@@ -149,8 +198,8 @@ func (c *committer) write(b *batch, separately bool) error {
 	return first
 }
 
-// writeNumbered appends the events of a copying stream. That a boot has ended is
-// durable before the events of the next one.
+// writeNumbered appends the events of a copying stream. It records the end of a
+// boot before it writes the events of the next boot.
 func (c *committer) writeNumbered(b *batch) error {
 	if b.endedBoot != "" {
 		if err := c.store.endBoot(b.endedBoot); err != nil {
@@ -206,8 +255,8 @@ func (c *committer) writeRejects(b *batch) error {
 	return nil
 }
 
-// copyPrevious copies the result of an earlier run if this commit has both the
-// start and the result of a run, so that there is a result at any moment.
+// copyPrevious copies the result of the previous run if this commit contains both
+// the start and the result of a run, so that a result exists at any moment.
 func (c *committer) copyPrevious(b *batch) error {
 	if !b.startsRun || !b.result.set {
 		return nil
@@ -243,8 +292,8 @@ func (c *committer) writeStatus(b *batch) error {
 	return nil
 }
 
-// movePrevious renames the result of an earlier run. It comes after the status,
-// also if each step is tried separately, so that a reader that sees completed
+// movePrevious renames the result of the previous run. It comes after the status,
+// even if each step is tried separately, so that a reader that sees completed
 // finds the result.
 func (c *committer) movePrevious(b *batch) error {
 	if !b.startsRun || b.status.set {
@@ -257,7 +306,7 @@ func (c *committer) movePrevious(b *batch) error {
 	return nil
 }
 
-// notify tells the followers what was written since the last time.
+// notify passes everything written since its last call to the followers.
 func (c *committer) notify() {
 	w := &c.written
 	if len(w.Events) == 0 && len(w.Rejects) == 0 && w.Result == nil && w.Status == nil {

@@ -53,7 +53,7 @@ func isQuiet(t *testing.T, p pipe) bool {
 const (
 	runInput      = "STATE=ready\nbad\nKIND=ready\nSTATE=failed EXIT_CODE=3\n"
 	retryText     = "; trying again"
-	degradedText  = "cannot be written; reading on"
+	degradedText  = "gave up waiting for "
 	recoveredText = "writing works again"
 )
 
@@ -443,7 +443,7 @@ func TestCommit_error_logged_once(t *testing.T) {
 	for _, err := range []error{unix.ENOSPC, unix.ENOSPC, unix.EIO, unix.EIO, unix.ENOSPC} {
 		r.commitFailed(err)
 	}
-	check(t, "the warnings", g.warnings(), "no space left on device; trying again\ninput/output error; trying again\nno space left on device; trying again")
+	check(t, "the warnings", g.warnings(), "no space left on device; free disk space; trying again\ninput/output error; check the disk; trying again\nno space left on device; free disk space; trying again")
 }
 
 // A degraded stream retries once a second at most, because each attempt can be

@@ -8,12 +8,11 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A decider decides whether a directive is accepted, from the directives before it.
+// A decider accepts or rejects a directive, depending on the directives before it.
 //
 // state is the last state of the guest, empty if it is unknown. hasResult
-// reports whether the run that the stream carries has its result; under a
-// supervisor it is false until the end, and reported is what the program itself
-// has reported as its outcome.
+// reports whether the current run has its result; under a supervisor it is false
+// until the end, and reported is the outcome that the program reported itself.
 type decider struct {
 	policy    Policy
 	manyRuns  bool
@@ -38,8 +37,8 @@ func (dc *decider) check(d *directive.Directive) (warning string, rejected *dire
 	return string(d.State) + " after " + string(dc.state) + " is unusual; accepted", nil
 }
 
-// mayFollowResult reports whether d may follow the result of a run: a straggling
-// process must not take the result back.
+// mayFollowResult reports whether d may follow the result of a run: a process that
+// outlives the run must not change its result.
 func (dc *decider) mayFollowResult(d *directive.Directive) bool {
 	if d.Type == directive.Event || d.State == artifact.Stopped || d.State == artifact.Destroyed {
 		return true
@@ -114,7 +113,7 @@ func (t *directives) take(ln *line) *directive.Error {
 		}
 	}
 	if t.Supervisor != nil && d.ReportsOutcome() {
-		t.decider.reported = newReportedOutcome(d) // the supervisor has the last word
+		t.decider.reported = newReportedOutcome(d) // the result is the supervisor's
 		return nil
 	}
 	when := t.now
@@ -168,7 +167,7 @@ type ServiceResult struct {
 	Status string // the exit code, or the name of the signal
 }
 
-// details returns the details of the result that RequireResult asks for.
+// details returns the details of the fallback result.
 func (s *ServiceResult) details() strictjson.Value {
 	var o strictjson.Object
 	o.Text("reason", "stream_ended")
@@ -182,7 +181,7 @@ func (s *ServiceResult) details() strictjson.Value {
 	return o.Value()
 }
 
-// addRequired adds the result failed if the run has none. A guest that was
+// addRequired adds the fallback result if the run has no result. A guest that is
 // stopped or destroyed needs none.
 func (r *run) addRequired() {
 	state := r.decider.state
@@ -191,7 +190,7 @@ func (r *run) addRequired() {
 	}
 	r.Supplied = true
 	r.batch.startsRun = true // an existing result is of another run
-	r.warn("the stream ended without a result; adding the result failed")
+	r.warn("the stream ended without a result; recorded it as failed")
 	t := Transition{State: artifact.Failed, Message: "lifecycle stream ended without a result", Details: r.Service.details()}
 	r.record(t.directive(), r.now)
 }

@@ -39,7 +39,7 @@ type run struct {
 
 // A taker turns lines into parts of the next commit.
 type taker interface {
-	// take handles one line, or returns why it is rejected.
+	// take handles one line, or returns why the line is rejected.
 	take(ln *line) *directive.Error
 	// idle is called when a wait ended without input.
 	idle()
@@ -74,9 +74,12 @@ func orDefault[T comparable](v, otherwise T) T {
 	return v
 }
 
-// begin asks for a large pipe, reads the current status, and warns about users
-// who may forge the files.
-func (r *run) begin() {
+// begin opens the state directory, asks for a large pipe, reads the current
+// status, and warns about users who may forge the files.
+func (r *run) begin() error {
+	if err := r.openStore(); err != nil {
+		return err
+	}
 	// Best effort: it fails for anything but a pipe.
 	_, _ = unix.FcntlInt(uintptr(r.In), unix.F_SETPIPE_SZ, readSize)
 	status, err := r.committer.store.status()
@@ -89,8 +92,29 @@ func (r *run) begin() {
 	r.batch.events.Predict(status.Seq + 1)
 	others := r.committer.store.otherWriters()
 	if others != "" {
-		r.warn("%s may write to %s, and so delete or forge its files", others, r.dir())
+		r.warn("%s may write to %s, and so delete or forge its files; correct its owner and mode", others, r.dir())
 	}
+	return nil
+}
+
+// openStore opens the state directory, before anything is read: an error that
+// waiting does not solve has to be reported while the caller can still act on it.
+// Other errors are reported now, and the first commit tries again.
+func (r *run) openStore() error {
+	c := &r.committer
+	err := c.store.open()
+	switch {
+	case err == nil:
+	case !isLasting(err):
+		r.warnWriteError(err)
+	case r.Stream.Unusable == nil:
+		return err
+	default:
+		r.Stream.Unusable(err)
+		c.silent = true
+		r.state.disk = degraded // so that no commit is waited for
+	}
+	return nil
 }
 
 // dir returns the path of the state directory.
@@ -126,7 +150,7 @@ func (r *run) open() event {
 	return e
 }
 
-// read takes the lines that were read, commits when the next read would block or
+// read handles the lines in the buffer, commits when the next read would block or
 // the batch is full, and reads on.
 func (r *run) read() event {
 	for r.lines.next(&r.line) {
@@ -251,7 +275,7 @@ func (r *run) mayCommit() bool {
 	return r.state.disk != degraded || !time.Now().Before(r.committer.nextTry)
 }
 
-// close takes the rest of the input, and commits it.
+// close handles the rest of the input, and commits it.
 func (r *run) close() event {
 	for r.lines.next(&r.line) {
 		r.take(&r.line)
@@ -269,8 +293,7 @@ func (r *run) close() event {
 	return closed
 }
 
-// conclude adds the result that the supervisor provides, or the one that is
-// required.
+// conclude adds the supervisor's result, or the fallback result.
 func (r *run) conclude() {
 	switch {
 	case r.Supervisor != nil:
@@ -281,8 +304,8 @@ func (r *run) conclude() {
 	}
 }
 
-// acknowledge waits until the last acknowledgement is written, for the length of
-// the grace, and reports what is lost.
+// acknowledge reports what is lost, and waits for at most the grace period until
+// the last acknowledgement is written.
 func (r *run) acknowledge() event {
 	if !r.batch.empty() {
 		r.giveUp()
@@ -298,12 +321,12 @@ func (r *run) acknowledge() event {
 	return r.wait(left, false)
 }
 
-// maxWarnings is how many warnings of a kind are given one by one: nobody reads
-// more, and so many come from a loop or an attacker.
+// maxWarnings is how many warnings of a kind are logged one by one: more are not
+// read, and come from a loop or an attacker.
 const maxWarnings = 100
 
-// take takes one line: it is skipped, rejected, or becomes part of the next
-// commit.
+// take handles one line: it skips the line, rejects it, or makes it part of the
+// next commit.
 func (r *run) take(ln *line) {
 	var rejected *directive.Error
 	if ln.long {
@@ -326,12 +349,13 @@ func (r *run) reject(ln *line, why *directive.Error) {
 			r.ShowRejected(ln.text, why.Offset)
 		}
 	case r.Rejected == maxWarnings+1:
-		r.warn("more lines are rejected; they are kept in %s and counted", r.Dir.Rejects.Path)
+		r.warn("more lines are rejected; see %s", r.Dir.Rejects.Path)
 	}
 	kept := r.batch.addReject(&artifact.Reject{Line: ln.number, Offset: ln.offset, Time: r.now.Time,
 		Error: why.Error(), Raw: ln.text, Length: ln.length}, r.state.disk == degraded)
 	if !kept {
 		r.Dropped++ // from here on nothing is acknowledged
+		r.DroppedRejects++
 	}
 }
 

@@ -95,7 +95,7 @@ func (g *guest) checkSupplied(supplied bool, before string) {
 		g.t.Error(result + status)
 	}
 	check(g.t, "the previous result", g.read("result.json.prev"), before)
-	if !strings.Contains(g.warnings(), "the stream ended without a result; adding the result failed") {
+	if !strings.Contains(g.warnings(), "the stream ended without a result; recorded it as failed") {
 		g.t.Error(g.warnings())
 	}
 }
@@ -367,7 +367,7 @@ func (g *guest) descriptors() (open int) {
 func TestReject_warning_limit(t *testing.T) {
 	g := newGuest(t)
 	g.feed(strings.Repeat("bad\n", 150))
-	if len(g.warned) != maxWarnings+1 || g.warned[maxWarnings] != "more lines are rejected; they are kept in "+g.file("rejected.jsonl")+" and counted" {
+	if len(g.warned) != maxWarnings+1 || g.warned[maxWarnings] != "more lines are rejected; see "+g.file("rejected.jsonl") {
 		t.Errorf("%d warnings, the last is %s", len(g.warned), g.warned[len(g.warned)-1])
 	}
 	if n := strings.Count(g.read("rejected.jsonl"), "\n"); n != 150 {

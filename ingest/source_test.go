@@ -183,7 +183,7 @@ func TestSource_stopped_while_disk_fails(t *testing.T) {
 	w.print("newboot\n1 ready\n2 ready\n")
 	w.waitForWarning(retryText)
 	w.requestStop()
-	w.waitForWarning("cannot be written; reading on")
+	w.waitForWarning(degradedText)
 	sum := w.wait()
 	free()
 	if !sum.Degraded || sum.Dropped == 0 {

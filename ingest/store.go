@@ -11,11 +11,13 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// A store is where a committer writes to: a state directory, or the output of a
-// dry run.
+// A store receives what a committer writes: a state directory, or the output of
+// a dry run.
 type store interface {
+	open() error
 	status() (*artifact.Status, error)
 	result() (*artifact.Result, error)
 	otherWriters() string
@@ -41,9 +43,24 @@ func newStore(s *Stream) store {
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
+// isLasting reports whether an error of open remains until somebody changes the
+// directory or the caller. A full disk, a file system that is mounted read-only
+// during boot, or too many open files are not lasting. After open has tried to
+// create the directory, ErrNotExist means that its file system cannot.
+func isLasting(err error) bool {
+	for _, lasting := range []error{fs.ErrPermission, fs.ErrNotExist, dirfs.ErrDangling,
+		unix.ENOTDIR, unix.EISDIR, unix.ELOOP, unix.ENAMETOOLONG} {
+		if errors.Is(err, lasting) {
+			return true
+		}
+	}
+	return false
+}
+
 // A stateDir writes to a state directory.
 type stateDir struct{ dir *writer.Dir }
 
+func (s stateDir) open() error                        { return s.dir.Open() }
 func (s stateDir) status() (*artifact.Status, error)  { return s.dir.Status.Read() }
 func (s stateDir) result() (*artifact.Result, error)  { return s.dir.Result.Read() }
 func (s stateDir) otherWriters() string               { return s.dir.OtherWriters() }
@@ -60,18 +77,29 @@ func (s stateDir) replaceResult(r *artifact.Result) error  { return s.dir.Result
 func (s stateDir) replaceStatus(st *artifact.Status) error { return s.dir.Status.Replace(st) }
 func (s stateDir) movePrevious() error                     { return s.dir.Result.MoveToPrevious() }
 
-// A dryRun prints what would be written. It reads the state directory, if there
-// is one, and creates nothing.
+// A dryRun prints what a commit would write. It reads the state directory, if
+// there is one, and creates nothing.
 type dryRun struct {
 	dir     *writer.Dir
 	to      io.Writer
 	lastSeq uint64 // of the events that were printed; 0 before the first
 }
 
-// exists reports whether there is a state directory: reading a file would create
+// exists reports whether the state directory exists: reading a file would create
 // it.
 func (d *dryRun) exists() bool {
 	return unix.Access(filepath.Dir(d.dir.Status.Path), unix.F_OK) == nil
+}
+
+func (d *dryRun) open() error {
+	if !d.exists() {
+		return nil
+	}
+	_, err := d.dir.Status.Read()
+	if isLasting(err) && !isNotExist(err) {
+		return err
+	}
+	return nil
 }
 
 func (d *dryRun) status() (*artifact.Status, error) {

@@ -16,8 +16,8 @@ type Moment struct {
 }
 
 // A Stream reads directives from a descriptor and commits them to the files of a
-// state directory. The zero value of every field that is not required works. Not
-// for concurrent use.
+// state directory. The zero value of every optional field works. Not for
+// concurrent use.
 type Stream struct {
 	Dir   *writer.Dir   // required
 	Clock func() Moment // required; read once for everything that one read(2) returns
@@ -31,18 +31,25 @@ type Stream struct {
 	// unusual transitions, write errors. It contains no control characters.
 	Warn func(line string)
 
+	// Unusable is called before anything is read if the state directory cannot be
+	// used and waiting does not help: it is a file, or may not be written. The
+	// stream then goes on, tries silently to write, and sets Summary.Unusable. If
+	// Unusable is nil, Run returns the error instead.
+	Unusable func(err error)
+
 	// ShowRejected is called after Warn for a rejected line, with the line, or
 	// its start, and the offset at which it was rejected.
 	ShowRejected func(line []byte, offset int)
 
-	// DryRun, if not nil, is given the text of everything that a commit would
+	// DryRun, if not nil, receives the text of everything that a commit would
 	// write, and nothing is written. Its errors are ignored.
 	DryRun io.Writer
 
 	// Source, if not nil, decodes the lines instead of package directive: the
 	// stream copies the log of another directory. Transitions, RequireResult,
-	// ExitOnResult and Supervisor must then be zero. A copying stream waits for a
-	// disk without limit until a stop is requested: its input can be read again.
+	// ExitOnResult and Supervisor must then be zero. Until a stop is requested, a
+	// copying stream retries a failed write without limit: its input can be read
+	// again.
 	Source Source
 
 	Followers []Follower // notified of each commit, in this order
@@ -53,7 +60,7 @@ type Stream struct {
 
 	Transitions   Policy
 	RequireResult bool          // add the result failed if the stream ends without one
-	Service       ServiceResult // why, if a service manager has told it
+	Service       ServiceResult // how the service ended, for the details of that result
 	ExitOnResult  bool          // end once the result is committed
 	ManyRuns      bool          // the input carries one run after another, as a FIFO may
 	MaxLine       int           // longest line in bytes; DefaultMaxLine if 0
@@ -66,8 +73,9 @@ const (
 	// DefaultMaxLine, in bytes, is far longer than the details of any caller, and
 	// short enough for the memory of the smallest guest.
 	DefaultMaxLine = 1 << 20
-	// DefaultWriteTimeout is how long the input waits for a disk: longer than a
-	// journal replay or a busy lock takes. After that the guest matters more.
+	// DefaultWriteTimeout is how long the input waits for a failing disk: longer
+	// than a journal replay takes, or another process holds the lock. After that, not
+	// blocking the guest matters more.
 	DefaultWriteTimeout = 30 * time.Second
 	// DefaultGrace is how long a stream reads on after a stop was requested: well
 	// within the 90 s that systemd gives a unit to stop.
@@ -76,27 +84,32 @@ const (
 
 // A Summary is how a stream went.
 type Summary struct {
-	Lines    uint64 // read
-	Rejected uint64 // lines
-	Dropped  uint64 // events and rejected lines that could not be written
-	Degraded bool   // something could not be written within WriteTimeout
-	Supplied bool   // the stream added the result that RequireResult asks for
+	Lines          uint64 // read
+	Rejected       uint64 // lines
+	Dropped        uint64 // events and rejected lines that could not be written
+	DroppedRejects uint64 // the rejected lines among them
+	Degraded       bool   // something could not be written within WriteTimeout
+	Unusable       bool   // the state directory could not be used, see Stream.Unusable
+	Supplied       bool   // the stream added the fallback result, see RequireResult
 }
 
 // Run reads and commits until the input ends or a stop is requested. It returns
-// an error if the input could not be read; write errors are in the summary. It is
-// to be called once.
+// an error if the state directory cannot be used, or if the input could not be
+// read; write errors are in the summary. It must be called only once.
 func (s *Stream) Run() (Summary, error) {
 	r := newRun(s)
-	r.begin()
+	if err := r.begin(); err != nil {
+		return r.Summary, err
+	}
 	for r.state.phase != finished {
 		r.state = r.state.next(r.step())
 	}
 	r.Lines, r.Degraded = r.lines.number, r.state.disk == degraded
+	r.Summary.Unusable = r.committer.silent
 	return r.Summary, r.readError
 }
 
-// A Policy is what happens to an unusual transition (artifact.State.Follows).
+// A Policy is how a stream treats an unusual transition (artifact.State.Follows).
 type Policy int
 
 // The policies.
@@ -116,8 +129,8 @@ func ParsePolicy(name string) (p Policy, ok bool) {
 
 func (p Policy) String() string { return policyNames[p] }
 
-// A Commit is what a commit made durable. If it succeeded only in part and is
-// tried again, each part is reported once.
+// A Commit contains what one commit made durable. If a commit succeeds only in
+// part and is retried, each part is reported once.
 type Commit struct {
 	Events  []byte           // lines of events.jsonl
 	Rejects []byte           // lines as in rejected.jsonl, also those beyond its limit
@@ -126,9 +139,9 @@ type Commit struct {
 	Ready   bool             // a transition to ready led to Status
 }
 
-// A Follower is notified of each commit, after the lock was released and the
-// lines were acknowledged. Committed delays the stream, so it must not block.
-// What it is given is valid until it returns.
+// A Follower is notified of each commit, after the lock is released and the lines
+// are acknowledged. Committed delays the stream, so it must not block. Its
+// argument is valid until it returns.
 type Follower interface {
 	Committed(c *Commit)
 }

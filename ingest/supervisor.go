@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
@@ -8,26 +9,26 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A Supervisor starts the program that writes to the stream, and knows how it
-// ended. The outcome and exit code of the result are the supervisor's. If the
-// program reports completed or failed itself, nothing is written then, but its
-// message and details become part of the result.
+// A Supervisor starts the program that writes to the stream, and provides its
+// result. The outcome and exit code of the result come from the supervisor. If the
+// program reports completed or failed itself, its message and details become part
+// of that result, and nothing is written before it.
 type Supervisor interface {
 	// Opening returns the first transition, which is committed before anything
 	// is read.
 	Opening() *Transition
 
-	// Start is called after the opening was committed, or that has failed once:
-	// it is then tried again, but the program need not wait.
+	// Start is called after the first attempt to commit the opening. If that
+	// failed, the stream retries while the program runs.
 	Start()
 
 	// Outcome is called when the stream has ended, and waits for the program to
-	// end. It returns a transition to completed or failed. Its message is used if
-	// the program has reported none.
+	// end. It returns a transition to completed or failed, whose message is used
+	// if the program reported none.
 	Outcome() *Transition
 }
 
-// A Transition is one that does not come from the input.
+// A Transition is a change of state that does not come from the input.
 type Transition struct {
 	State    artifact.State // required
 	Message  string
@@ -45,7 +46,7 @@ func (t *Transition) directive() *directive.Directive {
 	return d
 }
 
-// A reportedOutcome is what a supervised program has reported about its outcome.
+// A reportedOutcome is the outcome that a supervised program reported itself.
 type reportedOutcome struct {
 	outcome artifact.Outcome
 	message strictjson.Value // empty if it gave none
@@ -63,8 +64,8 @@ func newReportedOutcome(d *directive.Directive) *reportedOutcome {
 	return r
 }
 
-// addSupervised adds the supervisor's result. A guest that has reported stopped
-// or destroyed still is: that is recorded once more after the result.
+// addSupervised adds the supervisor's result. If the guest has reported stopped or
+// destroyed, that is still its state, so it is recorded again after the result.
 func (r *run) addSupervised() {
 	d := r.Supervisor.Outcome().directive()
 	r.now = r.Clock()
@@ -80,13 +81,17 @@ func (r *run) addSupervised() {
 	}
 }
 
-// mergeReported gives d the message and details that the program has reported.
+// mergeReported adds to d the message and details that the program reported.
 func (r *run) mergeReported(d *directive.Directive) {
 	reported := r.decider.reported
 	if reported.outcome != d.Outcome {
-		r.warn("the result is %s, although the command reported %s", d.Outcome, reported.outcome)
+		exit := ""
+		if d.HasExitCode {
+			exit = fmt.Sprintf(" (exit code %d)", d.ExitCode)
+		}
+		r.warn("the result is %s%s, although the command reported %s", d.Outcome, exit, reported.outcome)
 		var o strictjson.Object
-		o.Text("said", string(reported.outcome))
+		o.Text("reported", string(reported.outcome))
 		d.Details = mergeDetails(d.Details, o.Value())
 	}
 	if len(reported.message) > 0 {
@@ -95,8 +100,9 @@ func (r *run) mergeReported(d *directive.Directive) {
 	d.Details = mergeDetails(reported.details, d.Details)
 }
 
-// mergeDetails returns the members of both values; of a name in both, that of
-// over. A value that is not an object becomes the member details of one.
+// mergeDetails returns an object with the members of both values; if both have a
+// name, the member of over. If under is not an object, it becomes the member
+// details.
 func mergeDetails(under, over strictjson.Value) strictjson.Value {
 	switch {
 	case len(under) == 0:

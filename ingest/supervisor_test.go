@@ -93,8 +93,8 @@ func TestSupervisor_result_from_command(t *testing.T) {
 			g.checkContains("result.json", `"exit_code": 3`)
 			g.checkContains("events.jsonl", `"kind":"failed"`)
 			warning := !strings.Contains(line, "failed")
-			if strings.Contains(g.read("result.json"), `"said":"completed"`) != warning ||
-				strings.Contains(g.warnings(), "the result is failed, although the command reported completed") != warning {
+			if strings.Contains(g.read("result.json"), `"reported":"completed"`) != warning ||
+				strings.Contains(g.warnings(), "the result is failed (exit code 3), although the command reported completed") != warning {
 				t.Errorf("%s\n%s", g.read("result.json"), g.warnings())
 			}
 		})
@@ -179,7 +179,7 @@ func TestStop_input_before_grace_ends(t *testing.T) {
 	w.waitForWarning(retryText)
 	w.print("STATE=failed MESSAGE=arrived\n")
 	w.requestStop()
-	w.waitForWarning("cannot be written; reading on")
+	w.waitForWarning(degradedText)
 	free()
 	w.wait()
 	g.checkContains("result.json", `"message": "arrived"`)

@@ -53,7 +53,7 @@ func TestLock_default_wait(t *testing.T) {
 	start := time.Now()
 	_, err := l.Lock()
 	var held *LockError
-	if waited := time.Since(start); !errors.As(err, &held) || waited < 5*time.Second || !strings.HasSuffix(err.Error(), " after 5s") {
+	if waited := time.Since(start); !errors.As(err, &held) || waited < 5*time.Second || !strings.Contains(err.Error(), " after 5s;") {
 		t.Errorf("%v after %v", err, waited)
 	}
 }
