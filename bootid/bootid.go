@@ -1,24 +1,30 @@
-// Package bootid finds the ID that Linux gives each boot.
+// Package bootid reads the ID that Linux gives each boot.
 //
-// The host takes a status without the current boot ID for one from before a
-// reboot, so every artifact that is written in a boot carries it.
+// Every artifact contains the ID of the boot in which it was written: a host treats
+// a status without the current boot ID as older than the last reboot.
 package bootid
 
 import (
+	"errors"
 	"io/fs"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// Path is where the kernel keeps the ID of the current boot, 36 characters of
-// UUID and a newline (random(4), boot_id).
+// Path is the file with the ID of the current boot: a UUID of 36 characters and a
+// newline (random(4), boot_id).
 const Path = "/proc/sys/kernel/random/boot_id"
 
-// Read returns the ID of the current boot, without its newline. It fails where
-// /proc is not mounted. It reads with three system calls: os.ReadFile starts the
-// runtime's poller first, which costs a command that ends at once more than the
-// rest of its work.
+// errEmpty is the error of a container that hides the file by mounting /dev/null
+// over it.
+var errEmpty = errors.New("the file is empty, as if it were masked")
+
+// Read returns the ID of the current boot, without its newline. Its errors are
+// *fs.PathErrors.
+//
+// It makes three system calls. os.ReadFile would start the runtime's poller first,
+// which costs a short command more than the rest of its work.
 func Read() (string, error) {
 	fd, err := unix.Open(Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -30,5 +36,9 @@ func Read() (string, error) {
 	if err != nil {
 		return "", &fs.PathError{Op: "read", Path: Path, Err: err}
 	}
-	return strings.TrimSpace(string(text[:n])), nil
+	id := strings.TrimSpace(string(text[:n]))
+	if id == "" {
+		return "", &fs.PathError{Op: "read", Path: Path, Err: errEmpty}
+	}
+	return id, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -17,17 +18,17 @@ import (
 // A command is the program that run starts, in its own process group.
 //
 // The fields of the first group are set before run and do not change. pid is 0
-// until the program was started, and is not reaped before awaitChanges has
-// reported its end: until then the pid belongs to no other process.
+// until the program has started. The program is not reaped before awaitChanges has
+// reported its end, so no other process can have its pid.
 type command struct {
 	argv      []string
 	env       []string
 	path      string         // the $PATH in which argv[0] is looked up
-	stream    int            // our descriptor of the stream's write end
-	number    int            // the number that it has in the program
+	stream    int            // the stream's write end
+	number    int            // its descriptor in the program
 	timeout   time.Duration  // none if 0
 	killAfter time.Duration  // from SIGTERM to SIGKILL
-	signals   chan os.Signal // that we receive for the program
+	signals   chan os.Signal // that this process receives for the program
 	umask     int            // of the program
 
 	pid          int
@@ -37,23 +38,23 @@ type command struct {
 
 // An exit is how a command ended.
 type exit struct {
-	err      error // it could not be started
+	err      *startError // it could not be started
 	status   unix.WaitStatus
 	timedOut bool
 }
 
-// forwardedSignals are the signals that we forward to the command's group.
+// forwardedSignals returns the signals that run forwards to the command's group.
 func forwardedSignals() []syscall.Signal {
 	return []syscall.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
 }
 
-// run starts the command and calls ended when it has ended. Signals that came
-// before it was started are the command's too.
+// run starts the command and calls ended when it has ended. It also forwards
+// signals that arrived before the start.
 func (c *command) run(ended func(exit)) {
 	if err := c.start(); err != nil {
 		c.takeTerminalBack()
-		ended(exit{err: err})
+		ended(exit{err: c.explain(err)})
 		return
 	}
 	go func() {
@@ -63,11 +64,11 @@ func (c *command) run(ended func(exit)) {
 	}()
 }
 
-// start starts the command with our standard streams, the stream, and the
-// descriptors below it. The umask is changed meanwhile: nothing else in this
-// process creates a file then. If our group has the terminal, the command's group
-// gets it: otherwise the command would be stopped when it reads from it
-// (termios(3), SIGTTIN).
+// start starts the command with the standard streams of this process, the stream,
+// and the descriptors below it. The umask is changed meanwhile; nothing else in
+// this process creates a file then. If the group of this process has the terminal,
+// the command's group gets it: otherwise reading from the terminal would stop the
+// command (termios(3), SIGTTIN).
 func (c *command) start() error {
 	c.terminal = -1
 	program, err := lookUp(c.argv[0], c.path)
@@ -87,21 +88,23 @@ func (c *command) start() error {
 	}
 	defer unix.Umask(unix.Umask(c.umask))
 	c.pid, err = syscall.ForkExec(program, c.argv, attr)
-	if err == syscall.ENOEXEC { // a script without #!, as execvp(3)
+	if err == syscall.ENOEXEC && !isELF(program) { // a script without #!, as execvp(3)
 		c.pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", program}, c.argv[1:]...), attr)
 	}
-	// SIGTTOU stops a background process that takes the terminal back, or, with
-	// stty tostop, writes to it. The command must not inherit this.
+	// SIGTTOU stops a background process that gives the terminal to itself or, with
+	// stty tostop, writes to it. The command must not inherit that it is ignored.
 	signal.Ignore(unix.SIGTTOU)
 	return err
 }
 
-// lookUp finds a program as execvp(3) does.
+// lookUp finds a program as execvp(3) does. If it finds only files that may not be
+// executed, it returns the last of them and EACCES.
 func lookUp(name, path string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
 	var err error = syscall.ENOENT
+	denied := ""
 	for _, dir := range filepath.SplitList(path) {
 		program := "./" + name
 		if dir != "" {
@@ -112,15 +115,107 @@ func lookUp(name, path string) (string, error) {
 		case statErr == nil && !info.IsDir() && unix.Access(program, unix.X_OK) == nil:
 			return program, nil
 		case (statErr == nil && !info.IsDir()) || errors.Is(statErr, fs.ErrPermission):
-			err = syscall.EACCES
+			denied, err = program, syscall.EACCES
 		}
 	}
-	return "", err
+	return denied, err
 }
 
+// A startError reports that the command could not be started.
+type startError struct {
+	what    string // for stderr
+	remedy  string // for stderr
+	code    int    // as the exit code of a shell
+	message string // for the result, after the name of the command
+}
+
+// explain returns why the command could not be started, and what to do.
+func (c *command) explain(err error) *startError {
+	name := c.argv[0]
+	program, lookUpErr := lookUp(name, c.path)
+	info, statErr := os.Stat(program)
+	e := &startError{code: exitNotStarted, message: fmt.Sprintf("cannot be run: %v", err)}
+	if errors.Is(err, syscall.ENOENT) {
+		e.code, e.message = exitNotFound, "was not found"
+	}
+	switch {
+	case lookUpErr == syscall.ENOENT, errors.Is(statErr, fs.ErrNotExist):
+		e.what, e.remedy = c.explainNotFound()
+	case errors.Is(statErr, syscall.ENOTDIR):
+		e.what, e.remedy = program+": "+syscall.ENOTDIR.Error(), "correct the path"
+	case statErr != nil:
+		e.what, e.remedy = fmt.Sprintf("%s: %v", program, err), "check the modes of the directories in its path"
+	case info.IsDir():
+		e.what, e.remedy = program+" is a directory", "give the path of a program"
+	case err == syscall.ENOENT:
+		e.what, e.remedy = explainInterpreter(program)
+		e.message = "cannot be run: " + strings.TrimPrefix(e.what, program+": ")
+	case err == syscall.EACCES && info.Mode()&0o111 == 0:
+		e.what, e.remedy = program+" is not executable", fmt.Sprintf("run chmod +x %s, or pass it to its interpreter: run -- sh %[1]s", program)
+	case err == syscall.EACCES:
+		e.what, e.remedy = program+": "+err.Error(), "check its mode, and that its file system is not mounted noexec"
+	case err == syscall.ENOEXEC:
+		e.what, e.remedy = program+" is a program for another machine", "build it for this one"
+	case err == syscall.E2BIG:
+		e.what, e.remedy = program+": the arguments and the environment are too long", "pass them in a file"
+	default:
+		e.what, e.remedy = fmt.Sprintf("%s: %v", program, err), "check the program"
+	}
+	return e
+}
+
+// explainNotFound returns why the command does not exist, and what to do.
+func (c *command) explainNotFound() (what, remedy string) {
+	name := c.argv[0]
+	words := strings.Fields(name)
+	switch {
+	case name == "":
+		return `"" is not a program`, "give a command, as in run -- make test"
+	case len(c.argv) == 1 && len(words) > 1 && strings.ContainsAny(name, "|&;<>()$`*?\"'~"):
+		return fmt.Sprintf("%q is not a program", name), "use a shell: run -- sh -c '…'"
+	case len(c.argv) == 1 && len(words) > 1:
+		return fmt.Sprintf("%q is not a program", name), "drop the quotes: run -- " + strings.Join(words, " ")
+	case strings.Contains(name, "/"):
+		return name + " does not exist", "correct the path"
+	}
+	return fmt.Sprintf("%s is not in PATH (%s)", name, c.path), "install it, or give its path"
+}
+
+// explainInterpreter returns why a program that exists could not be found by
+// execve(2): its interpreter is missing.
+func explainInterpreter(program string) (what, remedy string) {
+	line := firstLine(program)
+	interpreter, isScript := strings.CutPrefix(line, "#!")
+	if !isScript {
+		return program + ": its dynamic loader does not exist", "install the C library for which it was built"
+	}
+	interpreter = strings.TrimLeft(interpreter, " \t")
+	if strings.HasSuffix(interpreter, "\r") {
+		return program + ": its first line ends in a carriage return", "convert it to Unix line ends"
+	}
+	interpreter, _, _ = strings.Cut(interpreter, " ")
+	return fmt.Sprintf("%s: its interpreter %s does not exist", program, interpreter), "install it, or correct the first line"
+}
+
+// firstLine returns the first line of a file, or its start; "" if it cannot be read.
+func firstLine(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	start := make([]byte, 256) // as much as execve(2) reads of it
+	n, _ := f.Read(start)
+	line, _, _ := strings.Cut(string(start[:n]), "\n")
+	return line
+}
+
+// isELF reports whether a file is in the format of binaries.
+func isELF(path string) bool { return strings.HasPrefix(firstLine(path), "\x7fELF") }
+
 // watch forwards signals and enforces the time limit until the command has ended.
-// Time in which we are stopped with the command does not count, so a shell's fg
-// never ends a command.
+// Time during which job control has stopped the command does not count, so a
+// shell's fg never ends a command.
 func (c *command) watch() (how exit) {
 	due := time.Now().Add(c.timeout)
 	late := time.NewTimer(c.timeout)
@@ -177,7 +272,7 @@ func (c *command) awaitChanges(changed chan<- syscall.Signal) {
 	}
 }
 
-// A stopInfo is the part that is used here of what waitid(2) writes to a siginfo_t.
+// A stopInfo is the part of a siginfo_t that is used here (waitid(2)).
 type stopInfo struct {
 	_        [3]int32   // si_signo, si_errno, si_code
 	_        [0]uintptr // the rest is aligned like a pointer
@@ -188,8 +283,8 @@ type stopInfo struct {
 // codeStopped is CLD_STOPPED of sigaction(2).
 const codeStopped = 5
 
-// reap kills what is left of a group that took too long, and returns how the
-// command has ended.
+// reap kills the rest of a group that took too long, and returns how the command
+// has ended.
 func (c *command) reap(how exit) exit {
 	if how.timedOut {
 		c.kill(unix.SIGKILL)
@@ -204,7 +299,7 @@ func (c *command) reap(how exit) exit {
 // kill sends a signal to the command's group.
 func (c *command) kill(s syscall.Signal) { _ = unix.Kill(-c.pid, s) }
 
-// forward sends a signal that we have received to the command's group.
+// forward sends a received signal to the command's group.
 func (c *command) forward(s syscall.Signal) {
 	if s == unix.SIGCONT && c.hasTerminal(unix.Getpgrp()) { // a shell's fg
 		_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, c.pid)

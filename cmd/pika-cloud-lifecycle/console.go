@@ -8,14 +8,14 @@ import (
 )
 
 // A console is a standard stream that must not block the program: while its
-// reader is stuck, what is written is dropped.
+// reader is stuck, Write drops the text.
 type console struct {
 	fd    int
 	stuck bool
 }
 
-// stuckAfter is how many milliseconds a write waits for the reader. After one that
-// waited in vain, writes do not wait until the reader reads again.
+// stuckAfter is how many milliseconds a write waits for the reader. After a write
+// has waited in vain, further ones do not wait until the reader reads again.
 const stuckAfter = 1000
 
 func (c *console) Write(p []byte) (int, error) {

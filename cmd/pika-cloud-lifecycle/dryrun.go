@@ -23,7 +23,7 @@ func (w *stickyWriter) Write(p []byte) (n int, err error) {
 func (a *app) dryRun(s *ingest.Stream) error {
 	out := &stickyWriter{to: a.stdout}
 	s.DryRun, s.ShowRejected = out, a.showCaret
-	err := a.summarize(s.Run())
+	err := a.runStream(s)
 	if out.err != nil {
 		return out.err
 	}

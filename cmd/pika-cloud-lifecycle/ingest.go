@@ -69,7 +69,7 @@ func ingestMain(a *app, args []string) error {
 		return err
 	}
 	defer a.closeNotifiers(notifiers)
-	signals := stopSignals() // before a FIFO is opened, because a writer waits for that
+	signals := stopSignals() // before the FIFO is opened: a writer may wait for that, and then signal
 	in, err := a.openInput(f)
 	if err != nil {
 		return err
@@ -86,6 +86,9 @@ func ingestMain(a *app, args []string) error {
 	s.Stop, err = stopPipe(signals, in)
 	if err != nil {
 		return err
+	}
+	if in.isTerminal() {
+		a.warn("ingest: reading directives from the terminal; end with Ctrl-D. Example: STATE=ready MESSAGE='web server is up'")
 	}
 	if f.dryRun {
 		return a.dryRun(s)

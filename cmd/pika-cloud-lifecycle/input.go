@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,12 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An input is where a stream comes from.
+// An input is the source of a stream.
 type input struct {
 	fd       int
-	keepOpen int    // a descriptor that keeps a FIFO from ending; 0 if there is none
-	path     string // of a FIFO that was made here and is to be removed
-	manyRuns bool   // it is a FIFO, to which writers come and go
+	keepOpen int    // a descriptor that keeps a FIFO from ending; 0 for none
+	path     string // of a FIFO that this process created and removes at the end
+	manyRuns bool   // it is a FIFO, which one writer after another may open
+	standard bool   // it is standard input because the command line names no other
+}
+
+// isTerminal reports whether the input is a terminal that the command line does not
+// name, so the user may not know that the program reads it.
+func (in *input) isTerminal() bool {
+	if !in.standard {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(in.fd, unix.TCGETS)
+	return err == nil
 }
 
 // openInput opens the input that the flags, or systemd, name.
@@ -30,11 +42,11 @@ func (a *app) openInput(f *ingestFlags) (input, error) {
 func (a *app) findInput(f *ingestFlags) (input, error) {
 	switch {
 	case f.isGiven("fifo") && f.isGiven("fd"):
-		return input{}, f.badUsage("--fd beside --fifo; give one or the other")
+		return input{}, f.badUsage("--fd and --fifo are both given; give one of them")
 	case f.isGiven("fifo") && f.fifo == "":
 		return input{}, f.badUsage("--fifo is empty")
 	case f.isGiven("fifo"):
-		return openFIFO(f.fifo)
+		return f.openFIFO(f.fifo)
 	case f.isGiven("fd"):
 		return input{fd: f.fd}, f.checkFD()
 	}
@@ -42,14 +54,14 @@ func (a *app) findInput(f *ingestFlags) (input, error) {
 	if ok || err != nil {
 		return in, err
 	}
-	return input{}, f.checkFD()
+	return input{standard: true}, f.checkFD()
 }
 
 // firstPassed is the first descriptor that systemd passes (sd_listen_fds(3)).
 const firstPassed = 3
 
 // activated returns the FIFO that systemd has passed to this process; ok is false
-// if there is none.
+// if it has passed none.
 func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
 	n := a.getenv("LISTEN_FDS")
 	if a.getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || n == "" {
@@ -60,32 +72,53 @@ func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
 			n, a.getenv("LISTEN_FDNAMES"), firstPassed)
 	}
 	if !isPipe(firstPassed) {
-		return input{}, false, f.badUsage("what systemd passes is no FIFO; expected ListenFIFO=, or --fd 0 for StandardInput=")
+		return input{}, false, f.badUsage("descriptor %d from systemd is not a FIFO; use ListenFIFO= in the socket unit, or --fd 0 to read StandardInput=", firstPassed)
 	}
 	return input{fd: firstPassed, manyRuns: true}, true, nil
 }
 
-// errNotFIFO reports that the path of --fifo is something else.
-var errNotFIFO = errors.New("no FIFO stands there; name another path, or see who put it there")
-
-// openFIFO opens the FIFO at path, and makes it if it is missing. It is also
-// opened for writing, so that it does not end while writers come and go.
-func openFIFO(path string) (input, error) {
+// openFIFO opens the FIFO at path, and creates it if it is missing. It also opens
+// the FIFO for writing, so that it does not end between two writers.
+func (f *ingestFlags) openFIFO(path string) (input, error) {
 	in := input{manyRuns: true}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return in, err
+		return in, f.fifoError("", err)
 	}
 	err := unix.Mkfifo(path, 0o600)
 	switch {
 	case err == nil:
 		in.path = path
 	case err != unix.EEXIST:
-		return in, &fs.PathError{Op: "mkfifo", Path: path, Err: err}
+		return in, f.fifoError("", &fs.PathError{Op: "mkfifo", Path: path, Err: err})
 	}
-	if err := in.openEnds(path); err != nil {
-		return in, &fs.PathError{Op: "open", Path: path, Err: err}
+	err = in.openEnds(path)
+	switch err {
+	case nil:
+		return in, nil
+	case errNotFIFO:
+		return in, f.fifoError(" is not a FIFO; remove it, or name another path", nil)
+	case errInUse:
+		return in, f.fifoError(": another ingest reads it; stop that one, or name another path", nil)
 	}
-	return in, nil
+	return in, f.fifoError("", &fs.PathError{Op: "open", Path: path, Err: err})
+}
+
+// The reasons for which an existing file is not used as FIFO.
+var (
+	errNotFIFO = errors.New("not a FIFO")
+	errInUse   = errors.New("in use")
+)
+
+// fifoError returns an error about --fifo: text, or else err with what to do.
+func (f *ingestFlags) fifoError(text string, err error) error {
+	switch {
+	case err == nil:
+	case errors.Is(err, fs.ErrPermission):
+		text = fmt.Sprintf(": %v; run as root, or name another path", err)
+	default:
+		text = fmt.Sprintf(": %v; name another path", err)
+	}
+	return fmt.Errorf("ingest: --fifo %s%s", f.fifo, text)
 }
 
 // openEnds opens both ends of a FIFO and locks it.
@@ -99,7 +132,7 @@ func (in *input) openEnds(path string) (err error) {
 		return err
 	}
 	if unix.Flock(in.fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return errors.New("another ingest reads it")
+		return errInUse
 	}
 	return nil
 }
@@ -119,7 +152,7 @@ func isPipe(fd int) bool {
 	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
 }
 
-// close removes a FIFO that was made here, if its path still leads to it.
+// close removes the FIFO if this process created it and it is still at its path.
 func (in *input) close() {
 	if in.path == "" {
 		return

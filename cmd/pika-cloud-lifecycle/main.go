@@ -8,6 +8,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -26,10 +28,10 @@ func main() {
 		stderr: &console{fd: 2},
 		getenv: os.Getenv,
 		clock:  clock,
-		bootID: bootID,
 		umask:  openToOwner(),
 		levels: onJournal(),
 	}
+	a.bootID = a.readBootID
 	os.Exit(a.main(os.Args[1:]))
 }
 
@@ -119,9 +121,23 @@ func clock() ingest.Moment {
 	return now
 }
 
-// bootID returns the boot ID, or "" if it cannot be read: readers treat an artifact
-// without one as not of this boot.
-func bootID() string {
-	id, _ := bootid.Read()
+// readBootID returns the boot ID. If it cannot be read, readBootID warns and returns
+// "": readers treat an artifact without a boot ID as not of this boot.
+func (a *app) readBootID() string {
+	id, err := bootid.Read()
+	if err != nil {
+		a.warn(fmt.Sprintf("%v; continuing without a boot ID%s", err, bootIDRemedy(err)))
+	}
 	return id
+}
+
+// bootIDRemedy returns what to do about an error of bootid.Read, to be appended to it.
+func bootIDRemedy(err error) string {
+	switch {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return "; raise the limit of open files"
+	case errors.Is(err, unix.ENOENT):
+		return "; mount /proc"
+	}
+	return "; make the file readable"
 }

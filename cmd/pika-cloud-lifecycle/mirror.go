@@ -16,9 +16,9 @@ func (f *flagSet) checkMirror(word string) error {
 	return nil
 }
 
-// newMirror starts the mirror that --journal asks for; nil if it asks for none.
-// A journal that cannot be reached is a warning, not an error: no guest fails
-// because a log is missing.
+// newMirror starts the mirror for the value of --journal; it returns nil if the
+// events are not mirrored. If journald does not run, newMirror only warns: a guest
+// must not fail because a log is missing.
 func (a *app) newMirror(word, eventsPath string) (*journal.Mirror, error) {
 	if word == "never" || (word == "auto" && !journal.Present("")) {
 		return nil, nil
@@ -29,12 +29,12 @@ func (a *app) newMirror(word, eventsPath string) (*journal.Mirror, error) {
 	}
 	m := &journal.Mirror{EventsPath: path}
 	if err := m.Start(); err != nil {
-		a.warn(fmt.Sprintf("--journal=%s: connect %s: %v; entries wait until it is there", word, journal.DefaultSocket, err))
+		a.warn(fmt.Sprintf("--journal %s: connect %s: %v; start systemd-journald: until then the entries wait in memory", word, journal.DefaultSocket, err))
 	}
 	return m, nil
 }
 
-// runMirrored runs a stream with the mirror that --journal asks for.
+// runMirrored runs a stream with the mirror for the value of --journal.
 func (a *app) runMirrored(s *ingest.Stream, word string) error {
 	m, err := a.newMirror(word, s.Dir.Events.Path)
 	if err != nil {
@@ -44,17 +44,17 @@ func (a *app) runMirrored(s *ingest.Stream, word string) error {
 		s.Followers = append(s.Followers, m)
 	}
 	defer a.closeMirror(m)
-	return a.summarize(s.Run())
+	return a.runStream(s)
 }
 
-// closeMirror waits a little for the journal, and warns about what it has missed.
-// m may be nil.
+// closeMirror waits a moment for the journal, and warns about entries that did not
+// reach it. m may be nil.
 func (a *app) closeMirror(m *journal.Mirror) {
 	if m == nil {
 		return
 	}
 	missed, of := m.Close()
 	if missed > 0 {
-		a.warn(fmt.Sprintf("the journal missed %d of %d entries; the artifacts have them", missed, of))
+		a.warn(fmt.Sprintf("%d of %d entries did not reach the journal; the state directory has all of them", missed, of))
 	}
 }

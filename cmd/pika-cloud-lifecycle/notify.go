@@ -7,12 +7,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/notify"
 )
 
-// notifiers send what a stream commits to those that --notify names.
+// notifiers report each status of a stream to the service managers that --notify
+// names.
 type notifiers []*notify.Notifier
 
-// newNotifiers returns the notifiers that the value of --notify asks for. auto
-// means all that can be reached: systemd sets $NOTIFY_SOCKET if a unit asks for
-// notifications, and Incus provides a socket if the host offers it.
+// newNotifiers returns the notifiers for the value of --notify. auto means all
+// service managers that are present: systemd sets $NOTIFY_SOCKET if a unit expects
+// notifications, and Incus provides a socket if the host allows it.
 func (a *app) newNotifiers(f *flagSet, words string) (all notifiers, err error) {
 	if words == "never" {
 		return nil, nil
@@ -33,11 +34,11 @@ func (a *app) newNotifiers(f *flagSet, words string) (all notifiers, err error) 
 		case word == "systemd" && systemd:
 			all = append(all, notify.Systemd())
 		case word == "systemd":
-			a.warn(f.Name() + ": --notify systemd: $NOTIFY_SOCKET is not set, so nobody is told; see NotifyAccess= of the unit")
+			a.warn(f.Name() + ": --notify systemd: $NOTIFY_SOCKET is not set, so systemd is not notified; set NotifyAccess= in the unit")
 		case word == "incus" && incus != "":
 			all = append(all, notify.Incus(incus))
 		case word == "incus":
-			a.warn(f.Name() + ": --notify incus: there is no /dev/incus/sock, so nobody is told; see security.guestapi of the instance")
+			a.warn(f.Name() + ": --notify incus: /dev/incus/sock does not exist, so Incus is not notified; set security.guestapi=true on the instance")
 		default:
 			return nil, f.badUsage("--notify is %q; expected auto, never, or one or both of systemd,incus", words)
 		}
@@ -53,8 +54,8 @@ func (all notifiers) followers() (followers []ingest.Follower) {
 	return followers
 }
 
-// closeNotifiers sends that the stream has ended, and warns about who could not
-// be reached.
+// closeNotifiers reports the end of the stream, and warns about failed
+// notifications.
 func (a *app) closeNotifiers(all notifiers) {
 	for _, n := range all {
 		if err := n.Close(); err != nil {

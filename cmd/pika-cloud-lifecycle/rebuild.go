@@ -38,8 +38,8 @@ func rebuildMain(a *app, args []string) error {
 	s.Stop = stop
 	source := &journal.Rebuilder{Dir: s.Dir, TrustUID: *trusted, Warn: a.warn}
 	if err := source.Open(); err != nil {
-		return err
+		return dirError(*f.dir, err)
 	}
 	s.Source = source
-	return a.summarize(s.Run())
+	return a.runStream(s)
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,22 +22,22 @@ import (
 // streamVar names the descriptor of the stream to the command.
 const streamVar = "PIKA_LIFECYCLE_FD"
 
-// drainTime is how long the stream reads on after the command has ended and what
-// it left in the pipe was read: enough for a child of the command that ends with
-// it, and too short to be felt if one lives on and keeps the pipe open.
+// drainTime is how long the stream reads on after the command has ended and the
+// pipe is empty: long enough for a child of the command that ends at the same time,
+// and too short to notice if a child lives on and keeps the pipe open.
 const drainTime = 500 * time.Millisecond
 
-// signalPause is how long signals are held back after the command has ended. A
-// service manager sends SIGTERM to run and to the command: it must not end the
-// stream before the last lines of the command were read.
+// signalPause is how long signals are delayed after the command has ended. A
+// service manager sends SIGTERM to run and to the command: the signal must not end
+// the stream before the command's last lines are read.
 const signalPause = 2 * drainTime
 
 // A supervisor starts the command of run and provides the result of its stream,
 // as ingest.Supervisor.
 //
-// The write end of the stream stays open here until the command has ended: a
-// command that closes its own may still run for hours. Then a byte on the stop
-// pipe ends the stream, and each signal that asks to stop adds another one.
+// The supervisor keeps a write end of the stream open until the command has ended,
+// because a command that closes its end may run for hours. Then a byte on the stop
+// pipe ends the stream, and each further signal to stop adds another byte.
 type supervisor struct {
 	*command
 	warn    func(line string)
@@ -65,7 +64,7 @@ func runMain(a *app, args []string) error {
 	}
 	s.argv = f.Args()
 	if len(s.argv) == 0 {
-		return f.badUsage("expected a command behind --, as in run -- make test")
+		return f.badUsage("expected a command after --, as in run -- make test")
 	}
 	if err := f.checkStateDir(*dir); err != nil {
 		return err
@@ -83,7 +82,10 @@ func runMain(a *app, args []string) error {
 	}
 	stream := a.supervisedStream(*dir, s)
 	stream.Followers = notifiers.followers()
-	err = a.summarize(stream.Run())
+	stream.Unusable = func(err error) {
+		a.warn(fmt.Sprintf("run: %v; nothing is recorded, but the command runs", dirError(*dir, err)))
+	}
+	err = a.runStream(stream)
 	if err != nil && !errors.Is(err, errRejected) {
 		a.warn(err.Error()) // the exit code is the command's
 	}
@@ -106,7 +108,7 @@ func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 	}
 }
 
-// prepare makes the pipes, and catches the signals that are for the command.
+// prepare creates the pipes, and catches the signals that are for the command.
 func (s *supervisor) prepare(a *app) error {
 	s.number = freeNumber()
 	if s.number > 9 {
@@ -130,13 +132,13 @@ func (s *supervisor) prepare(a *app) error {
 			signal.Notify(s.signals, sig)
 		}
 	}
-	// SIGPIPE is caught, because a signal that is ignored stays so in the command.
+	// SIGPIPE is caught: if it were ignored, the command would inherit that.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	return nil
 }
 
-// freeNumber returns the first descriptor from 3 on that was not passed to us:
-// those have no FD_CLOEXEC, but what the runtime has opened does.
+// freeNumber returns the first descriptor from 3 on that this process did not
+// inherit: inherited ones have no FD_CLOEXEC, those that the runtime opened do.
 func freeNumber() int {
 	for fd := 3; ; fd++ {
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
@@ -146,7 +148,7 @@ func freeNumber() int {
 	}
 }
 
-// without returns the variables of env but those of these names.
+// without returns env without the variables with these names.
 func without(env []string, names ...string) []string {
 	return slices.DeleteFunc(env, func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
@@ -171,7 +173,7 @@ func (s *supervisor) name() string { return filepath.Base(s.argv[0]) }
 func (s *supervisor) Start() {
 	s.run(func(e exit) {
 		if e.err != nil {
-			s.warn(fmt.Sprintf("run: %s: %v", s.argv[0], e.err))
+			s.warn("run: " + e.err.what + "; " + e.err.remedy)
 		}
 		s.exited <- e
 		unix.Close(s.streamWrite)
@@ -182,8 +184,8 @@ func (s *supervisor) Start() {
 
 func (s *supervisor) requestStop() { unix.Write(s.stopWrite, []byte{0}) }
 
-// forwardStops asks the stream to stop for each signal that does: there is no
-// command left to forward it to. So a disk that fails does not make the user wait.
+// forwardStops requests a stop of the stream for each signal to stop, after the
+// command has ended: the user can interrupt the wait for a failing disk.
 func (s *supervisor) forwardStops() {
 	time.Sleep(signalPause)
 	for sig := range s.signals {
@@ -214,12 +216,9 @@ func (e *exit) explain() (code int, text string, details strictjson.Value) {
 	var o strictjson.Object
 	signal := signalName(e.status)
 	switch {
-	case errors.Is(e.err, syscall.ENOENT):
-		o.Text("reason", "not_started")
-		return exitNotFound, "was not found", o.Value()
 	case e.err != nil:
 		o.Text("reason", "not_started")
-		return exitNotStarted, fmt.Sprintf("cannot be run: %v", e.err), o.Value()
+		return e.err.code, e.err.message, o.Value()
 	case e.timedOut:
 		o.Text("reason", "timeout")
 		if signal != "" {

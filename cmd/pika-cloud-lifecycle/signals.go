@@ -8,12 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopSignals catches the signals that ask a stream to stop, and returns them.
+// stopSignals catches the signals that request a stop, and returns a channel of
+// them.
 func stopSignals() <-chan os.Signal {
-	signal.Ignore(syscall.SIGPIPE) // the reader of acks or stderr may go away
+	signal.Ignore(syscall.SIGPIPE) // the reader of acknowledgements or stderr may end
 	signals := make(chan os.Signal, 8)
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT} {
-		if !signal.Ignored(s) { // as nohup(1) and a shell's & ask for
+		if !signal.Ignored(s) { // as nohup(1) and a shell's & arrange
 			signal.Notify(signals, s)
 		}
 	}
@@ -24,9 +25,9 @@ func stopSignals() <-chan os.Signal {
 // that requests a stop. With the first one, a FIFO is no longer kept open, so it
 // ends with its last writer.
 //
-// The first Ctrl-C is ignored if the input is a pipe: it reaches the whole
-// foreground group and is meant for the program that writes to the pipe, whose
-// last lines are still to be read.
+// If the input is a pipe, the first Ctrl-C is ignored: the terminal sends it to the
+// whole foreground group, also to the program that writes to the pipe, and ingest
+// must still read the last lines of that program.
 func stopPipe(signals <-chan os.Signal, in input) (int, error) {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {

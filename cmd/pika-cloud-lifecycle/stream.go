@@ -3,24 +3,29 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
 // The default limits of the files that a stream leaves on a tmpfs.
 const (
 	// maxEvents is some 400,000 events; two logs of it fit the /run of any guest.
 	maxEvents = 64 << 20
-	// maxRejected shows what went wrong many times over.
+	// maxRejected is enough for some 10,000 rejected lines.
 	maxRejected = 8 << 20
 )
 
-// maxMaxLine keeps the memory of a stream, which grows with its longest line,
-// from being set beyond what any guest has.
+// maxMaxLine limits the memory of a stream, which grows with its longest line, to
+// an amount that a guest can have.
 const maxMaxLine = 256 << 20
 
 // streamFlags are the flags that ingest and rebuild have in common.
@@ -74,7 +79,7 @@ func (f *streamFlags) checkFD() error {
 // checkAck checks that acknowledgements do not go to the input.
 func (f *streamFlags) checkAck(in int) error {
 	if f.ack == 0 || f.ack == in {
-		return f.badUsage("--ack-fd is %d, which is for input; expected a descriptor of its own", f.ack)
+		return f.badUsage("--ack-fd is %d, which is for input; expected another descriptor", f.ack)
 	}
 	return nil
 }
@@ -99,21 +104,77 @@ func (a *app) newStream(f *streamFlags, in int) *ingest.Stream {
 	return s
 }
 
-// summarize warns about what a stream has rejected, and returns the error of the
-// subcommand, given what Run has returned.
-func (a *app) summarize(sum ingest.Summary, err error) error {
+// runStream runs a stream and returns the error of the subcommand.
+func (a *app) runStream(s *ingest.Stream) error {
+	sum, err := s.Run()
+	return a.summarize(s.Dir, sum, err)
+}
+
+// summarize warns about rejected lines, and returns the error of the subcommand
+// for a stream in dir whose Run has returned sum and err.
+func (a *app) summarize(dir *writer.Dir, sum ingest.Summary, err error) error {
 	if sum.Rejected > 0 {
 		a.warn(fmt.Sprintf("%d of %d lines rejected", sum.Rejected, sum.Lines))
 	}
+	path := filepath.Dir(dir.Status.Path)
 	switch {
+	case sum.Unusable:
+		return err // which Stream.Unusable has reported
 	case sum.Dropped > 0:
-		return errors.Join(err, fmt.Errorf("%d events and rejected lines were lost", sum.Dropped))
+		return errors.Join(err, errors.New(lost(sum.Dropped-sum.DroppedRejects, sum.DroppedRejects)))
 	case sum.Degraded:
-		return errors.Join(err, errors.New("the artifacts could not be written in time"))
+		return errors.Join(err, fmt.Errorf("%s could not be written in time; see the warnings above", path))
 	case err != nil:
-		return err
+		return dirError(path, err)
 	case sum.Rejected > 0:
 		return errRejected
 	}
 	return nil
+}
+
+// lost returns how many events and rejected lines were lost, at least one in all.
+func lost(events, rejects uint64) string {
+	var parts []string
+	for _, p := range []struct {
+		n    uint64
+		noun string
+	}{{events, "event"}, {rejects, "rejected line"}} {
+		switch {
+		case p.n == 1:
+			parts = append(parts, "1 "+p.noun)
+		case p.n > 1:
+			parts = append(parts, fmt.Sprintf("%d %ss", p.n, p.noun))
+		}
+	}
+	return strings.Join(parts, " and ") + " lost"
+}
+
+// dirError returns err with what to do about it if it says that the state directory
+// at path cannot be used; otherwise err.
+func dirError(path string, err error) error {
+	const other = "set --state-dir or PIKA_LIFECYCLE_DIR"
+	switch {
+	case errors.Is(err, dirfs.ErrDangling):
+		return fmt.Errorf("%s is a symbolic link to a directory that does not exist; create that directory, or %s", path, other)
+	case errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("%s is not a directory; remove it, or %s to a directory", notDirectory(path), other)
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
+		return fmt.Errorf("%w; run as root, or %s", err, other)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENAMETOOLONG):
+		return fmt.Errorf("%w; %s to another directory", err, other)
+	}
+	return err
+}
+
+// notDirectory returns the element of path that is not a directory.
+func notDirectory(path string) string {
+	for p := path; ; p = filepath.Dir(p) {
+		info, err := os.Stat(p)
+		switch {
+		case err == nil && !info.IsDir():
+			return p
+		case err == nil, p == filepath.Dir(p):
+			return path
+		}
+	}
 }
