@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-func TestAnAcknowledgedLineIsInTheFiles(t *testing.T) {
+// When a line is acknowledged, the files contain it.
+func TestAck_line_in_files(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	states := []string{"requested", "provisioning", "booted", "starting", "ready", "failed"}
@@ -30,7 +31,8 @@ func TestAnAcknowledgedLineIsInTheFiles(t *testing.T) {
 	}
 }
 
-func TestARefusedLineIsSettledOnceItIsKept(t *testing.T) {
+// A rejected line is acknowledged when rejected.jsonl contains it.
+func TestAck_rejected_line(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	p.write("bad")
@@ -46,7 +48,8 @@ func TestARefusedLineIsSettledOnceItIsKept(t *testing.T) {
 	p.exits(exitRejected)
 }
 
-func TestTheSeqOfAnAcknowledgementIsTheLogs(t *testing.T) {
+// The sequence number of an acknowledgement is that of the log.
+func TestAck_seq(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	log := `{"schema_version":1,"kind":"booted","timestamp":"2026-03-25T20:00:00Z","message":"m","seq":41}` + "\n"
@@ -62,7 +65,7 @@ func TestTheSeqOfAnAcknowledgementIsTheLogs(t *testing.T) {
 	p.exits(exitOK)
 }
 
-func TestAcknowledgementsAreCumulativeAndReachTheEnd(t *testing.T) {
+func TestAck_cumulative(t *testing.T) {
 	t.Parallel()
 	const n = 20000
 	p := start(t)
@@ -86,7 +89,9 @@ func TestAcknowledgementsAreCumulativeAndReachTheEnd(t *testing.T) {
 	p.seqs(n)
 }
 
-func TestASlowReaderOfAcknowledgementsBlocksNothingAndMissesNothing(t *testing.T) {
+// A full pipe of acknowledgements blocks nothing; the last one is sent when there is
+// space.
+func TestAck_slow_reader(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -98,7 +103,7 @@ func TestASlowReaderOfAcknowledgementsBlocksNothingAndMissesNothing(t *testing.T
 	w.Close()
 	p.write("STATE=booted", "bad 1", "STATE=ready", "bad 2", "STATE=ready", "bad 3")
 	p.in.Close()
-	p.await("status.json", `"state": "failed"`) // the last commit: what is left is the acknowledgement
+	p.await("status.json", `"state": "failed"`) // the last commit; only the acknowledgement is missing
 	acks := bufio.NewReader(r)
 	var got []string
 	for {
@@ -115,7 +120,8 @@ func TestASlowReaderOfAcknowledgementsBlocksNothingAndMissesNothing(t *testing.T
 	p.seqs(4)
 }
 
-func TestAStuckReaderOfAcknowledgementsDelaysTheEndByTheGraceOnly(t *testing.T) {
+// If the acknowledgements are not read, ingest ends after the grace period.
+func TestAck_stuck_reader(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {

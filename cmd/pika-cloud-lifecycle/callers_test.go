@@ -11,7 +11,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// recordedRuns is how many runs were recorded, so that none gets lost.
+// recordedRuns is how many runs were recorded.
 const recordedRuns = 6
 
 // A callerRun is the calls that a real guest program made, one process each.
@@ -20,7 +20,7 @@ type callerRun struct {
 	Calls [][]string
 }
 
-// A moment is what the calls of one moment said: a directive.
+// A moment is the calls of one moment as a directive.
 type moment struct {
 	State    string          `json:"state"`
 	Message  string          `json:"message"`
@@ -28,7 +28,8 @@ type moment struct {
 	Details  json.RawMessage `json:"details,omitempty"`
 }
 
-func TestRecordedCallersReplayedAsDirectivesLeaveTheSameArtifacts(t *testing.T) {
+// Directives write the same artifacts as the recorded calls of guest programs.
+func TestCallers_same_artifacts(t *testing.T) {
 	runs := readGolden[callerRun](t, "callers.jsonl")
 	if len(runs) != recordedRuns {
 		t.Fatalf("%d recorded runs, want %d", len(runs), recordedRuns)
@@ -43,7 +44,7 @@ func TestRecordedCallersReplayedAsDirectivesLeaveTheSameArtifacts(t *testing.T) 
 	}
 }
 
-// replayCalls makes the recorded calls and returns the artifacts they leave.
+// replayCalls makes the recorded calls and returns the artifacts.
 func (run *callerRun) replayCalls(t *testing.T) map[string]string {
 	dir := t.TempDir()
 	for _, call := range run.Calls {
@@ -51,14 +52,14 @@ func (run *callerRun) replayCalls(t *testing.T) map[string]string {
 		for i, arg := range argv {
 			argv[i] = strings.Replace(arg, "/run/pika-cloud", dir, 1)
 		}
-		if code, said := runHere(argv); code != exitOK {
-			t.Fatalf("%q exits %d: %s", argv, code, said)
+		if code, output := runHere(argv); code != exitOK {
+			t.Fatalf("%q exits %d: %s", argv, code, output)
 		}
 	}
 	return readTree(t, dir)
 }
 
-// moments makes a directive of the status, event and result of each moment.
+// moments combines the status, event and result of each moment into a directive.
 func (run *callerRun) moments(t *testing.T) (moments []moment) {
 	for _, call := range run.Calls {
 		flags := make(map[string]string)
@@ -74,12 +75,12 @@ func (run *callerRun) moments(t *testing.T) (moments []moment) {
 			moments = append(moments, m)
 		case "event":
 			if last := moments[len(moments)-1]; flags["--kind"] != last.State || flags["--message"] != last.Message {
-				t.Fatalf("%q is not of the moment before", call)
+				t.Fatalf("%q does not belong to the previous call", call)
 			}
 		case "result":
 			last := &moments[len(moments)-1]
 			if flags["--status"] != last.State || flags["--message"] != last.Message {
-				t.Fatalf("%q is not of the moment before", call)
+				t.Fatalf("%q does not belong to the previous call", call)
 			}
 			last.ExitCode = json.Number(flags["--exit-code"])
 		}
@@ -113,14 +114,14 @@ func wordLines(t *testing.T, moments []moment) string {
 	return b.String()
 }
 
-// compareRun feeds directives to the program and compares what they leave with
-// what the recorded calls left.
+// compareRun feeds directives to the program and compares the artifacts with those
+// of the recorded calls.
 func compareRun(t *testing.T, moments []moment, want map[string]string, directives string) {
 	dir := t.TempDir()
 	cmd := testCommand("ingest", "--state-dir", dir)
 	cmd.Stdin = strings.NewReader(directives)
-	if said, err := cmd.CombinedOutput(); err != nil || len(said) > 0 {
-		t.Fatalf("%v: %s\n%s", err, said, directives)
+	if output, err := cmd.CombinedOutput(); err != nil || len(output) > 0 {
+		t.Fatalf("%v: %s\n%s", err, output, directives)
 	}
 	got := readTree(t, dir)
 	if len(got) != len(want) {
@@ -135,8 +136,8 @@ func compareRun(t *testing.T, moments []moment, want map[string]string, directiv
 	checkSeqs(t, got, len(moments))
 }
 
-// withDetails adds details to a result that has none: the recorded runner gave
-// them to the status and the event only, a transition gives them to all three.
+// withDetails adds details to a result without them: the recorded program passed
+// details only to the status and the event, a transition writes them to all three.
 func withDetails(t *testing.T, result string, details json.RawMessage) string {
 	if details == nil || strings.Contains(result, `"details"`) {
 		return result
@@ -148,7 +149,7 @@ func withDetails(t *testing.T, result string, details json.RawMessage) string {
 	return before + ",\n  \"details\": " + string(details) + ",\n  \"boot_id\"" + after
 }
 
-// checkSeqs demands that status, result and the last event are one commit's.
+// checkSeqs checks that status, result and the last event have the same seq.
 func checkSeqs(t *testing.T, files map[string]string, n int) {
 	var last struct{ Seq int }
 	lines := linesOf(files["events.jsonl"])

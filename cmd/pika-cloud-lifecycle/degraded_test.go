@@ -18,58 +18,59 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A plant puts something in the way of an artifact.
+// A plant puts another file in place of an artifact.
 type plant struct {
 	name  string
-	cause string // as ingest says it
+	cause string // in the warning of ingest
 	put   func(path, precious string) error
 }
 
 func plants() []plant {
 	return []plant{
-		{"directory", "is a directory", func(path, _ string) error { return os.Mkdir(path, 0o755) }},
+		{"directory", "a directory; ", func(path, _ string) error { return os.Mkdir(path, 0o755) }},
 		{"symlink", "a symbolic link; ", func(path, precious string) error { return os.Symlink(precious, path) }},
 		{"fifo", "not a regular file; ", func(path, _ string) error { return unix.Mkfifo(path, 0o644) }},
-		{"hard link", "the file has a second link; ", func(path, precious string) error { return os.Link(precious, path) }},
+		{"hard link", "a file with a second hard link; ", func(path, precious string) error { return os.Link(precious, path) }},
 	}
 }
 
-// put plants something at path. It returns a check that nothing was written
-// through it.
+// plant puts the file at path. It returns a check that nothing was written through
+// it.
 func (pl *plant) plant(t *testing.T, path string) (check func()) {
 	t.Helper()
 	precious := filepath.Join(filepath.Dir(path), "precious")
-	if err := os.WriteFile(precious, []byte("not ours"), 0o644); err != nil {
+	if err := os.WriteFile(precious, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := pl.put(path, precious); err != nil {
 		t.Fatal(err)
 	}
 	return func() {
-		if text, err := os.ReadFile(precious); err != nil || string(text) != "not ours" {
+		if text, err := os.ReadFile(precious); err != nil || string(text) != "precious" {
 			t.Errorf("the file outside is %q, %v", text, err)
 		}
 	}
 }
 
-func TestABrokenLogDoesNotHoldBackTheVerdict(t *testing.T) {
+// If the log cannot be written, the other files are.
+func TestDegraded_log_blocked(t *testing.T) {
 	for _, pl := range plants() {
 		t.Run(pl.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			check := pl.plant(t, dir+"/events.jsonl")
 			p := startIn(t, dir, nil, "--write-timeout", "20ms")
-			p.write("STATE=booted", "bad", "STATE=failed EXIT_CODE=7 MESSAGE=told")
+			p.write("STATE=booted", "bad", "STATE=failed EXIT_CODE=7 MESSAGE=last")
 			p.in.Close()
-			said := p.exits(exitFailed)
-			p.holds("status.json", `"message": "told"`)
+			output := p.exits(exitFailed)
+			p.holds("status.json", `"message": "last"`)
 			p.holds("result.json", `"exit_code": 7`)
 			p.holds("rejected.jsonl", `"raw":"bad"`)
-			if n := strings.Count(said, dir+"/events.jsonl: "+pl.cause); n != 1 {
-				t.Errorf("the path and the cause were said %d times:\n%s", n, said)
+			if n := strings.Count(output, dir+"/events.jsonl is "+pl.cause+"remove it; trying again"); n != 1 {
+				t.Errorf("path and cause are logged %d times:\n%s", n, output)
 			}
-			if !strings.Contains(said, ": 2 events and rejected lines were lost\n") {
-				t.Errorf("what was lost was not counted:\n%s", said)
+			if !strings.Contains(output, ": 2 events lost\n") {
+				t.Errorf("the lost events are not counted:\n%s", output)
 			}
 			if acks := p.moreAcks(); acks != "" {
 				t.Errorf("acknowledged: %q", acks)
@@ -79,7 +80,8 @@ func TestABrokenLogDoesNotHoldBackTheVerdict(t *testing.T) {
 	}
 }
 
-func TestABrokenStatusOrResultHoldsNothingElseBack(t *testing.T) {
+// If the status or the result cannot be written, the other files are.
+func TestDegraded_status_or_result_blocked(t *testing.T) {
 	for _, c := range []struct{ broken, other, text string }{
 		{"status.json", "result.json", `"status": "failed"`},
 		{"result.json", "status.json", `"state": "failed"`},
@@ -93,12 +95,12 @@ func TestABrokenStatusOrResultHoldsNothingElseBack(t *testing.T) {
 			p := startIn(t, dir, nil, "--write-timeout", "20ms")
 			p.write("STATE=ready", "STATE=failed")
 			p.in.Close()
-			said := p.exits(exitFailed)
+			output := p.exits(exitFailed)
 			p.seqs(2)
 			p.holds(c.other, c.text)
 			p.holds(c.other, `"seq": 2`)
-			if n := strings.Count(said, dir+"/"+c.broken+": "); n != 1 {
-				t.Errorf("the path was said %d times:\n%s", n, said)
+			if n := strings.Count(output, dir+"/"+c.broken+" is a directory; remove it; trying again\n"); n != 1 {
+				t.Errorf("path and cause are logged %d times:\n%s", n, output)
 			}
 			if acks := p.moreAcks(); acks != "" {
 				t.Errorf("acknowledged: %q", acks)
@@ -107,7 +109,9 @@ func TestABrokenStatusOrResultHoldsNothingElseBack(t *testing.T) {
 	}
 }
 
-func TestAPlantedStatusOrResultIsReplacedNeverWrittenThrough(t *testing.T) {
+// A link or a FIFO in place of the status or the result is replaced; nothing is
+// written through it.
+func TestReplace_planted_file(t *testing.T) {
 	for _, pl := range plants() {
 		if pl.name == "directory" {
 			continue // cannot be replaced
@@ -132,7 +136,8 @@ func TestAPlantedStatusOrResultIsReplacedNeverWrittenThrough(t *testing.T) {
 	}
 }
 
-func TestWhatIsRemovedInTimeCostsNothing(t *testing.T) {
+// Nothing is lost if an obstacle is removed within the write timeout.
+func TestRetry_obstacle_removed(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--write-timeout", "1h")
 	log, aside := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "aside")
@@ -140,15 +145,15 @@ func TestWhatIsRemovedInTimeCostsNothing(t *testing.T) {
 	p.ackUpTo(2)
 	p.must(os.Rename(log, aside), os.Mkdir(log, 0o755))
 	p.write("STATE=ready")
-	p.hear("events.jsonl: is a directory; trying again")
+	p.awaitStderr("events.jsonl is a directory; remove it; trying again")
 	p.write("bad", "KIND=ready", "STATE=completed")
 	p.must(os.Remove(log), os.Rename(aside, log))
 	if seq, rejected := p.ackUpTo(6); seq != 5 || rejected != 1 {
-		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
+		t.Errorf("acknowledged seq %d with %d rejected", seq, rejected)
 	}
 	p.in.Close()
-	if said := p.exits(exitRejected); strings.Contains(said, "cannot be written; reading on") || !strings.Contains(said, "writing works again") {
-		t.Errorf("said:\n%s", said)
+	if output := p.exits(exitRejected); strings.Contains(output, "gave up waiting") || !strings.Contains(output, "writing works again") {
+		t.Errorf("stderr:\n%s", output)
 	}
 	p.seqs(5)
 	p.holds("status.json", `"seq": 5`)
@@ -163,7 +168,8 @@ func (p *process) must(errs ...error) {
 	}
 }
 
-func TestADegradedStreamWritesWhatItKeptOnceItCan(t *testing.T) {
+// A degraded stream writes what it kept when the disk works again.
+func TestDegraded_recovers(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--write-timeout", "0s")
 	log, aside := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "aside")
@@ -171,14 +177,14 @@ func TestADegradedStreamWritesWhatItKeptOnceItCan(t *testing.T) {
 	p.ackUpTo(1)
 	p.must(os.Rename(log, aside), os.Mkdir(log, 0o755))
 	p.write("STATE=ready MESSAGE=kept")
-	p.hear("cannot be written; reading on")
+	p.awaitStderr("gave up waiting for " + p.dir)
 	p.write("bad")
-	p.hear("line 3, column 1") // so the attempt before it is over
+	p.awaitStderr("line 3, column 1") // so the attempt before it is over
 	p.holds("status.json", `"message": "kept"`)
 	p.must(os.Remove(log), os.Rename(aside, log))
 	p.write("STATE=failed")
 	if seq, rejected := p.ackUpTo(4); seq != 3 || rejected != 1 {
-		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
+		t.Errorf("acknowledged seq %d with %d rejected", seq, rejected)
 	}
 	p.in.Close()
 	p.exits(exitFailed) // all is written, but it was late
@@ -199,7 +205,8 @@ func (p *process) flood(n int) {
 	}
 }
 
-func TestADegradedStreamNeverBlocksTheGuestAndCountsWhatItDrops(t *testing.T) {
+// A degraded stream does not block the caller. It counts the events that it drops.
+func TestDegraded_never_blocks(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--write-timeout", "20ms")
 	log, aside := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "aside")
@@ -209,27 +216,27 @@ func TestADegradedStreamNeverBlocksTheGuestAndCountsWhatItDrops(t *testing.T) {
 	const flood = 3000 // more than is kept
 	p.flood(flood)
 	p.write("bad")
-	p.hear(fmt.Sprintf("line %d, column 1", flood+2))
+	p.awaitStderr(fmt.Sprintf("line %d, column 1", flood+2))
 	p.must(os.Remove(log), os.Rename(aside, log))
-	p.write("STATE=failed MESSAGE=told")
+	p.write("STATE=failed MESSAGE=last")
 	p.in.Close()
-	said := p.exits(exitFailed)
-	p.holds("result.json", `"message": "told"`)
+	output := p.exits(exitFailed)
+	p.holds("result.json", `"message": "last"`)
 	kept := len(linesOf(p.file("events.jsonl")))
 	p.seqs(kept)
 	lost := flood + 2 - kept
 	p.holds("rejected.jsonl", `"raw":"bad"`)
-	if kept < 100 || lost < 100 || !strings.Contains(said, fmt.Sprintf(": %d events and rejected lines were lost\n", lost)) {
-		t.Errorf("%d events kept, %d lost; said:\n%s", kept, lost, said)
+	if kept < 100 || lost < 100 || !strings.Contains(output, fmt.Sprintf(": %d events lost\n", lost)) {
+		t.Errorf("%d events kept, %d lost; stderr:\n%s", kept, lost, output)
 	}
 	if acks := p.moreAcks(); acks != "" {
-		t.Errorf("acknowledged beyond what was dropped: %q", acks)
+		t.Errorf("lines after a dropped one are acknowledged: %q", acks)
 	}
 }
 
 // One request to stop does not end the retries: the disk may recover. A second
 // one does, and what can be written is written.
-func TestStopWhileRetrying(t *testing.T) {
+func TestStop_while_retrying(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Mkdir(dir+"/events.jsonl", 0o755); err != nil {
@@ -237,7 +244,7 @@ func TestStopWhileRetrying(t *testing.T) {
 	}
 	p := startIn(t, dir, nil, "--write-timeout", "1h", "--grace", "20ms", "--require-result")
 	p.write("STATE=ready")
-	p.hear("trying again")
+	p.awaitStderr("trying again")
 	p.signal(syscall.SIGTERM)
 	time.Sleep(100 * time.Millisecond) // longer than the grace
 	p.absent("result.json")
@@ -249,28 +256,28 @@ func TestStopWhileRetrying(t *testing.T) {
 
 // After the command has ended, a signal ends the retries of run: Ctrl-C does not
 // have to wait for the write timeout. The exit code is still the command's.
-func TestRunStopWhileRetrying(t *testing.T) {
+func TestRun_stop_while_retrying(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		file   string // that cannot be written
 		signal syscall.Signal
 		warns  string
 	}{
-		{"events.jsonl", unix.SIGTERM, "1 events and rejected lines were lost"},
-		{"events.jsonl", unix.SIGINT, "1 events and rejected lines were lost"},
-		{"result.json", unix.SIGHUP, "the artifacts could not be written in time"},
-		{"result.json", unix.SIGINT, "the artifacts could not be written in time"},
+		{"events.jsonl", unix.SIGTERM, "1 event lost"},
+		{"events.jsonl", unix.SIGINT, "1 event lost"},
+		{"result.json", unix.SIGHUP, " could not be written in time; see the warnings above"},
+		{"result.json", unix.SIGINT, " could not be written in time; see the warnings above"},
 	} {
 		t.Run(test.file+"/"+unix.SignalName(test.signal), func(t *testing.T) {
 			t.Parallel()
 			script := fmt.Sprintf(`cd "$PIKA_LIFECYCLE_DIR"; rm -f %[1]s; mkdir %[1]s; exit 7`, test.file)
 			p := launchRun(t, script)
-			p.hear("trying again")
+			p.awaitStderr("trying again")
 			start := time.Now()
 			p.signal(test.signal)
 			out := p.exits(7)
 			if !strings.Contains(out, test.warns) {
-				t.Errorf("it does not warn %q:\n%s", test.warns, out)
+				t.Errorf("no warning %q:\n%s", test.warns, out)
 			}
 			if took := time.Since(start); took >= ingest.DefaultWriteTimeout-5*time.Second {
 				t.Errorf("it ended after %v, with the write timeout", took)
@@ -280,7 +287,8 @@ func TestRunStopWhileRetrying(t *testing.T) {
 	}
 }
 
-func TestAFullDiskLosesNothingOnceThereIsRoom(t *testing.T) {
+// Nothing is lost if space is freed within the write timeout.
+func TestFullDisk_space_freed(t *testing.T) {
 	t.Parallel()
 	dir := smallTmpfs(t)
 	p := startIn(t, dir, nil, "--write-timeout", "1h")
@@ -291,11 +299,11 @@ func TestAFullDiskLosesNothingOnceThereIsRoom(t *testing.T) {
 		t.Fatalf("the tmpfs is not full: %v", err)
 	}
 	p.write("KIND=ready MESSAGE="+strings.Repeat("x", 10000), "bad", "STATE=failed")
-	p.hear("events.jsonl: no space left on device; trying again")
+	p.awaitStderr("events.jsonl: no space left on device; free disk space; trying again")
 	p.seqs(1) // a short write was cut back
 	p.must(os.Remove(filler))
 	if seq, rejected := p.ackUpTo(4); seq != 3 || rejected != 1 {
-		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
+		t.Errorf("acknowledged seq %d with %d rejected", seq, rejected)
 	}
 	p.in.Close()
 	p.exits(exitRejected)
@@ -304,7 +312,8 @@ func TestAFullDiskLosesNothingOnceThereIsRoom(t *testing.T) {
 	p.absent("events.jsonl.torn")
 }
 
-func TestAFullDiskDegrades(t *testing.T) {
+// If the disk stays full, the old status stays, and each loss is logged.
+func TestFullDisk_degraded(t *testing.T) {
 	t.Parallel()
 	dir := smallTmpfs(t)
 	p := startIn(t, dir, nil, "--write-timeout", "20ms")
@@ -315,17 +324,18 @@ func TestAFullDiskDegrades(t *testing.T) {
 	}
 	p.write("STATE=failed MESSAGE=" + strings.Repeat("x", 10000))
 	p.in.Close()
-	said := p.exits(exitFailed)
-	for _, want := range []string{"events.jsonl: no space left on device; trying again\n",
-		"status failed could not be written\n", "result failed could not be written\n", ": 1 events and rejected lines were lost\n"} {
-		if strings.Count(said, want) != 1 {
-			t.Errorf("%q was not said once:\n%s", want, said)
+	output := p.exits(exitFailed)
+	for _, want := range []string{"events.jsonl: no space left on device; free disk space; trying again\n",
+		"status failed could not be written\n", "result failed could not be written\n", ": 1 event lost\n",
+		" (write " + dir + "/events.jsonl: no space left on device; free disk space); the last state and the result are kept in memory"} {
+		if strings.Count(output, want) != 1 {
+			t.Errorf("%q is not on stderr once:\n%s", want, output)
 		}
 	}
 	p.seqs(1)
 	p.holds("status.json", `"state": "booted"`)
 	names, err := namesIn(dir)
-	if len(names) != 4 || err != nil { // no temporary, no torn tail
+	if len(names) != 4 || err != nil { // no temporary file, no torn line
 		t.Errorf("left behind: %q, %v", names, err)
 	}
 }
@@ -344,9 +354,9 @@ func smallTmpfs(t *testing.T) string {
 	return dir
 }
 
-// TestALockThatIsHeldDoesNotHoldBackTheVerdict takes as long as a lock is
-// waited for, five seconds.
-func TestALockThatIsHeldDoesNotHoldBackTheVerdict(t *testing.T) {
+// If another process holds the lock, the status and the result are still written.
+// The test takes five seconds, the time limit for the lock.
+func TestDegraded_lock_held(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	lock, err := os.OpenFile(dir+"/events.jsonl.seq", os.O_RDWR|os.O_CREATE, 0o600)
@@ -358,24 +368,25 @@ func TestALockThatIsHeldDoesNotHoldBackTheVerdict(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := startIn(t, dir, nil, "--write-timeout", "0s")
-	p.write("STATE=failed MESSAGE=told")
-	p.hear(fmt.Sprintf("lock %s/events.jsonl.seq: still held by process %d ", dir, os.Getpid()))
-	p.hear("cannot be written; reading on")
+	p.write("STATE=failed MESSAGE=last")
+	p.awaitStderr(fmt.Sprintf("lock %s/events.jsonl.seq: still held by process %d ", dir, os.Getpid()))
+	p.awaitStderr("gave up waiting for " + p.dir)
 	p.write("bad")
-	p.hear("line 2, column 1")
-	p.holds("result.json", `"message": "told"`)
-	p.holds("status.json", `"message": "told"`)
-	p.absent("events.jsonl") // what the lock guards is not touched
+	p.awaitStderr("line 2, column 1")
+	p.holds("result.json", `"message": "last"`)
+	p.holds("status.json", `"message": "last"`)
+	p.absent("events.jsonl") // it is not written without the lock
 	p.must(unix.Flock(int(lock.Fd()), unix.LOCK_UN))
 	if seq, rejected := p.ackUpTo(2); seq != 1 || rejected != 1 {
-		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
+		t.Errorf("acknowledged seq %d with %d rejected", seq, rejected)
 	}
 	p.in.Close()
 	p.exits(exitFailed)
 	p.seqs(1)
 }
 
-func TestAStuckReaderOfStderrDoesNotHoldUpTheStream(t *testing.T) {
+// The stream goes on if stderr is not read.
+func TestStderr_stuck_reader(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -387,18 +398,20 @@ func TestAStuckReaderOfStderrDoesNotHoldUpTheStream(t *testing.T) {
 	w.Close()
 	p.write("bad", "worse", "STATE=ready", "bad", "STATE=failed")
 	if seq, rejected := p.ackUpTo(5); seq != 2 || rejected != 3 {
-		t.Errorf("acknowledged seq %d with %d refused", seq, rejected)
+		t.Errorf("acknowledged seq %d with %d rejected", seq, rejected)
 	}
 	p.in.Close()
 	p.exits(exitRejected)
 	p.holds("status.json", `"rejected": 3`)
 }
 
-func TestAnOldVerdictThatCouldNotBeRetiredIsNotThisRuns(t *testing.T) {
+// A result of the previous run that could not be renamed does not count as the
+// result of this run.
+func TestRequireResult_old_result_not_moved(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if code, said := runHere([]string{"result", "--state-dir", dir, "--status", "completed", "--message", "old"}); code != exitOK {
-		t.Fatal(said)
+	if code, output := runHere([]string{"result", "--state-dir", dir, "--status", "completed", "--message", "old"}); code != exitOK {
+		t.Fatal(output)
 	}
 	if err := os.Mkdir(dir+"/status.json", 0o755); err != nil {
 		t.Fatal(err)

@@ -38,20 +38,20 @@ func testCommand(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// hung is when a test that waits for a process gives up, to say what was heard
-// until then: far longer than any of them takes.
+// hung is how long a test waits for a process: far longer than any of them takes.
+// Then it fails with the output so far.
 const hung = 90 * time.Second
 
-// A process is an ingest that runs, with its ends of the pipes.
+// A process is a running ingest, with the test's ends of its pipes.
 type process struct {
 	*testing.T
 	cmd    *exec.Cmd
 	dir    string // the state directory
 	in     *os.File
-	ends   []*os.File // our ends of the other pipes
+	ends   []*os.File // the test's ends of the other pipes
 	acks   *bufio.Reader
 	stderr *bufio.Reader
-	said   []string // the lines of stderr that were read
+	lines  []string // of stderr, read so far
 	ended  chan struct{}
 	err    error // of the process, once ended
 }
@@ -121,7 +121,7 @@ func (p *process) ack() (line, seq, rejected int) {
 	p.Helper()
 	text, err := p.acks.ReadString('\n')
 	if err != nil {
-		p.Fatalf("no acknowledgement: %q, %v; said %q", text, err, p.said)
+		p.Fatalf("no acknowledgement: %q, %v; stderr %q", text, err, p.lines)
 	}
 	if n, err := fmt.Sscanf(text, "%d %d %d\n", &line, &seq, &rejected); n != 3 || err != nil {
 		p.Fatalf("acknowledgement %q: %v", text, err)
@@ -129,7 +129,7 @@ func (p *process) ack() (line, seq, rejected int) {
 	return line, seq, rejected
 }
 
-// ackUpTo waits until the line is settled.
+// ackUpTo waits until the line is acknowledged.
 func (p *process) ackUpTo(line int) (seq, rejected int) {
 	p.Helper()
 	for got := 0; got < line; {
@@ -148,17 +148,17 @@ func (p *process) moreAcks() string {
 	return string(text)
 }
 
-// hear waits until the process has said a line with these words.
-func (p *process) hear(words string) string {
+// awaitStderr waits until the process prints a line with these words to stderr.
+func (p *process) awaitStderr(words string) string {
 	p.Helper()
 	for {
 		line, err := p.stderr.ReadString('\n')
-		p.said = append(p.said, line)
+		p.lines = append(p.lines, line)
 		if strings.Contains(line, words) {
 			return line
 		}
 		if err != nil {
-			p.Fatalf("%q was not said, but %q: %v", words, p.said, err)
+			p.Fatalf("stderr is %q, without %q: %v", p.lines, words, err)
 		}
 	}
 }
@@ -176,12 +176,11 @@ func (p *process) end() {
 	select {
 	case <-p.ended:
 	case <-time.After(hung):
-		p.Fatalf("it still runs after %v; said %q", hung, p.said)
+		p.Fatalf("it still runs after %v; stderr %q", hung, p.lines)
 	}
 }
 
-// exits waits for the end and demands the exit code. It returns all that was
-// said.
+// exits waits for the end and checks the exit code. It returns the whole stderr.
 func (p *process) exits(code int) string {
 	p.Helper()
 	rest, err := io.ReadAll(p.stderr)
@@ -189,16 +188,16 @@ func (p *process) exits(code int) string {
 		p.Fatal(err)
 	}
 	p.end()
-	said := strings.Join(p.said, "") + string(rest)
+	output := strings.Join(p.lines, "") + string(rest)
 	var exit *exec.ExitError
 	if p.err != nil && !errors.As(p.err, &exit) {
 		p.Fatal(p.err)
 	}
 	state := p.cmd.ProcessState
 	if state.ExitCode() != code {
-		p.Fatalf("%v, want exit code %d; said:\n%s", state, code, said)
+		p.Fatalf("%v, want exit code %d; stderr:\n%s", state, code, output)
 	}
-	return said
+	return output
 }
 
 // file returns the content of an artifact; "" if it is missing.
@@ -211,7 +210,7 @@ func (p *process) file(name string) string {
 	return string(text)
 }
 
-// holds demands that an artifact has a text in it.
+// holds checks that an artifact contains a text.
 func (p *process) holds(name, text string) {
 	p.Helper()
 	if content := p.file(name); !strings.Contains(content, text) {
@@ -219,8 +218,7 @@ func (p *process) holds(name, text string) {
 	}
 }
 
-// await waits until an artifact has a text in it, which nothing tells but the
-// artifact.
+// await waits until an artifact contains a text.
 func (p *process) await(name, text string) {
 	p.Helper()
 	for until := time.Now().Add(hung); !strings.Contains(p.file(name), text); time.Sleep(time.Millisecond) {
@@ -230,7 +228,7 @@ func (p *process) await(name, text string) {
 	}
 }
 
-// absent demands that an artifact is missing.
+// absent checks that an artifact is missing.
 func (p *process) absent(name string) {
 	p.Helper()
 	if _, err := os.Lstat(filepath.Join(p.dir, name)); !errors.Is(err, os.ErrNotExist) {
@@ -238,7 +236,7 @@ func (p *process) absent(name string) {
 	}
 }
 
-// seqs demands that the log has events 1 to n, each once and in order.
+// seqs checks that the log has events 1 to n, each once and in order.
 func (p *process) seqs(n int) {
 	p.Helper()
 	for i, line := range linesOf(p.file("events.jsonl")) {
@@ -255,7 +253,7 @@ func (p *process) seqs(n int) {
 	}
 }
 
-// closeReaders closes our ends of all that the process writes to.
+// closeReaders closes the test's ends of the pipes that the process writes to.
 func (p *process) closeReaders(t *testing.T) {
 	for _, f := range p.ends {
 		if err := f.Close(); err != nil {
@@ -264,7 +262,7 @@ func (p *process) closeReaders(t *testing.T) {
 	}
 }
 
-// fill fills a pipe that nobody reads.
+// fill fills a pipe that is not read.
 func fill(t *testing.T, pipe *os.File) {
 	t.Helper()
 	fd := int(pipe.Fd())

@@ -11,11 +11,11 @@ import (
 )
 
 // roundTrips is how many lines are written and acknowledged one by one after a
-// signal: more than a signal can possibly take to arrive.
+// signal: enough that the signal has arrived before the last of them.
 const roundTrips = 100
 
-// converse writes events and waits for each to be acknowledged. It returns the
-// number of the last line, given that of the first.
+// converse writes events, from line number line on, and waits for each to be
+// acknowledged. It returns the number of the last line.
 func (p *process) converse(line int) int {
 	p.Helper()
 	for end := line + roundTrips; line < end; line++ {
@@ -27,7 +27,8 @@ func (p *process) converse(line int) int {
 	return line - 1
 }
 
-func TestAfterSIGTERMAndSIGHUPTheInputIsReadToItsEnd(t *testing.T) {
+// After SIGTERM or SIGHUP, ingest reads its input to the end.
+func TestSignal_input_read_to_end(t *testing.T) {
 	for _, s := range []os.Signal{syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
@@ -45,24 +46,25 @@ func TestAfterSIGTERMAndSIGHUPTheInputIsReadToItsEnd(t *testing.T) {
 	}
 }
 
-func TestAfterSIGTERMTheGraceEndsAnInputThatDoesNot(t *testing.T) {
+// If the input does not end, ingest stops after the grace period.
+func TestSignal_grace_ends(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--grace", "50ms", "--require-result")
 	p.write("STATE=ready")
 	p.ackUpTo(1)
 	p.signal(syscall.SIGTERM)
-	p.exits(exitOK) // though in is open
+	p.exits(exitOK) // although the input is open
 	p.holds("result.json", `"reason":"stream_ended"`)
 	p.seqs(2)
 }
 
-func TestAGraceOfZeroReadsNoMore(t *testing.T) {
+func TestSignal_zero_grace(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--grace", "0s")
 	p.write("STATE=booted")
 	p.ackUpTo(1)
 	p.signal(syscall.SIGTERM)
-	// Far fewer lines than the default grace is long.
+	// These lines take far less time than the default grace period.
 	taken := 0
 	for ; taken < 2*roundTrips; taken++ {
 		if _, err := p.in.WriteString("STATE=booted\n"); err != nil {
@@ -73,24 +75,25 @@ func TestAGraceOfZeroReadsNoMore(t *testing.T) {
 		}
 	}
 	if taken == 2*roundTrips {
-		t.Errorf("%d lines were taken after the signal", taken)
+		t.Errorf("%d lines were accepted after the signal", taken)
 	}
 	p.exits(exitOK)
 }
 
-func TestASecondSIGTERMEndsTheGrace(t *testing.T) {
+func TestSignal_second_sigterm(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--grace", "1h")
 	p.write("STATE=ready")
 	p.ackUpTo(1)
 	p.signal(syscall.SIGTERM)
-	p.converse(2) // two pending signals of a kind would be one
+	p.converse(2) // otherwise the kernel could merge the two signals
 	p.signal(syscall.SIGTERM)
 	p.exits(exitOK)
 	p.holds("status.json", `"state": "ready"`)
 }
 
-func TestWhatArrivedBeforeASignalIsCommittedThoughTheLineIsCut(t *testing.T) {
+// Input that arrived before the signal is committed, even if its newline is missing.
+func TestSignal_cut_line_committed(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--grace", "50ms")
 	p.write("STATE=booted")
@@ -103,22 +106,24 @@ func TestWhatArrivedBeforeASignalIsCommittedThoughTheLineIsCut(t *testing.T) {
 	p.holds("status.json", `"state": "ready"`)
 }
 
-func TestSIGINTIsIgnoredOnceWhileTheInputIsAPipe(t *testing.T) {
+// If the input is a pipe, the first SIGINT is ignored.
+func TestSignal_sigint_pipe(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--grace", "50ms")
 	p.write("STATE=booted")
 	p.ackUpTo(1)
 	p.signal(syscall.SIGINT)
-	// Far beyond the grace: it was no signal to end.
+	// This takes longer than the grace period: the signal was ignored.
 	last := p.converse(2)
 	p.signal(syscall.SIGINT)
 	p.exits(exitOK)
 	p.seqs(last)
 }
 
-func TestSIGINTActsAtOnceWhereTheInputIsNoPipe(t *testing.T) {
+// If the input is not a pipe, the first SIGINT requests a stop.
+func TestSignal_sigint_socket(t *testing.T) {
 	t.Parallel()
-	// A socket has no end before its peer closes it, as a terminal has none.
+	// Like a terminal, a socket does not end before its peer closes it.
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +140,8 @@ func TestSIGINTActsAtOnceWhereTheInputIsNoPipe(t *testing.T) {
 	p.exits(exitOK)
 }
 
-func TestASignalThatWasIgnoredFromTheStartStaysSo(t *testing.T) {
+// A signal that the parent process ignored stays ignored.
+func TestSignal_ignored_at_start(t *testing.T) {
 	testenv.Tool(t, "bash")
 	for _, s := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
@@ -162,19 +168,20 @@ func TestASignalThatWasIgnoredFromTheStartStaysSo(t *testing.T) {
 	}
 }
 
-func TestAReaderOfStderrOrAcksThatGoesDoesNotKill(t *testing.T) {
+// ingest goes on if the reader of stderr or of the acknowledgements ends.
+func TestSignal_readers_gone(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	p.write("bad", "STATE=booted")
 	p.ackUpTo(2)
-	p.hear("line 1, column 1")
+	p.awaitStderr("line 1, column 1")
 	p.closeReaders(t)
-	p.write("bad", "STATE=ready", "bad", "STATE=failed MESSAGE=told")
+	p.write("bad", "STATE=ready", "bad", "STATE=failed MESSAGE=last")
 	p.in.Close()
 	p.end()
 	if code := p.cmd.ProcessState.ExitCode(); code != exitRejected {
 		t.Errorf("%v, want exit code %d", p.cmd.ProcessState, exitRejected)
 	}
-	p.holds("result.json", `"message": "told"`)
+	p.holds("result.json", `"message": "last"`)
 	p.seqs(3)
 }

@@ -10,52 +10,51 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestUnderSystemd has a real systemd start, kill and stop the units in
-// testdata/boot/verdict, and looks at what it made of them and at the artifacts
-// that they left.
-func TestUnderSystemd(t *testing.T) {
+// A real systemd starts, kills and stops the units in testdata/boot/verdict. The
+// test checks the states of the units and their artifacts.
+func TestSystemd(t *testing.T) {
 	t.Parallel()
 	lab := boot(t, "verdict")
-	t.Run("a unit is active from ready on", func(t *testing.T) {
-		lab.told(t, "notify_before", "activating")
-		lab.told(t, "notify_ready", "active ready ready: listening on 8080")
-		lab.told(t, "notify_after", "failed 3 failed: job exited with 3")
-		lab.left(t, "notify", "starting ready failed", `"exit_code": 3`)
+	t.Run("notify", func(t *testing.T) {
+		lab.checkOut(t, "notify_before", "activating")
+		lab.checkOut(t, "notify_ready", "active ready ready: listening on 8080")
+		lab.checkOut(t, "notify_after", "failed 3 failed: job exited with 3")
+		lab.checkArtifacts(t, "notify", "starting ready failed", `"exit_code": 3`)
 	})
-	t.Run("a hardened unit", func(t *testing.T) {
-		lab.told(t, "hardened", "exit-code 139")
-		lab.left(t, "hardened", "starting ready failed", `"signal":"SIGSEGV"`)
+	t.Run("hardened unit", func(t *testing.T) {
+		lab.checkOut(t, "hardened", "exit-code 139")
+		lab.checkArtifacts(t, "hardened", "starting ready failed", `"signal":"SIGSEGV"`)
 	})
-	t.Run("a stream beside the main process", func(t *testing.T) {
-		lab.told(t, "stream", "active ready: ready")
-		lab.left(t, "stream", "starting ready failed", `"exit_code": 7`)
+	t.Run("stream beside main process", func(t *testing.T) {
+		lab.checkOut(t, "stream", "active ready: ready")
+		lab.checkArtifacts(t, "stream", "starting ready failed", `"exit_code": 7`)
 	})
-	t.Run("a FIFO of a socket unit", func(t *testing.T) {
-		lab.told(t, "fifo_mode", "600")
-		lab.told(t, "fifo", "success 0")
-		lab.left(t, "fifo", "starting ready failed starting ready failed", `"reason":"stream_ended"`)
+	t.Run("socket unit", func(t *testing.T) {
+		lab.checkOut(t, "fifo_mode", "600")
+		lab.checkOut(t, "fifo", "success 0")
+		lab.checkArtifacts(t, "fifo", "starting ready failed starting ready failed", `"reason":"stream_ended"`)
 	})
-	t.Run("all of a unit is killed", func(t *testing.T) {
-		lab.told(t, "killed", "signal")
-		lab.left(t, "killed", "starting ready failed",
+	t.Run("unit killed", func(t *testing.T) {
+		lab.checkOut(t, "killed", "signal")
+		lab.checkArtifacts(t, "killed", "starting ready failed",
 			`{"reason":"stream_ended","service_result":"signal","main_code":"killed","main_status":"KILL"}`)
 	})
-	t.Run("a unit is stopped", func(t *testing.T) {
-		lab.told(t, "stop", "success 0")
-		p := lab.left(t, "stop", "starting ready stopped completed stopped", `"exit_code": 0`)
+	t.Run("unit stopped", func(t *testing.T) {
+		lab.checkOut(t, "stop", "success 0")
+		p := lab.checkArtifacts(t, "stop", "starting ready stopped completed stopped", `"exit_code": 0`)
 		p.holds("status.json", `"state": "stopped"`)
 		p.holds("status.json", `"message": "asked"`)
 	})
-	t.Run("the host of an instance", func(t *testing.T) {
-		lab.left(t, "incus", "starting ready completed", `"exit_code": 0`)
+	t.Run("Incus host", func(t *testing.T) {
+		lab.checkArtifacts(t, "incus", "starting ready completed", `"exit_code": 0`)
 		const want = `PATCH /1.0 {"state":"Ready"}` + "\n" + `PATCH /1.0 {"state":"Started"}` + "\n"
-		if told := lab.read(t, "told"); !strings.HasSuffix(told, want) {
-			t.Errorf("told\n%swant\n%s", told, want)
+		if got := lab.read(t, "told"); !strings.HasSuffix(got, want) {
+			t.Errorf("the host received\n%swant\n%s", got, want)
 		}
 	})
 }
 
-// A lab is the folder that a booted systemd leaves its findings in.
+// A lab is the directory into which the script on a booted systemd writes.
 type lab string
 
 // boot boots the units of a folder of testdata/boot.
@@ -86,8 +85,8 @@ func (l lab) read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// told demands what the test script has told of a name.
-func (l lab) told(t *testing.T, name, want string) {
+// checkOut checks the value that the script has written for a name.
+func (l lab) checkOut(t *testing.T, name, want string) {
 	t.Helper()
 	_, rest, _ := strings.Cut("\n"+l.read(t, "out"), "\n"+name+"=")
 	if got, _, _ := strings.Cut(rest, "\n"); got != want {
@@ -95,9 +94,9 @@ func (l lab) told(t *testing.T, name, want string) {
 	}
 }
 
-// left demands the kinds of the events of a unit, numbered without a gap, and a
-// text in its result.
-func (l lab) left(t *testing.T, name, kinds, text string) *process {
+// checkArtifacts checks the kinds of the events of a unit, which are numbered without
+// a gap, and a text in its result.
+func (l lab) checkArtifacts(t *testing.T, name, kinds, text string) *process {
 	t.Helper()
 	p := &process{T: t, dir: filepath.Join(string(l), name)}
 	var got []string
@@ -111,6 +110,6 @@ func (l lab) left(t *testing.T, name, kinds, text string) *process {
 	}
 	p.seqs(len(got))
 	p.holds("result.json", text)
-	p.sound()
+	p.checkDir()
 	return p
 }

@@ -39,7 +39,7 @@ func deadDisk(t *testing.T, d *disk) {
 	if text := s.hear(t, unix.EIO.Error()); !strings.Contains(text, dir) {
 		t.Errorf("%q names no path below %s", text, dir)
 	}
-	s.hear(t, "cannot be written; reading on")
+	s.hear(t, "gave up waiting for")
 	more := make([]line, 5000) // more than pipe and program take in at once
 	for i := range more {
 		more[i] = transition("ready", fmt.Sprint("more ", i))
