@@ -129,7 +129,7 @@ func TestResultPage_FIFO(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, stderr, _ := command{state: state}.run(t, bash, "-c", script)
-	if testenv.ReadFile(t, plain) != "STATE=ready\n" || !strings.Contains(stderr, "no FIFO stands there") {
+	if testenv.ReadFile(t, plain) != "STATE=ready\n" || !strings.Contains(stderr, "is not a FIFO") {
 		t.Errorf("the plain file contains %q\n%s", testenv.ReadFile(t, plain), stderr)
 	}
 }

@@ -414,8 +414,8 @@ func testMirrorWithoutJournald(t *testing.T) {
 	dir := testenv.TempDir(t)
 	for word, want := range map[string][]string{
 		"never": nil, "auto": nil,
-		"always": {"--journal=always: connect /run/systemd/journal/socket: no such file or directory; entries wait until it is there",
-			"the journal missed 1 of 1 entries; the artifacts have them"},
+		"always": {"--journal always: connect /run/systemd/journal/socket: no such file or directory; start systemd-journald: until then the entries wait in memory",
+			"1 of 1 entries did not reach the journal; the state directory has all of them"},
 	} {
 		_, stderr, code := m.try("STATE=ready\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal="+word)
 		var all string
