@@ -202,7 +202,7 @@ func many(n int) string {
 // counts returns the two numbers of the warning about missed entries.
 func counts(t *testing.T, stderr string) (missed, total int) {
 	t.Helper()
-	n, _ := fmt.Sscanf(stderr, Identifier+": the journal missed %d of %d entries; the artifacts have them\n", &missed, &total)
+	n, _ := fmt.Sscanf(stderr, Identifier+": %d of %d entries did not reach the journal; the state directory has all of them\n", &missed, &total)
 	if n != 2 {
 		t.Fatalf("stderr %q", stderr)
 	}
