@@ -6,13 +6,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
 )
 
 // A committer writes batches, and notifies the followers.
 //
 // failingSince is when commits began to fail, zero while they succeed; pause is
 // then the pause before the next one, and lastError the last error that was
-// logged. nextTry is when a degraded stream may commit again. While silent, no
+// logged; lastIsLock if that was a held lock. nextTry is when a degraded stream may commit again. While silent, no
 // error is logged: Stream.Unusable has reported it.
 type committer struct {
 	store     store
@@ -23,6 +25,7 @@ type committer struct {
 	failingSince time.Time
 	pause        time.Duration
 	lastError    string
+	lastIsLock   bool
 	nextTry      time.Time
 	silent       bool
 }
@@ -47,7 +50,7 @@ func (r *run) commit() event {
 	if !c.failingSince.IsZero() {
 		r.warn("writing works again")
 	}
-	c.failingSince, c.pause, c.lastError, c.silent = time.Time{}, 0, "", false
+	c.failingSince, c.pause, c.lastError, c.lastIsLock, c.silent = time.Time{}, 0, "", false, false
 	r.committed = lines
 	if r.Dropped == 0 {
 		r.acker.advance(lines, c.lastSeq)
@@ -73,8 +76,11 @@ func (r *run) commitFailed(err error) {
 func (r *run) warnWriteError(err error) {
 	c := &r.committer
 	text := err.Error() + remedy(err)
-	if text != c.lastError && !c.silent {
-		c.lastError = text
+	var held *writer.LockError
+	isLock := errors.As(err, &held)
+	again := text == c.lastError || (isLock && c.lastIsLock) // of a lock only the times differ
+	if !again && !c.silent {
+		c.lastError, c.lastIsLock = text, isLock
 		r.warn("%s; trying again", text)
 	}
 }
@@ -88,10 +94,10 @@ func remedy(err error) string {
 	}{
 		{unix.ENOSPC, "free disk space"},
 		{unix.EDQUOT, "raise the disk quota or free disk space"},
-		{unix.EFBIG, "raise the limit of the file size"},
+		{unix.EFBIG, "raise the limit of file sizes (ulimit -f)"},
 		{unix.EROFS, "mount the file system read-write"},
 		{unix.EIO, "check the disk"},
-		{unix.EMFILE, "raise the limit of open files"},
+		{unix.EMFILE, "raise the limit of open files (ulimit -n)"},
 		{unix.ENFILE, "raise fs.file-max"},
 		{fs.ErrPermission, "check its owner and mode"},
 		{unix.ENOTDIR, "remove the file that is in the way"},
@@ -140,7 +146,7 @@ func (r *run) degrade() {
 	if failing > time.Second {
 		failing = failing.Round(time.Second)
 	}
-	r.warn("gave up waiting for %s after %v (%s); the last state and the result are kept in memory and written when possible, events beyond %d MiB are lost",
+	r.warn("gave up waiting for %s after %v: %s; until it can be written, the last state and the result are kept in memory, and events beyond %d MiB are lost",
 		r.dir(), failing, c.lastError, maxBatch>>20)
 }
 

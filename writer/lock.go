@@ -156,7 +156,11 @@ func lockHolder(file dirfs.ID) string {
 		f := strings.Fields(line) // 1: FLOCK ADVISORY WRITE 1234 00:2a:17 0 EOF
 		if len(f) >= 6 && f[1] == "FLOCK" && f[5] == id {
 			comm, _ := os.ReadFile("/proc/" + f[4] + "/comm")
-			return strings.TrimSpace(fmt.Sprintf("process %s %.20q", f[4], strings.TrimSpace(string(comm))))
+			name := strings.TrimSpace(string(comm))
+			if name == "" { // it has ended, or is hidden; a child may hold the lock
+				return "process " + f[4]
+			}
+			return fmt.Sprintf("process %s %.20q", f[4], name)
 		}
 	}
 	return ""

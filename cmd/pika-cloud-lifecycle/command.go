@@ -178,7 +178,7 @@ func (c *command) explainNotFound() (what, remedy string) {
 	case strings.Contains(name, "/"):
 		return name + " does not exist", "correct the path"
 	}
-	return fmt.Sprintf("%s is not in PATH (%s)", name, c.path), "install it, or give its path"
+	return name + " was not found", fmt.Sprintf("install it, or give its path; PATH is %q", c.path)
 }
 
 // explainInterpreter returns why a program that exists could not be found by

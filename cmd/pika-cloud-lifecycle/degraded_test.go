@@ -327,7 +327,7 @@ func TestFullDisk_degraded(t *testing.T) {
 	output := p.exits(exitFailed)
 	for _, want := range []string{"events.jsonl: no space left on device; free disk space; trying again\n",
 		"status failed could not be written\n", "result failed could not be written\n", ": 1 event lost\n",
-		" (write " + dir + "/events.jsonl: no space left on device; free disk space); the last state and the result are kept in memory"} {
+		": write " + dir + "/events.jsonl: no space left on device; free disk space; until it can be written, the last state and the result are kept in memory, and events beyond 2 MiB are lost\n"} {
 		if strings.Count(output, want) != 1 {
 			t.Errorf("%q is not on stderr once:\n%s", want, output)
 		}
@@ -381,7 +381,9 @@ func TestDegraded_lock_held(t *testing.T) {
 		t.Errorf("acknowledged seq %d with %d rejected", seq, rejected)
 	}
 	p.in.Close()
-	p.exits(exitFailed)
+	if output := p.exits(exitFailed); strings.Count(output, "trying again") != 1 {
+		t.Errorf("the held lock is not logged once:\n%s", output)
+	}
 	p.seqs(1)
 }
 

@@ -96,9 +96,9 @@ func (f *ingestFlags) openFIFO(path string) (input, error) {
 	case nil:
 		return in, nil
 	case errNotFIFO:
-		return in, f.fifoError(" is not a FIFO; remove it, or name another path", nil)
+		return in, f.fifoError(" "+path+" is not a FIFO; name another path", nil)
 	case errInUse:
-		return in, f.fifoError(": another ingest reads it; stop that one, or name another path", nil)
+		return in, f.fifoError(" "+path+": another ingest reads it; stop that one, or name another path", nil)
 	}
 	return in, f.fifoError("", &fs.PathError{Op: "open", Path: path, Err: err})
 }
@@ -113,12 +113,12 @@ var (
 func (f *ingestFlags) fifoError(text string, err error) error {
 	switch {
 	case err == nil:
-	case errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		text = fmt.Sprintf(": %v; run as root, or name another path", err)
 	default:
 		text = fmt.Sprintf(": %v; name another path", err)
 	}
-	return fmt.Errorf("ingest: --fifo %s%s", f.fifo, text)
+	return fmt.Errorf("ingest: --fifo%s", text)
 }
 
 // openEnds opens both ends of a FIFO and locks it.

@@ -135,7 +135,7 @@ func (a *app) readBootID() string {
 func bootIDRemedy(err error) string {
 	switch {
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		return "; raise the limit of open files"
+		return "; raise the limit of open files (ulimit -n)"
 	case errors.Is(err, unix.ENOENT):
 		return "; mount /proc"
 	}

@@ -83,7 +83,8 @@ func runMain(a *app, args []string) error {
 	stream := a.supervisedStream(*dir, s)
 	stream.Followers = notifiers.followers()
 	stream.Unusable = func(err error) {
-		a.warn(fmt.Sprintf("run: %v; nothing is recorded, but the command runs", dirError(*dir, err)))
+		what, remedy := dirProblem(*dir, err)
+		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
 	}
 	err = a.runStream(stream)
 	if err != nil && !errors.Is(err, errRejected) {
@@ -116,8 +117,8 @@ func (s *supervisor) prepare(a *app) error {
 	}
 	var stream, stop [2]int
 	for _, pipe := range []*[2]int{&stream, &stop} {
-		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-			return os.NewSyscallError("pipe", err)
+		if err := makePipe(pipe); err != nil {
+			return err
 		}
 	}
 	s.streamRead, s.streamWrite = stream[0], stream[1]

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -21,6 +22,18 @@ func stopSignals() <-chan os.Signal {
 	return signals
 }
 
+// makePipe creates a pipe that no other program inherits.
+func makePipe(pipe *[2]int) error {
+	err := unix.Pipe2(pipe[:], unix.O_CLOEXEC)
+	switch err {
+	case nil:
+		return nil
+	case unix.EMFILE:
+		return fmt.Errorf("create a pipe: %w; raise the limit of open files (ulimit -n)", err)
+	}
+	return fmt.Errorf("create a pipe: %w", err)
+}
+
 // stopPipe returns a descriptor from which one byte can be read for each signal
 // that requests a stop. With the first one, a FIFO is no longer kept open, so it
 // ends with its last writer.
@@ -30,8 +43,8 @@ func stopSignals() <-chan os.Signal {
 // must still read the last lines of that program.
 func stopPipe(signals <-chan os.Signal, in input) (int, error) {
 	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return 0, os.NewSyscallError("pipe", err)
+	if err := makePipe(&pipe); err != nil {
+		return 0, err
 	}
 	go func() {
 		ignoreInterrupt := isPipe(in.fd) && !in.manyRuns

@@ -124,6 +124,8 @@ func (a *app) summarize(dir *writer.Dir, sum ingest.Summary, err error) error {
 		return errors.Join(err, errors.New(lost(sum.Dropped-sum.DroppedRejects, sum.DroppedRejects)))
 	case sum.Degraded:
 		return errors.Join(err, fmt.Errorf("%s could not be written in time; see the warnings above", path))
+	case errors.Is(err, unix.EISDIR):
+		return fmt.Errorf("%w; redirect a file or a pipe to it", err)
 	case err != nil:
 		return dirError(path, err)
 	case sum.Rejected > 0:
@@ -149,21 +151,31 @@ func lost(events, rejects uint64) string {
 	return strings.Join(parts, " and ") + " lost"
 }
 
-// dirError returns err with what to do about it if it says that the state directory
-// at path cannot be used; otherwise err.
+// dirError returns err with what to do about it if it reports that the state
+// directory at path cannot be used; otherwise err.
 func dirError(path string, err error) error {
+	what, remedy := dirProblem(path, err)
+	if remedy == "" {
+		return err
+	}
+	return errors.New(what + "; " + remedy)
+}
+
+// dirProblem returns why the state directory at path cannot be used, and what to do;
+// the remedy is empty if err is about something else.
+func dirProblem(path string, err error) (what, remedy string) {
 	const other = "set --state-dir or PIKA_LIFECYCLE_DIR"
 	switch {
 	case errors.Is(err, dirfs.ErrDangling):
-		return fmt.Errorf("%s is a symbolic link to a directory that does not exist; create that directory, or %s", path, other)
+		return path + " is a symbolic link to a directory that does not exist", "create that directory, or " + other
 	case errors.Is(err, unix.ENOTDIR):
-		return fmt.Errorf("%s is not a directory; remove it, or %s to a directory", notDirectory(path), other)
+		return notDirectory(path) + " is not a directory", other + " to a directory"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		return fmt.Errorf("%w; run as root, or %s", err, other)
+		return err.Error(), "run as root, or " + other
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENAMETOOLONG):
-		return fmt.Errorf("%w; %s to another directory", err, other)
+		return err.Error(), other + " to another directory"
 	}
-	return err
+	return err.Error(), ""
 }
 
 // notDirectory returns the element of path that is not a directory.

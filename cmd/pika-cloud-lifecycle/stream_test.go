@@ -55,7 +55,7 @@ func TestStateDir_ordinary_user(t *testing.T) {
 			}{
 				{[]string{"ingest"}, exitFailed, c.cause + remedy + "\n"},
 				{[]string{"rebuild"}, exitFailed, remedy + "\n"},
-				{[]string{"run", "--", "sh", "-c", "exit 7"}, 7, "run: " + c.cause + remedy + "; nothing is recorded, but the command runs\n"},
+				{[]string{"run", "--", "sh", "-c", "exit 7"}, 7, "run: " + c.cause + "; the command runs, but nothing is recorded" + remedy + "\n"},
 			} {
 				cmd := limitedCommand(testenv.Program(t), command.args...)
 				cmd.Env = append(os.Environ(), "PIKA_LIFECYCLE_DIR="+c.path)
@@ -91,7 +91,7 @@ func TestBootID_warning(t *testing.T) {
 	var limit unix.Rlimit
 	testenv.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	testenv.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}))
-	check("open " + bootid.Path + ": too many open files; continuing without a boot ID; raise the limit of open files")
+	check("open " + bootid.Path + ": too many open files; continuing without a boot ID; raise the limit of open files (ulimit -n)")
 	testenv.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 
 	testenv.Must(t, unix.Mount("/dev/null", bootid.Path, "", unix.MS_BIND, ""))
