@@ -20,6 +20,6 @@ func TestRead_same_as_cat(t *testing.T) {
 		t.Fatal(err)
 	}
 	if id != strings.TrimSpace(string(out)) {
-		t.Errorf("got %s, cat says %s", id, out)
+		t.Errorf("%s, expected %s", id, out)
 	}
 }

@@ -8,14 +8,13 @@ import (
 )
 
 // maxBatch is how many bytes of events, or of rejected lines, a commit writes:
-// enough that thousands of events share the cost of a sync, and little enough
-// that memory stays flat.
+// thousands of events then share the cost of a sync, and memory stays small.
 const maxBatch = 2 << 20
 
-// A batch is what the next commit writes. The zero batch is empty.
+// A batch contains what the next commit writes. The zero batch is empty.
 //
-// The message and details of status.value may be parts of events, until
-// events.Reset; those of result.value are always its own.
+// The message and details of status.value may share memory with events, until
+// events.Reset; those of result.value never do.
 type batch struct {
 	events  writer.Batch
 	rejects []byte
@@ -24,11 +23,11 @@ type batch struct {
 	status    staged[artifact.Status]
 	ready     bool // a transition to ready led to status
 	result    staged[artifact.Result]
-	startsRun bool // an existing result is of an earlier run, and becomes the previous one
+	startsRun bool // a run starts: an existing result becomes the previous one
 
-	// Of a copying stream.
+	// For a copying stream.
 	numbered  writer.NumberedBatch
-	endedBoot string // the boot ID of the events before numbered, if they are of another boot
+	endedBoot string // the boot ID of the events before numbered, if it is another one
 	newLog    bool   // numbered begins a new log
 
 	message  strictjson.Value // memory of status.value
@@ -36,8 +35,8 @@ type batch struct {
 	exitCode int32 // memory of result.value
 }
 
-// A staged status or result is to be written if set. event is the event of the
-// batch that was recorded with it, until that has its seq.
+// A staged status or result is written if set. event is the event of the batch that
+// belongs to it, until that event has its seq.
 type staged[T any] struct {
 	set   bool
 	value T
@@ -58,8 +57,8 @@ func (b *batch) full() bool {
 	return b.events.Size() >= maxBatch || b.numbered.Size() >= maxBatch || len(b.rejects) >= maxBatch
 }
 
-// addEvent adds the event of d. The values of d are then those in the batch. It
-// returns noEvent if limited, and there is no room.
+// addEvent adds the event of d, whose values then share the memory of the batch. If
+// limited and the batch is full, it returns noEvent.
 func (b *batch) addEvent(d *directive.Directive, when Moment, bootID string, limited bool) eventNumber {
 	if limited && b.events.Size() >= maxBatch {
 		return noEvent
@@ -71,8 +70,7 @@ func (b *batch) addEvent(d *directive.Directive, when Moment, bootID string, lim
 	return eventNumber(b.events.Len())
 }
 
-// addReject adds a rejected line. It returns false if limited, and there is no
-// room.
+// addReject adds a rejected line. If limited and the batch is full, it returns false.
 func (b *batch) addReject(reject *artifact.Reject, limited bool) bool {
 	if limited && len(b.rejects) >= maxBatch {
 		return false
@@ -82,8 +80,8 @@ func (b *batch) addReject(reject *artifact.Reject, limited bool) bool {
 	return true
 }
 
-// setStatus sets the status from d. If d has an event in the batch, its values
-// are not copied: of a million states only the last of each commit is written.
+// setStatus sets the status from d. If d has an event in the batch, the values are
+// not copied yet: only the last status of a commit is written.
 func (b *batch) setStatus(d *directive.Directive, when Moment, bootID string, event eventNumber) {
 	b.status = staged[artifact.Status]{set: true, event: event, value: artifact.Status{
 		State: d.State, Time: when.Time, BootID: bootID, Message: d.Message, Details: d.Details}}
@@ -112,8 +110,8 @@ func (b *batch) setResult(d *directive.Directive, when Moment, bootID string, ev
 	b.result = staged[artifact.Result]{set: true, value: r, event: event}
 }
 
-// setSeqs gives the status and the result the seqs of their events, which now
-// have them.
+// setSeqs sets the seqs of the status and the result after their events have got
+// theirs.
 func (b *batch) setSeqs() {
 	if b.status.set && b.status.event != noEvent {
 		b.status.value.Seq = b.events.Seq(int(b.status.event) - 1)

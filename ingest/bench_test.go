@@ -47,7 +47,7 @@ func TestStream_allocations(t *testing.T) {
 		r := readingRun(t)
 		ln := line{text: []byte(text), number: 2}
 		if n := testing.AllocsPerRun(100, func() {
-			r.take(&ln)
+			r.handle(&ln)
 			r.batch.events.Reset()
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", text, n)
@@ -69,8 +69,8 @@ func BenchmarkDecode(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, refused := dec.Decode(text, false); refused != nil {
-					b.Fatal(refused)
+				if _, rejected := dec.Decode(text, false); rejected != nil {
+					b.Fatal(rejected)
 				}
 			}
 		})
@@ -108,7 +108,7 @@ func BenchmarkCommit(b *testing.B) {
 			ln := line{text: []byte(c.text), number: 2}
 			b.ReportAllocs()
 			for b.Loop() {
-				r.take(&ln)
+				r.handle(&ln)
 				r.commit()
 			}
 			if r.Rejected > 0 || r.committer.lastSeq == 0 {

@@ -19,15 +19,15 @@ import (
 // the artifact back.
 func (g *guest) plant(name string) (free func()) {
 	g.t.Helper()
-	aside := g.file("aside-" + name)
-	if err := os.Rename(g.file(name), aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	moved := g.file("moved-" + name)
+	if err := os.Rename(g.file(name), moved); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		g.t.Fatal(err)
 	}
 	testenv.Must(g.t, os.Mkdir(g.file(name), 0o755))
 	return func() {
 		g.t.Helper()
 		testenv.Must(g.t, os.Remove(g.file(name)))
-		if err := os.Rename(aside, g.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(moved, g.file(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			g.t.Fatal(err)
 		}
 	}
@@ -349,7 +349,7 @@ func TestDegraded_event_log_fails(t *testing.T) {
 }
 
 // The previous result stays until the status of the new run is written, so that
-// a reader who sees completed finds a result.
+// a reader that sees completed finds a result.
 func TestDegraded_status_fails_at_run_start(t *testing.T) {
 	g := newGuest(t)
 	old := existingFiles("failed", 7, thisBoot)["result.json"]
@@ -479,10 +479,10 @@ func TestRequireResult_retried(t *testing.T) {
 	testenv.Must(t, w.in.Close())
 	w.waitForWarning(retryText)
 	free()
-	if sum := w.wait(); !sum.Supplied || sum.Degraded {
+	if sum := w.wait(); !sum.Fallback || sum.Degraded {
 		t.Errorf("%+v", sum)
 	}
-	g.checkSupplied(true, "")
+	g.checkFallback(true, "")
 }
 
 func TestCommit_lock_held(t *testing.T) {

@@ -77,19 +77,19 @@ func startsRun(d *directive.Directive) bool {
 	return d.Type == directive.Transition && d.State.StartsRun()
 }
 
-// directives is the taker of a stream of directives.
+// directives is the handler of a stream of directives.
 type directives struct {
 	*run
 	decoder  directive.Decoder
 	warnings int
 }
 
-func (t *directives) idle()                   {}
-func (t *directives) end()                    {}
-func (t *directives) patience() time.Duration { return -1 }
+func (t *directives) idle()                       {}
+func (t *directives) end()                        {}
+func (t *directives) inputTimeout() time.Duration { return -1 }
 
-// take decodes a line and records what it writes.
-func (t *directives) take(ln *line) *directive.Error {
+// handle decodes a line and records what it writes.
+func (t *directives) handle(ln *line) *directive.Error {
 	text := ln.text
 	if ln.number == 1 {
 		text = trimByteOrderMark(text)
@@ -181,14 +181,14 @@ func (s *ServiceResult) details() strictjson.Value {
 	return o.Value()
 }
 
-// addRequired adds the fallback result if the run has no result. A guest that is
+// addFallback adds the fallback result if the run has no result. A guest that is
 // stopped or destroyed needs none.
-func (r *run) addRequired() {
+func (r *run) addFallback() {
 	state := r.decider.state
 	if r.decider.hasResult || state == artifact.Stopped || state == artifact.Destroyed || r.hasCurrentResult() {
 		return
 	}
-	r.Supplied = true
+	r.Fallback = true
 	r.batch.startsRun = true // an existing result is of another run
 	r.warn("the stream ended without a result; recorded it as failed")
 	t := Transition{State: artifact.Failed, Message: "lifecycle stream ended without a result", Details: r.Service.details()}

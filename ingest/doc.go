@@ -1,16 +1,16 @@
 // Package ingest reads a stream of directives, one a line, and commits them to
 // the files of a state directory.
 //
-// Package directive decodes a line. A line is either accepted as a whole or
-// rejected, with its number, the column and what was expected; the lines around
-// it are not affected.
+// Package directive decodes a line. The stream accepts a line as a whole, or rejects
+// it and reports its number, the column and the expected text; other lines are not
+// affected.
 //
-// One goroutine does everything, and the pipe is the buffer: what has arrived is
-// committed together when the next read would block. A stream is a state
+// One goroutine does everything, and the pipe is the buffer: all lines that have
+// arrived are committed together when the next read would block. A stream is a state
 // machine: streamstate.go has its states, its events and the transition function, and
 // docs/architecture.md has the same as a table. The parts are
 //
-//	waiter    waits for input, for a request to stop, and for room for an acknowledgement
+//	waiter    waits for input, a request to stop, or space for an acknowledgement
 //	lines     cuts the input into lines
 //	decider   accepts or rejects a directive, by the directives before it
 //	batch     collects what the next commit writes

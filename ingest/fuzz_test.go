@@ -29,18 +29,18 @@ func goldenInputs(f *testing.F) (inputs [][]byte) {
 	return inputs
 }
 
-// fuzzMaxLine is low, so that lines that are too long are found.
+// fuzzMaxLine is low, so that the fuzzer finds lines that are too long.
 const fuzzMaxLine = 300
 
-// FuzzStream feeds any bytes: the artifacts do not depend on how they are
-// chunked, pass the model of a strict reader, and account for every line.
+// FuzzStream feeds any bytes: the artifacts do not depend on how the input is
+// chunked, are valid for a strict reader, and account for every line.
 func FuzzStream(f *testing.F) {
 	for i, input := range goldenInputs(f) {
 		f.Add(input, uint64(i))
 	}
 	f.Fuzz(func(t *testing.T, input []byte, seed uint64) {
 		if len(input) > 1<<15 {
-			return // what is special about long ones has tests of its own
+			return // other tests have long inputs
 		}
 		whole, chunked := fuzzGuest(t), fuzzGuest(t)
 		sum := whole.feedChunks(string(input))
@@ -108,9 +108,9 @@ func checkAccepted(t *testing.T, dec *directive.Decoder, text []byte, number int
 	if start := bytes.TrimLeft(text, " \t\r"); len(start) == 0 || start[0] == '#' {
 		return events
 	}
-	d, refused := dec.Decode(text, !ended)
-	if refused != nil {
-		t.Errorf("line %d, %q, is accepted: %v", number, text, refused)
+	d, rejected := dec.Decode(text, !ended)
+	if rejected != nil {
+		t.Errorf("line %d, %q, is accepted: %v", number, text, rejected)
 		return events
 	}
 	if d.Type == directive.Status || d.Type == directive.Result {

@@ -25,7 +25,7 @@ var testMoment = Moment{
 	Uptime: 12345678 * time.Microsecond,
 }
 
-// A guest is a stream under test in a state directory of its own.
+// A guest is a stream under test with its state directory.
 type guest struct {
 	Stream
 	t    testing.TB

@@ -10,8 +10,8 @@ import (
 )
 
 // readSize is how much is read at once: the size of the largest pipe that an
-// unprivileged process may ask for (pipe(7), pipe-max-size), so that the input
-// of a busy writer needs few large commits instead of many small ones.
+// unprivileged process can create (pipe(7), pipe-max-size), so that the input of a
+// busy caller needs few large commits instead of many small ones.
 const readSize = 1 << 20
 
 // A line is one line of the input, without its end.
@@ -24,13 +24,12 @@ type line struct {
 	long   bool   // longer than the limit
 }
 
-// lines cuts what is read from a descriptor into lines. Its memory is bounded by
-// max + readSize, whatever arrives.
+// lines reads a descriptor and cuts the input into lines. Its memory is bounded by
+// max + readSize.
 //
-// buf[start:end] was read and not returned yet. There is no newline in
-// buf[start:scanned]. offset is that of buf[start] in the input. If
-// skipped.long, the line that is being read is longer than max, and its start is
-// in skipped, no longer in buf.
+// buf[start:end] was read and not returned yet. buf[start:scanned] contains no
+// newline. offset is the offset of buf[start] in the input. If skipped.long, the
+// current line is longer than max, and its start is in skipped instead of buf.
 type lines struct {
 	fd    int
 	max   int  // longest line, in bytes
@@ -64,8 +63,8 @@ func (l *lines) read() (int, error) {
 	return n, nil
 }
 
-// usualLine is longer than nearly every line: a stream of such lines needs a
-// buffer little larger than one read.
+// usualLine is longer than nearly every line: a stream of shorter lines needs a
+// buffer that is little larger than one read.
 const usualLine = 64 << 10
 
 // bufferSize returns the size of a buffer that holds kept bytes and one read.
@@ -76,7 +75,7 @@ func (l *lines) bufferSize(kept int) int {
 	return l.max + 1 + readSize // the one may be the CR of a line's end
 }
 
-// next sets ln to the next complete line that was read, if there is one.
+// next sets ln to the next complete line in the buffer, if there is one.
 func (l *lines) next(ln *line) bool {
 	i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n')
 	if i < 0 {
@@ -90,7 +89,7 @@ func (l *lines) next(ln *line) bool {
 	return true
 }
 
-// rest sets ln to what follows the last newline after the input has ended.
+// rest sets ln to the text after the last newline, when the input has ended.
 func (l *lines) rest(ln *line) bool {
 	if l.start == l.end { // of a line over max the last byte is kept
 		return false
@@ -124,12 +123,12 @@ func (l *lines) cut(ln *line, stop, newline int) {
 	l.scanned = l.start
 }
 
-// keptOfLong is how many bytes are kept of a line that is too long: the same
-// number however it arrived.
+// keptOfLong returns how many bytes of a line that is too long are kept. It does not
+// depend on how the line was split by reads.
 func (l *lines) keptOfLong() int { return min(l.max, artifact.MaxRaw) }
 
-// skip drops what was read of a line that is too long, except its start and its
-// last byte, which may be the CR of its end.
+// skip drops the buffered part of a line that is too long, except its start and its
+// last byte, which may be the CR of the line's end.
 func (l *lines) skip() {
 	if !l.skipped.long {
 		l.skipped = line{text: bytes.Clone(l.buf[l.start : l.start+l.keptOfLong()]), offset: l.offset, long: true}

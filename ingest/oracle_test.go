@@ -23,7 +23,7 @@ const pythonReader = `
 import json, math, sys
 def no(what): raise ValueError(what)
 def finite(text): return float(text) if math.isfinite(float(text)) else no(text)
-def once(pairs): return dict(pairs) if len(dict(pairs)) == len(pairs) else no('a name stands twice')
+def once(pairs): return dict(pairs) if len(dict(pairs)) == len(pairs) else no('a name is repeated')
 loaded = 0
 for path in sys.stdin.read().splitlines():
     whole = open(path, 'rb').read()
@@ -273,11 +273,11 @@ func checkRejects(t *testing.T, name string, bad []string) {
 	}
 	out, err := readWith(t, name, paths.String())
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	refuses := err == nil && lines[len(lines)-1] == "1" && len(lines) > len(bad)
+	rejected := err == nil && lines[len(lines)-1] == "1" && len(lines) > len(bad)
 	if name == "jq" { // which stops at the first
-		refuses = err != nil
+		rejected = err != nil
 	}
-	if !refuses {
+	if !rejected {
 		t.Errorf("%s loads some of %q: %v\n%s", name, bad, err, out)
 	}
 }

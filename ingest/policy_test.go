@@ -97,7 +97,7 @@ func TestPolicy_first_state(t *testing.T) {
 	}
 	for _, c := range []struct {
 		what, status, boot string
-		refused            uint64
+		rejected           uint64
 	}{
 		{"this boot", status(`, "boot_id": "` + testBoot + `"`), testBoot, 1},
 		{"another boot", status(`, "boot_id": "other"`), testBoot, 0},
@@ -113,7 +113,7 @@ func TestPolicy_first_state(t *testing.T) {
 		if c.status != "" {
 			g.write("status.json", c.status)
 		}
-		if sum := g.feed("STATE=booted\n"); sum.Rejected != c.refused {
+		if sum := g.feed("STATE=booted\n"); sum.Rejected != c.rejected {
 			t.Errorf("%s: %d rejected", c.what, sum.Rejected)
 		}
 	}

@@ -12,11 +12,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// A run is a stream in progress. state says what it does; everything else
-// belongs to one of its parts.
+// A run is a stream in progress: its state, and its parts.
 //
 // committed is the number of lines that successful commits have covered. While
-// lines.number is higher, there is something to commit or to acknowledge.
+// lines.number is higher, there are lines to commit or to acknowledge.
 type run struct {
 	*Stream
 	Summary
@@ -24,7 +23,7 @@ type run struct {
 
 	waiter    waiter
 	lines     lines
-	taker     taker
+	handler   handler
 	decider   decider
 	batch     batch
 	committer committer
@@ -37,16 +36,16 @@ type run struct {
 	readError error
 }
 
-// A taker turns lines into parts of the next commit.
-type taker interface {
-	// take handles one line, or returns why the line is rejected.
-	take(ln *line) *directive.Error
-	// idle is called when a wait ended without input.
+// A handler turns lines into parts of the next commit.
+type handler interface {
+	// handle processes one line, or returns why the line is rejected.
+	handle(ln *line) *directive.Error
+	// idle is called when a wait has ended without input.
 	idle()
 	// end is called when the input has ended.
 	end()
-	// patience is how long to wait for input; negative means no limit.
-	patience() time.Duration
+	// inputTimeout returns how long to wait for input; negative means no limit.
+	inputTimeout() time.Duration
 }
 
 func newRun(s *Stream) *run {
@@ -56,9 +55,9 @@ func newRun(s *Stream) *run {
 	r.decider = decider{policy: s.Transitions, manyRuns: s.ManyRuns}
 	r.acker = acker{fd: s.Ack, warn: r.warn}
 	r.committer = committer{store: newStore(s), followers: s.Followers}
-	r.taker = &directives{run: r}
+	r.handler = &directives{run: r}
 	if s.Source != nil {
-		r.taker = &copier{run: r, source: s.Source}
+		r.handler = &copier{run: r, source: s.Source}
 	}
 	if s.Supervisor == nil {
 		r.state.phase = reading
@@ -75,7 +74,7 @@ func orDefault[T comparable](v, otherwise T) T {
 }
 
 // begin opens the state directory, asks for a large pipe, reads the current
-// status, and warns about users who may forge the files.
+// status, and warns if other users may forge the files.
 func (r *run) begin() error {
 	if err := r.openStore(); err != nil {
 		return err
@@ -141,8 +140,8 @@ func (r *run) step() event {
 	return r.acknowledge()
 }
 
-// open commits the supervisor's first transition. Whether that succeeds or not,
-// the supervised program starts: it must not wait for a disk.
+// open commits the supervisor's first transition. The supervised program starts even
+// if that fails: it must not wait for a disk.
 func (r *run) open() event {
 	r.record(r.Supervisor.Opening().directive(), r.now)
 	e := r.commit()
@@ -154,7 +153,7 @@ func (r *run) open() event {
 // the batch is full, and reads on.
 func (r *run) read() event {
 	for r.lines.next(&r.line) {
-		r.take(&r.line)
+		r.handle(&r.line)
 		if r.batch.full() && r.mayCommit() {
 			return r.commit()
 		}
@@ -175,11 +174,11 @@ func (r *run) read() event {
 		}
 		return e
 	}
-	e := r.waitForInput(r.patience())
+	e := r.waitForInput(r.inputTimeout())
 	if e == nothing {
-		r.drain.unread = 0 // nothing is left to read, although another process may have read it
+		r.drain.unread = 0 // another process may have read the rest
 		r.now = r.Clock()
-		r.taker.idle()
+		r.handler.idle()
 		if !r.batch.empty() && r.mayCommit() {
 			return r.commit()
 		}
@@ -187,7 +186,7 @@ func (r *run) read() event {
 	return e
 }
 
-// flood is how much one read(2) returns if the caller prints without pause.
+// flood is how much one read(2) returns if the caller writes without pause.
 const flood = 64 << 10
 
 // waitForInput waits for input, at most for limit, and reads it.
@@ -214,9 +213,9 @@ func (r *run) waitForInput(limit time.Duration) event {
 	return input
 }
 
-// wait returns when a stop is requested, when there is input (if forInput), or
-// when limit is over (negative: no limit). If an acknowledgement is pending and
-// its reader has room, wait sends it.
+// wait returns when a stop is requested, when there is input (if forInput), or after
+// limit (negative: no limit). If an acknowledgement is pending and fits into the
+// pipe, wait sends it.
 func (r *run) wait(limit time.Duration, forInput bool) event {
 	got := r.waiter.wait(limit, forInput, r.state.stops < 2, r.acker.pendingFD())
 	if got.ack {
@@ -234,9 +233,9 @@ func (r *run) wait(limit time.Duration, forInput bool) event {
 	return nothing
 }
 
-// patience returns how long to wait for input before something else is due.
-func (r *run) patience() time.Duration {
-	limit := r.taker.patience()
+// inputTimeout returns how long to wait for input before something else is due.
+func (r *run) inputTimeout() time.Duration {
+	limit := r.handler.inputTimeout()
 	if r.state.disk == degraded && !r.batch.empty() {
 		limit = shorter(limit, degradedPause)
 	}
@@ -278,15 +277,15 @@ func (r *run) mayCommit() bool {
 // close handles the rest of the input, and commits it.
 func (r *run) close() event {
 	for r.lines.next(&r.line) {
-		r.take(&r.line)
+		r.handle(&r.line)
 		if r.batch.full() && r.mayCommit() {
 			return r.commit()
 		}
 	}
 	if r.lines.rest(&r.line) {
-		r.take(&r.line)
+		r.handle(&r.line)
 	}
-	r.taker.end()
+	r.handler.end()
 	if r.hasUncommitted() && r.mayCommit() {
 		return r.commit()
 	}
@@ -300,7 +299,7 @@ func (r *run) conclude() {
 		r.addSupervised()
 	case r.RequireResult:
 		r.now = r.Clock()
-		r.addRequired()
+		r.addFallback()
 	}
 }
 
@@ -325,14 +324,13 @@ func (r *run) acknowledge() event {
 // read, and come from a loop or an attacker.
 const maxWarnings = 100
 
-// take handles one line: it skips the line, rejects it, or makes it part of the
-// next commit.
-func (r *run) take(ln *line) {
+// handle skips a line, rejects it, or makes it part of the next commit.
+func (r *run) handle(ln *line) {
 	var rejected *directive.Error
 	if ln.long {
 		rejected = directive.Errorf(r.lines.max, "the line has %d bytes; expected at most %d", ln.length, r.lines.max)
 	} else {
-		rejected = r.taker.take(ln)
+		rejected = r.handler.handle(ln)
 	}
 	if rejected != nil {
 		r.reject(ln, rejected)

@@ -29,7 +29,7 @@ func TestRequireResult(t *testing.T) {
 		what     string
 		before   map[string]string
 		input    string
-		supplied bool
+		fallback bool
 	}{
 		{"nothing", nil, "", true},
 		{"nothing that counts", nil, "# x\n\n", true},
@@ -68,19 +68,19 @@ func TestRequireResult(t *testing.T) {
 			for name, text := range c.before {
 				g.write(name, text)
 			}
-			if sum := g.feed(c.input); sum.Supplied != c.supplied {
-				t.Fatalf("supplied: %v; warnings:\n%s", sum.Supplied, g.warnings())
+			if sum := g.feed(c.input); sum.Fallback != c.fallback {
+				t.Fatalf("fallback: %v; warnings:\n%s", sum.Fallback, g.warnings())
 			}
-			g.checkSupplied(c.supplied, c.before["result.json"])
+			g.checkFallback(c.fallback, c.before["result.json"])
 		})
 	}
 }
 
-func (g *guest) checkSupplied(supplied bool, before string) {
+func (g *guest) checkFallback(fallback bool, before string) {
 	g.t.Helper()
 	result, status := g.read("result.json"), g.read("status.json")
 	const message, details = `"message": "lifecycle stream ended without a result"`, `"details": {"reason":"stream_ended"}`
-	if !supplied {
+	if !fallback {
 		if strings.Contains(result+status, "stream_ended") {
 			g.t.Errorf("a result was added:\n%s%s", result, status)
 		}
@@ -102,7 +102,7 @@ func (g *guest) checkSupplied(supplied bool, before string) {
 
 func TestRequireResult_off(t *testing.T) {
 	g := newGuest(t)
-	if sum := g.feed("STATE=ready\n"); sum.Supplied || g.read("result.json") != "" {
+	if sum := g.feed("STATE=ready\n"); sum.Fallback || g.read("result.json") != "" {
 		t.Errorf("%+v", sum)
 	}
 }
@@ -244,7 +244,7 @@ func TestResult_of_another_program(t *testing.T) {
 	result := existingFiles("ready", 7, thisBoot)["result.json"]
 	g.write("result.json", result)
 	w.print("KIND=ready\n")
-	if sum := w.close(); sum.Supplied {
+	if sum := w.close(); sum.Fallback {
 		t.Error("a result was added")
 	}
 	check(t, "the result", g.read("result.json"), result)
@@ -329,7 +329,7 @@ func TestStream_unreadable_input(t *testing.T) {
 	if err == nil || err.Error() != "read input: is a directory" {
 		t.Errorf("error %v", err)
 	}
-	if !sum.Supplied {
+	if !sum.Fallback {
 		t.Error("no result was added")
 	}
 }

@@ -14,8 +14,8 @@ type Source interface {
 	// Add decodes one line, which is valid until it returns. An error rejects it.
 	Add(line []byte, now time.Time) error
 	// Next returns the next record to commit, which the caller may keep; nil if
-	// there is none. Records that are buffered until earlier ones arrive are
-	// returned when their time is over, or if flush.
+	// there is none. A record that is buffered until earlier ones arrive is returned
+	// after its time limit, or if flush is set.
 	Next(now time.Time, flush bool) *Record
 	// Buffered reports whether a record is buffered.
 	Buffered() bool
@@ -24,23 +24,23 @@ type Source interface {
 // A Record is what a Source has decoded.
 type Record struct {
 	Event       *artifact.Event  // nil if none
-	Known       bool             // the log has Event already; the status may not
+	Known       bool             // the log already contains Event; the status may be older
 	Result      *artifact.Result // nil if none
-	StaleResult bool             // the result in the copy is of another run or boot
-	EndedBoot   string           // the boot ID of the events before, if Event is of another boot
+	StaleResult bool             // the result in the copy belongs to another run or boot
+	EndedBoot   string           // the boot ID of the events before Event, if it is another one
 	NewLog      bool             // Event begins a new log: its directory was lost with the boot
 }
 
-// pollSource is how often a source is asked for buffered records.
+// pollSource is the interval at which a copier checks for buffered records.
 const pollSource = 100 * time.Millisecond
 
-// A copier is the taker of a stream with a source.
+// A copier is the handler of a stream with a source.
 type copier struct {
 	*run
 	source Source
 }
 
-func (c *copier) take(ln *line) *directive.Error {
+func (c *copier) handle(ln *line) *directive.Error {
 	err := c.source.Add(ln.text, c.now.Time)
 	if err != nil {
 		return directive.Errorf(0, "%v", err)
@@ -52,7 +52,7 @@ func (c *copier) take(ln *line) *directive.Error {
 func (c *copier) idle() { c.release(false) }
 func (c *copier) end()  { c.release(true) }
 
-func (c *copier) patience() time.Duration {
+func (c *copier) inputTimeout() time.Duration {
 	if c.source.Buffered() {
 		return pollSource
 	}
@@ -66,7 +66,7 @@ func (c *copier) release(flush bool) {
 	}
 }
 
-// add adds a record to the batch. After one was dropped, all later ones are, too:
+// add adds a record to the batch. After it has dropped one, it drops all later ones:
 // otherwise the copy would have a gap that its source does not have.
 func (c *copier) add(rec *Record) {
 	b := &c.batch
@@ -75,8 +75,8 @@ func (c *copier) add(rec *Record) {
 	if ownCommit {
 		c.commitNow()
 	}
-	noRoom := c.state.disk == degraded && b.full()
-	if c.Dropped > 0 || noRoom || (ownCommit && !b.empty()) {
+	isFull := c.state.disk == degraded && b.full()
+	if c.Dropped > 0 || isFull || (ownCommit && !b.empty()) {
 		c.Dropped++
 		return
 	}
@@ -98,7 +98,7 @@ func (c *copier) add(rec *Record) {
 	}
 }
 
-// commitNow commits what must not be in the same commit as the next record, and
+// commitNow commits the batch if the next record must not be in the same commit, and
 // retries as the state machine does.
 func (c *copier) commitNow() {
 	if c.batch.empty() || !c.mayCommit() {

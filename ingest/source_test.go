@@ -221,7 +221,7 @@ func TestSource_degraded(t *testing.T) {
 	}
 }
 
-// A buffered record is asked for again while no input arrives.
+// The stream polls for a buffered record while no input arrives.
 func TestSource_buffered_record(t *testing.T) {
 	g := newGuest(t)
 	s := &slowSource{}
@@ -232,7 +232,7 @@ func TestSource_buffered_record(t *testing.T) {
 	w.close()
 }
 
-// A slowSource returns its buffered records when it is asked the fourth time.
+// A slowSource returns its buffered records at the fourth call.
 type slowSource struct {
 	fakeSource
 	asked int

@@ -43,10 +43,10 @@ func newStore(s *Stream) store {
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// isLasting reports whether an error of open remains until somebody changes the
-// directory or the caller. A full disk, a file system that is mounted read-only
-// during boot, or too many open files are not lasting. After open has tried to
-// create the directory, ErrNotExist means that its file system cannot.
+// isLasting reports whether waiting does not help against an error of open. A full
+// disk, a file system that is read-only during boot, and too many open files are not
+// lasting. After open has tried to create the directory, ErrNotExist means that the
+// file system has no directories of that kind, as /proc.
 func isLasting(err error) bool {
 	for _, lasting := range []error{fs.ErrPermission, fs.ErrNotExist, dirfs.ErrDangling,
 		unix.ENOTDIR, unix.EISDIR, unix.ELOOP, unix.ENAMETOOLONG} {

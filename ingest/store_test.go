@@ -16,8 +16,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// asOrdinaryUser calls f as a user who is not root, on a thread that ends with it:
-// root may write to every directory.
+// asOrdinaryUser calls f with the rights of an ordinary user, because root may write
+// to every directory. It uses a separate thread, which ends with f.
 func asOrdinaryUser(t *testing.T, f func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {

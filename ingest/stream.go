@@ -22,7 +22,7 @@ type Stream struct {
 	Dir   *writer.Dir   // required
 	Clock func() Moment // required; read once for everything that one read(2) returns
 
-	In     int    // descriptor to read from; standard input if 0
+	In     int    // descriptor to read; standard input if 0
 	Ack    int    // descriptor for acknowledgements; none if 0
 	Stop   int    // descriptor of a pipe: each byte read from it requests a stop; none if 0
 	BootID string // of the events, the status and the result; absent if empty
@@ -60,7 +60,7 @@ type Stream struct {
 
 	Transitions   Policy
 	RequireResult bool          // add the result failed if the stream ends without one
-	Service       ServiceResult // how the service ended, for the details of that result
+	Service       ServiceResult // how the service ended; becomes part of that result's details
 	ExitOnResult  bool          // end once the result is committed
 	ManyRuns      bool          // the input carries one run after another, as a FIFO may
 	MaxLine       int           // longest line in bytes; DefaultMaxLine if 0
@@ -90,7 +90,7 @@ type Summary struct {
 	DroppedRejects uint64 // the rejected lines among them
 	Degraded       bool   // something could not be written within WriteTimeout
 	Unusable       bool   // the state directory could not be used, see Stream.Unusable
-	Supplied       bool   // the stream added the fallback result, see RequireResult
+	Fallback       bool   // the stream added the fallback result, see RequireResult
 }
 
 // Run reads and commits until the input ends or a stop is requested. It returns

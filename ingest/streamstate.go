@@ -7,9 +7,9 @@ type phase uint8
 const (
 	opening       phase = iota // the supervisor's first transition is committed; nothing is read
 	reading                    // lines are read and committed as they arrive
-	draining                   // after a request to stop: reads until the input ends or the grace is over
-	closing                    // no more is read: the lines that were read are committed
-	concluding                 // adds the supervisor's result, or the one that RequireResult asks for
+	draining                   // after a request to stop: reads until the input ends or the grace period is over
+	closing                    // reads no more; commits the lines that were read
+	concluding                 // adds the supervisor's result, or the fallback result
 	finishing                  // the last commit
 	acknowledging              // the last acknowledgement
 	finished
@@ -20,13 +20,13 @@ type disk uint8
 
 const (
 	healthy disk = iota
-	// retrying: a commit failed and is tried again after a pause. Nothing is
-	// read: the input waits in the pipe, and nothing is lost.
+	// retrying: a commit failed, and the stream retries it after a pause. It reads
+	// nothing: the input stays in the pipe, and nothing is lost.
 	retrying
-	// degraded: commits failed for the whole WriteTimeout, or a stop was
-	// requested twice. The guest must not wait any longer, so the stream reads
-	// on; it tries each file separately, at most once a second, and drops events
-	// that do not fit into memory. A stream stays degraded.
+	// degraded: commits failed for the whole WriteTimeout, a stop was requested
+	// twice, or the state directory was unusable at the start. The stream reads on,
+	// so that the guest does not wait; it tries each file separately, at most once a
+	// second, and drops events that do not fit into memory. A stream stays degraded.
 	degraded
 )
 
@@ -34,7 +34,7 @@ const (
 type state struct {
 	phase phase
 	disk  disk
-	stops int // requests to stop, counted up to 2; after the second the stream waits for nothing
+	stops int // requests to stop, counted up to 2; after the second, the stream does not wait
 }
 
 // An event changes the state of a stream.
@@ -51,7 +51,7 @@ const (
 	writeTimeout               // commits have failed for WriteTimeout
 	closed                     // a closing stream has no more to commit
 	concluded                  // the result is in the batch
-	acknowledged               // the last acknowledgement was written, or the stream no longer waits for its reader
+	acknowledged               // the last acknowledgement was written, or its reader was too slow
 )
 
 // next returns the state after an event.

@@ -121,7 +121,7 @@ func TestState_next(t *testing.T) {
 	}
 }
 
-// Another process may read what had arrived when the stop was requested.
+// Another process may read the input that arrived before the request to stop.
 func TestDraining_input_read_by_another_process(t *testing.T) {
 	g := newGuest(t)
 	in := newPipe(t)
@@ -135,5 +135,5 @@ func TestDraining_input_read_by_another_process(t *testing.T) {
 			return
 		}
 	}
-	t.Error("the stream waits for input that is gone")
+	t.Error("the stream waits for input that another process has read")
 }

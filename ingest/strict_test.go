@@ -15,8 +15,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// The model of a strict reader: what it takes, every reader takes. It is built
-// on Go's tokens, and also rejects what Go accepts: text that is not UTF-8,
+// The model of a strict reader: every reader accepts the texts that it accepts. It is
+// built on Go's tokens, and also rejects some texts that Go accepts: invalid UTF-8,
 // lone surrogates, repeated names, numbers beyond a double, deep nesting.
 
 // A strictReader reads one JSON text.
@@ -86,7 +86,7 @@ func (r *strictReader) members(named bool, depth int) error {
 	return err
 }
 
-// A fieldModel is what a key of an artifact may hold.
+// A fieldModel describes the values of a key of an artifact.
 type fieldModel struct {
 	name     string
 	form     string // of its JSON, a regular expression
@@ -200,8 +200,7 @@ func lines0(t testing.TB, text string) []string {
 	return strings.Split(body, "\n")
 }
 
-// checkWhole checks a status or result, and that it tells what the event of its
-// seq tells.
+// checkWhole checks a status or result, and that it agrees with the event of its seq.
 func (g *guest) checkWhole(name, word string, model []fieldModel, events []map[string]string) {
 	t := g.t
 	t.Helper()

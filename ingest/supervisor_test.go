@@ -68,7 +68,7 @@ func TestSupervisor(t *testing.T) {
 		check(t, "the previous result", g.read("result.json.prev"), old)
 		check(t, "the result", g.read("result.json"), "")
 	}}
-	if sum := g.feed("STATE=ready\n"); sum.Supplied || sum.Lines != 1 {
+	if sum := g.feed("STATE=ready\n"); sum.Fallback || sum.Lines != 1 {
 		t.Errorf("%+v", sum)
 	}
 	g.checkContains("events.jsonl", `"kind":"ready"`, `"kind":"failed"`)
@@ -225,7 +225,7 @@ func TestManyRuns(t *testing.T) {
 func TestManyRuns_require_result(t *testing.T) {
 	g := newGuest(t)
 	g.ManyRuns, g.RequireResult = true, true
-	if sum := g.feed("STATE=completed\nSTATE=starting\n"); !sum.Supplied {
+	if sum := g.feed("STATE=completed\nSTATE=starting\n"); !sum.Fallback {
 		t.Errorf("%+v", sum)
 	}
 	g.checkContains("result.json", "stream_ended")

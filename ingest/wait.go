@@ -14,12 +14,12 @@ type waiter struct {
 	stop int // 0 if there is none, or its other end is closed
 }
 
-// A readiness is what a wait has found; nothing if its time is over.
+// A readiness is the outcome of a wait; all fields are false after its time limit.
 type readiness struct{ input, stop, ack bool }
 
-// wait waits, at most for limit (negative: without limit), until there is input
-// (if forInput), a request to stop (if forStop), or room in the pipe of
-// acknowledgements ackFD (if it is not negative). A request to stop is consumed.
+// wait waits, for at most limit (negative: no limit), for input (if forInput), a
+// request to stop (if forStop), or space in the pipe ackFD (if it is not negative). It
+// consumes a request to stop.
 func (w *waiter) wait(limit time.Duration, forInput, forStop bool, ackFD int) (got readiness) {
 	fds := [3]unix.PollFd{{Fd: -1}, {Fd: -1}, {Fd: -1}}
 	if forInput {
@@ -58,15 +58,15 @@ func (w *waiter) readStop() bool {
 	return true
 }
 
-// A drain is how far a stream that was asked to stop reads on: until deadline,
-// but at least what had arrived before the request. The zero drain is over.
+// A drain is how far a stream reads on after a request to stop: until deadline, and
+// at least all input that arrived before the request. The zero drain is over.
 type drain struct {
 	deadline time.Time
-	unread   int // bytes that had arrived and were not read yet
+	unread   int // bytes that arrived before the request and were not read yet
 }
 
 func newDrain(fd int, grace time.Duration) drain {
-	// Best effort: it is 0 for what cannot report it, such as a file.
+	// Best effort: it is 0 for a file and the like, which do not report it.
 	arrived, _ := unix.IoctlGetInt(fd, unix.TIOCINQ)
 	return drain{deadline: time.Now().Add(grace), unread: arrived}
 }

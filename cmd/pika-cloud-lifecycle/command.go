@@ -142,7 +142,7 @@ func (c *command) explain(err error) *startError {
 	case lookUpErr == syscall.ENOENT, errors.Is(statErr, fs.ErrNotExist):
 		e.what, e.remedy = c.explainNotFound()
 	case errors.Is(statErr, syscall.ENOTDIR):
-		e.what, e.remedy = program+": "+syscall.ENOTDIR.Error(), "correct the path"
+		e.what, e.remedy = notDirectory(program)+" is not a directory", "correct the path"
 	case statErr != nil:
 		e.what, e.remedy = fmt.Sprintf("%s: %v", program, err), "check the modes of the directories in its path"
 	case info.IsDir():

@@ -140,14 +140,14 @@ func TestReplace_planted_file(t *testing.T) {
 func TestRetry_obstacle_removed(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--write-timeout", "1h")
-	log, aside := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "aside")
+	log, moved := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "moved")
 	p.write("STATE=booted", "STATE=starting")
 	p.ackUpTo(2)
-	p.must(os.Rename(log, aside), os.Mkdir(log, 0o755))
+	p.must(os.Rename(log, moved), os.Mkdir(log, 0o755))
 	p.write("STATE=ready")
 	p.awaitStderr("events.jsonl is a directory; remove it; trying again")
 	p.write("bad", "KIND=ready", "STATE=completed")
-	p.must(os.Remove(log), os.Rename(aside, log))
+	p.must(os.Remove(log), os.Rename(moved, log))
 	if seq, rejected := p.ackUpTo(6); seq != 5 || rejected != 1 {
 		t.Errorf("acknowledged seq %d with %d rejected", seq, rejected)
 	}
@@ -172,16 +172,16 @@ func (p *process) must(errs ...error) {
 func TestDegraded_recovers(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--write-timeout", "0s")
-	log, aside := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "aside")
+	log, moved := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "moved")
 	p.write("STATE=booted")
 	p.ackUpTo(1)
-	p.must(os.Rename(log, aside), os.Mkdir(log, 0o755))
+	p.must(os.Rename(log, moved), os.Mkdir(log, 0o755))
 	p.write("STATE=ready MESSAGE=kept")
 	p.awaitStderr("gave up waiting for " + p.dir)
 	p.write("bad")
 	p.awaitStderr("line 3, column 1") // so the attempt before it is over
 	p.holds("status.json", `"message": "kept"`)
-	p.must(os.Remove(log), os.Rename(aside, log))
+	p.must(os.Remove(log), os.Rename(moved, log))
 	p.write("STATE=failed")
 	if seq, rejected := p.ackUpTo(4); seq != 3 || rejected != 1 {
 		t.Errorf("acknowledged seq %d with %d rejected", seq, rejected)
@@ -209,15 +209,15 @@ func (p *process) flood(n int) {
 func TestDegraded_never_blocks(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--write-timeout", "20ms")
-	log, aside := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "aside")
+	log, moved := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "moved")
 	p.write("STATE=booted")
 	p.ackUpTo(1)
-	p.must(os.Rename(log, aside), os.Mkdir(log, 0o755))
+	p.must(os.Rename(log, moved), os.Mkdir(log, 0o755))
 	const flood = 3000 // more than is kept
 	p.flood(flood)
 	p.write("bad")
 	p.awaitStderr(fmt.Sprintf("line %d, column 1", flood+2))
-	p.must(os.Remove(log), os.Rename(aside, log))
+	p.must(os.Remove(log), os.Rename(moved, log))
 	p.write("STATE=failed MESSAGE=last")
 	p.in.Close()
 	output := p.exits(exitFailed)
@@ -336,7 +336,7 @@ func TestFullDisk_degraded(t *testing.T) {
 	p.holds("status.json", `"state": "booted"`)
 	names, err := namesIn(dir)
 	if len(names) != 4 || err != nil { // no temporary file, no torn line
-		t.Errorf("left behind: %q, %v", names, err)
+		t.Errorf("unexpected files: %q, %v", names, err)
 	}
 }
 

@@ -47,7 +47,7 @@ func (f *ingestFlags) parse(args []string) error {
 	case f.writeTimeout < 0:
 		return f.badUsage("--write-timeout takes a duration that is not negative, such as 5s")
 	case f.dryRun && f.isGiven("ack-fd"):
-		return f.badUsage("--dry-run takes no --ack-fd: what is not written cannot be acknowledged")
+		return f.badUsage("--dry-run writes nothing that --ack-fd could acknowledge; leave out one of them")
 	}
 	if err := f.checkMirror(f.journal); err != nil {
 		return err

@@ -68,8 +68,12 @@ func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
 		return input{}, false, nil
 	}
 	if n != "1" {
-		return input{}, false, f.badUsage("systemd passes %s descriptors (%s); expected one, or --fd N from %d on",
-			n, a.getenv("LISTEN_FDNAMES"), firstPassed)
+		names := ""
+		if a.getenv("LISTEN_FDNAMES") != "" {
+			names = " (" + a.getenv("LISTEN_FDNAMES") + ")"
+		}
+		return input{}, false, f.badUsage("systemd passes %s descriptors%s; pass one, or choose one with --fd, from --fd %d on",
+			n, names, firstPassed)
 	}
 	if !isPipe(firstPassed) {
 		return input{}, false, f.badUsage("descriptor %d from systemd is not a FIFO; use ListenFIFO= in the socket unit, or --fd 0 to read StandardInput=", firstPassed)

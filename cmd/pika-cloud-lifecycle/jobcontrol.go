@@ -40,9 +40,9 @@ const stopLimit = 100 * time.Millisecond
 // too early.
 func (c *command) stopGroup(s syscall.Signal) {
 	if s != unix.SIGTSTP || !isIgnored(s) {
-		var ours sigaction
-		changeAction(s, new(sigaction), &ours)
-		defer changeAction(s, &ours, nil)
+		var old sigaction
+		changeAction(s, new(sigaction), &old)
+		defer changeAction(s, &old, nil)
 	}
 	_ = unix.Kill(0, s)
 	for late := time.After(stopLimit); ; {

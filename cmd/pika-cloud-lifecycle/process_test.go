@@ -31,7 +31,7 @@ func limitedCommand(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// testCommand returns a command that runs the program as a process of its own.
+// testCommand returns a command that runs the program as a separate process.
 func testCommand(args ...string) *exec.Cmd {
 	cmd := limitedCommand(program, args...)
 	cmd.Env = append(os.Environ(), "TEST_TIME="+testTime, "TEST_BOOT_ID="+testBoot, "GORACE="+noRaceSleep)

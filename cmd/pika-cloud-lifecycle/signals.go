@@ -35,8 +35,8 @@ func makePipe(pipe *[2]int) error {
 }
 
 // stopPipe returns a descriptor from which one byte can be read for each signal
-// that requests a stop. With the first one, a FIFO is no longer kept open, so it
-// ends with its last writer.
+// that requests a stop. At the first one, stopPipe closes in.keepOpen, so a FIFO ends
+// with its last writer.
 //
 // If the input is a pipe, the first Ctrl-C is ignored: the terminal sends it to the
 // whole foreground group, also to the program that writes to the pipe, and ingest

@@ -65,8 +65,8 @@ func TestSignal_zero_grace(t *testing.T) {
 	p.ackUpTo(1)
 	p.signal(syscall.SIGTERM)
 	// These lines take far less time than the default grace period.
-	taken := 0
-	for ; taken < 2*roundTrips; taken++ {
+	accepted := 0
+	for ; accepted < 2*roundTrips; accepted++ {
 		if _, err := p.in.WriteString("STATE=booted\n"); err != nil {
 			break
 		}
@@ -74,8 +74,8 @@ func TestSignal_zero_grace(t *testing.T) {
 			break
 		}
 	}
-	if taken == 2*roundTrips {
-		t.Errorf("%d lines were accepted after the signal", taken)
+	if accepted == 2*roundTrips {
+		t.Errorf("%d lines were accepted after the signal", accepted)
 	}
 	p.exits(exitOK)
 }
@@ -128,11 +128,11 @@ func TestSignal_sigint_socket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
-	defer ours.Close()
-	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Stdin = theirs }, "--grace", "50ms")
-	theirs.Close()
-	if _, err := ours.WriteString("STATE=ready\n"); err != nil {
+	end, stdin := os.NewFile(uintptr(pair[0]), "end"), os.NewFile(uintptr(pair[1]), "stdin")
+	defer end.Close()
+	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Stdin = stdin }, "--grace", "50ms")
+	stdin.Close()
+	if _, err := end.WriteString("STATE=ready\n"); err != nil {
 		t.Fatal(err)
 	}
 	p.ackUpTo(1)
