@@ -22,7 +22,7 @@ func TestRebuilder(t *testing.T) {
 	}{
 		{"round trip", testRebuildRoundTrip},
 		{"order", testRebuildOrder},
-		{"result before its event", testRebuildEarlyResult},
+		{"early result", testRebuildEarlyResult},
 		{"late event", testRebuildLateEvent},
 		{"full buffer", testRebuildFullBuffer},
 		{"many gaps", testRebuildManyGaps},
@@ -187,8 +187,8 @@ func testRebuildLostField(t *testing.T) {
 			t.Fatalf("%s is not in %s", field, whole)
 		}
 		stderr, code := rebuild(t, dir, ready(1).String()+lost+ready(3).String())
-		if code != 0 || seqs(t, dir, "events.jsonl") != "1 3" || !strings.Contains(stderr, "is left out because it has lost fields") ||
-			!strings.Contains(stderr, "the journal lacks seq 2") {
+		if code != 0 || seqs(t, dir, "events.jsonl") != "1 3" || !strings.Contains(stderr, "is left out because its journal entry is incomplete") ||
+			!strings.Contains(stderr, "seq 2 is missing from the journal") {
 			t.Errorf("without %s: exit %d, seqs %s, stderr\n%s", field, code, seqs(t, dir, "events.jsonl"), stderr)
 		}
 	}
@@ -210,14 +210,15 @@ func testRebuildOrder(t *testing.T) {
 		"swapped":        {in: []made{ready(2), ready(1), ready(4), ready(3), ready(4)}, seqs: "1 2 3 4"},
 		"buffered twice": {in: []made{ready(2), ready(2), ready(1)}, seqs: "1 2"},
 		"gap": {in: []made{ready(1), ready(3), ready(7)}, seqs: "1 3 7",
-			stderr: "the journal lacks seq 2\nthe journal lacks seqs 4 to 6\n"},
-		"starts late":                {in: []made{ready(5)}, seqs: "5", stderr: "the journal lacks seqs 1 to 4\n"},
+			stderr: "seq 2 is missing from the journal; look for it in the guest's events.jsonl\n" +
+				"seqs 4 to 6 are missing from the journal; look for them in the guest's events.jsonl\n"},
+		"starts late":                {in: []made{ready(5)}, seqs: "5", stderr: "seqs 1 to 4 are missing from the journal; look for them in the guest's events.jsonl\n"},
 		"another boot, a new log":    {in: []made{ready(1), ready(2), from(bootB, ready(1))}, seqs: "1", before: "1 2"},
 		"another boot, the same log": {in: []made{ready(1), ready(2), from(bootB, ready(3))}, seqs: "1 2 3"},
 		"three boots": {in: []made{ready(1), ready(2), from(bootB, ready(1)), from(bootC, ready(1)), from(bootC, ready(2)), from(bootC, ready(3))},
 			seqs: "1 2 3", before: "1"},
 		"a gap in an ended boot": {in: []made{ready(1), ready(3), from(bootB, ready(1)), from(bootB, ready(2)), from(bootB, ready(3)), from(bootB, ready(2))},
-			seqs: "1 2 3", before: "1 3", stderr: "the journal lacks seq 2\n"},
+			seqs: "1 2 3", before: "1 3", stderr: "seq 2 is missing from the journal; look for it in the guest's events.jsonl\n"},
 		"an ended boot again": {in: []made{ready(1), ready(2), from(bootB, ready(1)), ready(1), ready(2), ready(3), from(bootB, ready(2))},
 			seqs: "1 2", before: "1 2"},
 		"swapped at the start of a boot": {in: []made{ready(1), from(bootB, ready(2)), from(bootB, ready(1))}, seqs: "1 2", stderr: ""},
@@ -291,8 +292,8 @@ func testRebuildManyGaps(t *testing.T) {
 		in = append(in, ready(seq))
 	}
 	stderr, code := rebuild(t, dir, join(in...))
-	want := fmt.Sprintf("%s: the journal lacks more seqs, which are not listed; compare the seqs in %s/events.jsonl\n", Identifier, dir)
-	if code != 0 || strings.Count(stderr, "\n") != 101 || !strings.HasSuffix(stderr, "the journal lacks seq 200\n"+want) {
+	want := fmt.Sprintf("%s: more seqs are missing and no longer listed; compare the seqs in %s/events.jsonl with those in the guest's events.jsonl\n", Identifier, dir)
+	if code != 0 || strings.Count(stderr, "\n") != 101 || !strings.HasSuffix(stderr, "seq 200 is missing from the journal; look for it in the guest's events.jsonl\n"+want) {
 		t.Errorf("exit %d, stderr\n%s", code, stderr)
 	}
 	if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), "\n"); got != 150 {
@@ -309,7 +310,7 @@ func testRebuildLateEvent(t *testing.T) {
 		for b.Next(time.Now(), true) != nil {
 		}
 	}
-	if len(warnings) != 2 || !strings.Contains(warnings[1], "seq 2 was missing") {
+	if len(warnings) != 2 || !strings.Contains(warnings[1], "seq 2 arrived after seq 3") {
 		t.Errorf("warnings %q", warnings)
 	}
 }
@@ -453,7 +454,7 @@ func testRebuildBootOfResult(t *testing.T) {
 
 // Any user can send an entry with any field, except _UID.
 func testRebuildTrust(t *testing.T) {
-	const ignored = Identifier + ": entries of user \"1000\" are ignored; only root and the user given with --trust-uid are trusted\n"
+	const ignored = Identifier + ": the entries of user \"1000\" are ignored; if ingest runs as this user, add --trust-uid with its number\n"
 	forged := made{kind: "failed", seq: 2, uid: "1000"}
 	for _, c := range []struct {
 		args   []string
@@ -485,24 +486,24 @@ func testRebuildInvalidLine(t *testing.T) {
 		"cut":             {strings.TrimSuffix(ready(2).String(), "}\n") + "\n", "not a journal entry; expected the output of journalctl -o json --all"},
 		"more":            {strings.TrimSuffix(ready(2).String(), "\n") + " {}\n", "not a journal entry; expected the output of journalctl -o json --all"},
 		"no object":       {"[]\n", "not a journal entry; expected the output of journalctl -o json --all"},
-		"left out":        {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":null`}.String(), "PIKA_DETAILS was left out because it is large; run journalctl with --all"},
-		"twice":           {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":["1","2"]`}.String(), "PIKA_DETAILS occurs more than once in the entry"},
-		"twice, no text":  {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":[[1],[2]]`}.String(), "PIKA_DETAILS occurs more than once in the entry"},
+		"left out":        {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":null`}.String(), "journalctl left out PIKA_DETAILS because it is large; add --all to journalctl"},
+		"twice":           {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":["1","2"]`}.String(), "PIKA_DETAILS has several values; expected one"},
+		"twice, no text":  {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":[[1],[2]]`}.String(), "PIKA_DETAILS has several values; expected one"},
 		"no text":         {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":{}`}.String(), "PIKA_DETAILS is {}; expected a string or an array of bytes"},
 		"details":         {made{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":"{"`}.String(), `PIKA_DETAILS is "{"; expected JSON`},
-		"seq":             {made{kind: "ready"}.String(), `PIKA_SEQ is ""; expected a number from 1`},
-		"seq 0":           {strings.Replace(ready(2).String(), `"PIKA_SEQ":"2"`, `"PIKA_SEQ":"0"`, 1), `PIKA_SEQ is "0"; expected a number from 1`},
+		"seq":             {made{kind: "ready"}.String(), `PIKA_SEQ is ""; expected a number of 1 or more`},
+		"seq 0":           {strings.Replace(ready(2).String(), `"PIKA_SEQ":"2"`, `"PIKA_SEQ":"0"`, 1), `PIKA_SEQ is "0"; expected a number of 1 or more`},
 		"time":            {made{kind: "ready", seq: 2, time: "now"}.String(), `PIKA_TIMESTAMP is "now"; expected a time such as 2026-03-25T20:00:00.123Z`},
-		"uptime":          {made{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"0"`}.String(), `PIKA_UPTIME_MS is "0"; expected milliseconds, from 1`},
-		"boot":            {made{kind: "ready", seq: 2, boot: "x\\ny"}.String(), `PIKA_BOOT_ID is "x\\ny"; expected a boot ID`},
-		"long uptime":     {made{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"9223372036855"`}.String(), `PIKA_UPTIME_MS is "9223372036855"; expected milliseconds, from 1`},
-		"boot, no dashes": {made{kind: "ready", seq: 2, boot: "aaaaaaaa0111104222083330444444444444"}.String(), `PIKA_BOOT_ID is "aaaaaaaa0111104222083330444444444444"; expected a boot ID`},
-		"boot, no hex":    {made{kind: "ready", seq: 2, boot: "aaaaaaaa-1111-4222-8333-44444444444/"}.String(), `PIKA_BOOT_ID is "aaaaaaaa-1111-4222-8333-44444444444/"; expected a boot ID`},
+		"uptime":          {made{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"0"`}.String(), `PIKA_UPTIME_MS is "0"; expected milliseconds, 1 or more`},
+		"boot":            {made{kind: "ready", seq: 2, boot: "x\\ny"}.String(), `PIKA_BOOT_ID is "x\\ny"; expected a UUID in lower case`},
+		"long uptime":     {made{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"9223372036855"`}.String(), `PIKA_UPTIME_MS is "9223372036855"; expected milliseconds, 1 or more`},
+		"boot, no dashes": {made{kind: "ready", seq: 2, boot: "aaaaaaaa0111104222083330444444444444"}.String(), `PIKA_BOOT_ID is "aaaaaaaa0111104222083330444444444444"; expected a UUID in lower case`},
+		"boot, no hex":    {made{kind: "ready", seq: 2, boot: "aaaaaaaa-1111-4222-8333-44444444444/"}.String(), `PIKA_BOOT_ID is "aaaaaaaa-1111-4222-8333-44444444444/"; expected a UUID in lower case`},
 		"exit code":       {made{outcome: "failed", more: `,"PIKA_EXIT_CODE":"1.0"`}.String(), `PIKA_EXIT_CODE is "1.0"; expected an integer from -2147483648 to 2147483647`},
-		"kind":            {strings.Replace(ready(2).String(), `"PIKA_KIND":"ready"`, `"PIKA_KIND":"failed"`, 1), `PIKA_KIND is "failed"; expected ready, to match its MESSAGE_ID`},
-		"outcome":         {strings.Replace(made{outcome: "failed"}.String(), `"PIKA_OUTCOME":"failed"`, `"PIKA_OUTCOME":"completed"`, 1), `PIKA_OUTCOME is "completed"; expected failed, to match its MESSAGE_ID`},
-		"another machine": {made{kind: "ready", seq: 2, machine: "m2"}.String(), `the entry is of machine "m2", the first one of "m1"; rebuild each machine by itself, with journalctl _MACHINE_ID=m2`},
-		"another log":     {made{kind: "ready", seq: 2, path: "/x"}.String(), `the entry is of the log "/x", the first one of "/run/pika-cloud/events.jsonl"; rebuild each log by itself, with journalctl PIKA_EVENTS_PATH=/x`},
+		"kind":            {strings.Replace(ready(2).String(), `"PIKA_KIND":"ready"`, `"PIKA_KIND":"failed"`, 1), `PIKA_KIND is "failed"; expected ready, the kind of its MESSAGE_ID`},
+		"outcome":         {strings.Replace(made{outcome: "failed"}.String(), `"PIKA_OUTCOME":"failed"`, `"PIKA_OUTCOME":"completed"`, 1), `PIKA_OUTCOME is "completed"; expected failed, the outcome of its MESSAGE_ID`},
+		"another machine": {made{kind: "ready", seq: 2, machine: "m2"}.String(), `the entry is from machine "m2", but the first one is from "m1"; rebuild each machine into its own directory, with journalctl _MACHINE_ID=m2`},
+		"another log":     {made{kind: "ready", seq: 2, path: "/x"}.String(), `the entry is from the log "/x", but the first one is from "/run/pika-cloud/events.jsonl"; rebuild each log into its own directory, with journalctl PIKA_EVENTS_PATH=/x`},
 	} {
 		dir := testenv.TempDir(t)
 		stderr, code := rebuild(t, dir, ready(1).String()+c.line+ready(2).String())
@@ -555,8 +556,8 @@ func testRebuildLive(t *testing.T) {
 	await(t, "seqs 1 2 3 5", func() bool { return seqs(t, dir, "events.jsonl") == "1 2 3 5" })
 	show(ready(4))
 	await(t, "two warnings", func() bool { return strings.Count(stderr.String(), "\n") == 2 })
-	want := Identifier + ": the journal lacks seq 4\n" + Identifier +
-		": seq 4 was missing and arrived after seq 5; to include it, rebuild into an empty directory\n"
+	want := Identifier + ": seq 4 is missing from the journal; look for it in the guest's events.jsonl\n" + Identifier +
+		": seq 4 arrived after seq 5, too late to be written; to include it, rebuild into an empty directory\n"
 	if got := stderr.String(); got != want {
 		t.Errorf("stderr\n%swant\n%s", got, want)
 	}
