@@ -37,15 +37,15 @@ func TestMirror(t *testing.T) {
 		{"journald killed", testMirrorKilled},
 		{"no journald", testMirrorWithoutJournald},
 		{"many commits", testMirrorManyCommits},
-		{"signals while it waits", testMirrorSignals},
+		{"signals while waiting", testMirrorSignals},
 		{"event and result commands", testMirrorEventAndResult},
 	} {
 		t.Run(test.name, test.run)
 	}
 }
 
-// directives returns one transition to each of the ten states, with a message
-// and details that contain names of fields.
+// directives returns a transition to each of the ten states. Their messages and
+// details contain names of fields.
 func directives() string {
 	var b strings.Builder
 	for i, s := range artifact.States() {
@@ -94,12 +94,12 @@ func (e stored) counted() stored {
 	return e
 }
 
-// All fields arrive and no others: names of fields in the input are part of a
-// value. The fields that journald adds are right.
+// All fields arrive, and no others: a field name in the input remains part of a
+// value. The fields that journald adds are correct.
 func testMirrorFields(t *testing.T) {
 	m := newJournal(t, 1)
 	dir := testenv.TempDir(t)
-	for _, state := range artifact.States() { // one stream each, because a stream has one result
+	for _, state := range artifact.States() { // one stream for each, because a stream has only one result
 		for line := range strings.Lines(directives()) {
 			if strings.Contains(line, strconv.Quote(string(state))) {
 				m.ingest(dir, line)
@@ -134,7 +134,7 @@ func testMirrorFields(t *testing.T) {
 			t.Errorf("entry %d is\n%q\nwant\n%q", i, got[i].sent(), e)
 		}
 		if got[i]["_MACHINE_ID"] != m.id || got[i]["_UID"] != "0" || got[i]["_TRANSPORT"] != "journal" || got[i]["_PID"] == "1" {
-			t.Errorf("entry %d: the journal says %q", i, got[i])
+			t.Errorf("entry %d has the trusted fields of %q", i, got[i])
 		}
 	}
 	e := got[len(want)].sent()
@@ -199,19 +199,20 @@ func many(n int) string {
 	return b.String()
 }
 
-// counts returns the two numbers of the warning about missed entries.
+// counts returns the numbers in the warning about missed entries, which must be
+// all of stderr.
 func counts(t *testing.T, stderr string) (missed, total int) {
 	t.Helper()
-	n, _ := fmt.Sscanf(stderr, Identifier+": the journal missed %d of %d entries; the artifacts have them\n", &missed, &total)
-	if n != 2 {
+	n, _ := fmt.Sscanf(stderr, Identifier+": the journal missed %d of %d entries; ", &missed, &total)
+	if n != 2 || strings.Count(stderr, "\n") != 1 {
 		t.Fatalf("stderr %q", stderr)
 	}
 	return missed, total
 }
 
-// journald is stopped for the whole stream, whose events exceed the queue. All
-// are committed and acknowledged, the stream ends, and journald has exactly the
-// entries that are not counted as missed.
+// journald is stopped during the whole stream, and the events exceed the queue.
+// All events are committed and acknowledged, the stream ends, and journald has
+// exactly the entries that are not counted as missed.
 func testMirrorStopped(t *testing.T) {
 	m := newJournal(t, 3)
 	dir := testenv.TempDir(t)
@@ -235,7 +236,7 @@ func testMirrorStopped(t *testing.T) {
 	}
 }
 
-// A feed is a stream with a mirror, and a pipe to write its input to.
+// A feed is a running ingest with a mirror. The test writes its input to a pipe.
 type feed struct {
 	*machine
 	dir    string
@@ -243,7 +244,7 @@ type feed struct {
 	acks   *os.File
 	stderr strings.Builder
 	cmd    *exec.Cmd
-	lines  int // written
+	lines  int // number of lines written
 }
 
 func (m *machine) feed(dir string) *feed {
@@ -277,7 +278,7 @@ func (f *feed) print(text string) {
 	testenv.Must(f, f.acks.SetReadDeadline(limit))
 	_, err := f.in.WriteString(text)
 	if err != nil {
-		f.Fatalf("the stream does not read its input: %v", err)
+		f.Fatalf("ingest does not read its input: %v", err)
 	}
 	f.lines += strings.Count(text, "\n")
 	buf := make([]byte, 4096)
@@ -291,14 +292,14 @@ func (f *feed) print(text string) {
 	}
 }
 
-// end ends the input, waits until the stream has ended and returns its stderr.
+// end closes the input, waits until ingest has ended and returns its stderr.
 func (f *feed) end() string {
 	f.Helper()
 	f.in.Close()
 	kill := time.AfterFunc(time.Minute, func() { f.cmd.Process.Kill() })
 	defer kill.Stop()
 	if err := f.cmd.Wait(); err != nil {
-		f.Fatalf("the stream has not ended by itself within a minute: %v", err)
+		f.Fatalf("ingest did not end within a minute: %v", err)
 	}
 	return f.stderr.String()
 }
@@ -308,7 +309,7 @@ func testMirrorRestarted(t *testing.T) {
 	dir := testenv.TempDir(t)
 	f := m.feed(dir)
 	f.print(many(300))
-	m.awaitEntries(300) // a journald that is killed loses what it has not read
+	m.awaitEntries(300) // a journald that is killed loses the entries it has not read
 	m.kill()
 	f.print(many(300))
 	m.start()
@@ -339,7 +340,7 @@ func testMirrorStartedLater(t *testing.T) {
 	}
 }
 
-// A journald that is stopped keeps its socket, but another may bind the path.
+// A journald that is stopped keeps its socket open, but another one binds the path.
 func testMirrorReplaced(t *testing.T) {
 	m := newJournal(t, 24)
 	f := m.feed(testenv.TempDir(t))
@@ -367,8 +368,8 @@ func testMirrorKilled(t *testing.T) {
 	}
 }
 
-// After it was stopped, journald gets an entry with the number of entries that
-// it missed.
+// A journald that was stopped and continues receives an entry with the number of
+// entries that it missed.
 func testMirrorResumed(t *testing.T) {
 	m := newJournal(t, 6)
 	f := m.feed(testenv.TempDir(t))
@@ -382,13 +383,13 @@ func testMirrorResumed(t *testing.T) {
 	last := got[len(got)-1].sent()
 	want := stored{"MESSAGE_ID": missedID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
 		"PIKA_EVENTS_PATH": f.dir + "/events.jsonl", "PIKA_MISSED": fmt.Sprint(missed),
-		"MESSAGE": fmt.Sprintf("the journal missed %d entries of the lifecycle; the artifacts have them", missed)}
+		"MESSAGE": fmt.Sprintf("the journal missed %d entries; read %s/events.jsonl and the files beside it", missed, f.dir)}
 	if total != n || len(got) != n-missed+1 || !maps.Equal(last, want.counted()) {
 		t.Errorf("missed %d of %d; %d entries, the last %q", missed, total, len(got), last)
 	}
 }
 
-// At the end the mirror waits for a journald that has made room before, although
+// At the end, the mirror waits for a journald that made room earlier, even though
 // entries were missed.
 func testMirrorBusyAtClose(t *testing.T) {
 	m := newJournal(t, 25)
@@ -414,8 +415,8 @@ func testMirrorWithoutJournald(t *testing.T) {
 	dir := testenv.TempDir(t)
 	for word, want := range map[string][]string{
 		"never": nil, "auto": nil,
-		"always": {"--journal=always: connect /run/systemd/journal/socket: no such file or directory; entries wait until it is there",
-			"the journal missed 1 of 1 entries; the artifacts have them"},
+		"always": {"--journal=always: connect /run/systemd/journal/socket: no such file or directory; still trying: start systemd-journald, or use --journal=never",
+			"the journal missed 1 of 1 entries; read " + dir + "/events.jsonl and the files beside it"},
 	} {
 		_, stderr, code := m.try("STATE=ready\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal="+word)
 		var all string
@@ -432,7 +433,7 @@ func testMirrorWithoutJournald(t *testing.T) {
 }
 
 // Signals interrupt the system call in which the mirror waits for room, and the
-// caller changes the values of a result that is still queued: all entries arrive,
+// caller changes the values of a result that is still queued. All entries arrive
 // as they were committed.
 func testMirrorSignals(t *testing.T) {
 	m := newJournal(t, 10)
@@ -444,9 +445,9 @@ func testMirrorSignals(t *testing.T) {
 		mirror.Committed(&ingest.Commit{Events: event})
 	}
 	code := int32(7)
-	result := &artifact.Result{Outcome: artifact.OutcomeFailed, ExitCode: &code, Message: []byte(`"as it was"`), Details: []byte(`{"n":1}`), Seq: 1}
+	result := &artifact.Result{Outcome: artifact.OutcomeFailed, ExitCode: &code, Message: []byte(`"original"`), Details: []byte(`{"n":1}`), Seq: 1}
 	mirror.Committed(&ingest.Commit{Result: result})
-	copy(result.Message, `"otherwise"`)
+	copy(result.Message, `"modified"`)
 	copy(result.Details, `{"n":2}`)
 	code, result.Seq = 8, 2
 	for range 20 {
@@ -462,13 +463,13 @@ func testMirrorSignals(t *testing.T) {
 		t.Fatalf("%d entries", len(got))
 	}
 	last := got[100]
-	if last["MESSAGE"] != "as it was" || last["PIKA_DETAILS"] != `{"n":1}` || last["PIKA_EXIT_CODE"] != "7" || last["PIKA_SEQ"] != "1" {
+	if last["MESSAGE"] != "original" || last["PIKA_DETAILS"] != `{"n":1}` || last["PIKA_EXIT_CODE"] != "7" || last["PIKA_SEQ"] != "1" {
 		t.Errorf("the result is %q", last.sent())
 	}
 }
 
-// interruptAll sends each thread of this process SIGURG, which Go's runtime sends
-// itself and which has no other effect.
+// interruptAll sends SIGURG to each thread of this process. Go's runtime uses this
+// signal itself, so it has no other effect.
 func interruptAll(t *testing.T) {
 	t.Helper()
 	threads, err := os.ReadDir("/proc/self/task")
@@ -480,11 +481,11 @@ func interruptAll(t *testing.T) {
 	}
 }
 
-// Small commits are limited by number, not by size.
+// The queue is limited by the number of commits too, not only by their size.
 func testMirrorManyCommits(t *testing.T) {
 	m := Mirror{EventsPath: "/e", Socket: filepath.Join(t.TempDir(), "none")}
 	if err := m.Start(); err == nil {
-		t.Error("Start reports no error although there is no socket")
+		t.Error("Start returns no error although there is no socket")
 	}
 	const n = 2 * maxQueuedCommits
 	committed := make(chan struct{})
@@ -497,7 +498,7 @@ func testMirrorManyCommits(t *testing.T) {
 	select {
 	case <-committed:
 	case <-time.After(time.Minute):
-		t.Fatal("Committed blocks")
+		t.Fatal("Committed has blocked for a minute")
 	}
 	start := time.Now()
 	missed, total := m.Close()
@@ -505,7 +506,7 @@ func testMirrorManyCommits(t *testing.T) {
 		t.Errorf("missed %d of %d, want all %d", missed, total, n)
 	}
 	if took := time.Since(start); took >= maxFlush {
-		t.Errorf("Close waits for a journald that is absent: %v", took)
+		t.Errorf("Close waited %v for an absent journald", took)
 	}
 }
 
@@ -530,8 +531,8 @@ func testMirrorEventAndResult(t *testing.T) {
 	}
 }
 
-// BenchmarkMirror measures how fast journald accepts 15,000 lines from logger(1),
-// and from a stream with a mirror, with the start of the program.
+// BenchmarkMirror measures how fast journald accepts 15,000 lines from logger(1) and
+// from ingest. The times include the start of the program.
 func BenchmarkMirror(b *testing.B) {
 	const n = 15_000
 	m := newJournal(b, 9)

@@ -204,11 +204,11 @@ func (b *Rebuilder) warnOfUser(uid string) {
 // warnOfIncomplete warns that an entry has lost fields. seq is empty if it is one
 // of them.
 func (b *Rebuilder) warnOfIncomplete(seq string) {
-	what := "an entry"
+	where := "an event or result"
 	if seq != "" {
-		what = "seq " + seq[:min(len(seq), 20)]
+		where = fmt.Sprintf("seq %.20s", seq)
 	}
-	b.warn("%s is left out because its journal entry is incomplete; to include it, rebuild from the guest's own journal into an empty directory", what)
+	b.warn("%s is left out because its journal entry is incomplete; to include it, rebuild from the guest's own journal into an empty directory", where)
 }
 
 func (b *Rebuilder) warn(format string, args ...any) {

@@ -187,7 +187,11 @@ func testRebuildLostField(t *testing.T) {
 			t.Fatalf("%s is not in %s", field, whole)
 		}
 		stderr, code := rebuild(t, dir, ready(1).String()+lost+ready(3).String())
-		if code != 0 || seqs(t, dir, "events.jsonl") != "1 3" || !strings.Contains(stderr, "is left out because its journal entry is incomplete") ||
+		where := "seq 2"
+		if field == "PIKA_SEQ" {
+			where = "an event or result"
+		}
+		if code != 0 || seqs(t, dir, "events.jsonl") != "1 3" || !strings.Contains(stderr, ": "+where+" is left out because its journal entry is incomplete;") ||
 			!strings.Contains(stderr, "seq 2 is missing from the journal") {
 			t.Errorf("without %s: exit %d, seqs %s, stderr\n%s", field, code, seqs(t, dir, "events.jsonl"), stderr)
 		}
