@@ -98,7 +98,7 @@ func TestSystemd(t *testing.T) {
 }
 
 // The stream ends while the guest runs: no STOPPING=1.
-func TestSystemdGuestRuns(t *testing.T) {
+func TestSystemd_guest_still_running(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
 	commit(n, artifact.Ready, "up")
@@ -108,7 +108,7 @@ func TestSystemdGuestRuns(t *testing.T) {
 }
 
 // READY=1 is sent although the guest has failed since.
-func TestSystemdBrieflyReady(t *testing.T) {
+func TestSystemd_briefly_ready(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
 	n.Committed(commitOf(artifact.Failed, "gone again", true))
@@ -118,7 +118,7 @@ func TestSystemdBrieflyReady(t *testing.T) {
 }
 
 // The status cannot contain another assignment, and is cut to the limit.
-func TestSystemdStatusLine(t *testing.T) {
+func TestSystemd_status_line(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
 	commit(n, artifact.Starting, "a\nREADY=1\r\x00b")
@@ -196,7 +196,7 @@ func TestIncus(t *testing.T) {
 	h.receives(t, "Started", "Ready", "Started")
 }
 
-func TestIncusBrieflyReady(t *testing.T) {
+func TestIncus_briefly_ready(t *testing.T) {
 	h := newHost(t, http.StatusOK)
 	n := Incus(h.path)
 	n.Committed(commitOf(artifact.Failed, "", true))
@@ -205,7 +205,7 @@ func TestIncusBrieflyReady(t *testing.T) {
 }
 
 // Failures are counted, and the next notification sends the state again.
-func TestIncusFails(t *testing.T) {
+func TestIncus_host_rejects(t *testing.T) {
 	h := newHost(t, http.StatusForbidden)
 	n := Incus(h.path)
 	commit(n, artifact.Ready, "")
@@ -229,7 +229,7 @@ func TestIncusFails(t *testing.T) {
 
 // A service manager that does not accept a notification delays neither Committed
 // nor, for long, Close. The next notification is then the newest.
-func TestNotifierBlocked(t *testing.T) {
+func TestNotifier_blocked(t *testing.T) {
 	t.Parallel()
 	accept, sent := make(chan bool), make(chan notification, 100)
 	n := start("test", func(next notification) error {
@@ -256,7 +256,7 @@ func TestNotifierBlocked(t *testing.T) {
 }
 
 // 10,000 commits cause one notification an interval, the first and the last apart.
-func TestNotifierInterval(t *testing.T) {
+func TestNotifier_interval(t *testing.T) {
 	t.Parallel()
 	sent := 0
 	n := start("test", func(notification) error { sent++; return nil })
@@ -272,7 +272,7 @@ func TestNotifierInterval(t *testing.T) {
 }
 
 // The host accepts the connection and does not answer.
-func TestIncusTimeout(t *testing.T) {
+func TestIncus_timeout(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(testenv.PlainDir(t), "sock")
 	l, err := net.Listen("unix", path)
