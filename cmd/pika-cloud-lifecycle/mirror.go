@@ -29,7 +29,7 @@ func (a *app) newMirror(word, eventsPath string) (*journal.Mirror, error) {
 	}
 	m := &journal.Mirror{EventsPath: path}
 	if err := m.Start(); err != nil {
-		a.warn(fmt.Sprintf("--journal=%s: connect %s: %v; still trying: start systemd-journald, or use --journal=never", word, journal.DefaultSocket, err))
+		a.warn(fmt.Sprintf("--journal=%s: connect %s: %v; entries wait until it is there", word, journal.DefaultSocket, err))
 	}
 	return m, nil
 }
@@ -53,8 +53,8 @@ func (a *app) closeMirror(m *journal.Mirror) {
 	if m == nil {
 		return
 	}
-	missed, total := m.Close()
+	missed, of := m.Close()
 	if missed > 0 {
-		a.warn(fmt.Sprintf("the journal missed %d of %d entries; read %s and the files beside it", missed, total, m.EventsPath))
+		a.warn(fmt.Sprintf("the journal missed %d of %d entries; the artifacts have them", missed, of))
 	}
 }

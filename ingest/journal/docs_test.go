@@ -68,7 +68,7 @@ func TestDocs_rebuild(t *testing.T) {
 	guest, host := testenv.TempDir(t), testenv.PlainDir(t)
 	m.ingest(guest, exampleRun)
 	m.run("", "journalctl", "--sync")
-	line := strings.NewReplacer(Identifier+" rebuild", "'"+testenv.Program(t)+"' rebuild", "dir copy", "dir "+host).Replace(block(t, Identifier+" rebuild"))
+	line := strings.NewReplacer("/run/pika-cloud", guest, Identifier+" rebuild", "'"+testenv.Program(t)+"' rebuild", "dir copy", "dir "+host).Replace(block(t, Identifier+" rebuild"))
 	m.run("", "bash", "-c", line)
 	sameFiles(t, host, guest)
 }

@@ -144,5 +144,5 @@ func (n *Notifier) Close() error {
 	case 1:
 		return fmt.Errorf("1 notification to %s failed: %w; the files are not affected", n.name, n.lastErr)
 	}
-	return fmt.Errorf("%d notifications to %s failed, the last with: %w; the files are not affected", n.failures, n.name, n.lastErr)
+	return fmt.Errorf("%d notifications to %s failed: %w; the files are not affected", n.failures, n.name, n.lastErr)
 }

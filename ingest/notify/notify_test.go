@@ -214,7 +214,7 @@ func TestIncus_host_rejects(t *testing.T) {
 	commit(n, artifact.Ready, "again")
 	h.receives(t, "Ready", "Ready")
 	err := n.Close() // tries once more
-	if err == nil || !strings.Contains(err.Error(), `3 notifications to incus failed, the last with: `) ||
+	if err == nil || !strings.Contains(err.Error(), `3 notifications to incus failed: `) ||
 		!strings.Contains(err.Error(), `the host answered "HTTP/1.1 403 Forbidden" to the state Ready`) {
 		t.Error(err)
 	}
