@@ -124,7 +124,7 @@ func (h *host) arrives(m *machine, guest string) {
 	for until := time.Now().Add(time.Minute); testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")) != want ||
 		testenv.ReadIfExists(h, filepath.Join(h.dir(m), "result.json")) != testenv.ReadIfExists(h, filepath.Join(guest, "result.json")); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(until) {
-			h.Fatalf("the host has\n%s%sthe guest has\n%s", testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")), want)
+			h.Fatalf("the status or result did not arrive within a minute; the host has\n%s%sthe guest has\n%s", testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")), want)
 		}
 	}
 	h.sameExceptLost(m, guest)
@@ -181,11 +181,11 @@ func TestFleet_host_restarted(t *testing.T) {
 		h.follow(m)
 		h.arrives(m, dirs[i])
 		if got := seqs(t, h.dir(m), "events.jsonl"); got != "1 2 3 4 5 6" {
-			t.Errorf("seqs %s", got)
+			t.Errorf("the copy has seqs %s, want 1 to 6", got)
 		}
 	}
 	if text := testenv.ReadIfExists(t, filepath.Join(h.dir(guests[0]), "result.json")); text != "" {
-		t.Errorf("a new run has the result\n%s", text)
+		t.Errorf("the copy has a result after the start of a run\n%s", text)
 	}
 }
 

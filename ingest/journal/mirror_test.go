@@ -161,11 +161,11 @@ func testMirrorLargeValues(t *testing.T) {
 		fmt.Fprintf(&input, `{"state":"ready","message":%s,"details":{"log":%s}}`+"\n", text, text)
 	}
 	if stderr := m.ingest(dir, input.String(), "--max-line", "33554432"); stderr != "" {
-		t.Errorf("stderr %q", stderr)
+		t.Errorf("stderr is %q, want none", stderr)
 	}
 	got := m.entries()
 	if len(got) != 2 {
-		t.Fatalf("%d entries", len(got))
+		t.Fatalf("journald has %d entries, want 2", len(got))
 	}
 	for i, line := range lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl"))) {
 		if want := expected(t, dir, line); !maps.Equal(got[i].sent(), want) {
@@ -189,7 +189,7 @@ func testMirrorLargeValueOfUser(t *testing.T) {
 		testenv.Program(t), "ingest", "--state-dir", dir, "--journal=always")
 	got := m.entries()
 	if len(got) != 1 || got[0]["MESSAGE"] != text || got[0]["_UID"] != "1000" {
-		t.Errorf("%d entries: %.200q", len(got), got)
+		t.Errorf("journald has %d entries, want 1 with all of the message: %.200q", len(got), got)
 	}
 }
 
@@ -208,7 +208,7 @@ func counts(t *testing.T, stderr string) (missed, total int) {
 	t.Helper()
 	found := regexp.MustCompile(`^.* (\d+) of (\d+) entr.*\n$`).FindStringSubmatch(stderr)
 	if found == nil {
-		t.Fatalf("stderr %q", stderr)
+		t.Fatalf("stderr is %q, want one warning about missed entries", stderr)
 	}
 	missed, _ = strconv.Atoi(found[1])
 	total, _ = strconv.Atoi(found[2])
@@ -226,17 +226,17 @@ func testMirrorStopped(t *testing.T) {
 	const n = 60_000 // more than the queue holds
 	f.print(many(n))
 	if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), "\n"); got != n {
-		t.Errorf("%d events are committed, want %d", got, n)
+		t.Errorf("ingest committed %d events, want %d", got, n)
 	}
 	missed, total := counts(t, f.end())
 	m.signal(syscall.SIGCONT)
 	got := m.entries()
 	if total != n || missed == 0 || len(got) != n-missed {
-		t.Errorf("missed %d of %d; journald has %d", missed, total, len(got))
+		t.Errorf("missed %d of %d entries, journald has %d; want some missed, and %d in total", missed, total, len(got), n)
 	}
 	for i, e := range got {
 		if e["PIKA_SEQ"] != fmt.Sprint(i+1) {
-			t.Fatalf("entry %d has seq %s", i, e["PIKA_SEQ"])
+			t.Fatalf("entry %d has seq %s, want %d", i, e["PIKA_SEQ"], i+1)
 		}
 	}
 }
@@ -320,16 +320,16 @@ func testMirrorRestarted(t *testing.T) {
 	m.start()
 	f.print(many(300))
 	if stderr := f.end(); stderr != "" {
-		t.Errorf("stderr %q", stderr)
+		t.Errorf("stderr is %q, want none", stderr)
 	}
 	got := m.entries()
 	for i, e := range got {
 		if e["PIKA_SEQ"] != fmt.Sprint(i+1) {
-			t.Fatalf("entry %d has seq %s", i, e["PIKA_SEQ"])
+			t.Fatalf("entry %d has seq %s, want %d", i, e["PIKA_SEQ"], i+1)
 		}
 	}
 	if len(got) != 900 {
-		t.Errorf("%d entries", len(got))
+		t.Errorf("journald has %d entries, want 900", len(got))
 	}
 }
 
@@ -341,7 +341,7 @@ func testMirrorStartedLater(t *testing.T) {
 	m.awaitEntries(5)
 	stderr := f.end()
 	if !strings.Contains(stderr, "no such file") || strings.Count(stderr, "\n") != 1 {
-		t.Errorf("stderr %q", stderr)
+		t.Errorf("stderr is %q, want only that the socket does not exist", stderr)
 	}
 }
 
@@ -356,7 +356,7 @@ func testMirrorReplaced(t *testing.T) {
 	m.start()
 	m.awaitEntries(85) // the stopped one has the others
 	if stderr := f.end(); stderr != "" {
-		t.Errorf("stderr %q", stderr)
+		t.Errorf("stderr is %q, want none", stderr)
 	}
 }
 
@@ -369,7 +369,7 @@ func testMirrorKilled(t *testing.T) {
 	f.print(many(200))
 	missed, total := counts(t, f.end())
 	if missed != 200 || total != 500 {
-		t.Errorf("missed %d of %d", missed, total)
+		t.Errorf("missed %d of %d entries, want 200 of 500", missed, total)
 	}
 }
 
@@ -390,7 +390,7 @@ func testMirrorResumed(t *testing.T) {
 		"PIKA_EVENTS_PATH": f.dir + "/events.jsonl", "PIKA_MISSED": fmt.Sprint(missed),
 		"MESSAGE": fmt.Sprintf("the journal missed %d entries; read %s/events.jsonl and the files beside it", missed, f.dir)}
 	if total != n || len(got) != n-missed+1 || !maps.Equal(last, want.counted()) {
-		t.Errorf("missed %d of %d; %d entries, the last %q", missed, total, len(got), last)
+		t.Errorf("missed %d of %d entries, journald has %d; want one more than were sent, and the number of missed entries last: %q", missed, total, len(got), last)
 	}
 }
 
@@ -411,7 +411,7 @@ func testMirrorBusyAtClose(t *testing.T) {
 	missed, total := counts(t, f.end())
 	got := m.entries()
 	if total != n+100 || len(got) != total-missed+1 || got[len(got)-2]["PIKA_SEQ"] != fmt.Sprint(total) {
-		t.Errorf("missed %d of %d; %d entries", missed, total, len(got))
+		t.Errorf("missed %d of %d entries, journald has %d; want the last event, and then the number of missed entries", missed, total, len(got))
 	}
 }
 
@@ -428,7 +428,7 @@ func testMirrorWithoutJournald(t *testing.T) {
 		}
 	}
 	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); strings.Count(got, "\n") != 3 {
-		t.Errorf("events\n%s", got)
+		t.Errorf("want 3 events, the log has\n%s", got)
 	}
 }
 
@@ -456,15 +456,15 @@ func testMirrorSignals(t *testing.T) {
 	}
 	m.signal(syscall.SIGCONT)
 	if missed, total := mirror.Close(); missed != 0 || total != 101 {
-		t.Errorf("missed %d of %d", missed, total)
+		t.Errorf("missed %d of %d entries, want 0 of 101", missed, total)
 	}
 	got := m.entries()
 	if len(got) != 101 {
-		t.Fatalf("%d entries", len(got))
+		t.Fatalf("journald has %d entries, want 101", len(got))
 	}
 	last := got[100]
 	if last["MESSAGE"] != "original" || last["PIKA_DETAILS"] != `{"n":1}` || last["PIKA_EXIT_CODE"] != "7" || last["PIKA_SEQ"] != "1" {
-		t.Errorf("the result is %q", last.sent())
+		t.Errorf("the result is not the original one: %q", last.sent())
 	}
 }
 
@@ -503,7 +503,7 @@ func testMirrorManyCommits(t *testing.T) {
 	start := time.Now()
 	missed, total := m.Close()
 	if missed != n || total != n {
-		t.Errorf("missed %d of %d, want all %d", missed, total, n)
+		t.Errorf("missed %d of %d entries, want all %d", missed, total, n)
 	}
 	if took := time.Since(start); took >= maxFlush {
 		t.Errorf("Close waited %v for an absent journald", took)
@@ -520,14 +520,14 @@ func testMirrorEventAndResult(t *testing.T) {
 	m.run("", testenv.Program(t), "result", "--state-dir", dir, "--status", "failed", "--exit-code", "7", "--message", "c", "--journal=always")
 	got := m.entries()
 	if len(got) != 2 {
-		t.Fatalf("%d entries", len(got))
+		t.Fatalf("journald has %d entries, want 2", len(got))
 	}
 	event := expected(t, dir, lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")))[0])
 	result := stored{"MESSAGE_ID": resultIDs["failed"], "PRIORITY": "3", "SYSLOG_IDENTIFIER": Identifier, "MESSAGE": "c",
 		"PIKA_OUTCOME": "failed", "PIKA_EXIT_CODE": "7", "PIKA_EVENTS_PATH": dir + "/events.jsonl", "PIKA_BOOT_ID": m.boot,
 		"PIKA_TIMESTAMP": got[1]["PIKA_TIMESTAMP"]}
 	if !maps.Equal(got[0].sent(), event) || !maps.Equal(got[1].sent(), result.counted()) {
-		t.Errorf("entries\n%q\n%q", got[0].sent(), got[1].sent())
+		t.Errorf("the entries are\n%q\n%q\nwant\n%q\n%q", got[0].sent(), got[1].sent(), event, result)
 	}
 }
 

@@ -90,10 +90,10 @@ func testRebuildRoundTrip(t *testing.T) {
 	}
 	before := stamps(t, host)
 	if stderr, code := rebuild(t, host, input+input); code != 0 || stderr != "" {
-		t.Errorf("again: exit %d: %s", code, stderr)
+		t.Errorf("the second run: exit %d: %s", code, stderr)
 	}
 	if after := stamps(t, host); after != before {
-		t.Errorf("a second run changed\n%swas\n%s", after, before)
+		t.Errorf("the second run changed files: now\n%sbefore\n%s", after, before)
 	}
 }
 
@@ -275,10 +275,10 @@ func testRebuildOrder(t *testing.T) {
 			}
 			before := stamps(t, dir)
 			if stderr, code := rebuild(t, dir, in); code != 0 || stderr != "" {
-				t.Errorf("again: exit %d, stderr %s", code, stderr)
+				t.Errorf("the second run: exit %d, stderr %s", code, stderr)
 			}
 			if after := stamps(t, dir); after != before {
-				t.Errorf("a second run changed\n%swas\n%s", after, before)
+				t.Errorf("the second run changed files: now\n%sbefore\n%s", after, before)
 			}
 		})
 	}
@@ -296,7 +296,7 @@ func testRebuildManyGaps(t *testing.T) {
 		t.Errorf("exit %d, stderr\n%s", code, stderr)
 	}
 	if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), "\n"); got != 150 {
-		t.Errorf("%d events", got)
+		t.Errorf("the copy has %d events, want 150", got)
 	}
 }
 
@@ -310,7 +310,7 @@ func testRebuildLateEvent(t *testing.T) {
 		}
 	}
 	if len(warnings) != 2 || !strings.Contains(warnings[1], "seq 2 arrived after seq 3") {
-		t.Errorf("warnings %q", warnings)
+		t.Errorf("warnings %q, want 2, the second about seq 2", warnings)
 	}
 }
 
@@ -328,7 +328,7 @@ func testRebuildEarlyResult(t *testing.T) {
 		n := 0
 		for rec := b.Next(now, false); rec != nil; rec = b.Next(now, false) {
 			if n++; (rec.Result != nil) != (i == 2 && n == 2) {
-				t.Errorf("after %d lines, record %d is %+v", i+1, n, rec)
+				t.Errorf("after %d lines, record %d is %+v; want the result last", i+1, n, rec)
 			}
 		}
 		if n != c.ready {
@@ -350,11 +350,11 @@ func testRebuildFullBuffer(t *testing.T) {
 			n++
 		}
 		if (n > 0) != (big.seq == 33) {
-			t.Fatalf("%d records after %d lines", n, big.seq-1)
+			t.Fatalf("%d records after %d lines, want none before line 32", n, big.seq-1)
 		}
 	}
 	if n != 32 || b.Buffered() || b.buffer.size != 0 {
-		t.Errorf("%d records; %d bytes are buffered", n, b.buffer.size)
+		t.Errorf("%d records, and %d bytes are still buffered; want 32 and 0", n, b.buffer.size)
 	}
 }
 
@@ -372,7 +372,7 @@ func testRebuildLostFiles(t *testing.T) {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 	if testenv.ReadIfExists(t, filepath.Join(dir, "status.json")) != status || testenv.ReadIfExists(t, filepath.Join(dir, "result.json")) != result || status == "" || result == "" {
-		t.Errorf("status\n%s, result\n%s", testenv.ReadIfExists(t, filepath.Join(dir, "status.json")), testenv.ReadIfExists(t, filepath.Join(dir, "result.json")))
+		t.Errorf("the status or result differs: status\n%s, result\n%s", testenv.ReadIfExists(t, filepath.Join(dir, "status.json")), testenv.ReadIfExists(t, filepath.Join(dir, "result.json")))
 	}
 }
 
@@ -414,7 +414,7 @@ func testRebuildStatusOfOldBoot(t *testing.T) {
 	testenv.Must(t, os.WriteFile(filepath.Join(dir, "status.json"), []byte(old), 0o644))
 	rebuild(t, dir, in)
 	if got := testenv.ReadIfExists(t, filepath.Join(dir, "status.json")); got != want || got == old {
-		t.Errorf("the status is\n%s", got)
+		t.Errorf("the status is\n%s, want\n%s", got, want)
 	}
 }
 
@@ -449,7 +449,7 @@ func testRebuildBootOfResult(t *testing.T) {
 		}
 	}
 	if text := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); !strings.Contains(text, bootB) || testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl.1")) != "" {
-		t.Errorf("events\n%sprevious log\n%s", text, testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl.1")))
+		t.Errorf("want only an event of the new boot; events\n%sprevious log\n%s", text, testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl.1")))
 	}
 }
 
@@ -469,7 +469,7 @@ func testRebuildUntrustedUser(t *testing.T) {
 		dir := testenv.TempDir(t)
 		stderr, code := rebuild(t, dir, join(ready(1), forged, forged), c.args...)
 		if got := seqs(t, dir, "events.jsonl"); code != 0 || stderr != c.stderr || got != c.seqs {
-			t.Errorf("%v: exit %d, seqs %s, stderr %s", c.args, code, got, stderr)
+			t.Errorf("%v: exit %d, seqs %s, want %s; stderr %s", c.args, code, got, c.seqs, stderr)
 		}
 	}
 	b := Rebuilder{Dir: writer.In(testenv.TempDir(t))} // accepts only entries of root
@@ -513,7 +513,7 @@ func testRebuildInvalidLine(t *testing.T) {
 			t.Errorf("%s: exit %d, stderr\n%swant line 2 and\n%s", name, code, stderr, c.stderr)
 		}
 		if got := seqs(t, dir, "events.jsonl"); got != "1 2" {
-			t.Errorf("%s: seqs %s", name, got)
+			t.Errorf("%s: seqs %s, want 1 2", name, got)
 		}
 	}
 }
@@ -526,7 +526,7 @@ func testRebuildUnprintable(t *testing.T) {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); !strings.Contains(got, `"message":"a\u001b\u0000`+"\ufffd"+`"`) {
-		t.Errorf("events\n%s", got)
+		t.Errorf("the message does not have the bytes; events\n%s", got)
 	}
 }
 
@@ -565,7 +565,7 @@ func testRebuildLive(t *testing.T) {
 	testenv.Must(t, cmd.Process.Kill())
 	cmd.Wait()
 	if _, code := rebuild(t, dir, join(ready(1), ready(2), ready(3), ready(5), ready(6))); code != 0 || seqs(t, dir, "events.jsonl") != "1 2 3 5 6" {
-		t.Errorf("exit %d, seqs %s", code, seqs(t, dir, "events.jsonl"))
+		t.Errorf("exit %d, seqs %s, want 1 2 3 5 6", code, seqs(t, dir, "events.jsonl"))
 	}
 }
 
@@ -596,7 +596,7 @@ func testRebuildStopped(t *testing.T) {
 	rebuild(t, complete, join(in...))
 	want := contents(t, complete)
 	if !strings.Contains(testenv.ReadIfExists(t, filepath.Join(complete, "result.json")), bootB) || !strings.Contains(testenv.ReadIfExists(t, filepath.Join(complete, "result.json.prev")), `"seq": 5`) {
-		t.Errorf("the complete copy is\n%s", want)
+		t.Errorf("the complete copy does not have both results:\n%s", want)
 	}
 	for n := range len(in) + 1 {
 		dir := testenv.TempDir(t)

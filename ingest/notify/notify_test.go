@@ -126,7 +126,7 @@ func TestSystemd_status_line(t *testing.T) {
 	m.receives("STATUS=starting: a READY=1  b")
 	commit(n, artifact.Starting, "x"+strings.Repeat("é", 5000)) // the limit is inside an é
 	if got := m.next(); len(got) > 1100 || !utf8.ValidString(got) || !strings.HasSuffix(got, "é…") {
-		t.Errorf("%d bytes: %q", len(got), got)
+		t.Errorf("the status has %d bytes; want about 1,000, valid UTF-8, ending with …: %q", len(got), got)
 	}
 	closeNotifier(t, n)
 }
@@ -216,7 +216,7 @@ func TestIncus_host_rejects(t *testing.T) {
 	err := n.Close() // tries once more
 	if err == nil || !strings.Contains(err.Error(), `3 notifications to incus failed: `) ||
 		!strings.Contains(err.Error(), `the host answered "HTTP/1.1 403 Forbidden" to the state Ready`) {
-		t.Error(err)
+		t.Errorf("Close returns %v", err)
 	}
 	if err := Incus(filepath.Join(t.TempDir(), "missing")).Close(); err != nil {
 		t.Errorf("Close returns an error although nothing was to be sent: %v", err)
@@ -224,7 +224,7 @@ func TestIncus_host_rejects(t *testing.T) {
 	n = Incus(filepath.Join(t.TempDir(), "missing"))
 	commit(n, artifact.Ready, "")
 	if err := n.Close(); err == nil || !strings.HasPrefix(err.Error(), "1 notification to incus failed: ") || !strings.Contains(err.Error(), "missing") {
-		t.Error(err)
+		t.Errorf("Close returns %v", err)
 	}
 }
 
@@ -248,11 +248,11 @@ func TestNotifier_blocked(t *testing.T) {
 	commit(n, artifact.Failed, "1001")
 	accept <- true
 	if got := <-sent; got != (notification{state: artifact.Failed, message: "1001", wasReady: true}) {
-		t.Errorf("%+v", got)
+		t.Errorf("the next notification is %+v, want the newest", got)
 	}
 	err := n.Close()
 	if err == nil || !strings.Contains(err.Error(), "test did not accept the last notification within 2s") {
-		t.Error(err)
+		t.Errorf("Close returns %v", err)
 	}
 	close(accept)
 }
@@ -284,6 +284,6 @@ func TestIncus_timeout(t *testing.T) {
 	defer l.Close()
 	i := &incus{path: path}
 	if err := i.send(notification{state: artifact.Ready}); err == nil || !strings.Contains(err.Error(), "timeout") {
-		t.Error(err)
+		t.Errorf("send returns %v, want a timeout", err)
 	}
 }

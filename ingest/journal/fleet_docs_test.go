@@ -10,9 +10,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// recipe runs on a booted machine that is both guest and host. The test replaces the
+// fleetScript runs on a booted machine that is both guest and host. The test replaces the
 // names in brackets by the code blocks of docs/fleet.md.
-const recipe = `#!/bin/bash
+const fleetScript = `#!/bin/bash
 exec >/opt/lab/log 2>&1
 set -eux
 install /opt/lab/pika-cloud-lifecycle /usr/local/bin
@@ -50,7 +50,7 @@ func TestFleet_docs(t *testing.T) {
 		t.Fatalf("docs/fleet.md has %d sh blocks; want 5, of which the first two begin with %s", len(blocks), install)
 	}
 	script := strings.NewReplacer("[host]\n", blocks[0], "[guest]\n", strings.Replace(blocks[1], "//HOST:", "//127.0.0.1:", 1),
-		"[units]\n", blocks[2], "[look]\n", blocks[3]).Replace(recipe)
+		"[units]\n", blocks[2], "[look]\n", blocks[3]).Replace(fleetScript)
 	lab, units := t.TempDir(), t.TempDir()
 	copyFile(t, testenv.Program(t), filepath.Join(lab, Identifier), 0o755)
 	copyFile(t, "../../docs/units/pika-cloud-fleet@.service", filepath.Join(lab, "pika-cloud-fleet@.service"), 0o644)
