@@ -195,8 +195,13 @@ func (b *Rebuilder) isTrusted(uid string) bool {
 
 // warnOfUser warns once per stream that a user's entries are ignored.
 func (b *Rebuilder) warnOfUser(uid string) {
-	if !b.warnedOfUser {
-		b.warnedOfUser = true
+	if b.warnedOfUser {
+		return
+	}
+	b.warnedOfUser = true
+	if uid == "" {
+		b.warn("entries without _UID are ignored; expected the output of journalctl -o json --all")
+	} else {
 		b.warn("the entries of user %.10q are ignored; if ingest runs as this user, add --trust-uid with its number", uid)
 	}
 }

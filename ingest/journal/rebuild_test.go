@@ -472,11 +472,15 @@ func testRebuildUntrustedUser(t *testing.T) {
 			t.Errorf("%v: exit %d, seqs %s, want %s; stderr %s", c.args, code, got, c.seqs, stderr)
 		}
 	}
-	b := Rebuilder{Dir: writer.In(testenv.TempDir(t))} // accepts only entries of root
+	var warning string
+	b := Rebuilder{Dir: writer.In(testenv.TempDir(t)), Warn: func(line string) { warning += line }} // accepts only entries of root
 	testenv.Must(t, b.Open())
 	testenv.Must(t, b.Add([]byte(strings.ReplaceAll(ready(1).String(), `"_UID":"0",`, "")), time.Now()))
 	if b.Next(time.Now(), true) != nil {
 		t.Error("an entry without _UID is accepted")
+	}
+	if warning != "entries without _UID are ignored; expected the output of journalctl -o json --all" {
+		t.Errorf("the warning about an entry without _UID is %q", warning)
 	}
 }
 
