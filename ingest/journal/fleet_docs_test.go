@@ -10,8 +10,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// fleetScript runs on a booted machine that is both guest and host. The test replaces the
-// names in brackets by the code blocks of docs/fleet.md.
+// fleetScript runs on a booted machine that is both guest and host. The test
+// replaces the names in brackets by the code blocks of docs/fleet.md.
 const fleetScript = `#!/bin/bash
 exec >/opt/lab/log 2>&1
 set -eux

@@ -14,9 +14,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A Rebuilder is the ingest.Source of a stream that rebuilds a state directory
-// from journal entries; the result is the copy. Its input is the output of
-// journalctl -o json --all. It ignores entries other than events and results.
+// A Rebuilder is the ingest.Source of a stream that rebuilds a state directory,
+// the copy, from journal entries. Its input is the output of journalctl -o json
+// --all. It ignores entries other than events and results.
 //
 // Entries may be repeated, within a stream or in a later one: the Rebuilder drops
 // an entry that the copy has already. It identifies entries by machine, events
