@@ -55,7 +55,7 @@ func enum(t *testing.T, schema, key string) (words []string) {
 	return words
 }
 
-func TestStatesAndOutcomesAreTheSameEverywhere(t *testing.T) {
+func TestStatesAndOutcomes_same_everywhere(t *testing.T) {
 	states, outcomes := words(artifact.States()), words(artifact.Outcomes())
 	catalog := testenv.ReadFile(t, "../docs/catalog/pika-cloud-lifecycle.catalog")
 	for where, got := range map[string][]string{
@@ -99,7 +99,7 @@ func explained(t *testing.T, catalog, what string) (words []string) {
 
 // What the images' programs say is a state: in the script the first word behind
 // report, in the runner the first argument.
-func TestImagesSayOnlyStatesThatThereAre(t *testing.T) {
+func TestImages_known_states(t *testing.T) {
 	for script, want := range map[string][]string{
 		agentScript: {"booted", "completed", "failed", "ready", "starting", "stopped"},
 		jobScript:   {"booted", "completed", "failed", "starting"},
@@ -122,7 +122,7 @@ func TestImagesSayOnlyStatesThatThereAre(t *testing.T) {
 
 // The host looks in one place. The module, the program, its docs and both
 // scripts have the same.
-func TestPathsAreTheCanonicalOnes(t *testing.T) {
+func TestPaths_canonical(t *testing.T) {
 	const dir = "/run/pika-cloud"
 	for _, name := range []string{writer.StatusName, writer.EventsName, writer.ResultName} {
 		if !slices.Contains([]string{"status.json", "events.jsonl", "result.json"}, name) {
@@ -149,7 +149,7 @@ func TestPathsAreTheCanonicalOnes(t *testing.T) {
 
 // Neither of the images' programs makes JSON of an artifact, counts, or writes a
 // file of ours: they start one ingest and print to it.
-func TestImagesLeaveArtifactsToTheProgram(t *testing.T) {
+func TestImages_write_no_artifacts(t *testing.T) {
 	forbidden := []string{"status.json", "events.jsonl", "result.json", "seq", "boot_id", "uptime", "updated_at",
 		"lifecycle status", "lifecycle event", "lifecycle result", "jq", "flock", "rename", "+= 1"}
 	for script, more := range map[string][]string{
@@ -181,7 +181,7 @@ func whole(text string) *regexp.Regexp {
 	return regexp.MustCompile(pattern)
 }
 
-func TestBothImagesInstallThePackage(t *testing.T) {
+func TestImages_install_package(t *testing.T) {
 	t.Parallel()
 	mustNix(t, "nix-instantiate", "--version")
 	for image, c := range map[string]struct{ unit, settings string }{
@@ -202,7 +202,7 @@ func TestBothImagesInstallThePackage(t *testing.T) {
 	}
 }
 
-func TestScriptsAreClean(t *testing.T) {
+func TestScripts_lint(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		tool     []string

@@ -8,7 +8,7 @@ import (
 )
 
 // The FIFO of the module, whose unit runs as a user of its own.
-func TestFIFOInABootedSystem(t *testing.T) {
+func TestFIFO_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	needPackage(t)

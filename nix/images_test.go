@@ -12,7 +12,7 @@ import (
 
 // A managed agent in its image, over two boots. The state directory is kept
 // from one to the other, as one that is not in /run would be.
-func TestManagedAgentInABootedSystem(t *testing.T) {
+func TestManagedAgentImage_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	needPackage(t)
@@ -62,7 +62,7 @@ func TestManagedAgentInABootedSystem(t *testing.T) {
 }
 
 // Jobs in the CI image, one after the other.
-func TestJobsInABootedSystem(t *testing.T) {
+func TestCIImage_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	needPackage(t)

@@ -49,7 +49,7 @@ func under(t *testing.T, yaml, line string) (text string) {
 
 // What docs/install.md says, followed: the archive is packed, and unpacked by the
 // user data of cloud-init, in a system that knows nothing of it.
-func TestOtherImageInABootedSystem(t *testing.T) {
+func TestInstallPage_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	testenv.Tools(t, "curl", "tar", "man")
@@ -96,7 +96,7 @@ func TestOtherImageInABootedSystem(t *testing.T) {
 
 // The unit of the FIFO, which the boot tests run in a container, has the line of
 // docs/install.md for units that record a boot ID.
-func TestInstallPageHasTheUnitsLineForTheBootID(t *testing.T) {
+func TestInstallPage_boot_ID_line(t *testing.T) {
 	t.Parallel()
 	unit := strings.Split(testenv.ReadFile(t, "systemd/pika-cloud-lifecycle.service"), "\n")
 	for line := range strings.Lines(block(t, "../docs/install.md", "ini", "BindReadOnlyPaths")) {
@@ -108,7 +108,7 @@ func TestInstallPageHasTheUnitsLineForTheBootID(t *testing.T) {
 
 // The lines of docs/install.md for a unit with a stream of its own are those
 // that the module has.
-func TestInstallPageHasTheModulesLinesForAStream(t *testing.T) {
+func TestInstallPage_rate_limit_lines(t *testing.T) {
 	t.Parallel()
 	s := evalSystem(t, "./nix/incus/ci-image.nix")
 	text, _ := s.files()

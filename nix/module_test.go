@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestEveryOptionSaysWhatItIsFor(t *testing.T) {
+func TestOptions_documented(t *testing.T) {
 	t.Parallel()
 	var options []struct {
 		Name, Type, Description string
@@ -33,7 +33,7 @@ func refusal(t *testing.T, modules ...string) string {
 	return stderr
 }
 
-func TestModuleRefusesWhatCannotWork(t *testing.T) {
+func TestModule_invalid_settings(t *testing.T) {
 	t.Parallel()
 	const agent, ci = "./nix/incus/managed-agent-image.nix", "./nix/incus/ci-image.nix"
 	for _, c := range []struct{ image, config, why string }{
@@ -81,7 +81,7 @@ func TestModuleRefusesWhatCannotWork(t *testing.T) {
 }
 
 // A module that is imported and not enabled changes nothing.
-func TestModuleIsOffByDefault(t *testing.T) {
+func TestModule_disabled_by_default(t *testing.T) {
 	t.Parallel()
 	s := evalSystem(t, "./nix/module.nix")
 	if len(s.Services)+len(s.Sockets)+len(s.Rules)+len(s.Path) != 0 {
@@ -89,7 +89,7 @@ func TestModuleIsOffByDefault(t *testing.T) {
 	}
 }
 
-func TestSettingsReachTheUnits(t *testing.T) {
+func TestModule_settings_in_units(t *testing.T) {
 	t.Parallel()
 	s := evalSystem(t, "./nix/incus/managed-agent-image.nix", "./nix/incus/ci-image.nix", `{
 		services.pika-cloud-lifecycle = {

@@ -160,7 +160,7 @@ func nixFiles(t *testing.T) (files []string) {
 	return files
 }
 
-func TestEveryFileParses(t *testing.T) {
+func TestNixFiles_parse(t *testing.T) {
 	t.Parallel()
 	for _, file := range nixFiles(t) {
 		mustNix(t, "nix-instantiate", "--parse", file)
@@ -183,7 +183,7 @@ func standIn(t *testing.T, argv ...string) []string {
 
 // For this machine's system the checks are built too: the package by a builder
 // that must have the true vendorHash, and the systems of both images.
-func TestFlakeChecks(t *testing.T) {
+func TestFlake_checks(t *testing.T) {
 	t.Parallel()
 	mustNix(t, standIn(t, "nix", "flake", "check", "--no-write-lock-file")...)
 	var all map[string]map[string]json.RawMessage

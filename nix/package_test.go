@@ -34,7 +34,7 @@ func needPackage(t *testing.T) string {
 	return path
 }
 
-func TestPackageHasAllThatBelongsToTheProgram(t *testing.T) {
+func TestPackage_files(t *testing.T) {
 	t.Parallel()
 	out := needPackage(t)
 	for _, name := range []string{"bin/" + program, "share/man/man1/" + program + ".1",
@@ -55,7 +55,7 @@ func TestPackageHasAllThatBelongsToTheProgram(t *testing.T) {
 }
 
 // ldd fails for a static program.
-func TestPackageIsStaticAndStripped(t *testing.T) {
+func TestPackage_static_and_stripped(t *testing.T) {
 	t.Parallel()
 	testenv.Tools(t, "ldd", "file")
 	binary := filepath.Join(needPackage(t), "bin", program)
@@ -67,7 +67,7 @@ func TestPackageIsStaticAndStripped(t *testing.T) {
 	}
 }
 
-func TestPackageIsBuiltAsItShouldBe(t *testing.T) {
+func TestPackage_attributes(t *testing.T) {
 	t.Parallel()
 	var p struct {
 		Args struct {
@@ -91,7 +91,7 @@ func TestPackageIsBuiltAsItShouldBe(t *testing.T) {
 	}
 }
 
-func TestOverlayHasThePackage(t *testing.T) {
+func TestOverlay_package(t *testing.T) {
 	t.Parallel()
 	var name string
 	eval(t, `let pkgs = import ./nix/testdata/nixpkgs { }; in (import ./nix/overlay.nix pkgs { }).pika-cloud-lifecycle.args.pname`, &name)
@@ -100,7 +100,7 @@ func TestOverlayHasThePackage(t *testing.T) {
 	}
 }
 
-func TestVendorHashIsThatOfGoMod(t *testing.T) {
+func TestVendorHash_matches_go_mod(t *testing.T) {
 	t.Parallel()
 	dir := needTree(t)
 	want := regexp.MustCompile(`vendorHash = "(sha256-[^"]+)"`).FindStringSubmatch(testenv.ReadFile(t, "package.nix"))
@@ -114,7 +114,7 @@ func TestVendorHashIsThatOfGoMod(t *testing.T) {
 	}
 }
 
-func TestVendorHashIsSetWithOneCommand(t *testing.T) {
+func TestVendorHash_update(t *testing.T) {
 	t.Parallel()
 	from := needTree(t)
 	testenv.Tools(t, "nix")
@@ -126,7 +126,7 @@ func TestVendorHashIsSetWithOneCommand(t *testing.T) {
 }
 
 // A flake that has its lock file tells the commit.
-func TestFlakeStampsTheCommit(t *testing.T) {
+func TestFlake_commit_stamp(t *testing.T) {
 	t.Parallel()
 	from := needTree(t)
 	to := filepath.Join(t.TempDir(), "tree")

@@ -144,7 +144,7 @@ func escape(path string) string {
 var update = flag.Bool("u", false, "write the unit files in systemd anew")
 
 // Other images get as files what NixOS makes of the module's defaults.
-func TestUnitFilesAreWhatTheModuleMakes(t *testing.T) {
+func TestUnitFiles_match_module(t *testing.T) {
 	t.Parallel()
 	s := evalSystem(t, "./nix/module.nix", `{ services.pika-cloud-lifecycle = {
 		enable = true;

@@ -78,7 +78,7 @@ func agentDetails(satisfied bool, more ...string) map[string]any {
 var supplied = account{State: "failed", Message: "lifecycle stream ended without a result",
 	Details: map[string]any{"reason": "stream_ended"}}
 
-func TestBootScriptTellsWhatTheRecordedOneDid(t *testing.T) {
+func TestAgentBoot_recorded_runs(t *testing.T) {
 	for _, run := range recorded(t, "managed_agent_service_exits_", 2) {
 		t.Run(run.Name, func(t *testing.T) {
 			t.Parallel()
@@ -104,7 +104,7 @@ func TestBootScriptTellsWhatTheRecordedOneDid(t *testing.T) {
 	}
 }
 
-func TestServiceIsStartedWithTheSignalsOfItsCaller(t *testing.T) {
+func TestAgentBoot_service_signals(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t)
 	status, err := os.ReadFile("/proc/self/status")
@@ -122,7 +122,7 @@ func TestServiceIsStartedWithTheSignalsOfItsCaller(t *testing.T) {
 	b.wantExit(1)
 }
 
-func TestStreamEndsThoughTheServiceLeavesAChildBehind(t *testing.T) {
+func TestAgentBoot_service_leaves_child(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t)
 	b.makeReady()
@@ -133,7 +133,7 @@ func TestStreamEndsThoughTheServiceLeavesAChildBehind(t *testing.T) {
 	b.wantEnd(account{State: "completed", Message: "openclaw_gateway_exited", ExitCode: 0.0, Details: probed()})
 }
 
-func TestScriptThatSetEEndsAtWaitHasFailed(t *testing.T) {
+func TestScript_ended_by_set_e(t *testing.T) {
 	t.Parallel()
 	testenv.Tool(t, "bash")
 	g := newGuest(t)
@@ -147,7 +147,7 @@ func TestScriptThatSetEEndsAtWaitHasFailed(t *testing.T) {
 	}
 }
 
-func TestKilledScriptHasFailed(t *testing.T) {
+func TestAgentBoot_killed(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t)
 	b.makeReady()
@@ -160,7 +160,7 @@ func TestKilledScriptHasFailed(t *testing.T) {
 	b.wantEnd(supplied)
 }
 
-func TestBootScriptOutlivesIngest(t *testing.T) {
+func TestAgentBoot_ingest_killed(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t, `AGENT_PUBLISH=echo published >"$NEWS"`)
 	b.settled(2)
@@ -176,7 +176,7 @@ func TestBootScriptOutlivesIngest(t *testing.T) {
 	b.wantSaid("agent-boot: ingest exited with 137\n")
 }
 
-func TestServiceThatExitsBeforeItIsReadyHasFailed(t *testing.T) {
+func TestAgentBoot_exit_before_ready(t *testing.T) {
 	for code, exit := range map[int]int{0: 1, 4: 4} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
@@ -195,7 +195,7 @@ const (
 	arrived = "it's \"so\"\r\nSTATE=completed MESSAGE=forged\n\x1b]0;owned\x07\x1b[2J $(id) `id` \\ \ufffd. end"
 )
 
-func TestUnhealthyServiceHasFailedAndItsLastWordsArriveWhole(t *testing.T) {
+func TestAgentBoot_unhealthy(t *testing.T) {
 	for _, locale := range []string{"C", "C.UTF-8"} {
 		t.Run(locale, func(t *testing.T) {
 			t.Parallel()
@@ -210,7 +210,7 @@ func TestUnhealthyServiceHasFailedAndItsLastWordsArriveWhole(t *testing.T) {
 	}
 }
 
-func TestServiceThatCannotBePublishedHasFailed(t *testing.T) {
+func TestAgentBoot_publish_fails(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t, "AGENT_PUBLISH=echo no relay >&2; false")
 	b.touch("healthy")
@@ -220,7 +220,7 @@ func TestServiceThatCannotBePublishedHasFailed(t *testing.T) {
 		Details: probed("reason", "publish_failed", "last_output", "no relay")})
 }
 
-func TestProbeIsBounded(t *testing.T) {
+func TestAgentBoot_probe_timeout(t *testing.T) {
 	t.Parallel()
 	testenv.Tool(t, "bash")
 	g := newGuest(t, "AGENT_PROBES=1", "AGENT_PROBE_SECONDS=0.1", "AGENT_PROBE=sleep infinity")
@@ -230,7 +230,7 @@ func TestProbeIsBounded(t *testing.T) {
 		Details: unprobed("reason", "probe_failed", "last_output", "")})
 }
 
-func TestSignalStopsTheService(t *testing.T) {
+func TestAgentBoot_signal(t *testing.T) {
 	stopped := account{State: "stopped", Message: "managed OpenClaw guest stopped", Details: probed()}
 	failed := func(code float64) account {
 		return account{State: "failed", Message: "openclaw_gateway_exited", ExitCode: code,
@@ -266,7 +266,7 @@ func stopTime(onTerm string) string {
 	return "AGENT_STOP_SECONDS=600"
 }
 
-func TestSignalToTheWholeGroupStopsTheService(t *testing.T) {
+func TestAgentBoot_signal_to_group(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
@@ -285,7 +285,7 @@ func TestSignalToTheWholeGroupStopsTheService(t *testing.T) {
 // bash loses the exit code of a child that ends at the moment at which a trapped
 // signal ends the wait for it, and then waits for ever. Whether the script hears
 // of the end or of the signal first is chance: eight tries meet that moment.
-func TestSignalAtTheMomentTheServiceEnds(t *testing.T) {
+func TestAgentBoot_signal_as_service_exits(t *testing.T) {
 	for try := range 8 {
 		t.Run(strconv.Itoa(try), func(t *testing.T) {
 			t.Parallel()
@@ -303,7 +303,7 @@ func TestSignalAtTheMomentTheServiceEnds(t *testing.T) {
 	}
 }
 
-func TestBootScriptRefusesWrongUsage(t *testing.T) {
+func TestAgentBoot_usage(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no service": {}, "unknown flag": {"--stat-dir", "x", "true"}, "no probe": {"true"},
 	} {

@@ -53,7 +53,7 @@ func (g *guest) guestLog() string {
 	return string(text)
 }
 
-func TestJobRunnerTellsWhatTheRecordedOneDid(t *testing.T) {
+func TestCIJob_recorded_runs(t *testing.T) {
 	for _, run := range recorded(t, "ci_job_", 4) {
 		t.Run(run.Name, func(t *testing.T) {
 			t.Parallel()
@@ -76,7 +76,7 @@ func TestJobRunnerTellsWhatTheRecordedOneDid(t *testing.T) {
 	}
 }
 
-func TestJobOutputGoesToTheLogAndToStdout(t *testing.T) {
+func TestCIJob_output(t *testing.T) {
 	t.Parallel()
 	const said = "one \xff\n\x1b[2Jtwo\nthree"
 	g := newGuest(t, "SAID="+said)
@@ -89,7 +89,7 @@ func TestJobOutputGoesToTheLogAndToStdout(t *testing.T) {
 	}
 }
 
-func TestJobEndedByASignalHasItsExitCode(t *testing.T) {
+func TestCIJob_ended_by_signal(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.runJob(rootJob(`kill -KILL $$`))
@@ -97,7 +97,7 @@ func TestJobEndedByASignalHasItsExitCode(t *testing.T) {
 	g.wantEnd(jobExited(137))
 }
 
-func TestJobThatTakesTooLongHasFailed(t *testing.T) {
+func TestCIJob_timeout(t *testing.T) {
 	for name, trap := range map[string]string{"and listens": "", "and does not listen": `trap "" TERM;`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -114,7 +114,7 @@ func TestJobThatTakesTooLongHasFailed(t *testing.T) {
 	}
 }
 
-func TestWhatAJobLeavesInItsGroupIsKilled(t *testing.T) {
+func TestCIJob_kills_process_group(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.runJob(rootJob(`cat "$LEFT" & echo "$!" >"$NEWS"; read -r code <>"$ORDERS"; exit "$code"`))
@@ -124,7 +124,7 @@ func TestWhatAJobLeavesInItsGroupIsKilled(t *testing.T) {
 	left.wantEnded()
 }
 
-func TestTerminatedJobHasFailed(t *testing.T) {
+func TestCIJob_terminated(t *testing.T) {
 	for code, onTerm := range map[int]string{143: "", 6: `trap "exit 6" TERM;`} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			t.Parallel()
@@ -145,7 +145,7 @@ func TestTerminatedJobHasFailed(t *testing.T) {
 	}
 }
 
-func TestJobOutlivesIngest(t *testing.T) {
+func TestCIJob_ingest_killed(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.runJob(rootJob(obey))
@@ -160,7 +160,7 @@ func TestJobOutlivesIngest(t *testing.T) {
 	g.wantSaid("ci-job: ingest exited with -9\n")
 }
 
-func TestJobRunsThoughIngestCannotBeStarted(t *testing.T) {
+func TestCIJob_ingest_not_started(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.install("pika-cloud-lifecycle", "../../go.mod") // which is no program
@@ -169,7 +169,7 @@ func TestJobRunsThoughIngestCannotBeStarted(t *testing.T) {
 	g.wantSaid("ci-job: ingest is gone: ")
 }
 
-func TestKilledJobRunnerHasFailed(t *testing.T) {
+func TestCIJob_runner_killed(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.runJob(rootJob(`echo "$$" >"$NEWS"; read -r code <>"$ORDERS"`))
@@ -187,7 +187,7 @@ func TestKilledJobRunnerHasFailed(t *testing.T) {
 	job.wantEnded()
 }
 
-func TestStreamEndsThoughTheJobLeavesASessionBehind(t *testing.T) {
+func TestCIJob_leaves_session(t *testing.T) {
 	t.Parallel()
 	testenv.Tool(t, "setsid")
 	g := newGuest(t)
@@ -203,7 +203,7 @@ func TestStreamEndsThoughTheJobLeavesASessionBehind(t *testing.T) {
 	left.kill(syscall.SIGKILL)
 }
 
-func TestJobDoesNotDependOnItsReaders(t *testing.T) {
+func TestCIJob_stdout_reader_gone(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	r, w, err := os.Pipe()
@@ -224,7 +224,7 @@ func TestJobDoesNotDependOnItsReaders(t *testing.T) {
 	}
 }
 
-func TestGuestLogIsNeverWrittenThroughALink(t *testing.T) {
+func TestCIJob_log_is_link(t *testing.T) {
 	for name, link := range map[string]func(old, new string) error{"symbolic": os.Symlink, "hard": os.Link} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -248,7 +248,7 @@ func TestGuestLogIsNeverWrittenThroughALink(t *testing.T) {
 	}
 }
 
-func TestJobRunsAsTheUserGiven(t *testing.T) {
+func TestCIJob_user(t *testing.T) {
 	t.Parallel()
 	testenv.Root(t)
 	nobody, err := user.Lookup("nobody")
@@ -270,7 +270,7 @@ func TestJobRunsAsTheUserGiven(t *testing.T) {
 	}
 }
 
-func TestRunnerThatIsNotRootRunsWhatItCan(t *testing.T) {
+func TestCIJob_runner_not_root(t *testing.T) {
 	for _, asRoot := range []bool{false, true} {
 		t.Run(fmt.Sprintf("run_as_root %t", asRoot), func(t *testing.T) {
 			t.Parallel()
@@ -293,7 +293,7 @@ func TestRunnerThatIsNotRootRunsWhatItCan(t *testing.T) {
 	}
 }
 
-func TestUserIsRefusedByARunnerThatIsNotRoot(t *testing.T) {
+func TestCIJob_user_flag_not_root(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.user = 1000
@@ -311,7 +311,7 @@ type refusal struct {
 	flags              []string
 }
 
-func TestBadRequestHasFailed(t *testing.T) {
+func TestCIJob_bad_request(t *testing.T) {
 	const fields = `"schema_version": 2, "command": "true", "timeout_secs": 9`
 	for _, r := range []refusal{
 		{name: "no JSON", request: `{`, why: "cannot read the Incus guest request: "},

@@ -33,7 +33,7 @@ func printed(t *testing.T, caller, text string) (s story, exit int) {
 
 // What shlex.quote does is right for a shell, and wrong here: it is the reason
 // why the documentation has Python callers print JSON.
-func TestShlexQuoteLetsANewlineForgeADirective(t *testing.T) {
+func TestPython_shlex_quote(t *testing.T) {
 	s, exit := printed(t, "shlex_quote.py", forgery)
 	if len(s.Events) != 1 || s.Status.State != "completed" || s.Status.Message != "forged" ||
 		s.Result == nil || s.Result.State != "completed" {
@@ -44,7 +44,7 @@ func TestShlexQuoteLetsANewlineForgeADirective(t *testing.T) {
 	}
 }
 
-func TestJSONKeepsANewlineInItsDirective(t *testing.T) {
+func TestPython_json_dumps(t *testing.T) {
 	s, exit := printed(t, "json_dumps.py", forgery)
 	want := account{State: "ready", Message: forgery}
 	if len(s.Events) != 1 || s.Events[0].Message != want.Message || s.Status != want || s.Result != nil || exit != 0 {
@@ -65,7 +65,7 @@ func files(t *testing.T, patterns ...string) (all []string) {
 	return all
 }
 
-func TestShellExamplesAreCleanForShellcheck(t *testing.T) {
+func TestShellScripts_shellcheck(t *testing.T) {
 	t.Parallel()
 	scripts := files(t, "*.sh", "testdata/*.sh")
 	if out, err := exec.Command(testenv.Tool(t, "shellcheck"), scripts...).CombinedOutput(); err != nil {
@@ -79,7 +79,7 @@ for path in sys.argv[1:]:
     with open(path, "rb") as file:
         ast.parse(file.read(), path, feature_version=(3, 9))`
 
-func TestPythonExamplesCompile(t *testing.T) {
+func TestPythonScripts_compile(t *testing.T) {
 	t.Parallel()
 	python, scripts := testenv.Python(t), files(t, "*.py", "testdata/*.py")
 	for _, args := range [][]string{{"-m", "py_compile"}, {"-c", parse}} {
