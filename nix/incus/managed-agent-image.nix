@@ -32,7 +32,7 @@ in
     command = mkOption {
       type = types.listOf types.str;
       example = [ "openclaw" "gateway" ];
-      description = "The agent and its arguments. The program is searched on path.";
+      description = "The agent and its arguments. The program is looked up in path.";
     };
 
     probe = mkOption {
