@@ -109,7 +109,7 @@ func TestModule_settings_in_units(t *testing.T) {
 	}`)
 	text, _ := s.files()
 	if !slices.Equal(s.Rules, []string{"d /var/lib/pika-cloud 0750 root root -"}) {
-		t.Errorf("rules %q", s.Rules)
+		t.Errorf("the tmpfiles rules are %q", s.Rules)
 	}
 	flags := "--state-dir=/var/lib/pika-cloud --journal=always --notify=incus"
 	limits := "LogRateLimitBurst=12345\nLogRateLimitIntervalSec=10s\n"
@@ -124,7 +124,7 @@ func TestModule_settings_in_units(t *testing.T) {
 	} {
 		for _, want := range wants {
 			if !strings.Contains(text[name], want) {
-				t.Errorf("%s does not have %q:\n%s", name, want, text[name])
+				t.Errorf("%s is missing %q:\n%s", name, want, text[name])
 			}
 		}
 	}
