@@ -72,7 +72,7 @@ func TestInstallPage_booted(t *testing.T) {
 	l.write("runcmd", run, 0o644)
 	path := regexp.MustCompile(`(?m)^  - path: /etc/systemd/system/(.*)$`).FindStringSubmatch(data)
 	l.write("units/"+path[1], under(t, data, "    content: |"), 0o644)
-	l.write("farewell.service", block(t, page, "ini", "Says that the guest was stopped"), 0o644)
+	l.write("farewell.service", block(t, page, "ini", "Report that the guest boots and stops"), 0o644)
 	l.boot(new(system), "installed.sh")
 
 	if got := testenv.ReadFile(t, l.path("out/verify")); got != "" {

@@ -45,7 +45,7 @@ func TestModule_invalid_settings(t *testing.T) {
 		{"", `stateDir = "/";`, `stateDir is "/"; expected`},
 		{"", `stateDir = "/run/pika cloud";`, `stateDir is "/run/pika cloud"; expected`},
 		{"", `stateDir = "/run/%i";`, `stateDir is "/run/%i"; expected`},
-		{"", `owner = "nobody-we-know";`, `owner is "nobody-we-know", which users.users does not define`},
+		{"", `owner = "no-user";`, `owner is "no-user", which users.users does not define`},
 		{"", `group = "no-group";`, `services.pika-cloud-lifecycle.group is "no-group", which users.groups does not define`},
 		{"", `fifo = { enable = true; path = "/run/other"; };`, `fifo.path is "/run/other"; expected a path inside /run/pika-cloud`},
 		{"", `fifo = { enable = true; path = "/run/pika-cloud-fifo"; };`, `fifo.path is "/run/pika-cloud-fifo"; expected a path inside`},
