@@ -22,7 +22,7 @@ const program = "pika-cloud-lifecycle"
 func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
 
 // tree is a copy of the tracked files, and of the Go directories of this machine for
-// the stand-in for nixpkgs. It is a repository, because a flake must be one.
+// the stand-in for nixpkgs. It is a repository, as Nix requires for a flake.
 var tree = sync.OnceValues(func() (string, error) {
 	to := filepath.Join(testenv.Shared(), "tree")
 	host, err := json.Marshal(goEnv("GOROOT", "GOMODCACHE", "GOCACHE"))
