@@ -8,8 +8,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -165,6 +167,9 @@ func clock() ingest.Moment {
 
 // orWarn returns a boot ID, or warns why it cannot be read and returns "".
 func (a *app) orWarn(id string, err error) string {
+	if err == nil && id == "" {
+		err = &fs.PathError{Op: "read", Path: bootid.Path, Err: errors.New("the file is empty")}
+	}
 	if err != nil {
 		a.warn(fmt.Sprintf("boot ID: %v; files without a boot ID count as those of an earlier boot", err))
 	}
