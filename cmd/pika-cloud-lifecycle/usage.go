@@ -29,9 +29,8 @@ Flags:
   --version  print the version
 
 Environment:
-  PIKA_LIFECYCLE_DIR  the state directory. The default is /run/pika-cloud, which
-                      only root can write. The flag --state-dir of a command has
-                      priority.
+  PIKA_LIFECYCLE_DIR  the state directory, if the command has no --state-dir
+                      (default /run/pika-cloud, which only root can write)
 
 Exit status:
   0  the command succeeded
@@ -77,6 +76,10 @@ Environment:
   PATH                   where to look for the command
   NOTIFY_SOCKET          socket of systemd; not passed on to the command
 
+Files, in the state directory:
+  status.json, events.jsonl, result.json
+                         the state, the history and the result
+
 Exit status:
   N      exit code of the command
   2      the command line is wrong; the command was not started
@@ -98,7 +101,7 @@ const ingestUsage = `Usage: pika-cloud-lifecycle ingest [FLAGS]
 Read directives from standard input, one per line, and write the files. A
 directive is a line of KEY=value words, or a JSON object:
 
-  STATE=starting MESSAGE='fetching the image'
+  STATE=starting MESSAGE='fetching the image' DETAILS.image=agent:7
   {"state":"failed","exit_code":7,"message":"tests failed"}
 
 The keys are state, message, exit_code, details and timestamp; kind or status
@@ -182,9 +185,10 @@ Examples:
 
 const rebuildUsage = `Usage: journalctl -o json --all ... | pika-cloud-lifecycle rebuild [FLAGS]
 
-Rebuild the files of a guest from a systemd journal that "ingest --journal" has
-sent them to. Events keep their sequence numbers. rebuild skips entries that the
-files already contain, and reports events that are missing in the journal.
+Rebuild the files of a guest from the systemd journal, if the guest has used
+"ingest --journal". The input is the output of journalctl -o json --all. Events
+keep their sequence numbers. rebuild skips entries that the files already
+contain, and reports events that are missing in the journal.
 
 Flags:
   --state-dir DIR      directory of the copy (default $PIKA_LIFECYCLE_DIR,
@@ -293,8 +297,8 @@ Exit status:
 
 const statusUsage = `Usage: pika-cloud-lifecycle status --state STATE --message TEXT [FLAGS]
 
-Replace status.json, the current state of the guest. To record an event at
-the same time, use ingest.
+Replace status.json, the current state of the guest. To record an event at the
+same time, use ingest.
 
 Flags:
   --state STATE        ` + stateList + `
@@ -334,8 +338,8 @@ Examples:
 
 const resultUsage = `Usage: pika-cloud-lifecycle result --status OUTCOME --message TEXT [FLAGS]
 
-Replace result.json, which records how the run ended. To record an event
-and replace status.json at the same time, use ingest.
+Replace result.json, which records how the run ended. To record an event and
+replace status.json at the same time, use ingest.
 
 Flags:
   --status OUTCOME     completed or failed
@@ -421,9 +425,8 @@ result that does not match the events, temporary files, and wrong owners and
 permissions.
 
 Flags:
-  --repair             repair what can be repaired. Lines that are removed from
-                       a file are kept in a new file next to it, such as
-                       events.jsonl.damaged1
+  --repair             repair what can be repaired; what is removed is kept in
+                       other files
   --format WORD        text or json (default text)
   --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
                        /run/pika-cloud)
@@ -433,6 +436,12 @@ The lock file is readable only by its owner, usually root.
 
 Environment:
   PIKA_LIFECYCLE_DIR   state directory, if DIR is not given
+
+Files, in the state directory (N is a number):
+  events.jsonl.damagedN, rejected.jsonl.damagedN
+                       a log before it was repaired
+  events.jsonl.torn, rejected.jsonl.torn
+                       incomplete last lines that were removed from a log
 
 Exit status:
   0  the files are valid
