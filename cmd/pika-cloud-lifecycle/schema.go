@@ -27,8 +27,9 @@ func schemaMain(a *app, args []string) error {
 		return f.badUsage("unexpected argument %q; expected one name", operands[1])
 	}
 	name := operands[0]
+	stem, _, _ := strings.Cut(name, ".") // a user may give the name of the file
 	if !slices.Contains(names, name) {
-		return f.badUsage("%q is not a schema; expected one of %s%s", name, strings.Join(names, ", "), didYouMean(name, names))
+		return f.badUsage("%q is not a schema; expected one of %s%s", name, strings.Join(names, ", "), didYouMean(stem, names))
 	}
 	text, err := schema.Files.ReadFile(name + ".json")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +62,11 @@ func waitMain(a *app, args []string) error {
 }
 
 func (w *waiter) setStates(f *flagSet, words string) error {
-	for _, word := range strings.Split(words, ",") {
+	list := strings.Split(words, ",")
+	if strings.Contains(words, " ") || (slices.Contains(list, "") && len(list) > 1) {
+		return f.badUsage("--for is %q; expected states separated by commas, such as ready,failed", words)
+	}
+	for _, word := range list {
 		state, err := parseWord(f, "for", word, artifact.States())
 		if err != nil {
 			return err
