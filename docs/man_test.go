@@ -24,8 +24,8 @@ func TestManPage_lint(t *testing.T) {
 	}
 }
 
-// manSection returns the text below a heading of the man page, up to the next
-// one of its kind or a higher one.
+// manSection returns the text below a heading of the man page, up to the next heading
+// of the same or a higher level.
 func manSection(t *testing.T, macro, name string) string {
 	t.Helper()
 	_, text, ok := strings.Cut(testenv.ReadFile(t, manPage), "\n."+macro+" "+name+"\n")
@@ -42,7 +42,7 @@ func manSection(t *testing.T, macro, name string) string {
 	return text
 }
 
-// submatches returns the first group of every match, sorted, each once.
+// submatches returns the first group of all matches, sorted and without duplicates.
 func submatches(pattern, text string) (all []string) {
 	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
 		all = append(all, m[1])

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"io/fs"
 	"regexp"
@@ -117,6 +118,40 @@ func TestHelp_defaults(t *testing.T) {
 	}
 	if dir := ingestFlags.Lookup("state-dir").DefValue; dir != "/run/pika-cloud" {
 		t.Errorf("--state-dir is %s by default", dir)
+	}
+}
+
+func TestFlagSet_parseOperands(t *testing.T) {
+	for _, c := range []struct{ args, operands, text, bool, err string }{
+		{"", "", "", "false", ""},
+		{"--text x a -bool b", "a b", "x", "true", ""},
+		{"-text=x=y --bool=false a", "a", "x=y", "false", ""},
+		{"a --text= b", "a b", "", "false", ""},
+		{"a -- --text x -z", "a --text x -z", "", "false", ""},
+		{"- --bool -", "- -", "", "true", ""},
+		{"--text -1", "", "-1", "false", ""},
+		{"--text", "", "", "", "--text needs a value; see command --help"},
+		{"--text --bool", "", "", "", `--text needs a value; if "--bool" is the value, write --text=--bool`},
+		{"--text --bool=true", "", "", "", `--text needs a value; if "--bool=true" is the value, write --text=--bool=true`},
+		{"--bool=x", "", "", "", `--bool is "x"; expected no value, or true or false`},
+		{"--no=x", "", "", "", "unknown flag --no; see command --help"},
+		{"a --duration 1", "", "", "", `--duration is "1"; expected a duration such as 10s or 10m`},
+		{"--duration=-1s", "", "", "", `--duration is "-1s"; expected 0s or longer`},
+		{"--int 1.5", "", "", "", `--int is "1.5"; expected the number of a descriptor, such as 3`},
+	} {
+		f := new(app).newFlags("command", "")
+		text, isTrue := f.String("text", "", ""), f.Bool("bool", false, "")
+		f.Duration("duration", 0, "")
+		f.Int("int", 0, "")
+		operands, err := f.parseOperands(strings.Fields(c.args))
+		switch {
+		case c.err != "":
+			if err == nil || err.Error() != "command: "+c.err || exitCode(err) != exitUsage {
+				t.Errorf("%q: error %v, want %s", c.args, err, c.err)
+			}
+		case err != nil || strings.Join(operands, " ") != c.operands || *text != c.text || fmt.Sprint(*isTrue) != c.bool:
+			t.Errorf("%q: operands %q, --text %q, --bool %v, error %v", c.args, operands, *text, *isTrue, err)
+		}
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 
 // A flagSet holds the flags of a subcommand. --help prints usage to stdout.
 //
-// It has a parser of its own: that of package flag reports a wrong value with the
-// words of strconv, and with one dash before the flag's name.
+// It does not use the parser of package flag, whose messages name a flag with one
+// dash and quote strconv: invalid value "10" for flag -timeout: parse error.
 type flagSet struct {
 	*flag.FlagSet
 	usage    string

@@ -12,7 +12,7 @@ import (
 // powers of 1024.
 type sizeValue struct {
 	bytes    *int64
-	min, max int64 // max is 0 if there is no limit
+	min, max int64 // max 0 means any size
 }
 
 // sizeVar declares a flag for a size of at least min bytes and, unless max is 0, at
