@@ -5,11 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
@@ -216,25 +214,6 @@ func TestSizeValue(t *testing.T) {
 		if got != want || (err != nil && n != 7) {
 			t.Errorf("%q: %s (%d), want %s", text, got, n, want)
 		}
-	}
-}
-
-// A boot ID that cannot be read is reported with its cause.
-func TestApp_orWarn(t *testing.T) {
-	var stderr strings.Builder
-	a := app{stderr: &stderr}
-	cause := &fs.PathError{Op: "open", Path: "/proc/x", Err: syscall.EMFILE}
-	want := "pika-cloud-lifecycle: boot ID: open /proc/x: too many open files; files without a boot ID count as those of an earlier boot\n"
-	if id := a.orWarn("", cause); id != "" || stderr.String() != want {
-		t.Errorf("%q, and on stderr %q, want %q", id, &stderr, want)
-	}
-	stderr.Reset()
-	if id := a.orWarn(testBoot, nil); id != testBoot || stderr.Len() > 0 {
-		t.Errorf("%q, and on stderr %q", id, &stderr)
-	}
-	a.orWarn("", nil)
-	if !strings.Contains(stderr.String(), "the file is empty") {
-		t.Errorf("an empty file: %q", &stderr)
 	}
 }
 

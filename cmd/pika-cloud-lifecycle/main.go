@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -32,7 +31,7 @@ func main() {
 		umask:  openToOwner(),
 		levels: onJournal(),
 	}
-	a.bootID = func() string { return a.orWarn(bootid.Read()) }
+	a.bootID = a.readBootID
 	os.Exit(a.main(os.Args[1:]))
 }
 
@@ -165,13 +164,23 @@ func clock() ingest.Moment {
 	return now
 }
 
-// orWarn returns a boot ID, or warns why it cannot be read and returns "".
-func (a *app) orWarn(id string, err error) string {
-	if err == nil && id == "" {
-		err = &fs.PathError{Op: "read", Path: bootid.Path, Err: errors.New("the file is empty")}
-	}
+// readBootID returns the boot ID. If it cannot be read, readBootID warns and returns
+// "": readers treat an artifact without a boot ID as not of this boot.
+func (a *app) readBootID() string {
+	id, err := bootid.Read()
 	if err != nil {
-		a.warn(fmt.Sprintf("boot ID: %v; files without a boot ID count as those of an earlier boot", err))
+		a.warn(fmt.Sprintf("%v; continuing without a boot ID%s", err, bootIDRemedy(err)))
 	}
 	return id
+}
+
+// bootIDRemedy returns what to do about an error of bootid.Read, to be appended to it.
+func bootIDRemedy(err error) string {
+	switch {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return "; raise the limit of open files"
+	case errors.Is(err, unix.ENOENT):
+		return "; mount /proc"
+	}
+	return "; make the file readable"
 }

@@ -65,7 +65,7 @@ func runMain(a *app, args []string) error {
 	}
 	s.argv = f.Args()
 	if len(s.argv) == 0 {
-		return f.badUsage("expected a command, as in run -- make test")
+		return f.badUsage("expected a command after --, as in run -- make test")
 	}
 	if err := f.checkStateDir(*dir); err != nil {
 		return err

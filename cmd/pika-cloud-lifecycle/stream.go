@@ -66,7 +66,7 @@ func (f *streamFlags) checkFD() error {
 // checkAck checks that acknowledgements do not go to the input.
 func (f *streamFlags) checkAck(in int) error {
 	if f.ack == 0 || f.ack == in {
-		return f.badUsage("--ack-fd is %d, which is the input; expected another descriptor", f.ack)
+		return f.badUsage("--ack-fd is %d, which is for input; expected another descriptor", f.ack)
 	}
 	return nil
 }
