@@ -359,9 +359,9 @@ Examples:
 
 const showUsage = `Usage: pika-cloud-lifecycle show [FLAGS] [DIR | FILE...]
 
-Print the current state of a guest and its history. For each event, show prints
-its time, the time since the previous event and since boot, the state, the
-message and the details.
+Print the current state of a guest, its result and its history. For each event,
+show prints its time, the time since the previous event and since boot, the
+state, the message and the details.
 
 DIR is a state directory. A FILE is a copied status, result or log; it may have
 any name. show changes nothing.
@@ -381,7 +381,7 @@ Environment:
   TZ                   local time zone
 
 Exit status:
-  0  the state and the history were printed
+  0  everything was printed
   1  a file could not be read, or there is nothing to print
   2  the command line is wrong
 
@@ -431,8 +431,8 @@ Flags:
   --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
                        /run/pika-cloud)
 
-While the files are opened or repaired, verify holds the lock of the writers.
-The lock file is readable only by its owner, usually root.
+Run verify as the owner of the files, usually root. Other users cannot read the
+lock file, events.jsonl.seq, so verify cannot check it and exits with 3.
 
 Environment:
   PIKA_LIFECYCLE_DIR   state directory, if DIR is not given
@@ -447,7 +447,7 @@ Exit status:
   0  the files are valid
   1  the files are invalid, or could not be repaired
   2  the command line is wrong
-  3  the directory cannot be read
+  3  the directory, or a file in it, cannot be read; everything else is valid
 
 Examples:
   pika-cloud-lifecycle verify
