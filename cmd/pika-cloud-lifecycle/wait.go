@@ -24,10 +24,10 @@ type waiter struct {
 }
 
 // An otherOutcomeError reports that the run ended with an outcome that wait did not
-// wait for. The run cannot reach any of the states any more.
+// wait for.
 type otherOutcomeError struct{ outcome artifact.Outcome }
 
-func (e *otherOutcomeError) Error() string { return "the run has " + string(e.outcome) }
+func (e *otherOutcomeError) Error() string { return "the run has ended as " + string(e.outcome) }
 
 // waitMain runs the subcommand wait: it waits for a state and prints the status.
 func waitMain(a *app, args []string) error {
@@ -123,7 +123,7 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 }
 
 // check reports whether the wait is over. It returns an *otherOutcomeError if the
-// run has ended without reaching any of the states.
+// run has ended and the guest is in none of the states.
 func (w *waiter) check(s *history.Snapshot) (done bool, err error) {
 	if s.Status == nil || (w.bootID != "" && s.Status.BootID != w.bootID) {
 		return false, nil
@@ -164,7 +164,7 @@ func (w *waiter) explain(err error, s *history.Snapshot) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &other):
-		return fmt.Errorf("wait: %w, so it will not become %s; see %s", err, w.wanted(),
+		return fmt.Errorf("wait: %w, not %s; see %s", err, w.wanted(),
 			filepath.Join(w.dir, writer.ResultName))
 	case errors.Is(err, errTimeout):
 		return fmt.Errorf("wait: %w after %v; %s", err, w.limit, w.current(s))
