@@ -88,7 +88,7 @@ func (r *reference) number(literal string) string {
 		r.far = true
 	}
 	r.edge = r.edge || math.Abs(f) >= 1.7976931348623155e308
-	if len(literal) > longestPowered && strings.ContainsAny(literal, "eE") {
+	if len(literal) > maxLenWithExponent && strings.ContainsAny(literal, "eE") {
 		r.edge = true
 	}
 	return literal
