@@ -6,20 +6,21 @@ import (
 	"slices"
 )
 
-// A member is the position of one "name":value in the normal form.
+// A member is one "name":value in the normal form, given by offsets.
 type member struct {
-	first int // where the name came first, for the order
-	name  int // its opening quote
-	value int // the byte after its colon
-	end   int // the byte after its value
+	first int // of the first member of the same name; gives the order
+	name  int // of the opening quote of the name
+	value int // after the colon
+	end   int // after the value
 }
 
-// fewMembers is up to how many members are compared each with each: at most 120
-// short comparisons, mostly of lengths, are cheaper than a sort. With more
-// members, a hostile sender could make the square expensive.
+// fewMembers is the number of members up to which namesDiffer compares all pairs.
+// At most 120 comparisons, mostly of lengths, are faster than a sort. With more
+// members, hostile input could make the quadratic time expensive.
 const fewMembers = 16
 
-// allDiffer reports whether the members are few and have different names.
+// namesDiffer reports whether the members surely have different names. It reports
+// false without a check if there are more than fewMembers.
 func (n *Normaliser) namesDiffer(src []byte, members []member) bool {
 	if len(members) > fewMembers {
 		return false
