@@ -125,9 +125,9 @@ func attackJobs(s *scenario, calls []*call) (jobs []job) {
 	return jobs
 }
 
-// TestAttackerSwaps lets the owner of the directory put traps in the artifacts'
+// TestAttack_swapped_files lets the owner of the directory put traps in the artifacts'
 // places while the writer, which may be root, is at work.
-func TestAttackerSwaps(t *testing.T) {
+func TestAttack_swapped_files(t *testing.T) {
 	t.Parallel()
 	program, n := program(t), share(t, 120)
 	if !testenv.IsRoot() {

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestSeqFileTakenAway unlinks or replaces the seq file at every call: the log
+// TestSeqFile_removed_or_replaced unlinks or replaces the seq file at every call: the log
 // decides, and nothing is lost or numbered twice.
-func TestSeqFileTakenAway(t *testing.T) {
+func TestSeqFile_removed_or_replaced(t *testing.T) {
 	program, n := program(t), share(t, 30)
 	var jobs []job
 	for _, name := range []string{"event/existing", "event/torn line", "ingest/three directives", "ingest/rotation"} {
