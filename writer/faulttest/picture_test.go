@@ -113,7 +113,7 @@ func members(text string) (map[string]json.RawMessage, error) {
 		return nil, err
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("something follows the object")
+		return nil, errors.New("text after the object")
 	}
 	return fields, nil
 }

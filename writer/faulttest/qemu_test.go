@@ -226,7 +226,7 @@ func (b *boot) examine(t *testing.T, acked int) []finding {
 		switch {
 		case len(words) == 3 && words[0] == "@FOUND":
 			addFile(t, found, words)
-		case len(words) == 3 && words[0] == "@HEALED":
+		case len(words) == 3 && words[0] == "@REPAIRED":
 			addFile(t, repaired, words)
 		case len(words) > 1 && words[0] == "@NEXT":
 			code, _ = strconv.Atoi(words[1])

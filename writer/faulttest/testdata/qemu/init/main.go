@@ -102,7 +102,7 @@ func read(dir string) error {
 	cmd.Stdin = next
 	text, _ := cmd.CombinedOutput() // exits with 3, because the input has an invalid line
 	fmt.Printf("@NEXT %d %q\n", cmd.ProcessState.ExitCode(), text)
-	return show("@HEALED", dir)
+	return show("@REPAIRED", dir)
 }
 
 func show(word, dir string) error {
