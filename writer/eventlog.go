@@ -25,9 +25,9 @@ type EventLog struct {
 	Path    string // required
 	SeqPath string // Path + ".seq" if empty
 
-	// RotateAt is the maximum size of the log in bytes. Before it would grow
-	// larger, the log is renamed to Path + ".1" and a new one is started.
-	// 0 means no limit.
+	// RotateAt is the maximum size of the log in bytes; 0 means no limit. If a
+	// batch would make the log larger, the log is first renamed to Path + ".1". A
+	// batch that is larger than RotateAt gets a new log for itself.
 	RotateAt int64
 
 	// LockWait is how long Lock waits; 0 means DefaultLockWait.

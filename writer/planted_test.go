@@ -72,7 +72,7 @@ var jobs = []job{
 	{"keep result", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
 		testenv.Must(t, d.Result.Replace(testResult()))
 	}, func(d *Dir) error { return d.Result.CopyToPrevious() }},
-	{"set result aside", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
+	{"move result", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
 		testenv.Must(t, d.Result.Replace(testResult()))
 	}, func(d *Dir) error { return d.Result.MoveToPrevious() }},
 	{"sweep", []string{".status.json123456789012345"}, true, nil, func(d *Dir) error { return d.Status.Replace(numbered(1)) }},

@@ -123,7 +123,7 @@ func (d *Dir) Pin() { d.pinned = true }
 func (d *Dir) Unpin() { d.pinned = false }
 
 // ErrReplaced is returned by Root if another directory is now at the path.
-var ErrReplaced = errors.New("the directory was replaced meanwhile; check which users may write to its parent, and try again")
+var ErrReplaced = errors.New("another directory is now at this path; try again, and check which users may write to the parent directory")
 
 // Root returns the open directory as an os.Root. The Dir closes it.
 func (d *Dir) Root() (*os.Root, error) {

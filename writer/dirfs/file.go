@@ -176,7 +176,7 @@ func (f *File) ReadAll(maxSize int64) ([]byte, error) {
 }
 
 // ErrTooLarge reports that a file is larger than the maximum given to ReadAll.
-var ErrTooLarge = errors.New("the file is too large to be read")
+var ErrTooLarge = errors.New("the file is too large; move it to another directory")
 
 // Truncate sets the size of the file in bytes.
 func (f *File) Truncate(size int64) error {
