@@ -29,8 +29,8 @@ const (
 	singleCommits = 2000
 	oneShots      = 50
 	pythonWriters = 50
-	protocolGo    = 5 // that speak Python's protocol in Go, each several events
-	protocolLines = 4
+	protocolGo    = 5 // Go programs that use the lock protocol of the Python command
+	protocolLines = 4 // events of each of those
 )
 
 // pythonCommand returns a command that runs the replacement for the Python

@@ -183,7 +183,7 @@ func (j *job) checkOutcome(t *testing.T, object planted, path string, err error)
 	}
 }
 
-// A planted object is not read as an artifact, except for a hard link, which is
+// Read returns an error for a planted object, except for a hard link, which is
 // a regular file.
 func TestPlanted_read(t *testing.T) {
 	for _, object := range plantedObjects {

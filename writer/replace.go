@@ -115,9 +115,9 @@ func (f *ResultFile) CopyToPrevious() error {
 // An atomicFile is a file that is always replaced as a whole.
 type atomicFile struct {
 	location
-	text        []byte // the new content; its memory is used again
-	swept       bool   // the stale temporary files have been removed
-	hasPrevious bool   // also remove the stale temporary files of NAME.prev, which is rarely written
+	text         []byte // the new content; its memory is used again
+	removedStale bool   // the stale temporary files have been removed
+	hasPrevious  bool   // also remove the stale temporary files of NAME.prev, which is rarely written
 }
 
 // replace writes f.text to the file at path. Together with renameio, it makes
@@ -131,9 +131,9 @@ func (f *atomicFile) replace(path string) error {
 	if err := f.open(path); err != nil {
 		return err
 	}
-	if !f.swept {
+	if !f.removedStale {
 		f.removeStale() //fault:remove-temporaries
-		f.swept = true
+		f.removedStale = true
 	}
 	err := f.writeTemporary()
 	for attempt := 1; attempt < maxAttempts && wasRemoved(err); attempt++ {
@@ -143,7 +143,7 @@ func (f *atomicFile) replace(path string) error {
 		err = f.Dir.Sync()
 	}
 	if err != nil {
-		f.swept = false // this attempt may have left a temporary file
+		f.removedStale = false // this attempt may have left a temporary file
 		return pathError("replace", path, dirfs.Cause(err))
 	}
 	return nil

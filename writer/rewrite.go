@@ -47,7 +47,7 @@ func (f *lineFile) rewrite(path string, convert func(from io.Reader, to io.Write
 	if _, err := f.prepare(path); err != nil {
 		return "", err
 	}
-	file, name, err := f.createKept()
+	file, name, err := f.createBackup()
 	if err != nil {
 		return "", err
 	}
@@ -76,15 +76,15 @@ func (f *lineFile) convertTo(file *dirfs.File, convert func(from io.Reader, to i
 	return file.Sync()
 }
 
-// maxKept is how many old files repairs may leave in the directory. More than
+// maxBackups is how many old files repairs may leave in the directory. More than
 // that suggests that a script repairs in a loop.
-const maxKept = 1000
+const maxBackups = 1000
 
-// createKept creates the file under whose name the old log will be kept. It
+// createBackup creates the file under whose name the old log will be kept. It
 // picks an unused name, so a repair never replaces the file that an earlier
 // repair kept.
-func (f *lineFile) createKept() (file *dirfs.File, name string, err error) {
-	for n := 1; n <= maxKept; n++ {
+func (f *lineFile) createBackup() (file *dirfs.File, name string, err error) {
+	for n := 1; n <= maxBackups; n++ {
 		name = fmt.Sprintf("%s.damaged%d", f.name, n)
 		file, err = f.OpenFile(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, artifactMode)
 		if !errors.Is(err, fs.ErrExist) {

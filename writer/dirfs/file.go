@@ -16,7 +16,8 @@ var (
 	ErrSymlink    = errors.New("a symbolic link; remove it, and check which users may write to the directory")
 )
 
-// openFlags are set for every file.
+// openFlags are added to the flags of every open: do not follow a symbolic link, do
+// not block on a FIFO, do not acquire a controlling terminal.
 const openFlags = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC //fault:no-follow
 
 // A File is an open regular file. All errors of its methods are *fs.PathErrors. A
@@ -105,7 +106,7 @@ func (f *File) Dir() ID { return f.dir }
 // Fd returns the descriptor.
 func (f *File) Fd() int { return f.fd }
 
-// Close closes the file.
+// Close closes the file. It does nothing if f is nil or closed.
 func (f *File) Close() {
 	if f != nil && f.fd >= 0 {
 		unix.Close(f.fd)
@@ -113,7 +114,7 @@ func (f *File) Close() {
 	}
 }
 
-// Stat describes the file.
+// Stat returns the file status.
 func (f *File) Stat() (st unix.Stat_t, err error) {
 	err = Retry(func() error { return unix.Fstat(f.fd, &st) })
 	return st, pathError("stat", f.path, err)

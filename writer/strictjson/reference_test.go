@@ -14,11 +14,11 @@ import (
 // A reference builds the normal form of a text from the tokens of encoding/json,
 // and notes the reasons to reject it.
 type reference struct {
-	tokens *json.Decoder
-	depth  int
-	far    bool // the text has a number that some reader cannot convert to a double
-	edge   bool // the text has a number near the limit, which may be accepted or rejected: see inRange
-	deep   bool
+	tokens     *json.Decoder
+	depth      int
+	outOfRange bool // the text has a number that some reader cannot convert to a double
+	nearLimit  bool // the text has a number near the limit, which may be accepted or rejected: see inRange
+	deep       bool
 }
 
 func makeReference(t testing.TB, text []byte) (normal string, r *reference) {
@@ -85,11 +85,11 @@ func (r *reference) object(t testing.TB) string {
 func (r *reference) number(literal string) string {
 	f, err := strconv.ParseFloat(literal, 64)
 	if err != nil || serdeRejects([]byte(literal)) != "" {
-		r.far = true
+		r.outOfRange = true
 	}
-	r.edge = r.edge || math.Abs(f) >= 1.7976931348623155e308
+	r.nearLimit = r.nearLimit || math.Abs(f) >= 1.7976931348623155e308
 	if len(literal) > maxLenWithExponent && strings.ContainsAny(literal, "eE") {
-		r.edge = true
+		r.nearLimit = true
 	}
 	return literal
 }
@@ -131,8 +131,8 @@ func check(t testing.TB, text []byte) (normal []byte, ok bool) {
 		t.Fatalf("accepted %.200q, which encoding/json rejects", text)
 	}
 	want, r := makeReference(t, text)
-	if r.deep || r.far {
-		t.Fatalf("accepted %.200q; too deep: %v, out of range: %v", text, r.deep, r.far)
+	if r.deep || r.outOfRange {
+		t.Fatalf("accepted %.200q; too deep: %v, out of range: %v", text, r.deep, r.outOfRange)
 	}
 	if string(normal) != want {
 		t.Fatalf("%.200q:\n got %.400s\nwant %.400s", text, normal, want)
@@ -156,7 +156,7 @@ func checkRejection(t testing.TB, text, appended []byte, err error) {
 	if !json.Valid(text) {
 		return
 	}
-	if _, r := makeReference(t, text); !r.deep && !r.far && !r.edge {
+	if _, r := makeReference(t, text); !r.deep && !r.outOfRange && !r.nearLimit {
 		t.Fatalf("rejected %.200q: %v", text, err)
 	}
 }
