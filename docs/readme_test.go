@@ -33,7 +33,7 @@ func TestReadme(t *testing.T) {
 	for i, want := range []struct{ block, output string }{
 		{"ingest --state-dir", `"status": "completed"`},
 		{"ingest --state-dir", `(?m)^20:00:19\.902   \+13\.4s .* starting `},
-		{"wait --for completed", `^completed: sh exited with 0\n$`},
+		{"wait --for ready", `^ready: listening on 8080\n$`},
 		{"exec 3> >(", `^working\n$`},
 		{"pika-cloud-lifecycle plot", `(?m)^\d\d:\d\d:\d\d\.\d{3} .* failed +exited with 7$`},
 		{"pika-cloud-lifecycle plot", `; 7 events in 1 boot`},
