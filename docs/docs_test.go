@@ -70,7 +70,7 @@ func fenced(t *testing.T, page string, langs ...string) (blocks []string) {
 	return blocks
 }
 
-// An artifact is what the tests look at in any of the files.
+// An artifact has the keys of all files that the tests check.
 type artifact struct {
 	State, Kind, Status, Message string
 	ExitCode                     *int `json:"exit_code"`
@@ -78,7 +78,7 @@ type artifact struct {
 	Seq                          int
 }
 
-// read reads a file of one artifact, or one a line.
+// read reads a file that has one artifact, or one artifact per line.
 func read(t *testing.T, state, name string) (all []artifact) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(testenv.ReadFile(t, filepath.Join(state, name))))
@@ -92,7 +92,7 @@ func read(t *testing.T, state, name string) (all []artifact) {
 	return all
 }
 
-// readOne reads a file of one artifact.
+// readOne reads a file that has one artifact.
 func readOne(t *testing.T, state, name string) artifact {
 	t.Helper()
 	all := read(t, state, name)
