@@ -69,9 +69,6 @@ func runMain(a *app, args []string) error {
 	if err := f.checkStateDir(*dir); err != nil {
 		return err
 	}
-	if s.timeout < 0 || s.killAfter < 0 {
-		return f.badUsage("--timeout and --kill-after take a duration that is not negative, such as 10m")
-	}
 	notifiers, err := a.newNotifiers(f, *notify)
 	if err != nil {
 		return err

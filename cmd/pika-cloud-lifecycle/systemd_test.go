@@ -10,11 +10,11 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A real systemd starts, kills and stops the units in testdata/boot/verdict. The
-// test checks the states of the units and their artifacts.
+// A real systemd starts, kills and stops the units in testdata/boot/result. The test
+// checks the states of the units and their artifacts.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
-	lab := boot(t, "verdict")
+	lab := boot(t, "result")
 	t.Run("notify", func(t *testing.T) {
 		lab.checkOut(t, "notify_before", "activating")
 		lab.checkOut(t, "notify_ready", "active ready ready: listening on 8080")
@@ -48,7 +48,7 @@ func TestSystemd(t *testing.T) {
 	t.Run("Incus host", func(t *testing.T) {
 		lab.checkArtifacts(t, "incus", "starting ready completed", `"exit_code": 0`)
 		const want = `PATCH /1.0 {"state":"Ready"}` + "\n" + `PATCH /1.0 {"state":"Started"}` + "\n"
-		if got := lab.read(t, "told"); !strings.HasSuffix(got, want) {
+		if got := lab.read(t, "requests"); !strings.HasSuffix(got, want) {
 			t.Errorf("the host received\n%swant\n%s", got, want)
 		}
 	})
