@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	sd "github.com/coreos/go-systemd/v22/journal"
@@ -73,14 +74,19 @@ func openFiles(dir string, paths []string) *openedFiles {
 	return files
 }
 
-// pathOperands parses flags, and files or directories, which must not be given
-// twice: as operands and with --state-dir.
+// pathOperands parses flags that may come before, between and after paths, which it
+// returns. The user may give paths or --state-dir, not both.
 func (f *flagSet) pathOperands(args []string) (paths []string, err error) {
 	paths, err = f.parseOperands(args)
-	if err == nil && len(paths) > 0 && f.isGiven("state-dir") {
-		err = f.badUsage("%q and --state-dir are both given; give one of them", paths[0])
+	switch {
+	case err != nil:
+		return nil, err
+	case len(paths) > 0 && f.isGiven("state-dir"):
+		return nil, f.badUsage("%q and --state-dir are both given; give one of them", paths[0])
+	case slices.Contains(paths, ""):
+		return nil, f.badUsage("a path is empty; name a directory or a file")
 	}
-	return paths, err
+	return paths, f.checkStateDir(f.Lookup("state-dir").Value.String())
 }
 
 // close closes all logs.
@@ -168,19 +174,23 @@ func newNoFilesError(dir string, rejected uint64) error {
 	case rejected > 1:
 		return &noFilesError{fmt.Sprintf("%s: all %d lines were rejected; see %s", dir, rejected, filepath.Join(dir, writer.RejectedName))}
 	}
-	const enough = 3
+	const (
+		enough = 3
+		most   = 1000 // a directory may have any number
+	)
 	var names []string
 	d, err := os.Open(dir)
 	if err == nil {
-		names, _ = d.Readdirnames(enough + 1)
+		names, _ = d.Readdirnames(most)
 		d.Close()
 	}
+	slices.Sort(names)
 	text := dir + " has no status.json, events.jsonl or result.json"
 	switch {
 	case len(names) == 0:
 		return &noFilesError{text + "; nothing has been recorded there yet"}
 	case len(names) > enough:
-		names[enough] = "…"
+		names = append(names[:enough], "…")
 	}
 	return &noFilesError{text + ", only " + strings.Join(names, ", ") + "; name the state directory"}
 }
@@ -194,7 +204,7 @@ func openError(err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w; name a state directory, or set PIKA_LIFECYCLE_DIR", withoutOp(pathErr))
+		return fmt.Errorf("%w; name the state directory, or set PIKA_LIFECYCLE_DIR", withoutOp(pathErr))
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return fmt.Errorf("%w; run as root to read it", withoutOp(pathErr))
 	}

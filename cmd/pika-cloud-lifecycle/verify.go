@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
 )
@@ -50,7 +51,7 @@ func verifyMain(a *app, args []string) error {
 	case !r.Valid():
 		return errInvalid
 	case len(r.Unchecked) > 0:
-		return &unreadableError{fmt.Errorf("%s: not everything could be read%s", dir, asRoot("to check it"))}
+		return &unreadableError{fmt.Errorf("%s: not everything was checked%s", dir, asRoot("to check the rest"))}
 	}
 	return nil
 }
@@ -93,9 +94,18 @@ func checkError(dir string, err error) error {
 	case errors.Is(err, verify.ErrNoFiles):
 		return newNoFilesError(dir, 0)
 	case errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("%s is not a directory; name the state directory, such as %s", dir, filepath.Dir(dir))
+		return fmt.Errorf("%s is a file; verify checks a whole state directory%s", dir, itsDirectory(dir))
 	}
 	return openError(err)
+}
+
+// itsDirectory suggests the directory of a file that has the name of an artifact.
+func itsDirectory(path string) string {
+	name := filepath.Base(path)
+	if !strings.HasPrefix(name, writer.EventsName) && name != writer.StatusName && name != writer.ResultName && name != writer.RejectedName {
+		return ""
+	}
+	return ", such as " + filepath.Dir(path)
 }
 
 // printReport prints a report as text.
@@ -130,7 +140,7 @@ func uncheckedText(u verify.Unchecked) string {
 	if name == "" {
 		name = "."
 	}
-	return fmt.Sprintf("%s: permission denied: %s%s", name, u.Effect, asRoot("to check "+name))
+	return fmt.Sprintf("%s: permission denied, so %s%s", name, u.Effect, asRoot("to check it"))
 }
 
 // findingText returns a finding on one line.

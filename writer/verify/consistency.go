@@ -68,6 +68,9 @@ func (c *checker) checkReference(name string, r *reference) (ok bool) {
 	}
 	repairable := r.match > 0 && r.match != r.seq
 	switch {
+	case c.Events == 0:
+		c.add(name, 0, false, "seq is %d, but the log has no valid events", r.seq)
+		return false
 	case !r.found && r.seq > c.LastSeq:
 		c.add(name, 0, repairable, "seq is %d, but the last event has seq %d", r.seq, c.LastSeq)
 	case !r.found && r.seq >= c.FirstSeq:

@@ -54,7 +54,7 @@ func (c *checker) checkTemporaries() error {
 	defer dir.Close()
 	first, err := dir.StaleTemporaries()
 	if errors.Is(err, fs.ErrPermission) {
-		c.uncheckedFile("", "temporary files were not looked for, because the directory cannot be listed")
+		c.uncheckedFile("", "temporary files were not looked for")
 		return nil
 	}
 	if err != nil || len(first) == 0 {

@@ -207,7 +207,7 @@ func (c *checker) openFile(name string) error {
 // effectOf returns what is not checked if a file cannot be read.
 func effectOf(name string) string {
 	if name == writer.SeqName {
-		return "its number was not checked, and the other files were read without its lock, perhaps during a commit"
+		return "its number was not checked, and the other files were read without its lock"
 	}
 	return "its content was not checked"
 }

@@ -96,7 +96,7 @@ func (s *scale) ticks() (all []Span) {
 		if i < len(s.breaks) {
 			until = s.breaks[i].from
 		}
-		for at = (at + step - 1) / step * step; at <= until; at += step {
+		for at = s.start + (at-s.start+step-1)/step*step; at <= until; at += step {
 			all = append(all, at)
 		}
 		if i < len(s.breaks) {

@@ -223,12 +223,15 @@ func (w *svg) grid(d *drawing, top int) {
 		x := d.x(at)
 		fmt.Fprintf(w, `<path class="grid" d="M%.1f %dV%d"/>`+"\n", x, top, bottom+4)
 		if x < chartRight-40 {
-			w.text(x+2, float64(bottom+16), "tick", tick(at))
+			w.text(x+2, float64(bottom+16), "tick", tick(at-d.start))
 		}
 	}
 	unit := "since boot"
-	if d.fromFirst {
+	switch {
+	case d.fromFirst:
 		unit = "since the first event"
+	case d.start > 0:
+		unit = fmt.Sprintf("since the first event, %s after boot", d.start)
 	}
 	fmt.Fprintf(w, `<text x="%d" y="%d" class="tick" text-anchor="end">%s</text>`+"\n", chartRight, bottom+30, unit)
 }
@@ -271,11 +274,11 @@ func (w *svg) bar(b *bar, top int, before, after float64) {
 	drawn := w.label(b, int(before/glyph)-2, int((after-end-12)/glyph), end, float64(top+19))
 	if n := b.messages(); !drawn && n > 0 {
 		w.leftOut += n
-		x := b.x - 1
+		x := b.x
 		if isPoint(b.kind) {
-			x -= 2
+			x -= 4
 		}
-		fmt.Fprintf(w, `<path class="more" d="M%.1f %dl6 0l-3 4z"/>`+"\n", x, y-6)
+		fmt.Fprintf(w, `<path class="more" d="M%.1f %dl8 0l-4 5z"/>`+"\n", x, y-6)
 	}
 	w.WriteString("</g>\n")
 }
