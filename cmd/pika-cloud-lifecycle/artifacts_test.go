@@ -95,9 +95,9 @@ func readArtifacts(dir string) (map[string]string, error) {
 	return found, err
 }
 
-// TestArtifactsThatDoNotFitAreFound shows that the check of what scripts leave
+// TestSchemas_invalid_artifacts shows that the check of what scripts leave
 // can fail, for each artifact.
-func TestArtifactsThatDoNotFitAreFound(t *testing.T) {
+func TestSchemas_invalid_artifacts(t *testing.T) {
 	s := compileSchemas(t)
 	for name := range artifactSchemas {
 		dir := t.TempDir()

@@ -87,7 +87,7 @@ func inBrowser(t *testing.T, svgs map[string]string) (drawn map[string]drawnPict
 	return drawn
 }
 
-func TestABrowserDrawsPlots(t *testing.T) {
+func TestPlot_in_browser(t *testing.T) {
 	testenv.Tool(t, "chromium")
 	expected := map[string][]string{
 		"guest":  {"boot 1 of 2", "boot 2 of 2", "unreachable", "// 16m32s //", "2.716s", `service exited with 3: panic: \u001b[31mindex out of`, "all 412 tests passed"},
@@ -156,7 +156,7 @@ func pixels(t *testing.T, path string, wanted ...color.RGBA) (counts []int, colo
 }
 
 // The picture in the docs is such a screenshot.
-func TestAScreenshotOfAPlotShowsItsBars(t *testing.T) {
+func TestPlot_screenshot(t *testing.T) {
 	testenv.Tool(t, "chromium")
 	svg, err := filepath.Abs(filepath.Join(lookDir, "plot.svg"))
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 // What the program costs, in what can be counted: system calls, instructions,
 // bytes. Times are for testdata/bench, where nothing fails for a busy machine.
 
-func TestBinaryIsSmall(t *testing.T) {
+func TestBinary_size(t *testing.T) {
 	st, err := os.Stat(testenv.Program(t))
 	if err != nil {
 		t.Fatal(err)
@@ -106,9 +106,9 @@ func readTally(t *testing.T, path string) tally {
 
 func (c tally) syncs() int { return c.calls["fsync"] + c.calls["fdatasync"] }
 
-// TestOneShotSystemCalls: a Go program that prints hello makes 145 of these
+// TestCost_one_shot_system_calls: a Go program that prints hello makes 145 of these
 // calls, nearly all of them to set up signals.
-func TestOneShotSystemCalls(t *testing.T) {
+func TestCost_one_shot_system_calls(t *testing.T) {
 	dir := testenv.TempDir(t)
 	for _, c := range []struct {
 		args       []string
@@ -145,7 +145,7 @@ func lone(t *testing.T, lines int) func(io.Writer, *bufio.Reader) {
 	}
 }
 
-func TestCommitSystemCalls(t *testing.T) {
+func TestCost_commit_system_calls(t *testing.T) {
 	args := []string{"ingest", "--ack-fd", "3", "--state-dir"}
 	one := count(t, lone(t, 1), append(args, testenv.TempDir(t))...)
 	more := count(t, lone(t, 101), append(args, testenv.TempDir(t))...)
@@ -156,8 +156,8 @@ func TestCommitSystemCalls(t *testing.T) {
 	}
 }
 
-// TestFloodSyncs: at full speed one fdatasync pays for half a mebibyte at least.
-func TestFloodSyncs(t *testing.T) {
+// TestCost_flood_syncs: at full speed one fdatasync pays for half a mebibyte at least.
+func TestCost_flood_syncs(t *testing.T) {
 	dir := testenv.TempDir(t)
 	line := `{"state":"ready","message":"guest agent is ready","details":{"step":"boot","host":"worker-17.example"}}` + "\n"
 	n := count(t, func(in io.Writer, _ *bufio.Reader) {
@@ -175,9 +175,9 @@ func TestFloodSyncs(t *testing.T) {
 	}
 }
 
-// TestNothingReadsTheLog: what an append costs does not depend on what is behind
+// TestCost_long_log: what an append costs does not depend on what is behind
 // it, and neither does a start.
-func TestNothingReadsTheLog(t *testing.T) {
+func TestCost_long_log(t *testing.T) {
 	event := `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"%s","seq":%06d}` + "\n"
 	var costs [2][2]tally
 	for i, lines := range []int{1000, 500_000} {
@@ -223,10 +223,10 @@ func instructions(t *testing.T, line string, lines int) int {
 	return n
 }
 
-// TestInstructionsADirective guards the scanners: the counts are the same to one
+// TestCost_instructions guards the scanners: the counts are the same to one
 // in two hundred on every run of one binary, so a tenth above what was measured
 // is a change.
-func TestInstructionsADirective(t *testing.T) {
+func TestCost_instructions(t *testing.T) {
 	testenv.Tool(t, "valgrind")
 	if runtime.GOARCH != "amd64" {
 		testenv.Missing(t, "amd64, whose counts these are")

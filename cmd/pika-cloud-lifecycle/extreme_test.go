@@ -614,7 +614,7 @@ func FuzzWait(f *testing.F) {
 
 // However many events there are at one time, a picture has a limited size, and a text a
 // row for each.
-func TestManyEventsAtOneTime(t *testing.T) {
+func TestViews_many_events_at_one_time(t *testing.T) {
 	const n = 100_000
 	var g extremeGuest
 	for i := range n {

@@ -112,7 +112,7 @@ func (f *follower) must(err error) {
 	}
 }
 
-func TestFollowGoesOnThroughRotationAndReplacement(t *testing.T) {
+func TestFollow_rotation_and_replacement(t *testing.T) {
 	f := newFollower(t)
 	f.appends(0, "one")
 	f.wants("  one")
@@ -137,7 +137,7 @@ func TestFollowGoesOnThroughRotationAndReplacement(t *testing.T) {
 }
 
 // What is cut back is not shown, nor is what is not whole yet.
-func TestFollowShowsWholeLinesOnly(t *testing.T) {
+func TestFollow_incomplete_line(t *testing.T) {
 	f := newFollower(t)
 	f.appends(0, "one")
 	f.wants("  one")

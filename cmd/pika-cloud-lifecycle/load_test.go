@@ -41,9 +41,9 @@ const (
 	burst        = 100 // directives in a part
 )
 
-// TestEveryWriterGetsItsSeqUnderLoad: all kinds of writers at once, round after
+// TestLoad_concurrent_writers: all kinds of writers at once, round after
 // round, each on a new log.
-func TestEveryWriterGetsItsSeqUnderLoad(t *testing.T) {
+func TestLoad_concurrent_writers(t *testing.T) {
 	rounds := 1
 	if fullLoad() {
 		rounds = 20
@@ -207,9 +207,9 @@ const (
 	floodMemory   = 32 << 10 // in KiB, of the process
 )
 
-// TestAFloodLeavesMemoryAndDiskFlat: a flood of mixed directives, and then run
+// TestLoad_flood: a flood of mixed directives, and then run
 // after run, while readers poll the artifacts.
-func TestAFloodLeavesMemoryAndDiskFlat(t *testing.T) {
+func TestLoad_flood(t *testing.T) {
 	directives, enough := 100_000, 5
 	if fullLoad() {
 		directives, enough = 1_000_000, 100

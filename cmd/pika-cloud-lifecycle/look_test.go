@@ -52,7 +52,7 @@ func golden(t *testing.T, name, text string) {
 	}
 }
 
-func TestShowAtTwoWidths(t *testing.T) {
+func TestShow_widths(t *testing.T) {
 	for _, columns := range []string{"80", "200"} {
 		text, code := looker{"COLUMNS": columns}.run("show", "--utc", "--state-dir", lookDir+"/guest")
 		if code != 0 {
@@ -64,7 +64,7 @@ func TestShowAtTwoWidths(t *testing.T) {
 	golden(t, "show-whole.txt", whole)
 }
 
-func TestShowTellsTheSameOfCopiedFilesAndOfTheirDirectory(t *testing.T) {
+func TestShow_copied_files(t *testing.T) {
 	dir := t.TempDir()
 	var copies []string
 	for from, to := range map[string]string{"events.jsonl": "a", "status.json": "b", "result.json": "c"} {
@@ -83,7 +83,7 @@ func TestShowTellsTheSameOfCopiedFilesAndOfTheirDirectory(t *testing.T) {
 	}
 }
 
-func TestShowKnowsWhatIsOfAnotherBoot(t *testing.T) {
+func TestShow_earlier_boot(t *testing.T) {
 	for boot, want := range map[string]string{"88059f83-9637-4953-a507-8aac6f3477ee": "completed since 2026-03-26 01:00:00 UTC, for 5.000s\n",
 		"other": "completed since 2026-03-26 01:00:00 UTC, in an earlier boot\n"} {
 		var out bytes.Buffer
@@ -95,7 +95,7 @@ func TestShowKnowsWhatIsOfAnotherBoot(t *testing.T) {
 	}
 }
 
-func TestShowTellsLocalTimes(t *testing.T) {
+func TestShow_local_time(t *testing.T) {
 	zone := time.Local
 	defer func() { time.Local = zone }()
 	time.Local = time.FixedZone("HERE", 3600)
@@ -162,7 +162,7 @@ func plotted(t *testing.T) map[string]string {
 	return all
 }
 
-func TestPlotsAreXMLAndSelfContained(t *testing.T) {
+func TestPlot_self_contained_XML(t *testing.T) {
 	for name, text := range plotted(t) {
 		var titles []string
 		for d := xml.NewDecoder(strings.NewReader(text)); ; {
@@ -204,7 +204,7 @@ func TestPlotsAreXMLAndSelfContained(t *testing.T) {
 	golden(t, "plot.svg", plotted(t)["guest"])
 }
 
-func TestAPlotIsNotBentByTheWallClock(t *testing.T) {
+func TestPlot_wall_clock_set(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(lookDir, "three.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +229,7 @@ func TestAPlotIsNotBentByTheWallClock(t *testing.T) {
 }
 
 // An endless log is shown as it comes: nothing waits for its end.
-func TestShowStreams(t *testing.T) {
+func TestShow_endless_log(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "log")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func TestColumns(t *testing.T) {
 	}
 }
 
-func TestNothingIsCutInHalf(t *testing.T) {
+func TestCut_wide_characters(t *testing.T) {
 	const text = "a日本語e\u0301👩\u200d🔬z"
 	for columns, want := range map[int]string{0: "…", 1: "…", 2: "a…", 3: "a…", 4: "a日…", 8: "a日本語…", 9: "a日本語e\u0301…", 10: "a日本語e\u0301…", 11: text} {
 		if got := cut(text, columns); got != want {
@@ -55,7 +55,7 @@ func TestWrap(t *testing.T) {
 
 // A column has a limited size, so that what is cut to some columns is short, whatever
 // takes no column.
-func TestPrintableLimitsWhatTakesNoColumn(t *testing.T) {
+func TestPrintable_zero_width_characters(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"marks":      {"e" + strings.Repeat("\u0301", 30), "e" + strings.Repeat("\u0301", 30)},
 		"more marks": {"xe" + strings.Repeat("\u0301", 300) + "日", "xe" + strings.Repeat(`\u0301`, 300) + "日"},
@@ -85,7 +85,7 @@ func TestPad(t *testing.T) {
 	}
 }
 
-func TestSpanTakesSevenColumns(t *testing.T) {
+func TestSpan_text(t *testing.T) {
 	date := func(year int) time.Time { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) }
 	for s, want := range map[Span]string{
 		0: "0ms", 999 * millisecond: "999ms", 1001 * millisecond: "1.001s", 59900 * millisecond: "59.9s",
@@ -139,7 +139,7 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-func TestColoursEndWhereTheyShould(t *testing.T) {
+func TestText_colours(t *testing.T) {
 	var out strings.Builder
 	text := Text{To: bufio.NewWriter(&out), Colour: true, Width: 80}
 	text.Now(&Now{Status: &artifact.Status{State: "failed", Message: strictjson.Value(`"m"`)}})
@@ -159,7 +159,7 @@ func TestColoursEndWhereTheyShould(t *testing.T) {
 
 // A scale begins at the boot where that is near, has no more than a few lines, and
 // keeps to the chart.
-func TestScales(t *testing.T) {
+func TestScale(t *testing.T) {
 	for _, c := range []struct {
 		first, last Span
 		start       Span
@@ -184,7 +184,7 @@ func TestScales(t *testing.T) {
 
 // What takes so long that nothing else would be seen is drawn short; all else keeps its
 // proportions, and no line of the grid stands in what is short.
-func TestLongStretchesAreDrawnShort(t *testing.T) {
+func TestScale_long_stretches(t *testing.T) {
 	var b boot
 	for _, at := range []Span{2, 3, 5, 9, 3600, 3604, 3605} {
 		b.moments = append(b.moments, moment{kind: "completed", at: at * second})
@@ -224,7 +224,7 @@ func TestLongStretchesAreDrawnShort(t *testing.T) {
 	}
 }
 
-func TestTicks(t *testing.T) {
+func TestTick(t *testing.T) {
 	for d, want := range map[Span]string{0: "0s", 10 * second: "10s", 1500 * millisecond: "1.5s", minute: "1m",
 		90 * second: "1m30s", hour: "1h", 90 * minute: "1h30m", 25*hour + 30*minute: "25h30m", 90_000*hour + 5*second: "90000h5s", 4_000_000 * day: "4000000d", hour + 1500*millisecond: "1h1.5s", 48 * hour: "2d", 10 * minute: "10m"} {
 		if got := tick(d); got != want {
