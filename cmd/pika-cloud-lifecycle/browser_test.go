@@ -90,11 +90,13 @@ func inBrowser(t *testing.T, svgs map[string]string) (drawn map[string]drawnPict
 func TestPlot_in_browser(t *testing.T) {
 	testenv.Tool(t, "chromium")
 	expected := map[string][]string{
-		"guest":  {"boot 1 of 2", "boot 2 of 2", "unreachable", "// 16m32s //", "2.716s", `service exited with 3: panic: \u001b[31mindex out of`, "all 412 tests passed"},
-		"three":  {"3 events, 1 boot", "884ms", "8.093s · listening on 8080", "all tests passed", "since boot", "10s"},
-		"python": {"since the first event", "by the wall clock: no uptime is known"},
-		"wild":   {"16 events, 2 boots, 8 failures", "<1> · ", `]]>\u0000\ufffe</title>`},
-		"many":   {"3000 events, 3 boots, 4 failures", "boot 3 of 3", "×"},
+		"guest":   {"boot 1 of 2", "boot 2 of 2", "unreachable", "// 16m32s //", "2.716s", `service exited with 3: panic: \u001b[31mindex out of`, "all 412 tests passed"},
+		"three":   {"3 events, 1 boot", "884ms", "8.093s · listening on 8080", "all tests passed", "since boot", "10s"},
+		"short":   {"300ms · starting make test", "exit code 7 · make: *** [test] Error 7", "result: failed, exit code 7, at", "since the first event, 2h00m after boot"},
+		"crowded": {"▾ marks 5 messages left out: point at it, or run show", "result: completed, exit code 0, at", "exit code 0 · seven"},
+		"python":  {"since the first event", "by the wall clock: no uptime is known"},
+		"wild":    {"16 events, 2 boots, 8 failures", "<1> · ", `]]>\u0000\ufffe</title>`},
+		"many":    {"3000 events, 3 boots, 4 failures", "boot 3 of 3", "×"},
 	}
 	pictures := inBrowser(t, plotted(t))
 	if len(pictures) != len(expected) {

@@ -89,6 +89,11 @@ func (f *flagSet) pathOperands(args []string) (paths []string, err error) {
 	return paths, f.checkStateDir(f.Lookup("state-dir").Value.String())
 }
 
+// any reports whether there is a file to show, even if it cannot be read.
+func (files *openedFiles) any() bool {
+	return len(files.logs) > 0 || files.status != nil || files.result != nil || files.statusUnreadable || files.resultUnreadable
+}
+
 // close closes all logs.
 func (files *openedFiles) close() {
 	for _, log := range files.logs {

@@ -59,7 +59,9 @@ func showMain(a *app, args []string) error {
 	files := openFiles(f.dir, f.paths)
 	defer files.close()
 	v := a.newView(f)
-	v.current(files)
+	if files.any() {
+		v.current(files)
+	}
 	for _, log := range files.logs {
 		if err := log.showAll(v); err != nil {
 			files.problems = append(files.problems, err)
@@ -260,9 +262,7 @@ func (v *textView) current(files *openedFiles) {
 	if v.live {
 		now.BootID, now.Time = v.app.bootID(), v.app.clock().Time
 	}
-	found := len(files.logs) > 0 || files.status != nil || files.result != nil || files.statusUnreadable || files.resultUnreadable
-	logOnly := !files.isDir && files.status == nil && files.result == nil
-	if found && !logOnly {
+	if v.live || files.isDir || files.status != nil || files.result != nil { // a copied log says nothing about them
 		v.Now(&now)
 	}
 }
