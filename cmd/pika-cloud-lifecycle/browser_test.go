@@ -93,7 +93,7 @@ func TestPlot_in_browser(t *testing.T) {
 		"guest":   {"boot 1 of 2", "boot 2 of 2", "unreachable", "// 16m32s //", "2.716s", `service exited with 3: panic: \u001b[31mindex out of`, "all 412 tests passed"},
 		"three":   {"3 events, 1 boot", "884ms", "8.093s · listening on 8080", "all tests passed", "since boot", "10s"},
 		"short":   {"300ms · starting make test", "exit code 7 · make: *** [test] Error 7", "result: failed, exit code 7, at", "since the first event, 2h00m after boot"},
-		"crowded": {"▾ marks 5 messages left out: point at it, or run show", "result: completed, exit code 0, at", "exit code 0 · seven"},
+		"crowded": {"5 messages left out at ▾; point there, or run show", "result: completed, exit code 0, at", "exit code 0 · seven"},
 		"python":  {"since the first event", "by the wall clock: no uptime is known"},
 		"wild":    {"16 events, 2 boots, 8 failures", "<1> · ", `]]>\u0000\ufffe</title>`},
 		"many":    {"3000 events, 3 boots, 4 failures", "boot 3 of 3", "×"},
@@ -165,7 +165,7 @@ func TestPlot_screenshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	shot := filepath.Join(t.TempDir(), "plot.png")
-	browse(t, svg, "--window-size=1200,576", "--screenshot="+shot)
+	browse(t, svg, "--window-size=1200,594", "--screenshot="+shot)
 	ready, failed, page := color.RGBA{0x3d, 0x9e, 0x62, 255}, color.RGBA{0xd4, 0x3d, 0x4a, 255}, color.RGBA{0xf6, 0xf7, 0xfa, 255}
 	counts, colours := pixels(t, shot, ready, failed, page)
 	if counts[0] < 5000 || counts[1] < 50 || counts[2] < 20000 || colours < 50 {

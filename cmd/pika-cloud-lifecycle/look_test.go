@@ -341,7 +341,7 @@ func TestPlot_result(t *testing.T) {
 // A message that does not fit is marked, and the head has the number of these messages.
 func TestPlot_messages_left_out(t *testing.T) {
 	picture, _ := looker{}.run("plot", crowdedRun(t))
-	if marks := strings.Count(picture, `class="more"`); marks != 2 || !strings.Contains(picture, "▾ marks 5 messages left out: point at it, or run show<") {
+	if marks := strings.Count(picture, `class="more"`); marks != 2 || !strings.Contains(picture, "5 messages left out at ▾; point there, or run show<") {
 		t.Errorf("%d marks in\n%s", marks, picture)
 	}
 	for _, message := range []string{">one<", ">exit code 0 · seven<"} {

@@ -122,7 +122,7 @@ func (w *svg) begin(p *Plot, height int) {
 		sub += fmt.Sprintf(", of which the last %d are drawn", len(p.boots))
 	}
 	if w.leftOut > 0 {
-		sub += fmt.Sprintf(" · ▾ marks %s left out: point at it, or run show", plural(w.leftOut, "message"))
+		sub += fmt.Sprintf(" · %s left out at ▾; point there, or run show", plural(w.leftOut, "message"))
 	}
 	w.text(margin, 62, "sub", sub)
 	if line := p.resultLine(); line != "" {

@@ -43,18 +43,18 @@ func TestWrap(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
-	// A failure's message may be as long as a line: it takes minutes if each line
-	// of the terminal measures all that follows it.
+	// The message of a failure may be as long as a line of the log. It would take
+	// minutes if wrap measured the rest of the text for each line.
 	if got := wrap(strings.Repeat("é", 1<<20), 8); len(got) != 1<<17 || got[len(got)-1] != strings.Repeat("é", 8) {
 		t.Errorf("a long text takes %d lines", len(got))
 	}
 	if got := wrap("日", 1); !slices.Equal(got, []string{"日"}) {
-		t.Errorf("%q where nothing fits", got)
+		t.Errorf("%q; want one line although it does not fit", got)
 	}
 }
 
-// A column has a limited size, so that what is cut to some columns is short, whatever
-// takes no column.
+// Text that is cut to some columns is short, even if most of its characters take no
+// column.
 func TestPrintable_zero_width_characters(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"marks":      {"e" + strings.Repeat("\u0301", 30), "e" + strings.Repeat("\u0301", 30)},
@@ -114,7 +114,8 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// However long what stands before it, the offset stays in sight, and at its column.
+// The window contains the offset, at the column that Window returns, however long the
+// text before it is.
 func TestWindow(t *testing.T) {
 	long := strings.Repeat("日", 100)
 	for _, c := range []struct {
@@ -157,8 +158,7 @@ func TestText_colours(t *testing.T) {
 	}
 }
 
-// A scale begins at the boot where that is near, has no more than a few lines, and
-// keeps to the chart.
+// A scale begins at the boot if that is near, has few lines, and stays within the chart.
 func TestScale(t *testing.T) {
 	for _, c := range []struct {
 		first, last Span
@@ -182,8 +182,8 @@ func TestScale(t *testing.T) {
 	}
 }
 
-// What takes so long that nothing else would be seen is drawn short; all else keeps its
-// proportions, and no line of the grid stands in what is short.
+// A stretch that would make everything else invisible is drawn short. Everything else
+// keeps its proportions, and the stretch has no lines of the grid.
 func TestScale_long_stretches(t *testing.T) {
 	var b boot
 	for _, at := range []Span{2, 3, 5, 9, 3600, 3604, 3605} {
@@ -200,7 +200,7 @@ func TestScale_long_stretches(t *testing.T) {
 		}
 	}
 	if short := s.x(3600*second) - s.x(9*second); short < 3*width || short > 10*width {
-		t.Errorf("what is short takes %v, a second %v", short, width)
+		t.Errorf("the short stretch takes %v, a second %v", short, width)
 	}
 	ticks := s.ticks()
 	if want := []Span{0, 2, 4, 6, 8, 3600, 3602, 3604}; len(ticks) != len(want) {
@@ -213,9 +213,9 @@ func TestScale_long_stretches(t *testing.T) {
 	}
 	even := boot{moments: []moment{{kind: "booted", at: 2 * second}, {kind: "ready", at: 3 * second}, {kind: "completed", at: 25 * second}}}
 	if s := newScale(&even); s.breaks != nil {
-		t.Errorf("drawn short where all can be seen: %v", s.breaks)
+		t.Errorf("drawn short without need: %v", s.breaks)
 	}
-	for range 100 { // and not more than a few
+	for range 100 { // only a few stretches are drawn short
 		b.moments = append(b.moments, moment{kind: "completed", at: b.moments[len(b.moments)-1].at * 10 / 9 * 8})
 	}
 	slices.SortFunc(b.moments, func(a, b moment) int { return int(a.at - b.at) })
