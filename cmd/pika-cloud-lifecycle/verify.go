@@ -79,12 +79,24 @@ func checkDir(dir string, repair bool) (*verify.RepairReport, error) {
 	switch {
 	case err == nil:
 		return r, nil
-	case errors.As(err, &repairErr) && errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%w%s", err, asRoot("to repair it"))
 	case errors.As(err, &repairErr):
-		return nil, err
+		return nil, repairFailed(err)
 	}
 	return nil, &unreadableError{checkError(dir, err)}
+}
+
+// repairFailed returns the error of a repair, with what the user can do about it.
+func repairFailed(err error) error {
+	var pathErr *fs.PathError
+	switch {
+	case !errors.As(err, &pathErr):
+		return err
+	case errors.Is(err, syscall.EISDIR):
+		return fmt.Errorf("%w; remove it", withoutOp(pathErr))
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w%s", withoutOp(pathErr), asRoot("to repair the directory"))
+	}
+	return withoutOp(pathErr)
 }
 
 // checkError returns the error of a directory that cannot be checked, with what the
