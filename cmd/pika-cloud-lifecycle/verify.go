@@ -172,7 +172,7 @@ func findingText(f *verify.Finding) string {
 func summary(r *verify.Report, repairable int) string {
 	parts := []string{"valid"}
 	if len(r.Unchecked) > 0 {
-		parts[0] = "valid, except for what was not checked"
+		parts[0] = "no problems found, but the check is incomplete"
 	}
 	if !r.Valid() {
 		total := uint64(len(r.Findings)) + r.Omitted

@@ -16,7 +16,7 @@ type Line struct {
 	Number uint64 // counted from 1
 	Offset int64  // of the first byte of Text in the file
 	Torn   bool   // the file ends before the newline
-	Long   bool   // longer than artifact.MaxSize, so that most of it was not kept
+	Long   bool   // longer than artifact.MaxSize, and most of it was dropped
 }
 
 // Lines splits a file into lines. When the file has grown, Next continues after

@@ -54,7 +54,7 @@ type Report struct {
 // An Unchecked is a file that could not be checked, because the user may not read it.
 type Unchecked struct {
 	File   string // its name in the directory; empty for the directory itself
-	Effect string // what was not checked, as text for a person
+	Effect string // the consequence, as text for a person
 }
 
 // Valid reports whether the check found nothing.

@@ -555,7 +555,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// asUser lets this test access files as user 1000, who has no capabilities
+// asUser lets this test access files as user 1000, without capabilities
 // (setfsuid(2), credentials(7)), if it runs as root.
 func (g guest) asUser() {
 	g.Helper()

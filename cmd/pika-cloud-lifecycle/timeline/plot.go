@@ -46,7 +46,7 @@ type boot struct {
 // A moment is one event.
 type moment struct {
 	kind    artifact.State
-	at      Span // since boot, or since the first event where the axis begins there
+	at      Span // since boot, or since the first event if the axis begins there
 	uptime  Span // 0 if it is not known
 	time    time.Time
 	message string

@@ -292,7 +292,7 @@ func (t *Text) messageBelow(e *artifact.Event) {
 	}
 }
 
-// boundary writes a line where the boot or the day changes.
+// boundary writes a line when the boot or the day changes.
 func (t *Text) boundary(e *artifact.Event, when time.Time) {
 	day := when.Format("2006-01-02 MST")
 	if t.begun && t.day == day && t.last.BootID == e.BootID {
