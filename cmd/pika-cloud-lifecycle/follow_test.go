@@ -28,10 +28,19 @@ type follower struct {
 // newFollower follows a state directory that does not exist yet.
 func newFollower(t *testing.T) *follower {
 	t.Helper()
-	f := &follower{T: t, dir: filepath.Join(t.TempDir(), "run"), lines: make(chan string, 100)}
+	f := startFollower(t, filepath.Join(t.TempDir(), "run"), io.Discard)
+	f.wants("no status")
+	f.wants("no result")
+	return f
+}
+
+// startFollower follows a state directory.
+func startFollower(t *testing.T, dir string, stderr io.Writer) *follower {
+	t.Helper()
+	f := &follower{T: t, dir: dir, lines: make(chan string, 100)}
 	f.log = filepath.Join(f.dir, "events.jsonl")
 	from, to := io.Pipe()
-	a := app{stdout: to, stderr: io.Discard, getenv: func(string) string { return "" }, bootID: func() string { return "" },
+	a := app{stdout: to, stderr: stderr, getenv: func(string) string { return "" }, bootID: func() string { return "" },
 		clock: func() ingest.Moment { return ingest.Moment{} }}
 	done := make(chan struct{})
 	go func() {
@@ -43,8 +52,6 @@ func newFollower(t *testing.T) *follower {
 			f.lines <- lines.Text()
 		}
 	}()
-	f.wants("no status")
-	f.wants("no result")
 	t.Cleanup(func() { // the next write of show fails, and show ends
 		from.CloseWithError(errors.New("closed"))
 		f.appends(0, "the last")
@@ -156,4 +163,37 @@ func TestFollow_incomplete_line(t *testing.T) {
 	f.must(os.Truncate(f.log, 0)) // the next event begins the log again
 	f.appends(0, "three")
 	f.wants("  three")
+}
+
+// A status that cannot be read is reported, and the log is followed.
+func TestFollow_unreadable_status(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "status.json"), "garbage\n")
+	stderr := make(lineWriter, 10)
+	f := startFollower(t, dir, stderr)
+	f.wants("status unknown, because status.json cannot be read")
+	f.wants("no result")
+	f.appends(0, "one")
+	f.wants("  one")
+	if got, want := <-stderr, "pika-cloud-lifecycle: "+dir+"/status.json is not a valid status: column 1: expected a value\n"; got != want {
+		t.Errorf("stderr %q, want %q", got, want)
+	}
+}
+
+// A lineWriter sends each write to a channel.
+type lineWriter chan string
+
+func (w lineWriter) Write(p []byte) (int, error) {
+	w <- string(p)
+	return len(p), nil
+}
+
+// A file that holds no events is not followed.
+func TestFollow_no_events(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "passwd")
+	writeFile(t, path, "root:x:0:0:root:/root:/bin/bash\n")
+	stdout, stderr, code := looker{}.runAll("show", "--follow", path)
+	if !strings.HasPrefix(stderr, "pika-cloud-lifecycle: "+path+" holds no events (line 1 is not an event: ") || stdout != "" || code != exitFailed {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
 }

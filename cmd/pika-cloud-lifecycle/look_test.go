@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
 // lookDir has the guest that the tests show: it has two boots, and failed in the first.
@@ -558,5 +560,58 @@ func TestShow_narrow_long_message(t *testing.T) {
 	}
 	if strings.Contains(failed, "…") || !strings.HasSuffix(failed, "end\n") {
 		t.Errorf("the message of the failure is cut:\n%s", text)
+	}
+}
+
+// An ordinary user sees everything that may be read, and what root is needed for.
+func TestViews_ordinary_user(t *testing.T) {
+	testenv.Root(t)
+	program := testenv.Program(t)
+	root := t.TempDir()
+	for _, path := range []string{filepath.Dir(root), root} {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testenv.OpenToAll(t, root, filepath.Dir(program))
+	dir, err := os.OpenRoot(lookDir + "/guest") // still open after Chdir
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	t.Chdir(root)
+	for name, mode := range map[string]os.FileMode{"status": 0o755, "closed": 0o700} {
+		err := errors.Join(os.CopyFS(name, dir.FS()), os.WriteFile(name+"/events.jsonl.seq", []byte("11\n"), 0o600),
+			os.Chmod(name+"/events.jsonl", 0o644), os.Chmod(name+"/result.json", 0o644), os.Chmod(name+"/status.json", 0o600), os.Chmod(name, mode))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const seqFile = "events.jsonl.seq: permission denied, so its number was not checked, and the other files were read without its lock; run as root to check it\n"
+	for _, c := range []struct {
+		args   []string
+		stdout string // a part of it
+		stderr string
+		code   int
+	}{
+		{[]string{"show", "status"}, "  listening on 8080", "status/status.json: permission denied; run as root to read it", exitFailed},
+		{[]string{"plot", "status"}, "listening on 8080", "status/status.json: permission denied; run as root to read it", exitFailed},
+		{[]string{"verify", "status"}, "status.json: permission denied, so its content was not checked; run as root to check it\n" + seqFile +
+			"status: no problems found, but the check is incomplete; 11 events in 2 boots, seq 1 to 11; result completed\n",
+			"status: not everything was checked; run as root to check the rest", exitRejected},
+		{[]string{"verify", "--repair", "status"}, "", "status/events.jsonl.seq: permission denied; run as root to repair the directory", exitFailed},
+		{[]string{"show", "closed"}, "", "closed: permission denied; run as root to read it", exitFailed},
+		{[]string{"show", "--follow", "closed"}, "", "closed: permission denied; run as root to read it", exitFailed},
+		{[]string{"plot", "closed"}, "", "closed: permission denied; run as root to read it", exitFailed},
+		{[]string{"verify", "closed"}, "", "closed: permission denied; run as root to read it", exitRejected},
+	} {
+		var stdout, stderr bytes.Buffer
+		cmd := limitedCommand(program, c.args...)
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+		_ = cmd.Run()
+		if !strings.Contains(stdout.String(), c.stdout) || (c.stdout == "") != (stdout.Len() == 0) || !strings.HasSuffix(stderr.String(), c.stderr+"\n") || strings.Count(stderr.String(), "\n") != 1 || cmd.ProcessState.ExitCode() != c.code {
+			t.Errorf("%q: exit %d, %s\n%s", c.args, cmd.ProcessState.ExitCode(), stderr.String(), stdout.String())
+		}
 	}
 }
