@@ -21,6 +21,7 @@ const (
 	bootHead   = 46 // above the lanes of a boot
 	bootFoot   = 40 // below them, with the axis
 	laneHeight = 30
+	moreWidth  = 8 // of the mark for a message that is left out
 	barHeight  = 18
 	glyph      = 6.75 // width of a column of the font, which is monospaced at 11 px
 )
@@ -51,8 +52,9 @@ func paint(s artifact.State) string {
 // An svg is a picture while it is written.
 type svg struct {
 	*bufio.Writer
-	y       int // top of the next boot
-	leftOut int // messages that are not drawn
+	y       int     // top of the next boot
+	leftOut int     // messages that are not drawn
+	marked  float64 // x of the last mark for such a message in the lane
 }
 
 // Write writes the picture. The head comes last, because it has the number of messages
@@ -99,7 +101,7 @@ text{font:11px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;fill:#2b
 .cut{stroke:#fff;stroke-width:5}
 .break{stroke:#9aa3b5;fill:none}
 .lane{stroke:#f3f5f8}
-.more{fill:#2b3140}
+.more{fill:#6b7385}
 g:hover>rect.bar,g:hover>.mark{opacity:.75}
 </style>
 `
@@ -240,6 +242,7 @@ func (w *svg) grid(d *drawing, top int) {
 func (w *svg) lane(l *lane, top int) {
 	fmt.Fprintf(w, `<path class="lane" d="M%d %dH%d"/>`+"\n", margin+16, top+laneHeight, chartRight)
 	w.text(margin+16, float64(top+19), "", string(l.kind))
+	w.marked = 0
 	for i := range l.bars {
 		before, after := l.bars[i].x-chartLeft, float64(chartRight)
 		if i > 0 {
@@ -278,7 +281,10 @@ func (w *svg) bar(b *bar, top int, before, after float64) {
 		if isPoint(b.kind) {
 			x -= 4
 		}
-		fmt.Fprintf(w, `<path class="more" d="M%.1f %dl8 0l-4 5z"/>`+"\n", x, y-6)
+		if x >= w.marked+moreWidth { // else the previous mark is here
+			w.marked = x
+			fmt.Fprintf(w, `<path class="more" d="M%.1f %dl%d 0l-%d 5z"/>`+"\n", x, y-6, moreWidth, moreWidth/2)
+		}
 	}
 	w.WriteString("</g>\n")
 }
