@@ -519,7 +519,7 @@ func TestViews_directory(t *testing.T) {
 
 // The rejected lines of a directory are mentioned, even if its status has no number of
 // them.
-func TestShow_rejected_lines(t *testing.T) {
+func TestViews_rejected_lines(t *testing.T) {
 	const line = `{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}` + "\n"
 	dir := copyGuest(t, func(dir string) error { return os.WriteFile(dir+"/rejected.jsonl", []byte(line+line+line), 0o644) })
 	if text, code := (looker{}).run("show", dir); code != exitOK || !strings.Contains(text, ", 2 lines rejected, see rejected.jsonl\n") || strings.Contains(text, "3 lines") {
@@ -530,6 +530,9 @@ func TestShow_rejected_lines(t *testing.T) {
 	}
 	if text, code := (looker{}).run("show", dir); code != exitOK || !strings.Contains(text, "\n3 lines rejected, see rejected.jsonl\n") {
 		t.Errorf("exit %d\n%s", code, text)
+	}
+	if text, _ := (looker{}).run("verify", dir); !strings.HasSuffix(text, "; 3 rejected lines in rejected.jsonl\n") {
+		t.Errorf("verify prints\n%s", text)
 	}
 }
 
