@@ -75,7 +75,10 @@ func (r *run) commitFailed(err error) {
 // logged.
 func (r *run) warnWriteError(err error) {
 	c := &r.committer
-	text := err.Error() + remedy(err)
+	text := err.Error()
+	if todo := Remedy(err); todo != "" {
+		text += "; " + todo
+	}
 	var held *writer.LockError
 	isLock := errors.As(err, &held)
 	again := text == c.lastError || (isLock && c.lastIsLock) // of a lock only the times differ
@@ -85,9 +88,9 @@ func (r *run) warnWriteError(err error) {
 	}
 }
 
-// remedy returns what an operator can do about a write error, to be appended to
-// it; "" if the error contains it, or if it is not known.
-func remedy(err error) string {
+// Remedy returns what an operator can do about a write error of package writer; "" if
+// the text of the error contains that, or if it is not known.
+func Remedy(err error) string {
 	for _, r := range [...]struct {
 		cause error
 		text  string
@@ -103,7 +106,7 @@ func remedy(err error) string {
 		{unix.ENOTDIR, "remove the file that is in the way"},
 	} {
 		if errors.Is(err, r.cause) {
-			return "; " + r.text
+			return r.text
 		}
 	}
 	return ""

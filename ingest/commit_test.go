@@ -446,6 +446,25 @@ func TestCommit_error_logged_once(t *testing.T) {
 	check(t, "the warnings", g.warnings(), "no space left on device; free disk space; trying again\ninput/output error; check the disk; trying again\nno space left on device; free disk space; trying again")
 }
 
+func TestRemedy(t *testing.T) {
+	for err, want := range map[error]string{
+		unix.ENOSPC: "free disk space",
+		unix.EDQUOT: "raise the disk quota or free disk space",
+		unix.EFBIG:  "raise the limit of file sizes (ulimit -f)",
+		unix.EROFS:  "mount the file system read-write",
+		unix.EIO:    "check the disk",
+		unix.EMFILE: "raise the limit of open files (ulimit -n)",
+		unix.ENFILE: "raise fs.file-max",
+		unix.EACCES: "check its owner and mode",
+		unix.EPERM:  "check its owner and mode",
+
+		unix.ENOTDIR: "remove the file that is in the way",
+		unix.EINVAL:  "",
+	} {
+		check(t, err.Error(), Remedy(&fs.PathError{Op: "write", Path: "p", Err: err}), want)
+	}
+}
+
 // A degraded stream retries once a second at most, because each attempt can be
 // slow.
 func TestDegraded_retry_interval(t *testing.T) {

@@ -91,7 +91,7 @@ func (r *run) begin() error {
 	r.batch.events.Predict(status.Seq + 1)
 	others := r.committer.store.otherWriters()
 	if others != "" {
-		r.warn("%s may write to %s, and so delete or forge its files; correct its owner and mode", others, r.dir())
+		r.warn("%s may write to %s, and can delete or forge its files; correct its owner and mode", others, r.dir())
 	}
 	return nil
 }

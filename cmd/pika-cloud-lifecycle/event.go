@@ -40,7 +40,7 @@ func eventMain(a *app, args []string) error {
 	defer a.closeMirror(mirror)
 	err = appendLocked(&writer.EventLog{Path: f.path, SeqPath: *seqPath}, &batch)
 	if err != nil || mirror == nil {
-		return err
+		return f.writeError(err)
 	}
 	mirror.Committed(&ingest.Commit{Events: batch.Text()})
 	return nil

@@ -86,7 +86,7 @@ func ingestMain(a *app, args []string) error {
 		return err
 	}
 	if in.isTerminal() {
-		a.warn("ingest: reading directives from the terminal; end with Ctrl-D. Example: STATE=ready MESSAGE='web server is up'")
+		a.warn("ingest: reading directives from the terminal; type lines such as STATE=ready MESSAGE='server is up', and Ctrl-D to end")
 	}
 	if f.dryRun {
 		return a.dryRun(s)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -45,6 +47,25 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 		return err
 	}
 	return f.checkMirror(f.journal)
+}
+
+// writeError returns a write error with what to do about it; nil if err is nil.
+func (f *oneshotFlags) writeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	option := stateDirOption
+	if f.isGiven(f.pathFlag) {
+		option = "--" + f.pathFlag
+	}
+	what, remedy := dirProblem(filepath.Dir(f.path), option, err)
+	if remedy == "" {
+		remedy = ingest.Remedy(err)
+	}
+	if remedy == "" {
+		return err
+	}
+	return errors.New(what + "; " + remedy)
 }
 
 func (f *oneshotFlags) messageValue() strictjson.Value {

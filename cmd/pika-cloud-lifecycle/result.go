@@ -50,7 +50,7 @@ func resultMain(a *app, args []string) error {
 	file := writer.ResultFile{Path: f.path}
 	err = file.Replace(r)
 	if err != nil || mirror == nil {
-		return err
+		return f.writeError(err)
 	}
 	mirror.Committed(&ingest.Commit{Result: r})
 	return nil

@@ -80,7 +80,7 @@ func runMain(a *app, args []string) error {
 	stream := a.supervisedStream(*dir, s)
 	stream.Followers = notifiers.followers()
 	stream.Unusable = func(err error) {
-		what, remedy := dirProblem(*dir, err)
+		what, remedy := dirProblem(*dir, stateDirOption, err)
 		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
 	}
 	err = a.runStream(stream)

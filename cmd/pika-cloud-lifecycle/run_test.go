@@ -319,11 +319,10 @@ func TestTerminal_ctrl_c(t *testing.T) {
 // the command line names the input.
 func TestTerminal_ingest(t *testing.T) {
 	t.Parallel()
-	const hint = "ingest: reading directives from the terminal; end with Ctrl-D"
+	const hint = "ingest: reading directives from the terminal; type lines such as STATE=ready MESSAGE='server is up', and Ctrl-D to end\r"
 	dir := t.TempDir()
 	term := newTerminal(t, dir, "-c", program+` ingest; echo "code: $?"; `+program+` ingest --fd 0; echo "code: $?"`)
 	term.expect(hint)
-	term.expect("\r\n")
 	term.send("STATE=ready\n\x04")
 	term.expect("code: 0")
 	if strings.Contains(term.passed, hint) {

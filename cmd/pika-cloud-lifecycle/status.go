@@ -21,11 +21,11 @@ func statusMain(a *app, args []string) error {
 		return err
 	}
 	file := writer.StatusFile{Path: f.path}
-	return file.Replace(&artifact.Status{
+	return f.writeError(file.Replace(&artifact.Status{
 		State:   state,
 		Time:    a.clock().Time,
 		Message: f.messageValue(),
 		BootID:  a.bootID(),
 		Details: details,
-	})
+	}))
 }

@@ -146,26 +146,29 @@ func lost(events, rejects uint64) string {
 // dirError returns err with what to do about it if it reports that the state
 // directory at path cannot be used; otherwise err.
 func dirError(path string, err error) error {
-	what, remedy := dirProblem(path, err)
+	what, remedy := dirProblem(path, stateDirOption, err)
 	if remedy == "" {
 		return err
 	}
 	return errors.New(what + "; " + remedy)
 }
 
-// dirProblem returns why the state directory at path cannot be used, and what to do;
-// the remedy is empty if err is about something else.
-func dirProblem(path string, err error) (what, remedy string) {
-	const other = "set --state-dir or PIKA_LIFECYCLE_DIR"
+// stateDirOption is how a user sets the state directory.
+const stateDirOption = "--state-dir or PIKA_LIFECYCLE_DIR"
+
+// dirProblem returns why the directory at path, which option sets, cannot be used, and
+// what to do; the remedy is empty if err is about something else.
+func dirProblem(path, option string, err error) (what, remedy string) {
+	other := "set " + option
 	switch {
 	case errors.Is(err, dirfs.ErrDangling):
 		return path + " is a symbolic link to a directory that does not exist", "create that directory, or " + other
 	case errors.Is(err, unix.ENOTDIR):
-		return notDirectory(path) + " is not a directory", other + " to a directory"
+		return notDirectory(path) + " is not a directory", other + " to another path"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return err.Error(), "run as root, or " + other
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENAMETOOLONG):
-		return err.Error(), other + " to another directory"
+		return err.Error(), other + " to another path"
 	}
 	return err.Error(), ""
 }

@@ -55,6 +55,9 @@ func TestStateDir_ordinary_user(t *testing.T) {
 			}{
 				{[]string{"ingest"}, exitFailed, c.cause + remedy + "\n"},
 				{[]string{"rebuild"}, exitFailed, remedy + "\n"},
+				{[]string{"status", "--state", "ready", "--message", "m"}, exitFailed, remedy + "\n"},
+				{[]string{"event", "--kind", "ready", "--message", "m"}, exitFailed, remedy + "\n"},
+				{[]string{"result", "--status", "failed", "--message", "m"}, exitFailed, remedy + "\n"},
 				{[]string{"run", "--", "sh", "-c", "exit 7"}, 7, "run: " + c.cause + "; the command runs, but nothing is recorded" + remedy + "\n"},
 			} {
 				cmd := limitedCommand(testenv.Program(t), command.args...)
