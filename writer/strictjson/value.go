@@ -117,7 +117,7 @@ func (n *Normaliser) object(src []byte, at, depth int) (next int, err error) {
 // member reads one name and value, and what white space comes after it.
 func (n *Normaliser) member(src []byte, at, depth int) (next int, err error) {
 	if !hasByte(src, at, '"') {
-		return at, errorAt(at, "expected a string")
+		return at, errorAt(at, "expected a key in double quotes")
 	}
 	m := member{first: n.pos(at), name: n.pos(at)}
 	at, err = n.name(src, at)

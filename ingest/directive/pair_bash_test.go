@@ -108,7 +108,7 @@ func everyByte() (values []string) {
 
 // Both ways in which bash quotes a value give one line, and reading it returns
 // the original bytes, whatever they are and whatever the locale is.
-func TestWords_quoted_by_bash(t *testing.T) {
+func TestPairs_quoted_by_bash(t *testing.T) {
 	// Bash reads the values under LC_ALL=C: bash's read in UTF-8 takes a NUL
 	// into a character that is cut off before it, and so joins two values.
 	const script = `
@@ -142,13 +142,13 @@ done
 // checkLine checks that a line reads as just these names and values.
 func checkLine(t *testing.T, line string, want ...string) {
 	t.Helper()
-	all, r := readWords(line)
+	all, r := readPairs(line)
 	if r != nil {
 		t.Fatalf("%q: %v", line, r)
 	}
 	var got []string
-	for _, wd := range all {
-		got = append(got, string(wd.name)+"="+string(wd.value))
+	for _, p := range all {
+		got = append(got, string(p.name)+"="+string(p.value))
 	}
 	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
 		t.Fatalf("%q:\n%q, expected\n%q", line, got, want)
@@ -157,7 +157,7 @@ func checkLine(t *testing.T, line string, want ...string) {
 
 // Bash and the reader unquote random words, in which bash has nothing to
 // expand, to the same values.
-func TestWords_same_as_bash(t *testing.T) {
+func TestPairs_same_as_bash(t *testing.T) {
 	forEachLocale(t, func(t *testing.T, locale string, rnd *rand.Rand) {
 		var quoted []string
 		var script strings.Builder
