@@ -160,7 +160,10 @@ func keyName(text []byte) (name string, ok bool) {
 // example returns key=value. It shows a value from the input only if that needs
 // no quotes and no escapes.
 func example(key string, value []byte) string {
-	value = bytes.Trim(value, `'",;`)
+	value = bytes.TrimRight(value, ",;")
+	if n := len(value); n > 1 && (value[0] == '"' || value[0] == '\'') && value[n-1] == value[0] {
+		value = value[1 : n-1]
+	}
 	if !isPlain(value) {
 		return key + "=value"
 	}
@@ -443,7 +446,8 @@ func choiceHint(k key, text []byte) string {
 	return ""
 }
 
-// timeHint returns the RFC 3339 time that text, which is none, may mean.
+// timeHint returns the time in RFC 3339 that text may mean: seconds or
+// milliseconds since 1970, or another form of ISO 8601.
 func timeHint(text []byte) string {
 	if len(text) > maxShown {
 		return ""
@@ -469,7 +473,7 @@ func timeHint(text []byte) string {
 			}
 		}
 	}
-	if mean == "" {
+	if mean == "" || mean == string(text) { // RFC 3339, but of a year that is out of range
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", mean)

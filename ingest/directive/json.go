@@ -127,7 +127,11 @@ func (d *Directive) setJSON(k key, value strictjson.Value) *Error {
 	case kind == "number" && (k == exitCodeKey || k == timestampKey):
 		return d.set(k, value)
 	case k == exitCodeKey:
-		return Errorf(d.at[k], "exit_code is %s; expected an integer without quotes", withArticle(kind))
+		without := ""
+		if kind == "string" {
+			without = " without quotes"
+		}
+		return Errorf(d.at[k], "exit_code is %s; expected an integer%s", withArticle(kind), without)
 	case kind != "string":
 		return Errorf(d.at[k], "%s is %s; expected a string", keyNames[k], withArticle(kind))
 	case k == messageKey:

@@ -120,41 +120,34 @@ func TestPairs_values(t *testing.T) {
 
 func TestPairs_rejected(t *testing.T) {
 	const (
-		noKey  = "expected KEY=value"
-		quotes = "expected KEY=value; a value with spaces needs quotes, as in KEY='two words'"
-		cut    = "expected an escape other than NUL, at which bash would silently cut the value"
+		noKey     = `no key before "="; write KEY=value`
+		single    = `no closing ' on this line; write an apostrophe in double quotes, as in "it's"`
+		ansi      = "no closing ' on this line"
+		double    = `no closing " on this line`
+		backslash = "a backslash at the end of the line; a directive cannot continue on the next line"
+		cut       = "this escape is a NUL byte, at which bash cuts the value; remove it"
 	)
 	for _, c := range []struct {
 		line string
 		at   int
 		why  string
 	}{
-		{"ready", 0, noKey},
-		{"  ready now", 2, noKey},
 		{"=a", 0, noKey},
 		{":=a", 0, noKey},
-		{"STATE =ready", 0, noKey},
-		{`'STATE=ready'`, 0, noKey},
-		{`"STATE"=ready`, 0, noKey},
-		{`ST\ATE=ready`, 0, noKey},
-		{`A='b' c`, 6, noKey},
-		{`A="b" c`, 6, noKey},
-		{"A=b :=c", 4, quotes},
-		{"MESSAGE=disk full", 13, quotes},
-		{"MESSAGE=disk \t full A=1", 15, quotes},
-		{`MESSAGE='it's done'`, 14, quotes},
-		{`A='b`, 2, "expected a closing '"},
-		{`A=b'`, 3, "expected a closing '"},
+		{"A=b :=c", 4, noKey},
+		{"MESSAGE=disk \t full A=1", 15, `"full" is not KEY=value; quote a value that has spaces, as in MESSAGE='two words'`},
+		{`A='b`, 2, single},
+		{`A=b'`, 3, single},
 		{`A='b\'`, 0, ""}, // a backslash does not count in '…'
-		{`A="b`, 2, `expected a closing "`},
-		{`A="b\"`, 2, `expected a closing "`},
-		{`A="b\`, 2, `expected a closing "`},
-		{`A=$'b`, 3, "expected a closing '"},
-		{`A=$'b\'`, 3, "expected a closing '"},
-		{`A=$'\c\'`, 3, "expected a closing '"},
-		{`A=$'b\`, 3, "expected a closing '"},
-		{`A=b\`, 3, "expected a character after the backslash"},
-		{`A=\\\`, 4, "expected a character after the backslash"},
+		{`A="b`, 2, double},
+		{`A="b\"`, 2, double},
+		{`A="b\`, 2, double},
+		{`A=$'b`, 3, ansi},
+		{`A=$'b\'`, 3, ansi},
+		{`A=$'\c\'`, 3, ansi},
+		{`A=$'b\`, 3, ansi},
+		{`A=b\`, 3, backslash},
+		{`A=\\\`, 4, backslash},
 		{`A=$'\0'`, 4, cut},
 		{`A=$'a\n\000'`, 7, cut},
 		{`A=b$'\400'`, 5, cut},
