@@ -235,6 +235,7 @@ func TestDecoder_not_a_pair(t *testing.T) {
 		{`STATE=ready MESSAGE=a b = c`, `column 23: "b" is not KEY=value; quote a value that has spaces, as in MESSAGE='two words'`},
 		{`STATE= ready`, `column 7: a space after "="; write STATE=ready without spaces`},
 		{`MESSAGE= x STATE=ready`, `column 9: a space after "="; write MESSAGE=x without spaces`},
+		{`STATE=ready MESSAGE=a= b`, `column 24: "b" is not KEY=value; quote a value that has spaces, as in MESSAGE='two words'`},
 		{`STATE= MESSAGE=x`, `column 7: state is ""; expected one of ` + theStates},
 		{`state: ready`, `column 6: ":" instead of "="; write STATE=ready`},
 		{`STATE:ready`, `column 6: ":" instead of "="; write STATE=ready`},

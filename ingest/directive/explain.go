@@ -22,23 +22,23 @@ const (
 	onOneLine = "write a whole object on one line, as in " + anObject
 )
 
-// maxExplained is how long a text may be that is parsed once more to explain its
-// error: what people type is shorter, and the work grows with the length.
+// maxExplained is the length up to which an invalid value is parsed again to
+// explain its error. The work grows with the length, and what people type is
+// shorter.
 const maxExplained = 4096
 
-// notPair returns the error for the text at pos, which is not KEY=value. The
-// text before it is complete pairs.
+// notPair returns the error for the text at pos, which is not KEY=value. Before
+// pos, the line has only complete pairs.
 func notPair(line []byte, pos int) *Error {
 	before := bytes.TrimRight(line[:pos], blanks)
 	text, after := cutWord(line[pos:])
-	gap := pos + len(text) // the offset of what separates text from after
 	key, known := keyName(text)
 	first := len(before) == 0
 	switch {
 	case text[0] == '=' || bytes.HasPrefix(text, []byte(":=")):
 		return Errorf(pos, `no key before "="; write KEY=value`)
 	case startsWithEquals(after) && (known || first):
-		return Errorf(gap, `a space before "="; write %s without spaces`, example(key, afterEquals(after)))
+		return Errorf(pos+len(text), `a space before "="; write %s without spaces`, example(key, afterEquals(after)))
 	}
 	if name, value, ok := bytes.Cut(text, []byte(":")); ok {
 		key, known := keyName(name)
@@ -55,10 +55,8 @@ func notPair(line []byte, pos int) *Error {
 	switch {
 	case string(text) == "#":
 		return Errorf(pos, "a comment after a directive; put it on a separate line")
-	case before[len(before)-1] == '=':
-		_, last := cutLastWord(before)
-		key, _ := keyName(bytes.TrimRight(last, ":="))
-		return Errorf(len(before), `a space after "="; write %s without spaces`, example(key, text))
+	case emptyKey(before) != "":
+		return Errorf(len(before), `a space after "="; write %s without spaces`, example(emptyKey(before), text))
 	case bytes.IndexByte(text, '\'') >= 0:
 		return Errorf(pos, `%s is not KEY=value; write ' inside '…' as '\''`, show(text))
 	case strings.IndexByte(`'"`, before[len(before)-1]) >= 0:
@@ -104,21 +102,22 @@ func notFirstPair(line []byte, pos int) *Error {
 	return Errorf(pos, "%s is not KEY=value; write a directive such as STATE=ready %s", show(text), inQuotes)
 }
 
-// byteOrderMark is at the start of a line if files were joined that begin with one.
+// byteOrderMark starts a line if the caller joined files that each start with one.
 const byteOrderMark = "\xef\xbb\xbf"
 
 // spaceAfter returns the error for STATE= ready, whose value is empty, or nil if
 // the line is not of this form.
 func spaceAfter(line []byte, p *pair) *Error {
-	next, _ := cutWord(bytes.TrimLeft(line[p.valueAt:], blanks))
-	if len(p.value) > 0 || p.valueAt == len(line) || !isBlank(line[p.valueAt]) || len(next) == 0 || bytes.IndexByte(next, '=') >= 0 {
+	rest := line[p.valueAt:]
+	next, _ := cutWord(bytes.TrimLeft(rest, blanks))
+	if len(rest) == 0 || !isBlank(rest[0]) || len(next) == 0 || bytes.IndexByte(next, '=') >= 0 {
 		return nil
 	}
 	key, _ := keyName(p.name)
 	return Errorf(p.valueAt, `a space after "="; write %s without spaces`, example(key, next))
 }
 
-// cutWord returns the text up to the first blank, and what is after the blanks.
+// cutWord returns the text before and the text after the first run of blanks.
 func cutWord(text []byte) (word, after []byte) {
 	n := bytes.IndexAny(text, blanks)
 	if n < 0 {
@@ -127,9 +126,15 @@ func cutWord(text []byte) (word, after []byte) {
 	return text[:n], bytes.TrimLeft(text[n:], blanks)
 }
 
-func cutLastWord(text []byte) (before, word []byte) {
-	n := bytes.LastIndexAny(text, blanks)
-	return text[:n+1], text[n+1:]
+// emptyKey returns the key of the last pair if its value is empty, or "".
+func emptyKey(pairs []byte) string {
+	last := pairs[bytes.LastIndexAny(pairs, blanks)+1:]
+	name, ok := bytes.CutSuffix(last, []byte("="))
+	key, known := keyName(bytes.TrimSuffix(name, []byte(":")))
+	if !ok || !known {
+		return ""
+	}
+	return key
 }
 
 func startsWithEquals(text []byte) bool {

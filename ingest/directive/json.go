@@ -120,26 +120,27 @@ func (dec *Decoder) value(k key, text []byte, at int) (next int, r *Error) {
 
 // setJSON sets k to a value that is not null.
 func (d *Directive) setJSON(k key, value strictjson.Value) *Error {
-	kind := kindOf(value)
+	isString := value[0] == '"'
 	switch {
 	case k == detailsKey:
 		d.Details = value
+		return nil
+	case k == messageKey && isString:
+		d.Message = value
+		return nil
+	case k == exitCodeKey && isString:
+		return Errorf(d.at[k], "exit_code is a string; expected an integer without quotes")
+	case isString:
+		return d.set(k, value[1:len(value)-1])
+	}
+	kind := kindOf(value)
+	switch {
 	case kind == "number" && (k == exitCodeKey || k == timestampKey):
 		return d.set(k, value)
 	case k == exitCodeKey:
-		without := ""
-		if kind == "string" {
-			without = " without quotes"
-		}
-		return Errorf(d.at[k], "exit_code is %s; expected an integer%s", withArticle(kind), without)
-	case kind != "string":
-		return Errorf(d.at[k], "%s is %s; expected a string", keyNames[k], withArticle(kind))
-	case k == messageKey:
-		d.Message = value
-	default:
-		return d.set(k, value[1:len(value)-1])
+		return Errorf(d.at[k], "exit_code is %s; expected an integer", withArticle(kind))
 	}
-	return nil
+	return Errorf(d.at[k], "%s is %s; expected a string", keyNames[k], withArticle(kind))
 }
 
 // jsonError returns an error of strictjson as one of the line.
