@@ -10,8 +10,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// decodeLine decodes a line and describes the directive in one text, or returns
-// the error.
+// decodeLine returns a description of the directive of a line, or the error.
 func decodeLine(text string) string {
 	var dec Decoder
 	return dec.describe(text, false)
@@ -35,7 +34,7 @@ func (dec *Decoder) describe(text string, cut bool) string {
 	return s
 }
 
-// outcomeAlone is the outcome of a directive that has no state.
+// outcomeAlone returns the outcome of a directive that has no state.
 func (d *Directive) outcomeAlone() artifact.Outcome {
 	if d.State != "" {
 		return ""
@@ -50,7 +49,7 @@ func checkMeanings(t *testing.T, table []meaning) {
 	var warm Decoder
 	for _, c := range table {
 		check(t, "the meaning of "+c.line, decodeLine(c.line), c.want)
-		check(t, "the meaning, to a decoder in use, of "+c.line, warm.describe(c.line, false), c.want)
+		check(t, "the meaning to a used decoder of "+c.line, warm.describe(c.line, false), c.want)
 	}
 }
 
@@ -260,7 +259,7 @@ func TestDecoder_not_a_pair(t *testing.T) {
 		{`},`, `column 1: "}" without an object; write a whole object on one line, as in {"state":"ready"}`},
 		{`[` + strings.Repeat("1,", 3000) + `1]`, `column 1: "[` + strings.Repeat("1,", 19) + `1"… is not KEY=value; write a directive such as STATE=ready MESSAGE='two words'`},
 
-		// Other lines.
+		// Other text.
 		{`ready`, `column 1: "ready" has no key; write STATE=ready`},
 		{`Ready now`, `column 1: "Ready" has no key; did you mean STATE=ready?`},
 		{`done`, `column 1: "done" has no key; did you mean STATE=completed?`},
@@ -280,7 +279,7 @@ func TestDecoder_not_a_pair(t *testing.T) {
 	})
 }
 
-// A shell-like value without quotes loses its double quotes.
+// DETAILS={"a":1} loses its double quotes, as in a shell.
 func TestDecoder_details_without_quotes(t *testing.T) {
 	checkMeanings(t, []meaning{
 		{`STATE=ready DETAILS={"a":1}`, `column 21: the double quotes are removed, as in a shell; write DETAILS='{"a":1}'`},
@@ -331,7 +330,7 @@ func TestDecoder_invalid_JSON(t *testing.T) {
 	}
 }
 
-// ExplainJSON is for a flag, which a shell has unquoted.
+// ExplainJSON explains the value of a flag.
 func TestExplainJSON(t *testing.T) {
 	for value, want := range map[string]string{
 		`{port:8080}`: `column 2: expected a key in double quotes, as in '{"port":8080}'`,
@@ -423,7 +422,7 @@ func TestDecoder_timestamp(t *testing.T) {
 		"2026-03-25T20:00:00,5Z":             "", // ISO 8601, not RFC 3339
 		"2026-03-25t20:00:00z":               "",
 		"2026-03-25 20:00:00Z":               "",
-		"2026-03-25T20:00:60Z":               "", // the clocks that are compared have no leap seconds
+		"2026-03-25T20:00:60Z":               "", // Go has no leap seconds
 		"2026-03-25T24:00:00Z":               "",
 		"2026-02-29T00:00:00Z":               "",
 		"2026-13-01T00:00:00Z":               "",
@@ -440,7 +439,7 @@ func TestDecoder_timestamp(t *testing.T) {
 		"1774468800123":                      "", // milliseconds
 		"17744688":                           "",
 		"٢٠٢٦-٠٣-٢٥T20:00:00Z":               "",
-		"0001-01-01T00:00:00Z":               "", // Go's zero time, which would mean no time
+		"0001-01-01T00:00:00Z":               "", // Go's zero time, which means no time here
 		"Wed, 25 Mar 2026 20:00:00 GMT":      "",
 		"2026-03-25T20:00:00.Z":              "",
 	} {
@@ -500,7 +499,7 @@ func TestDecoder_details_depth(t *testing.T) {
 	nested := func(depth int) string { return strings.Repeat("[", depth) + strings.Repeat("]", depth) }
 	for _, c := range []struct {
 		form  string
-		depth int // that the form adds
+		depth int // levels that the form adds
 	}{
 		{`{"state":"ready","details":%s}`, 0},
 		{`STATE=ready DETAILS=%s`, 0},
@@ -510,7 +509,7 @@ func TestDecoder_details_depth(t *testing.T) {
 		for depth := 60; depth <= 66; depth++ {
 			line := fmt.Sprintf(c.form, nested(depth-c.depth))
 			got := decodeLine(line)
-			if taken := !strings.HasPrefix(got, "column"); taken != (depth <= 64) {
+			if accepted := !strings.HasPrefix(got, "column"); accepted != (depth <= 64) {
 				t.Errorf("details %d deep in %s: %s", depth, c.form, got)
 			}
 		}
@@ -519,7 +518,7 @@ func TestDecoder_details_depth(t *testing.T) {
 		got := decodeLine(`{"state":"ready","details":` + nested(depth) + `}`)
 		check(t, "deep details", got, "column 92: expected arrays and objects to nest at most 64 deep")
 	}
-	var dec Decoder // what one syntax limits does not limit the other
+	var dec Decoder // a limit of one form must not remain for the next line
 	dec.describe("STATE=ready DETAILS.x:=1", false)
 	if got := dec.describe(`STATE=ready DETAILS=`+nested(64), false); strings.HasPrefix(got, "column") {
 		t.Error(got)
@@ -552,18 +551,18 @@ func TestDecoder_cut_line(t *testing.T) {
 	}
 }
 
-func TestDecoder_skipped_line(t *testing.T) {
+func TestIsBlank(t *testing.T) {
 	for text, want := range map[string]bool{
 		"": true, " ": true, "\t \r": true, "#": true, "# x": true, "  \t#{": true,
 		"x": false, "{": false, " x#": false, "\v": false, "\x00": false, "\u00a0": false,
 	} {
 		if got := IsBlank([]byte(text)); got != want {
-			t.Errorf("%q: skipped %v", text, got)
+			t.Errorf("IsBlank(%q) is %v", text, got)
 		}
 	}
 }
 
-func TestDecoder_suggestion(t *testing.T) {
+func TestNearest(t *testing.T) {
 	states := strings.Split(theStates, ", ")
 	for word, want := range map[string]string{
 		"ready": "ready", "Ready": "ready", "readyy": "ready", "raedy": "ready", "redi": "ready",
@@ -579,8 +578,8 @@ func TestDecoder_suggestion(t *testing.T) {
 	} {
 		check(t, "nearest to "+word, Nearest(word, states), want)
 	}
-	check(t, "nearest to the state outcome", Nearest("running", []string{"completed", "failed"}), "")
-	check(t, "nearest to the type outcome", Nearest("outcome", []string{"event", "result"}), "result")
+	check(t, "nearest to running of the outcomes", Nearest("running", []string{"completed", "failed"}), "")
+	check(t, "nearest to outcome of the types", Nearest("outcome", []string{"event", "result"}), "result")
 	check(t, "nearest to ab", Nearest("ab", []string{"cd", "ax"}), "ax")
 	check(t, "nearest to a", Nearest("a", []string{"b"}), "")
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// readPairs reads all words of a line.
+// readPairs reads all pairs of a line.
 func readPairs(line string) (all []pair, r *Error) {
 	w := pairReader{line: []byte(line)}
 	for {
@@ -20,7 +20,7 @@ func readPairs(line string) (all []pair, r *Error) {
 	}
 }
 
-// readValue reads a line of one word with the name A.
+// readValue returns the value of the line A=quoted.
 func readValue(t *testing.T, quoted string) string {
 	t.Helper()
 	all, r := readPairs("A=" + quoted)
@@ -28,7 +28,7 @@ func readValue(t *testing.T, quoted string) string {
 		t.Fatalf("%q: %v", quoted, r)
 	}
 	if len(all) != 1 || string(all[0].name) != "A" || all[0].json {
-		t.Fatalf("%q: %d words, expected A=value alone", quoted, len(all))
+		t.Fatalf("%q: %d pairs; expected only A=value", quoted, len(all))
 	}
 	return string(all[0].value)
 }
@@ -173,8 +173,8 @@ func TestPairs_rejected(t *testing.T) {
 	}
 }
 
-// Growing the buffer changes no earlier value. An append to a value changes
-// neither the line nor a later value.
+// A value does not change when the buffer grows. An append to a value changes
+// neither the line nor another value.
 func TestPairs_buffer_grows(t *testing.T) {
 	var line strings.Builder
 	for i := range 1000 {
@@ -195,7 +195,7 @@ func TestPairs_buffer_grows(t *testing.T) {
 		_ = append(p.value, "!!!!"...)
 	}
 	if len(all) != 2000 {
-		t.Fatalf("%d words, expected 2000", len(all))
+		t.Fatalf("%d pairs; expected 2000", len(all))
 	}
 	for _, p := range all {
 		_ = append(p.value, "!!!!"...)
@@ -203,7 +203,7 @@ func TestPairs_buffer_grows(t *testing.T) {
 	for i := range 1000 {
 		quoted, bare := all[2*i].value, all[2*i+1].value
 		if string(quoted) != fmt.Sprintf("value %d", i) || string(bare) != fmt.Sprintf("bare%d", i) {
-			t.Fatalf("word %d: %q and %q", 2*i, quoted, bare)
+			t.Fatalf("pair %d: %q and %q", 2*i, quoted, bare)
 		}
 	}
 }
@@ -229,7 +229,7 @@ func TestPairs_allocations(t *testing.T) {
 	}
 }
 
-// requote and requoteHex quote any value, as a caller without bash may.
+// requote and requoteHex quote any value, as a caller without bash does.
 func requote(value []byte) string {
 	return "'" + strings.ReplaceAll(string(value), "'", `'\''`) + "'"
 }
@@ -278,7 +278,8 @@ func FuzzPairs(f *testing.F) {
 	})
 }
 
-// checkPair checks the properties of every word that was read from a line.
+// checkPair checks that a pair is at its offsets in the line, and that its value is
+// read back after it is quoted.
 func checkPair(t *testing.T, line []byte, p pair) {
 	t.Helper()
 	sep := "="
