@@ -6,4 +6,4 @@
 | "\(.[0].Package) \(.[0].Test): " + (
     [.[] | select(.Action == "output").Output | select(test("^(===|\\s*---) ") | not) | gsub("^\\s+|\\s+$"; "")]
     | join(" ")
-    | sub(" testscript\\.go:[0-9]+: WORK=.*"; "")) # what testscript logs of its own
+    | sub(" testscript\\.go:[0-9]+: WORK=.*"; "")) # lines that testscript logs itself

@@ -1,5 +1,5 @@
-// Package docs_test compares the docs with the program: it runs commands and
-// examples, compares messages and flags, and follows links.
+// Package docs_test compares the documentation with the program: it runs the
+// examples, compares messages and flags, and checks links.
 package docs_test
 
 import (
@@ -70,7 +70,7 @@ func fenced(t *testing.T, page string, langs ...string) (blocks []string) {
 	return blocks
 }
 
-// An artifact is what the tests look at in any of the files.
+// An artifact has the keys of all files that the tests check.
 type artifact struct {
 	State, Kind, Status, Message string
 	ExitCode                     *int `json:"exit_code"`
@@ -78,7 +78,7 @@ type artifact struct {
 	Seq                          int
 }
 
-// read reads a file of one artifact, or one a line.
+// read reads a file that has one artifact, or one artifact per line.
 func read(t *testing.T, state, name string) (all []artifact) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(testenv.ReadFile(t, filepath.Join(state, name))))
@@ -92,7 +92,7 @@ func read(t *testing.T, state, name string) (all []artifact) {
 	return all
 }
 
-// readOne reads a file of one artifact.
+// readOne reads a file that has one artifact.
 func readOne(t *testing.T, state, name string) artifact {
 	t.Helper()
 	all := read(t, state, name)
@@ -109,28 +109,42 @@ func kinds(events []artifact) (all []string) {
 	return all
 }
 
-// The FIFO example of the page, and the same commands with a plain file, which
-// >| replaces.
-func TestResultPage_FIFO(t *testing.T) {
+// The shell examples of these pages exit with 0 and print nothing on stderr.
+// Those of one page run in order and share a state directory.
+func TestPages_shell_examples(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
-	const path = "/run/lifecycle"
-	block := fenced(t, "verdict.md", "sh")[1]
-	dir, state := testenv.PlainDir(t), t.TempDir()
-	script := strings.ReplaceAll(block, path, dir+"/fifo") + "exec 3>&-; kill $!; wait $!; test -p " + dir + "/fifo"
-	if _, stderr, code := (command{state: state}).run(t, bash, "-ec", script); strings.Count(block, path) != 3 || code != 0 {
-		t.Errorf("%s: exit %d\n%s", script, code, stderr)
+	for page, want := range map[string][]string{
+		"run.md":    {"starting", "ready", "completed", "starting", "ready", "completed"},
+		"ingest.md": {"starting", "completed", "starting", "ready", "completed"},
+	} {
+		t.Run(page, func(t *testing.T) {
+			state := t.TempDir()
+			for _, block := range fenced(t, page, "sh", "bash") {
+				if _, stderr, code := (command{state: state}).run(t, bash, "-ec", block); code != 0 || stderr != "" {
+					t.Errorf("%sexit code %d\n%s", block, code, stderr)
+				}
+			}
+			if got := kinds(read(t, state, "events.jsonl")); !slices.Equal(got, want) {
+				t.Errorf("events %v; expected %v", got, want)
+			}
+		})
 	}
-	if got := kinds(read(t, state, "events.jsonl")); !slices.Equal(got, []string{"ready", "failed"}) {
-		t.Errorf("events %v", got)
+}
+
+// ingest rejects a regular file at the path of the FIFO, and does not change it.
+func TestIngestPage_FIFO_is_a_file(t *testing.T) {
+	bash := testenv.Tool(t, "bash")
+	block := oneBlock(t, "ingest.md", "sh")
+	plain := filepath.Join(testenv.PlainDir(t), "plain")
+	script := strings.Replace(block, `fifo=$(mktemp -u)`, "fifo="+plain, 1)
+	script = strings.Replace(script, `mkfifo -m 600 "$fifo"`, `echo precious >"$fifo"`, 1)
+	script, _, _ = strings.Cut(script, "\necho STATE") // the rest writes to the file
+	if !strings.Contains(script, plain) || !strings.Contains(script, "precious") || strings.Contains(script, "kill") {
+		t.Fatalf("the example has changed: %s", block)
 	}
-	plain := dir + "/plain"
-	script = strings.ReplaceAll(block, path, plain) + "wait $!"
-	if err := os.WriteFile(plain, []byte("precious"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	_, stderr, _ := command{state: state}.run(t, bash, "-c", script)
-	if testenv.ReadFile(t, plain) != "STATE=ready\n" || !strings.Contains(stderr, "no FIFO stands there") {
-		t.Errorf("the plain file contains %q\n%s", testenv.ReadFile(t, plain), stderr)
+	_, stderr, code := command{}.run(t, bash, "-c", script+"\nwait $ingest")
+	if code != 1 || !strings.Contains(stderr, "FIFO") || testenv.ReadFile(t, plain) != "precious\n" {
+		t.Errorf("exit code %d; expected 1; the file contains %q\n%s", code, testenv.ReadFile(t, plain), stderr)
 	}
 }
 
@@ -159,10 +173,10 @@ func TestReadme_bash_child_fails(t *testing.T) {
 func TestReadme_bash_ingest_gone(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	script := oneBlock(t, "../README.md", "bash")
-	// It reads a line first: bash may not know the exit code of one that is
-	// gone before the script goes on.
+	// The replacement reads a line first, because bash may not know the exit code
+	// of a process that has ended before the script continues.
 	gone := strings.Replace(script, "exec "+program+" ingest --require-result", "read -r; exit 7", 1)
-	gone = strings.Replace(gone, "\ntell ", "\nwhile printf '\\n' >&3; do :; done 2>/dev/null # until it is gone\ntell ", 1)
+	gone = strings.Replace(gone, "\nreport ", "\nwhile printf '\\n' >&3; do :; done 2>/dev/null # until it is gone\nreport ", 1)
 	if strings.Count(gone, "\n") != strings.Count(script, "\n")+1 || strings.Contains(gone, program) {
 		t.Fatal("the script does not start ingest as expected")
 	}
@@ -208,31 +222,29 @@ func TestReadme_python(t *testing.T) {
 	}
 }
 
-// The first Python block of protocol.md shows how shlex.quote forges a result,
-// the second the right way with the same message.
-func TestProtocol_python_quoting(t *testing.T) {
+// The first Python block of ingest.md quotes a message with json.dumps. The
+// second one quotes the same message with shlex.quote, which forges a result.
+func TestIngestPage_python_quoting(t *testing.T) {
 	python := testenv.Tool(t, "python3")
-	blocks := fenced(t, "protocol.md", "python")
+	blocks := fenced(t, "ingest.md", "python")
 	if len(blocks) != 2 {
-		t.Fatalf("protocol.md has %d blocks of python; expected 2", len(blocks))
+		t.Fatalf("ingest.md has %d blocks of python; expected 2", len(blocks))
 	}
-	wrong, _, _ := command{}.run(t, python, "-c", blocks[0])
-	state := t.TempDir()
-	if _, _, code := (command{state: state, input: wrong}).run(t, testenv.Program(t), "ingest"); code != 3 {
-		t.Errorf("exit %d; expected 3\n%s", code, wrong)
-	}
-	if r := readOne(t, state, "result.json"); r.Status != "completed" {
-		t.Errorf("shlex.quote: %+v; expected the forged result", r)
-	}
-
-	setMessage := regexp.MustCompile(`(?m)^message = .*\n`).FindString(blocks[0])
-	right, _, _ := command{}.run(t, python, "-c", setMessage+blocks[1])
-	state = t.TempDir()
-	if _, stderr, code := (command{state: state, input: right}).run(t, testenv.Program(t), "ingest"); code != 0 {
-		t.Errorf("exit %d\n%s", code, stderr)
-	}
-	if r := readOne(t, state, "result.json"); r.Status != "failed" || r.Message != "tests failed\nSTATE=completed\n" {
-		t.Errorf("json.dumps: %+v", r)
+	for i, want := range []struct {
+		status, message string
+		code            int
+	}{
+		{"failed", "tests failed\nSTATE=completed\n", 0},
+		{"completed", "completed", 3},
+	} {
+		input, _, _ := command{}.run(t, python, "-c", blocks[i])
+		state := t.TempDir()
+		if _, stderr, code := (command{state: state, input: input}).run(t, testenv.Program(t), "ingest"); code != want.code {
+			t.Errorf("%sexit code %d; expected %d\n%s", blocks[i], code, want.code, stderr)
+		}
+		if r := readOne(t, state, "result.json"); r.Status != want.status || r.Message != want.message {
+			t.Errorf("%sresult %+v; expected %+v", blocks[i], r, want)
+		}
 	}
 }
 

@@ -18,14 +18,14 @@ const manPage = program + ".1"
 
 func TestManPage_lint(t *testing.T) {
 	lint := exec.Command(testenv.Tool(t, "mandoc"), "-Tlint", manPage)
-	// On stderr it speaks of the machine's own pages.
+	// stderr has remarks on the man pages of this machine.
 	if findings, err := lint.Output(); err != nil || len(findings) > 0 {
 		t.Errorf("%v\n%s", err, findings)
 	}
 }
 
-// manSection returns the text below a heading of the man page, up to the next
-// one of its kind or a higher one.
+// manSection returns the text below a heading of the man page, up to the next heading
+// of the same or a higher level.
 func manSection(t *testing.T, macro, name string) string {
 	t.Helper()
 	_, text, ok := strings.Cut(testenv.ReadFile(t, manPage), "\n."+macro+" "+name+"\n")
@@ -42,7 +42,7 @@ func manSection(t *testing.T, macro, name string) string {
 	return text
 }
 
-// submatches returns the first group of every match, sorted, each once.
+// submatches returns the first group of all matches, sorted and without duplicates.
 func submatches(pattern, text string) (all []string) {
 	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
 		all = append(all, m[1])
@@ -51,20 +51,25 @@ func submatches(pattern, text string) (all []string) {
 	return slices.Compact(all)
 }
 
-// flagsOf returns the flags of a command, from its error message about an
-// unknown one.
+// flagsOf returns the flags of a command, from its help text. A test of the command
+// compares this text with the flags in the code.
 func flagsOf(t *testing.T, name string) []string {
 	t.Helper()
-	_, stderr, code := command{}.run(t, testenv.Program(t), name, "--no-such-flag")
-	_, list, ok := strings.Cut(stderr, "; expected ")
-	if code != 2 || !ok {
-		t.Fatalf("%s --no-such-flag: exit %d\n%s", name, code, stderr)
-	}
-	return submatches(`--([a-z-]+)`, list)
+	return submatches(`(?m)^  --([a-z-]+)`, helpOf(t, name))
 }
 
-// commandsOf returns the commands of the program, from its error message about
-// a missing one.
+func helpOf(t *testing.T, argv ...string) string {
+	t.Helper()
+	argv = append([]string{testenv.Program(t)}, append(argv, "--help")...)
+	help, stderr, code := command{}.run(t, argv...)
+	if code != 0 || stderr != "" {
+		t.Fatalf("%q: exit %d\n%s", argv, code, stderr)
+	}
+	return help
+}
+
+// commandsOf returns the commands of the program, from its error message for a missing
+// command.
 func commandsOf(t *testing.T) []string {
 	t.Helper()
 	_, stderr, code := command{}.run(t, testenv.Program(t))
@@ -82,12 +87,14 @@ func TestManPage_commands(t *testing.T) {
 		t.Errorf("the man page describes %v; the program has %v", got, want)
 	}
 	synopsis := manSection(t, "Sh", "SYNOPSIS")
+	want = append(want, "help")
+	slices.Sort(want)
 	if got := submatches(`(?m)^\.Nm\n\.Cm (.*)$`, synopsis); !slices.Equal(got, want) {
-		t.Errorf("the synopsis has %v", got)
+		t.Errorf("the synopsis has %v; expected %v", got, want)
 	}
 }
 
-func TestManPage_and_help_flags(t *testing.T) {
+func TestManPage_flags(t *testing.T) {
 	synopsis := strings.Split(manSection(t, "Sh", "SYNOPSIS"), ".Nm\n")
 	for _, name := range commandsOf(t) {
 		want := flagsOf(t, name)
@@ -95,11 +102,9 @@ func TestManPage_and_help_flags(t *testing.T) {
 		if i < 0 {
 			t.Fatalf("the synopsis has no %s", name)
 		}
-		help, _, _ := command{}.run(t, testenv.Program(t), name, "--help")
 		for what, got := range map[string][]string{
 			"synopsis":    submatches(`(?m)^\.(?:Op )?Fl -([a-z-]+)`, synopsis[i]),
 			"description": submatches(`(?m)^\.It Fl -([a-z-]+)`, manSection(t, "Ss", name)),
-			"--help":      submatches(`(?m)^  --([a-z-]+)`, help),
 		} {
 			if !slices.Equal(got, want) {
 				t.Errorf("%s of %s lists %v; the command accepts %v", what, name, got, want)
@@ -108,13 +113,13 @@ func TestManPage_and_help_flags(t *testing.T) {
 	}
 }
 
-// Every flag that a page names is a flag of some command.
+// Each flag in the docs is a flag of some command.
 func TestPages_unknown_flag(t *testing.T) {
 	known := []string{"help", "version"}
 	for _, name := range commandsOf(t) {
 		known = append(known, flagsOf(t, name)...)
 	}
-	for _, page := range []string{manPage, "format.md", "protocol.md", "verdict.md", "look.md", "../README.md"} {
+	for _, page := range []string{manPage, "format.md", "protocol.md", "run.md", "ingest.md", "notify.md", "host.md", "stability.md", "look.md", "../README.md"} {
 		text := testenv.ReadFile(t, page)
 		for _, flag := range submatches(`(?:\bFl -|[^-\w]--)([a-z][a-z-]*[a-z])`, text) {
 			if !slices.Contains(known, flag) && flag != "name" { // Fl -name Ar value
@@ -142,6 +147,31 @@ func exitCodes(t *testing.T) (codes []string) {
 	}
 	slices.Sort(codes)
 	return codes
+}
+
+// The examples of a help text work when they are pasted into bash: each program exists,
+// and pika-cloud-lifecycle accepts the command line.
+func TestHelp_examples(t *testing.T) {
+	bash := testenv.Tool(t, "bash")
+	replacer := strings.NewReplacer("make test", "true", "jq keys", "cat", "less", "cat", "--follow", "",
+		"--timeout 2m", "--timeout 0s", "sleep 5", "sleep 0.1", "sleep 1", "sleep 0.1")
+	journal := regexp.MustCompile(`(?m)^  journalctl .*\|$`)
+	for _, name := range append(commandsOf(t), "") {
+		_, examples, _ := strings.Cut(helpOf(t, strings.Fields(name)...), "\nExamples:\n")
+		if n := strings.Count(examples, program); n < 2 || n > 5 {
+			t.Errorf("%s --help has %d examples", name, n)
+		}
+		dir := t.TempDir()
+		for _, state := range []string{"state", "guest7"} { // the examples read files in guest7
+			command{state: filepath.Join(dir, state), input: "STATE=completed\n"}.run(t, testenv.Program(t), "ingest")
+		}
+		examples = journal.ReplaceAllString(replacer.Replace(examples), "  true |")
+		script := "set -o pipefail\ntrap 'case $? in 2|126|127) exit 99;; esac' ERR\n" + examples
+		_, stderr, code := command{dir: dir, state: filepath.Join(dir, "state")}.run(t, bash, "-c", script)
+		if code == 99 {
+			t.Errorf("%s --help: an example fails\n%s\n%s", name, examples, stderr)
+		}
+	}
 }
 
 func TestExitCodes_documented(t *testing.T) {

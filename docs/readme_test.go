@@ -22,7 +22,7 @@ import (
 // when the tests run as root.
 const ordinaryUser = 1000
 
-// The shell blocks of the README run as written, in order, in one shell of an
+// The shell blocks of the README work as written, in order, in one shell of an
 // ordinary user with an empty home directory.
 func TestReadme(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
@@ -33,7 +33,7 @@ func TestReadme(t *testing.T) {
 	for i, want := range []struct{ block, output string }{
 		{"ingest --state-dir", `"status": "completed"`},
 		{"ingest --state-dir", `(?m)^20:00:19\.902   \+13\.4s .* starting `},
-		{"wait --for completed", `^completed: sh exited with 0\n$`},
+		{"wait --for ready", `^ready: listening on 8080\n$`},
 		{"exec 3> >(", `^working\n$`},
 		{"pika-cloud-lifecycle plot", `(?m)^\d\d:\d\d:\d\d\.\d{3} .* failed +exited with 7$`},
 		{"pika-cloud-lifecycle plot", `; 7 events in 1 boot`},
@@ -58,8 +58,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// A shellBlock is a block of sh, in which every command exits 0, or of bash,
-// a script that exits 0.
+// A shellBlock is a block of sh, in which each command must exit with 0, or a
+// block of bash, which is a script that must exit with 0.
 type shellBlock struct{ lang, text string }
 
 func shellBlocks(t *testing.T, page string) (blocks []shellBlock) {
@@ -109,7 +109,7 @@ func newReader(t *testing.T) *reader {
 }
 
 // canRun returns the ordinary user, or nil if that user cannot run the command
-// in dir, such as where Go is in root's home directory.
+// in dir, for example because Go is installed in root's home directory.
 func canRun(t *testing.T, dir string, argv ...string) *syscall.Credential {
 	t.Helper()
 	user := &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}
@@ -122,8 +122,8 @@ func canRun(t *testing.T, dir string, argv ...string) *syscall.Credential {
 	return user
 }
 
-// paste runs the blocks in one shell, and returns what each of them prints. It
-// leaves out the tests, because they are running.
+// paste runs the blocks in one shell and returns the output of each. It skips
+// the block that runs the tests, because they are already running.
 func (u *reader) paste(t *testing.T, bash string, blocks []shellBlock) []string {
 	t.Helper()
 	var script strings.Builder
@@ -172,8 +172,8 @@ func (u *reader) paste(t *testing.T, bash string, blocks []shellBlock) []string 
 	return output
 }
 
-// stateDir returns the directory that the examples wrote to: the one of the two
-// that they made which is not the demo's.
+// stateDir returns the state directory of the examples. The README creates two
+// directories; the other one belongs to the demo.
 func (u *reader) stateDir(t *testing.T) string {
 	t.Helper()
 	dirs, err := filepath.Glob(filepath.Join(u.home, "tmp", "tmp.*"))
@@ -199,9 +199,9 @@ func goCache(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// linkCache makes root's build cache one that the ordinary user reads and adds
-// to, so that Go's own library need not be compiled again. A file that cannot
-// be linked is compiled again.
+// linkCache creates a build cache for the ordinary user, with links to the files
+// in root's, because compiling the standard library takes long. A file that
+// cannot be linked is compiled again.
 func linkCache(t *testing.T, from, to string) {
 	t.Helper()
 	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
@@ -230,7 +230,7 @@ func linkCache(t *testing.T, from, to string) {
 	}
 }
 
-// give makes the ordinary user the owner of a directory and all that is in it.
+// give makes the ordinary user the owner of a directory and its content.
 func give(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
@@ -244,8 +244,9 @@ func give(t *testing.T, dir string) {
 	}
 }
 
-// copyTree copies what the README's commands need: the Go source, what it
-// embeds, the streams, and the modules, because tests do not use the network.
+// copyTree copies the files that the README's commands need: the Go source, the
+// files that it embeds, the streams, and the modules, because tests do not use
+// the network.
 func copyTree(t *testing.T, to string) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {

@@ -18,15 +18,15 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// bootIDPath is where a system has its boot ID. systemd-nspawn mounts a file of its
-// own over it, as LXD and Incus do.
+// bootIDPath is the file with the boot ID. systemd-nspawn mounts another file over it,
+// as LXD and Incus do.
 const bootIDPath = "/proc/sys/kernel/random/boot_id"
 
-// A lab is what a booted system and the test share: /opt/lab in there.
+// A lab is the directory that a test shares with a booted system, as /opt/lab.
 type lab struct {
 	t     *testing.T
 	dir   string
-	boots []string // the boot ID of each boot, as a plain shell in there reads it
+	boots []string // the boot ID of each boot, as a shell in the system reads it
 }
 
 func newLab(t *testing.T) *lab {
@@ -37,7 +37,7 @@ func newLab(t *testing.T) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // for other users in there
+	if err := os.Chmod(dir, 0o755); err != nil { // for other users of the system
 		t.Fatal(err)
 	}
 	return &lab{t: t, dir: dir}
@@ -55,29 +55,28 @@ func (l *lab) write(name, text string, mode fs.FileMode) {
 	}
 }
 
-// boot boots a system in which a script of testdata/boot is the test, and
-// returns when it has powered itself off.
+// boot boots a system, runs a script of testdata/boot in it, and returns when the
+// system has powered itself off.
 func (l *lab) boot(s *system, script string) {
 	l.t.Helper()
 	l.furnish(s, script)
 	cmd := exec.Command("../testdata/boot/boot", l.path("units"), l.dir, "lab.target", "120")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		l.t.Fatalf("%v\n%s\n%s", err, out, l.said())
+		l.t.Fatalf("%v\n%s\n%s", err, out, l.output())
 	}
 	if done := testenv.ReadFile(l.t, l.path("out/done")); done != "0\n" {
-		l.t.Fatalf("%s ended with %s%s", script, done, l.said())
+		l.t.Fatalf("%s ended with %s%s", script, done, l.output())
 	}
 	l.boots = append(l.boots, l.lines("boot_id")[0])
-	l.wantSound()
+	l.wantValid()
 	l.wantOwnBoots()
 	if verified := testenv.ReadFile(l.t, l.path("out/verified")); verified != "0\n" && len(s.Services) > 0 {
-		l.t.Errorf("systemd-analyze verify says %s", verified)
+		l.t.Errorf("systemd-analyze verify reports %s", verified)
 	}
 }
 
-// wantSound demands that the program finds nothing to say about the artifacts that
-// were kept.
-func (l *lab) wantSound() {
+// wantValid checks the state directories that the script kept, with verify.
+func (l *lab) wantValid() {
 	l.t.Helper()
 	kept, err := filepath.Glob(l.path("out/*/status.json"))
 	if err != nil || len(kept) == 0 {
@@ -92,13 +91,13 @@ func (l *lab) wantSound() {
 	}
 }
 
-// wantOwnBoots demands that all artifacts that were kept have the boot ID of a boot
-// of the lab, as the container has it, and not that of the machine around it.
+// wantOwnBoots checks that all artifacts that the script kept have the boot ID of the
+// container, and not that of this machine.
 func (l *lab) wantOwnBoots() {
 	l.t.Helper()
 	outer := strings.TrimSpace(testenv.ReadFile(l.t, bootIDPath))
 	if slices.Contains(l.boots, outer) {
-		l.t.Fatalf("the container has the boot ID of this machine, %s; a test in it cannot tell them apart", outer)
+		l.t.Fatalf("the container has the boot ID of this machine, %s; the test needs different ones", outer)
 	}
 	kept, err := filepath.Glob(l.path("out/*/status.json"))
 	if err != nil {
@@ -119,20 +118,20 @@ func (l *lab) wantOwnBoots() {
 func (l *lab) wantOwnBoot(what string, a *fields) {
 	l.t.Helper()
 	if a != nil && !slices.Contains(l.boots, a.BootID) {
-		l.t.Errorf("%s has boot ID %q; the container has had %q", what, a.BootID, l.boots)
+		l.t.Errorf("%s has the boot ID %q; the container had %q", what, a.BootID, l.boots)
 	}
 }
 
-// said returns what the scripts of the boot said, and the end of its journal.
-func (l *lab) said() string {
-	script := `cat said; grep pika journal | tail -n 30`
+// output returns the output of the scripts of the boot, and the end of its journal.
+func (l *lab) output() string {
+	script := `cat output; grep pika journal | tail -n 30`
 	cmd := exec.Command("sh", "-c", script)
 	cmd.Dir = l.path("out")
 	out, _ := cmd.CombinedOutput()
 	return string(out)
 }
 
-// furnish writes the system's units, its users and what it has in its store.
+// furnish writes the units and users of the system, and the files of its store.
 func (l *lab) furnish(s *system, script string) {
 	l.t.Helper()
 	units, wanted := s.files()
@@ -175,7 +174,7 @@ func (l *lab) link(name, from string) {
 	}
 }
 
-// stock copies what text names of the store to the lab, and has it named there.
+// stock copies the store paths in text to the lab, and returns text with the new paths.
 func (l *lab) stock(text string) string {
 	l.t.Helper()
 	for _, m := range regexp.MustCompile(regexp.QuoteMeta(storeDir())+`/([^/" ]+)`).FindAllStringSubmatch(text, -1) {
@@ -229,7 +228,7 @@ func (s *system) homes() (text string) {
 	return text
 }
 
-// fields are what the tests look at in any of the files.
+// fields are the fields of any artifact that the tests check.
 type fields struct {
 	State, Kind, Status, Message string
 	ExitCode                     *int `json:"exit_code"`
@@ -238,7 +237,7 @@ type fields struct {
 	BootID                       string `json:"boot_id"`
 }
 
-// code is the exit code, -1 if there is none.
+// code returns the exit code, or -1 if there is none.
 func (a *fields) code() int {
 	if a.ExitCode == nil {
 		return -1
@@ -246,7 +245,7 @@ func (a *fields) code() int {
 	return *a.ExitCode
 }
 
-// A guest is the artifacts of a state directory as a boot left it.
+// A guest has the artifacts of a state directory after a boot.
 type guest struct {
 	Events               []fields
 	Status, Result, Prev *fields
@@ -269,7 +268,7 @@ func (l *lab) guest(name string) (g guest) {
 	return g
 }
 
-// readArtifact reads a file, nil if there is none.
+// readArtifact reads a file. It returns nil if the file does not exist.
 func (l *lab) readArtifact(name string) *fields {
 	l.t.Helper()
 	text, err := os.ReadFile(l.path(name))
@@ -283,7 +282,7 @@ func (l *lab) readArtifact(name string) *fields {
 	return a
 }
 
-// kinds returns the kinds of the events, from the nth on.
+// kinds returns the kinds of the events, starting with event n.
 func (g *guest) kinds(n int) string {
 	var kinds []string
 	for _, e := range g.Events[n:] {

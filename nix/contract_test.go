@@ -14,7 +14,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// The programs of the images, which tell a host through ingest alone.
+// The programs of the images. They report only through ingest.
 const (
 	agentScript = "incus/agent-boot.sh"
 	jobScript   = "incus/ci-job.py"
@@ -55,7 +55,7 @@ func enum(t *testing.T, schema, key string) (words []string) {
 	return words
 }
 
-func TestStatesAndOutcomesAreTheSameEverywhere(t *testing.T) {
+func TestStatesAndOutcomes_same_everywhere(t *testing.T) {
 	states, outcomes := words(artifact.States()), words(artifact.Outcomes())
 	catalog := testenv.ReadFile(t, "../docs/catalog/pika-cloud-lifecycle.catalog")
 	for where, got := range map[string][]string{
@@ -97,32 +97,32 @@ func explained(t *testing.T, catalog, what string) (words []string) {
 	return words
 }
 
-// What the images' programs say is a state: in the script the first word behind
-// report, in the runner the first argument.
-func TestImagesSayOnlyStatesThatThereAre(t *testing.T) {
+// The programs of the images report only known states. In the script the state is the
+// first word after report, in the runner the first argument.
+func TestImages_known_states(t *testing.T) {
 	for script, want := range map[string][]string{
 		agentScript: {"booted", "completed", "failed", "ready", "starting", "stopped"},
 		jobScript:   {"booted", "completed", "failed", "starting"},
 	} {
-		var said []string
+		var states []string
 		for _, m := range regexp.MustCompile(`(?m)^\s*(?:lifecycle\.)?report[ (]"?([a-z]+)`).FindAllStringSubmatch(testenv.ReadFile(t, script), -1) {
-			said = append(said, m[1])
+			states = append(states, m[1])
 		}
-		slices.Sort(said)
-		if said = slices.Compact(said); !slices.Equal(said, want) {
-			t.Errorf("%s says %v, want %v", script, said, want)
+		slices.Sort(states)
+		if states = slices.Compact(states); !slices.Equal(states, want) {
+			t.Errorf("%s reports %v; expected %v", script, states, want)
 		}
-		for _, word := range said {
+		for _, word := range states {
 			if _, ok := artifact.ParseState(word); !ok {
-				t.Errorf("%s says %s, which is no state", script, word)
+				t.Errorf("%s reports %s, which is not a state", script, word)
 			}
 		}
 	}
 }
 
-// The host looks in one place. The module, the program, its docs and both
-// scripts have the same.
-func TestPathsAreTheCanonicalOnes(t *testing.T) {
+// The host reads one directory. The module, the program, its docs and both scripts
+// use the same.
+func TestPaths_canonical(t *testing.T) {
 	const dir = "/run/pika-cloud"
 	for _, name := range []string{writer.StatusName, writer.EventsName, writer.ResultName} {
 		if !slices.Contains([]string{"status.json", "events.jsonl", "result.json"}, name) {
@@ -130,7 +130,7 @@ func TestPathsAreTheCanonicalOnes(t *testing.T) {
 		}
 		for _, page := range []string{"../docs/format.md", "../docs/pika-cloud-lifecycle.1"} {
 			if !strings.Contains(testenv.ReadFile(t, page), name) {
-				t.Errorf("%s does not speak of %s", page, name)
+				t.Errorf("%s does not mention %s", page, name)
 			}
 		}
 	}
@@ -142,14 +142,14 @@ func TestPathsAreTheCanonicalOnes(t *testing.T) {
 		jobScript:                              `os.environ.get("PIKA_LIFECYCLE_DIR") or "` + dir + `"`,
 	} {
 		if !strings.Contains(testenv.ReadFile(t, file), text) {
-			t.Errorf("%s does not have %s", file, text)
+			t.Errorf("%s is missing %s", file, text)
 		}
 	}
 }
 
-// Neither of the images' programs makes JSON of an artifact, counts, or writes a
-// file of ours: they start one ingest and print to it.
-func TestImagesLeaveArtifactsToTheProgram(t *testing.T) {
+// The programs of the images do not write artifacts themselves: they start one ingest
+// and print to it.
+func TestImages_write_no_artifacts(t *testing.T) {
 	forbidden := []string{"status.json", "events.jsonl", "result.json", "seq", "boot_id", "uptime", "updated_at",
 		"lifecycle status", "lifecycle event", "lifecycle result", "jq", "flock", "rename", "+= 1"}
 	for script, more := range map[string][]string{
@@ -159,20 +159,20 @@ func TestImagesLeaveArtifactsToTheProgram(t *testing.T) {
 		text := testenv.ReadFile(t, script)
 		for _, word := range append(forbidden, more...) {
 			if whole(word).MatchString(text) {
-				t.Errorf("%s has %s: artifacts are the program's", script, word)
+				t.Errorf("%s contains %s; only ingest may write artifacts", script, word)
 			}
 		}
 		ingest := regexp.MustCompile(`pika-cloud-lifecycle\W+ingest`)
 		if n := len(ingest.FindAllString(text, -1)); n != 1 {
-			t.Errorf("%s starts ingest in %d places, want one", script, n)
+			t.Errorf("%s starts ingest in %d places; expected 1", script, n)
 		}
 	}
 	if n := strings.Count(testenv.ReadFile(t, jobScript), "json.dumps("); n != 1 {
-		t.Errorf("%s makes JSON in %d places, want one: that of a directive", jobScript, n)
+		t.Errorf("%s encodes JSON in %d places; expected 1, for directives", jobScript, n)
 	}
 }
 
-// whole matches a text that is no part of a longer word.
+// whole matches a text that is not a part of a longer word.
 func whole(text string) *regexp.Regexp {
 	pattern := regexp.QuoteMeta(text)
 	if letters := regexp.MustCompile(`^\w+$`); letters.MatchString(text) {
@@ -181,7 +181,7 @@ func whole(text string) *regexp.Regexp {
 	return regexp.MustCompile(pattern)
 }
 
-func TestBothImagesInstallThePackage(t *testing.T) {
+func TestImages_install_package(t *testing.T) {
 	t.Parallel()
 	mustNix(t, "nix-instantiate", "--version")
 	for image, c := range map[string]struct{ unit, settings string }{
@@ -190,19 +190,19 @@ func TestBothImagesInstallThePackage(t *testing.T) {
 	} {
 		s := evalSystem(t, "./nix/incus/"+image+".nix", c.settings)
 		if len(s.Path) != 1 || !strings.Contains(s.Path[0], "-pika-cloud-lifecycle-") {
-			t.Errorf("%s has on its path %v, want the package", image, s.Path)
+			t.Errorf("%s has the path %v; expected the package", image, s.Path)
 			continue
 		}
 		if unit := s.Services[c.unit]; !slices.Contains(unit.Path, s.Path[0]) {
-			t.Errorf("the unit of %s has on its path %v, want %s", image, unit.Path, s.Path[0])
+			t.Errorf("the unit of %s has the path %v; expected %s", image, unit.Path, s.Path[0])
 		}
 		if !slices.Equal(s.Rules, []string{"d /run/pika-cloud 0755 root root -"}) {
-			t.Errorf("%s makes %v, want a state directory of root's", image, s.Rules)
+			t.Errorf("%s has the tmpfiles rules %v; expected a state directory owned by root", image, s.Rules)
 		}
 	}
 }
 
-func TestScriptsAreClean(t *testing.T) {
+func TestScripts_lint(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		tool     []string

@@ -1,4 +1,4 @@
-# The package, without flakes: nix-build nix
+# The package for use without flakes: nix-build nix
 {
   pkgs ? import <nixpkgs> { },
 }:

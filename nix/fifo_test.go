@@ -7,20 +7,20 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// The FIFO of the module, whose unit runs as a user of its own.
-func TestFIFOInABootedSystem(t *testing.T) {
+// The FIFO of the module, with a unit that runs as a separate user.
+func TestFIFO_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	needPackage(t)
 	s := evalSystem(t, "./nix/module.nix", `{
-		users.users.teller = { isSystemUser = true; group = "teller"; };
-		users.groups.teller = { };
+		users.users.reporter = { isSystemUser = true; group = "reporter"; };
+		users.groups.reporter = { };
 		users.groups.writers = { };
 		services.pika-cloud-lifecycle = {
 			enable = true;
-			stateDir = "/var/lib/pika-cloud"; # which nothing but ReadWritePaths opens to the unit
-			owner = "teller";
-			group = "teller";
+			stateDir = "/var/lib/pika-cloud"; # writable for the unit only by ReadWritePaths
+			owner = "reporter";
+			group = "reporter";
 			mode = "0750";
 			rateLimit.burst = 54321;
 			fifo = { enable = true; mode = "0620"; group = "writers"; };
@@ -40,25 +40,25 @@ func TestFIFOInABootedSystem(t *testing.T) {
 	l.boot(&s, "fifo.sh")
 
 	for name, want := range map[string]string{
-		"modes":  "prw--w---- teller writers\ndrwxr-x--- teller teller\n",
-		"shown":  "LogRateLimitIntervalUSec=30s\nLogRateLimitBurst=54321\nUser=teller\n",
+		"modes":  "prw--w---- reporter writers\ndrwxr-x--- reporter reporter\n",
+		"shown":  "LogRateLimitIntervalUSec=30s\nLogRateLimitBurst=54321\nUser=reporter\n",
 		"result": "success\n",
 		"mirror": "booted\nstarting\nready\nready\nreject\nfailed\nfailed\nbooted\n",
 	} {
 		if got := testenv.ReadFile(t, l.path("out/"+name)); got != want {
-			t.Errorf("%s is %q, want %q", name, got, want)
+			t.Errorf("%s is %q; expected %q", name, got, want)
 		}
 	}
-	told := "PATCH /1.0 {\"state\":\"Started\"}\nPATCH /1.0 {\"state\":\"Ready\"}\nPATCH /1.0 {\"state\":\"Started\"}\n"
-	if got := testenv.ReadFile(t, l.path("out/incus")); !strings.HasPrefix(got, told) {
-		t.Errorf("the host of Incus was told %s, want %s", got, told)
+	requests := "PATCH /1.0 {\"state\":\"Started\"}\nPATCH /1.0 {\"state\":\"Ready\"}\nPATCH /1.0 {\"state\":\"Started\"}\n"
+	if got := testenv.ReadFile(t, l.path("out/incus")); !strings.HasPrefix(got, requests) {
+		t.Errorf("Incus received %s; expected %s", got, requests)
 	}
 	if r := l.guest("out/ended").Result; r == nil || r.Status != "failed" || r.Details["reason"] != "stream_ended" {
-		t.Errorf("when the unit was stopped in a run the verdict is %+v", r)
+		t.Errorf("after the unit was stopped during a run, the result is %+v", r)
 	}
 	g := l.guest("out/off")
 	if g.kinds(0) != "booted starting ready ready failed booted stopped" || g.Status.State != "stopped" || g.Status.Rejected != 0 || g.Result != nil {
-		t.Errorf("the guest is %s, %+v, %+v", g.kinds(0), g.Status, g.Result)
+		t.Errorf("events %s, status %+v, result %+v", g.kinds(0), g.Status, g.Result)
 	}
 	if g.Events[1].Message != "it's the second writer" {
 		t.Errorf("the second writer's message is %q", g.Events[1].Message)

@@ -1,5 +1,5 @@
 {
-  description = "Tells a host how its guest is doing";
+  description = "Records the state of a guest for its host";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
 
@@ -12,7 +12,7 @@
         "aarch64-linux"
       ];
 
-      # A build from a commit says which.
+      # A build from a commit includes its hash in the version.
       package =
         pkgs:
         pkgs.callPackage ./package.nix (
@@ -22,7 +22,7 @@
           }
         );
 
-      # The module, and the images, with the package of this flake.
+      # Adds the package of this flake to a module.
       withPackage =
         module:
         { lib, pkgs, ... }:
@@ -31,7 +31,7 @@
           services.pika-cloud-lifecycle.package = lib.mkDefault (package pkgs);
         };
 
-      # The system of an image, complete enough to be built.
+      # A system with the image module and the settings that it needs to build.
       system =
         system: image: settings:
         (lib.nixosSystem {
@@ -39,7 +39,7 @@
           modules = [
             image
             {
-              boot.isContainer = true; # its disk and boot loader are the image builder's
+              boot.isContainer = true; # the image builder adds the disk and boot loader
               system.stateVersion = "25.11";
             }
             settings
@@ -61,7 +61,7 @@
       };
 
       checks = each (host: {
-        package = self.packages.${host}.default; # its tests are part of its build
+        package = self.packages.${host}.default; # the build runs the tests
         managed-agent-image = system host self.nixosModules.managed-agent-image {
           services.pika-cloud-managed-agent = {
             command = [ "/run/current-system/sw/bin/sleep" "infinity" ];

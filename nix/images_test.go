@@ -10,9 +10,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A managed agent in its image, over two boots. The state directory is kept
-// from one to the other, as one that is not in /run would be.
-func TestManagedAgentInABootedSystem(t *testing.T) {
+// A managed agent in its image, in two boots. The state directory survives the first
+// boot, as one outside /run does.
+func TestManagedAgentImage_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	needPackage(t)
@@ -28,41 +28,41 @@ func TestManagedAgentInABootedSystem(t *testing.T) {
 	l.boot(&s, "agent.sh")
 
 	if got := l.lines("while-starting"); got[0] != "activating" {
-		t.Errorf("while the agent starts its unit is %s, want activating", got)
+		t.Errorf("while the agent starts, its unit is %s; expected activating", got)
 	}
 	if got := l.lines("agent"); !slices.Equal(got[:4], []string{"agent", "agent", "/var/lib/agent", "notify none"}) || len(got) != 8 {
-		t.Errorf("the agent says %q, want its own user, and nothing forged", got)
+		t.Errorf("the agent reports %q; expected its own user, and nothing forged", got)
 	}
 	ready := l.guest("out/ready")
 	if ready.kinds(0) != "booted starting starting ready" || ready.Status.State != "ready" || ready.Result != nil {
-		t.Errorf("when its probe has succeeded the guest is %s, %+v", ready.kinds(0), ready.Status)
+		t.Errorf("after the probe succeeded: events %s, status %+v", ready.kinds(0), ready.Status)
 	}
 	died := l.guest("out/died")
 	if died.kinds(4) != "failed booted starting" || died.Result != nil || died.Prev.code() != 7 || died.Prev.Status != "failed" {
-		t.Errorf("when the agent has died and was started again the guest is %s, the result %+v, the one before %+v",
+		t.Errorf("after the agent failed and was restarted: events %s, result %+v, previous result %+v",
 			died.kinds(4), died.Result, died.Prev)
 	}
 	if got := l.lines("restarts"); got[0] != "1" {
-		t.Errorf("the unit was started again %s times, want once", got)
+		t.Errorf("the unit was restarted %s times; expected 1", got)
 	}
 	stopped := l.guest("state")
 	if stopped.kinds(7) != "starting ready stopped" || stopped.Status.State != "stopped" || stopped.Result != nil {
-		t.Errorf("after the power-off the guest is %s, %+v, %+v", stopped.kinds(7), stopped.Status, stopped.Result)
+		t.Errorf("after the power-off: events %s, status %+v, result %+v", stopped.kinds(7), stopped.Status, stopped.Result)
 	}
 
 	l.boot(&s, "again.sh")
 	again := l.guest("out/again")
 	if again.kinds(10) != "booted starting starting ready" || again.Status.BootID == stopped.Status.BootID {
-		t.Errorf("in its next boot the guest is %s, %+v; the boot before was %s", again.kinds(10), again.Status, stopped.Status.BootID)
+		t.Errorf("in the next boot: events %s, status %+v; the previous boot was %s", again.kinds(10), again.Status, stopped.Status.BootID)
 	}
 	killed := l.guest("out/killed")
 	if p := killed.Prev; p.Status != "failed" || p.code() != -1 || p.Details["reason"] != "stream_ended" {
-		t.Errorf("when all of the unit was killed the verdict is %+v", p)
+		t.Errorf("after the whole unit was killed, the result is %+v", p)
 	}
 }
 
 // Jobs in the CI image, one after the other.
-func TestJobsInABootedSystem(t *testing.T) {
+func TestCIImage_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	needPackage(t)
@@ -92,56 +92,56 @@ func TestJobsInABootedSystem(t *testing.T) {
 		g := l.guest("out/" + want.name)
 		r, last := g.Result, g.Events[len(g.Events)-1]
 		if g.run() != want.kinds || r == nil || r.code() != want.code || r.Message != want.message || r.Seq != last.Seq || g.Status.Seq != last.Seq {
-			t.Errorf("%s: the guest is %s, %+v, %+v; want %+v", want.name, g.run(), g.Status, r, want)
+			t.Errorf("%s: events %s, status %+v, result %+v; expected %+v", want.name, g.run(), g.Status, r, want)
 		}
-		if log := l.log(want.name); log != want.log && want.name != "hostile" { // which linked it elsewhere
-			t.Errorf("%s: the log is %q, want %q", want.name, log, want.log)
+		if log := l.log(want.name); log != want.log && want.name != "hostile" { // it replaced the log by a link
+			t.Errorf("%s: the log is %q; expected %q", want.name, log, want.log)
 		}
 	}
 	if got := l.lines("passes/artifacts/report.txt"); got[0] != "done" {
-		t.Errorf("the job's artifact is %q", got)
+		t.Errorf("the artifact of the job is %q; expected done", got)
 	}
 	if got := l.lines("hostile/artifacts/can"); !slices.Equal(got, []string{"start"}) {
-		t.Errorf("a job can %q; want no more than to start", got)
+		t.Errorf("a hostile job can %q; expected only start", got)
 	}
 	for _, place := range []string{"artifacts", "logs"} {
 		if info, err := os.Stat(l.path("out/hostile/" + place + "/full")); err != nil || info.Size() == 0 {
-			t.Errorf("a job did not fill %s with what it may have: %v", place, err)
+			t.Errorf("a hostile job did not fill %s: %v", place, err)
 		}
 	}
 	if left := l.lines("left"); left[0] != "" {
-		t.Errorf("a job left the processes %v behind", left)
+		t.Errorf("a job left the processes %v", left)
 	}
 	l.wantModes()
 }
 
-// run returns the kinds of the last run's events.
+// run returns the kinds of the events of the last run.
 func (g *guest) run() string {
 	kinds := g.kinds(0)
 	return kinds[strings.LastIndex(kinds, "booted"):]
 }
 
-// log returns what a job said, which may not be there.
+// log returns the log of a job, or "" if it does not exist.
 func (l *lab) log(name string) string {
 	text, _ := os.ReadFile(l.path("out/" + name + "/logs/guest.log"))
 	return string(text)
 }
 
-// wantModes demands that only logs and artifacts are the job's, and all else
-// root's alone.
+// wantModes checks that the job owns only logs and artifacts, and that root owns
+// everything else.
 func (l *lab) wantModes() {
 	l.t.Helper()
 	var jobs []string
 	for _, line := range l.lines("modes") {
 		mode, owner, path := strings.Fields(line)[0], strings.Fields(line)[1], strings.Fields(line)[2]
 		if mode[5] == 'w' || mode[8] == 'w' {
-			l.t.Errorf("others may write: %s", line)
+			l.t.Errorf("other users may write: %s", line)
 		}
 		if owner != "root" {
 			jobs = append(jobs, filepath.Base(path))
 		}
 	}
 	if !slices.Equal(jobs, []string{"artifacts", "logs"}) {
-		l.t.Errorf("the job owns %v, want logs and artifacts", jobs)
+		l.t.Errorf("the job owns %v; expected logs and artifacts", jobs)
 	}
 }

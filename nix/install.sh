@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# install.sh puts all but the binary where it belongs: the man page, the message
-# catalog, the unit files and the state directory's line for systemd-tmpfiles.
+# install.sh installs everything except the binary: the man page, the message
+# catalog, the unit files and the systemd-tmpfiles line for the state directory.
 #
 #   usage: [DESTDIR=DIR] nix/install.sh PREFIX
 #
-# PREFIX is where the binary is, in bin; the units name it by that path. With
-# DESTDIR the files are put below DIR, from where they can be packed.
+# The units start PREFIX/bin/pika-cloud-lifecycle. With DESTDIR the files are
+# installed below DIR, so that they can be packed.
 set -euo pipefail
 
 if [[ $# -ne 1 || $1 != /* ]]; then
@@ -16,8 +16,7 @@ prefix=$1
 to=${DESTDIR-}$prefix
 cd "$(dirname "$0")/.."
 
-# place DIRECTORY FILE... copies files, and has units name the binary where it will
-# be.
+# place DIRECTORY FILE... copies the files, and sets the path of the binary in units.
 place() {
   local dir=$to/$1 file
   shift

@@ -11,7 +11,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// block returns the one code block of a page in a language that holds a text.
+// block returns the only code block of a page in a language that contains a text.
 func block(t *testing.T, page, lang, holds string) (found string) {
 	t.Helper()
 	for _, m := range regexp.MustCompile("(?ms)^```"+lang+"\n(.*?)^```$").FindAllStringSubmatch(testenv.ReadFile(t, page), -1) {
@@ -28,8 +28,8 @@ func block(t *testing.T, page, lang, holds string) (found string) {
 	return found
 }
 
-// under returns the lines of a YAML text that stand deeper than the line given,
-// below it: the value of a block scalar.
+// under returns the more deeply indented lines below a line of a YAML text: the value
+// of a block scalar.
 func under(t *testing.T, yaml, line string) (text string) {
 	t.Helper()
 	_, rest, ok := strings.Cut(yaml, "\n"+line+"\n")
@@ -47,9 +47,9 @@ func under(t *testing.T, yaml, line string) (text string) {
 	return text
 }
 
-// What docs/install.md says, followed: the archive is packed, and unpacked by the
-// user data of cloud-init, in a system that knows nothing of it.
-func TestOtherImageInABootedSystem(t *testing.T) {
+// Follows docs/install.md: packs the archive, and unpacks it with the user data of
+// cloud-init in a system without the program.
+func TestInstallPage_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	testenv.Tools(t, "curl", "tar", "man")
@@ -72,11 +72,11 @@ func TestOtherImageInABootedSystem(t *testing.T) {
 	l.write("runcmd", run, 0o644)
 	path := regexp.MustCompile(`(?m)^  - path: /etc/systemd/system/(.*)$`).FindStringSubmatch(data)
 	l.write("units/"+path[1], under(t, data, "    content: |"), 0o644)
-	l.write("farewell.service", block(t, page, "ini", "Says that the guest was stopped"), 0o644)
+	l.write("farewell.service", block(t, page, "ini", "Report that the guest boots and stops"), 0o644)
 	l.boot(new(system), "installed.sh")
 
 	if got := testenv.ReadFile(t, l.path("out/verify")); got != "" {
-		t.Errorf("systemd-analyze verify says\n%s", got)
+		t.Errorf("systemd-analyze verify reports\n%s", got)
 	}
 	t.Log(regexp.MustCompile(`Overall.*`).FindString(testenv.ReadFile(t, l.path("out/security"))))
 	for name, want := range map[string]string{
@@ -85,18 +85,18 @@ func TestOtherImageInABootedSystem(t *testing.T) {
 		"modes":     "prw--w---- root adm",
 	} {
 		if got := testenv.ReadFile(t, l.path("out/"+name)); !strings.Contains(got, want) {
-			t.Errorf("%s does not have %s:\n%s", name, want, got)
+			t.Errorf("%s is missing %s:\n%s", name, want, got)
 		}
 	}
 	g := l.guest("out/off")
 	if g.kinds(0) != "booted stopped" || g.Status.State != "stopped" {
-		t.Errorf("the guest is %s, %+v", g.kinds(0), g.Status)
+		t.Errorf("events %s, status %+v; expected booted stopped", g.kinds(0), g.Status)
 	}
 }
 
-// The unit of the FIFO, which the boot tests run in a container, has the line of
-// docs/install.md for units that record a boot ID.
-func TestInstallPageHasTheUnitsLineForTheBootID(t *testing.T) {
+// The unit of the FIFO has the line that docs/install.md shows for hardened units. The
+// boot tests run that unit in a container.
+func TestInstallPage_boot_ID_line(t *testing.T) {
 	t.Parallel()
 	unit := strings.Split(testenv.ReadFile(t, "systemd/pika-cloud-lifecycle.service"), "\n")
 	for line := range strings.Lines(block(t, "../docs/install.md", "ini", "BindReadOnlyPaths")) {
@@ -106,9 +106,8 @@ func TestInstallPageHasTheUnitsLineForTheBootID(t *testing.T) {
 	}
 }
 
-// The lines of docs/install.md for a unit with a stream of its own are those
-// that the module has.
-func TestInstallPageHasTheModulesLinesForAStream(t *testing.T) {
+// The rate limit in docs/install.md is the one of the module.
+func TestInstallPage_rate_limit_lines(t *testing.T) {
 	t.Parallel()
 	s := evalSystem(t, "./nix/incus/ci-image.nix")
 	text, _ := s.files()

@@ -1,5 +1,5 @@
-# services.pika-cloud-lifecycle: the state directory, the program, and, where it
-# is asked for, a FIFO that anything in the guest may print directives to.
+# services.pika-cloud-lifecycle: the state directory, the program, and optionally
+# a FIFO to which programs in the guest print directives.
 {
   config,
   lib,
@@ -21,14 +21,14 @@ let
 in
 {
   options.services.pika-cloud-lifecycle = {
-    enable = lib.mkEnableOption "the artifacts in which this guest tells its host how it is doing";
+    enable = lib.mkEnableOption "pika-cloud-lifecycle, which records the state of this guest in files for its host";
 
     package = mkOption {
       type = types.package;
       default = pkgs.callPackage ./package.nix { };
       defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
       example = lib.literalExpression "pkgs.pika-cloud-lifecycle";
-      description = "The program, as the flake's package or the overlay has it.";
+      description = "The package of the program.";
     };
 
     stateDir = mkOption {
@@ -36,8 +36,8 @@ in
       default = "/run/pika-cloud";
       example = "/var/lib/pika-cloud";
       description = ''
-        Directory of status.json, events.jsonl and result.json. The host looks for
-        them in the default.
+        Directory of status.json, events.jsonl and result.json. The host reads the
+        default directory.
       '';
     };
 
@@ -46,8 +46,8 @@ in
       default = "root";
       example = "lifecycle";
       description = ''
-        User that the state directory belongs to, and that the unit of the FIFO runs
-        as. The owner of a directory can delete and forge what stands in it.
+        User that owns the state directory and runs the unit of the FIFO. This user
+        can delete and forge the files in the directory.
       '';
     };
 
@@ -55,21 +55,21 @@ in
       type = types.str;
       default = "root";
       example = "lifecycle";
-      description = "Group that the state directory belongs to.";
+      description = "Group of the state directory.";
     };
 
     mode = mkOption {
       type = octal;
       default = "0755";
       example = "0750";
-      description = "Mode of the state directory. The artifacts in it have 0644.";
+      description = "Mode of the state directory. The files in it have mode 0644.";
     };
 
     journal = mkOption {
       type = types.enum [ "never" "auto" "always" ];
       default = "auto";
       example = "always";
-      description = "Whether streams mirror events, results and refused lines to the journal.";
+      description = "Whether streams mirror events, results and rejected lines to the journal.";
     };
 
     rateLimit = {
@@ -78,8 +78,8 @@ in
         default = "30s";
         example = "10s";
         description = ''
-          Time over which journald counts the entries of a unit that runs a stream.
-          journald takes 0 for its own default, not for no limit: raise the burst.
+          Interval in which journald counts the entries of a unit that runs a stream.
+          0 does not disable the limit in journald: raise the burst instead.
         '';
       };
       burst = mkOption {
@@ -87,9 +87,9 @@ in
         default = 1000000;
         example = 50000;
         description = ''
-          Entries that such a unit may send in that time. What is beyond, journald
-          drops and says; with its own default of 10000 a busy stream is not whole in
-          the journal.
+          Number of entries that such a unit may send in one interval. journald drops
+          further entries, and logs that it did. Its default of 10000 is too low for a
+          busy stream.
         '';
       };
     };
@@ -99,22 +99,23 @@ in
       default = "auto";
       example = "incus";
       description = ''
-        Who hears of ready and of the end of a run, beside the reader of the artifacts:
-        systemd, which then shows the state as the status of the unit; Incus, which
-        then sends an event; or whoever of them is there.
+        What to notify when the guest is ready and when a run ends. systemd shows the
+        state as the status of the unit; Incus sends an event. "auto" notifies each
+        of them that is present.
       '';
     };
 
     fifo = {
-      enable = lib.mkEnableOption "a FIFO that directives can be printed to";
+      enable = lib.mkEnableOption "a FIFO that accepts directives";
 
       path = mkOption {
         type = types.str;
         default = "${cfg.stateDir}/lifecycle.fifo";
         defaultText = lib.literalExpression ''"''${stateDir}/lifecycle.fifo"'';
-        example = "/run/pika-cloud/tell";
+        example = "/run/pika-cloud/report";
         description = ''
-          Where it is, in the state directory. Its writers keep a line within 4096 bytes.
+          Path of the FIFO, inside the state directory. Writers must keep each line
+          within 4096 bytes, so that lines of several writers do not mix.
         '';
       };
 
@@ -122,7 +123,7 @@ in
         type = octal;
         default = "0600";
         example = "0620";
-        description = "Mode of the FIFO. Who may write to it may give the verdict.";
+        description = "Mode of the FIFO. Every user who may write to it can set the result of the run.";
       };
 
       group = mkOption {
@@ -130,7 +131,7 @@ in
         default = cfg.group;
         defaultText = lib.literalExpression "group";
         example = "wheel";
-        description = "Group of the FIFO. Its owner is that of the state directory.";
+        description = "Group of the FIFO. Its owner is the owner of the state directory.";
       };
     };
 
@@ -144,17 +145,17 @@ in
       ];
       defaultText = lib.literalExpression ''[ "--state-dir=…" "--journal=…" "--notify=…" ]'';
       example = [ "--state-dir=/run/pika-cloud" "--journal=auto" "--notify=auto" ];
-      description = "What a unit with a stream of its own gives to ingest, from these options.";
+      description = "Flags that a unit which starts ingest itself must pass to it. They follow from the options above.";
     };
 
     streamConfig = mkOption {
       type = types.attrsOf types.anything;
       readOnly = true;
       default = limits // {
-        # The verdict, should the stream have been killed too. Its input is empty.
+        # Adds the result if the stream was killed too. Its input is empty.
         ExecStopPost = "${cfg.package}/bin/pika-cloud-lifecycle ingest ${toString cfg.ingestFlags} --require-result";
         StandardInput = "null";
-        IgnoreSIGPIPE = false; # what the unit runs would inherit it ignored
+        IgnoreSIGPIPE = false; # otherwise the programs of the unit inherit SIGPIPE ignored
       };
       defaultText = lib.literalExpression "{ LogRateLimitIntervalSec = …; LogRateLimitBurst = …; ExecStopPost = …; … }";
       example = {
@@ -165,8 +166,9 @@ in
         IgnoreSIGPIPE = false;
       };
       description = ''
-        What the serviceConfig of such a unit needs, from these options: limits that
-        the mirror does not meet, and a verdict should all of the unit be killed.
+        Settings that the serviceConfig of such a unit must include: a rate limit that
+        is high enough for the mirror, and a command that adds the result if the whole
+        unit is killed. They follow from the options above.
       '';
     };
   };
@@ -175,23 +177,23 @@ in
     assertions = [
       {
         assertion = normalised cfg.stateDir;
-        message = "services.pika-cloud-lifecycle.stateDir is \"${cfg.stateDir}\"; expected an absolute path without . and .., doubled or trailing slashes, blanks and %";
+        message = "services.pika-cloud-lifecycle.stateDir is \"${cfg.stateDir}\"; expected an absolute path without \".\", \"..\", repeated or trailing slashes, spaces or %";
       }
       {
         assertion = config.users.users ? ${cfg.owner};
-        message = "services.pika-cloud-lifecycle.owner is \"${cfg.owner}\", which users.users does not have";
+        message = "services.pika-cloud-lifecycle.owner is \"${cfg.owner}\", which users.users does not define; define it, or choose another user";
       }
       {
         assertion = config.users.groups ? ${cfg.group};
-        message = "services.pika-cloud-lifecycle.group is \"${cfg.group}\", which users.groups does not have";
+        message = "services.pika-cloud-lifecycle.group is \"${cfg.group}\", which users.groups does not define; define it, or choose another group";
       }
       {
         assertion = !cfg.fifo.enable || normalised cfg.fifo.path && inside;
-        message = "services.pika-cloud-lifecycle.fifo.path is \"${cfg.fifo.path}\"; expected a path inside ${cfg.stateDir}, the only directory that its unit may write to";
+        message = "services.pika-cloud-lifecycle.fifo.path is \"${cfg.fifo.path}\"; expected a path inside ${cfg.stateDir}";
       }
       {
         assertion = !cfg.fifo.enable || config.users.groups ? ${cfg.fifo.group};
-        message = "services.pika-cloud-lifecycle.fifo.group is \"${cfg.fifo.group}\", which users.groups does not have";
+        message = "services.pika-cloud-lifecycle.fifo.group is \"${cfg.fifo.group}\", which users.groups does not define; define it, or choose another group";
       }
     ];
 
@@ -215,28 +217,28 @@ in
     };
 
     systemd.services = lib.mkIf cfg.fifo.enable {
-      # systemd holds the FIFO, so what is printed while this unit is down waits.
+      # systemd keeps the FIFO open, so lines wait in it while this unit is down.
       pika-cloud-lifecycle = {
         description = "Lifecycle artifacts of this guest";
         documentation = [ "man:pika-cloud-lifecycle(1)" ];
-        # Units that print to the FIFO are ordered behind this one, and so end first.
+        # Order units that print to the FIFO after this one, so that they stop first.
         after = [ "systemd-tmpfiles-setup.service" ];
-        restartIfChanged = false; # a stop of this unit is the end of the run
+        restartIfChanged = false; # stopping this unit ends the run
         serviceConfig = limits // {
-          # A FIFO has no end: what its writers left is read within the grace.
+          # A FIFO has no end of file: ingest reads the remaining lines in the grace period.
           ExecStart = "${cfg.package}/bin/pika-cloud-lifecycle ingest ${toString cfg.ingestFlags} --require-result --grace=1s";
           NotifyAccess = "main";
           User = cfg.owner;
           Group = cfg.group;
           UMask = "0022";
-          SuccessExitStatus = 3; # refused lines are their writers' fault
+          SuccessExitStatus = 3; # a rejected line does not fail the unit
 
           ReadWritePaths = cfg.stateDir;
-          BindPaths = "-/dev/incus -/dev/lxd"; # else PrivateDevices hides Incus's socket
+          BindPaths = "-/dev/incus -/dev/lxd"; # otherwise PrivateDevices hides the socket of Incus
           # ProtectProc, ProtectKernelTunables and ProtectControlGroups mount a new /proc,
-          # without the file that a container manager has mounted over boot_id: the unit
-          # would record the host's boot ID. systemd-nspawn has unlinked that file, so
-          # only its directory can be bound.
+          # without the file that a container manager has mounted over boot_id, so the
+          # unit would record the host's boot ID. systemd-nspawn has deleted that file,
+          # so only its directory can be bound.
           BindReadOnlyPaths = "-/proc/sys/kernel/random";
           CapabilityBoundingSet = "";
           DevicePolicy = "closed";
@@ -255,7 +257,7 @@ in
           ProtectKernelLogs = true;
           ProtectKernelModules = true;
           ProtectKernelTunables = true;
-          ProtectProc = "invisible"; # not ProcSubset=pid, which has no boot_id: the bind would fail
+          ProtectProc = "invisible"; # ProcSubset=pid has no boot_id, and the bind would fail
           ProtectSystem = "strict";
           RemoveIPC = true;
           RestrictAddressFamilies = "AF_UNIX";

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestEveryOptionSaysWhatItIsFor(t *testing.T) {
+func TestOptions_documented(t *testing.T) {
 	t.Parallel()
 	var options []struct {
 		Name, Type, Description string
@@ -14,26 +14,26 @@ func TestEveryOptionSaysWhatItIsFor(t *testing.T) {
 	}
 	eval(t, "import ./nix/testdata/options.nix", &options)
 	if len(options) < 25 {
-		t.Errorf("%d options found", len(options))
+		t.Errorf("found %d options; expected at least 25", len(options))
 	}
 	for _, o := range options {
 		if o.Type == "" || len(o.Description) < 10 || !strings.HasSuffix(strings.TrimSpace(o.Description), ".") || !o.Example {
-			t.Errorf("%+v: want a type, a sentence and an example", o)
+			t.Errorf("%+v: expected a type, a sentence and an example", o)
 		}
 	}
 }
 
-// refusal evaluates a system that must not be built, and returns why not.
-func refusal(t *testing.T, modules ...string) string {
+// evalError evaluates a system that is invalid, and returns the error.
+func evalError(t *testing.T, modules ...string) string {
 	t.Helper()
 	_, stderr, err := nix(t, "nix-instantiate", "--eval", "--strict", "--json", "-E", "("+systemOf(modules...)+").built")
 	if err == nil {
-		t.Errorf("%s can be built", modules)
+		t.Errorf("%s: the system is valid; expected an error", modules)
 	}
 	return stderr
 }
 
-func TestModuleRefusesWhatCannotWork(t *testing.T) {
+func TestModule_invalid_settings(t *testing.T) {
 	t.Parallel()
 	const agent, ci = "./nix/incus/managed-agent-image.nix", "./nix/incus/ci-image.nix"
 	for _, c := range []struct{ image, config, why string }{
@@ -45,12 +45,12 @@ func TestModuleRefusesWhatCannotWork(t *testing.T) {
 		{"", `stateDir = "/";`, `stateDir is "/"; expected`},
 		{"", `stateDir = "/run/pika cloud";`, `stateDir is "/run/pika cloud"; expected`},
 		{"", `stateDir = "/run/%i";`, `stateDir is "/run/%i"; expected`},
-		{"", `owner = "nobody-we-know";`, `owner is "nobody-we-know", which users.users does not have`},
-		{"", `group = "no-group";`, `services.pika-cloud-lifecycle.group is "no-group", which users.groups does not have`},
+		{"", `owner = "no-user";`, `owner is "no-user", which users.users does not define`},
+		{"", `group = "no-group";`, `services.pika-cloud-lifecycle.group is "no-group", which users.groups does not define`},
 		{"", `fifo = { enable = true; path = "/run/other"; };`, `fifo.path is "/run/other"; expected a path inside /run/pika-cloud`},
 		{"", `fifo = { enable = true; path = "/run/pika-cloud-fifo"; };`, `fifo.path is "/run/pika-cloud-fifo"; expected a path inside`},
 		{"", `fifo = { enable = true; path = "/run/pika-cloud/../x"; };`, `expected a path inside`},
-		{"", `fifo = { enable = true; group = "no-group"; };`, `fifo.group is "no-group", which users.groups does not have`},
+		{"", `fifo = { enable = true; group = "no-group"; };`, `fifo.group is "no-group", which users.groups does not define`},
 		{"", `mode = "rwxr-xr-x";`, "services.pika-cloud-lifecycle.mode' is not of type"},
 		{"", `fifo.mode = "9";`, "services.pika-cloud-lifecycle.fifo.mode' is not of type"},
 		{"", `journal = "yes";`, `services.pika-cloud-lifecycle.journal' is not of type`},
@@ -62,8 +62,8 @@ func TestModuleRefusesWhatCannotWork(t *testing.T) {
 		{agent, ``, "services.pika-cloud-managed-agent.command' is used but not defined"},
 		{agent, `command = [ ]; probe = "true";`, "command is empty; expected the agent and its arguments"},
 		{agent, `command = [ "x" ];`, "services.pika-cloud-managed-agent.probe' is used but not defined"},
-		{agent, `command = [ "x" ]; probe = "true"; user = "root";`, `user is "root", who owns /run/pika-cloud: the agent could forge`},
-		{ci, `user = "root";`, `user is "root", who owns /run/pika-cloud: a job could forge`},
+		{agent, `command = [ "x" ]; probe = "true"; user = "root";`, `user is "root", which owns /run/pika-cloud, so the agent could forge`},
+		{ci, `user = "root";`, `user is "root", which owns /run/pika-cloud, so a job could forge`},
 		{ci, `artifactsSize = "plenty";`, "artifactsSize' is not of type"},
 	} {
 		service, module := "pika-cloud-lifecycle", "./nix/module.nix"
@@ -73,23 +73,23 @@ func TestModuleRefusesWhatCannotWork(t *testing.T) {
 		case ci:
 			service, module = "pika-cloud-ci", ci
 		}
-		why := refusal(t, module, "{ services."+service+" = { "+c.config+" }; }", "{ services.pika-cloud-lifecycle = { enable = true; fifo.enable = true; }; }")
+		why := evalError(t, module, "{ services."+service+" = { "+c.config+" }; }", "{ services.pika-cloud-lifecycle = { enable = true; fifo.enable = true; }; }")
 		if !strings.Contains(strings.ReplaceAll(why, "\n", " "), c.why) {
-			t.Errorf("%s%s is refused with\n%s\nwant %s", c.image, c.config, why, c.why)
+			t.Errorf("%s%s: the error is\n%s\nexpected %s", c.image, c.config, why, c.why)
 		}
 	}
 }
 
-// A module that is imported and not enabled changes nothing.
-func TestModuleIsOffByDefault(t *testing.T) {
+// A module that is imported but not enabled changes nothing.
+func TestModule_disabled_by_default(t *testing.T) {
 	t.Parallel()
 	s := evalSystem(t, "./nix/module.nix")
 	if len(s.Services)+len(s.Sockets)+len(s.Rules)+len(s.Path) != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("the system is %+v; expected an empty one", s)
 	}
 }
 
-func TestSettingsReachTheUnits(t *testing.T) {
+func TestModule_settings_in_units(t *testing.T) {
 	t.Parallel()
 	s := evalSystem(t, "./nix/incus/managed-agent-image.nix", "./nix/incus/ci-image.nix", `{
 		services.pika-cloud-lifecycle = {
@@ -109,7 +109,7 @@ func TestSettingsReachTheUnits(t *testing.T) {
 	}`)
 	text, _ := s.files()
 	if !slices.Equal(s.Rules, []string{"d /var/lib/pika-cloud 0750 root root -"}) {
-		t.Errorf("rules %q", s.Rules)
+		t.Errorf("the tmpfiles rules are %q", s.Rules)
 	}
 	flags := "--state-dir=/var/lib/pika-cloud --journal=always --notify=incus"
 	limits := "LogRateLimitBurst=12345\nLogRateLimitIntervalSec=10s\n"
@@ -124,7 +124,7 @@ func TestSettingsReachTheUnits(t *testing.T) {
 	} {
 		for _, want := range wants {
 			if !strings.Contains(text[name], want) {
-				t.Errorf("%s does not have %q:\n%s", name, want, text[name])
+				t.Errorf("%s is missing %q:\n%s", name, want, text[name])
 			}
 		}
 	}

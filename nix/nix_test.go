@@ -1,5 +1,5 @@
-// Package nix_test evaluates and builds what is in nix with a stand-in for
-// nixpkgs, offline, and boots the units that come of it in a real systemd.
+// Package nix_test evaluates and builds the expressions in nix with a stand-in for
+// nixpkgs, offline, and boots the resulting units in a real systemd.
 package nix_test
 
 import (
@@ -21,8 +21,8 @@ const program = "pika-cloud-lifecycle"
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
 
-// tree is a copy of the tracked files, with what the stand-in for nixpkgs must
-// know of this machine. It is a repository, as a flake must be.
+// tree is a copy of the tracked files, and of the Go directories of this machine for
+// the stand-in for nixpkgs. It is a repository, as Nix requires for a flake.
 var tree = sync.OnceValues(func() (string, error) {
 	to := filepath.Join(testenv.Shared(), "tree")
 	host, err := json.Marshal(goEnv("GOROOT", "GOMODCACHE", "GOCACHE"))
@@ -77,7 +77,7 @@ func needTree(t *testing.T) string {
 	t.Helper()
 	testenv.Tools(t, "bash", "git", "go")
 	if exec.Command("git", "rev-parse", "--git-dir").Run() != nil {
-		testenv.Missing(t, "a repository, to know what is tracked,")
+		testenv.Missing(t, "a repository, to list the tracked files,")
 	}
 	dir, err := tree()
 	if err != nil {
@@ -86,8 +86,8 @@ func needTree(t *testing.T) string {
 	return dir
 }
 
-// storeDir is the store that Nix uses here: nothing outside the
-// shared directory is read or written.
+// storeDir is the Nix store of the tests. They read and write nothing outside the
+// shared directory.
 func storeDir() string { return filepath.Join(testenv.Shared(), "store") }
 
 func nixEnv() []string {
@@ -97,14 +97,14 @@ func nixEnv() []string {
 		"NIX_CONFIG=experimental-features = nix-command flakes\nbuild-users-group =\nsandbox = false\nsubstituters =\n")
 }
 
-// newStore makes the store: two commands that find none get into each other's way.
+// newStore creates the store, because two commands that do it at the same time fail.
 var newStore = sync.OnceValue(func() error {
 	init := exec.Command("nix-store", "--init")
 	init.Env = nixEnv()
 	return init.Run()
 })
 
-// nix runs a command of Nix in the tree and returns its output and its stderr.
+// nix runs a Nix command in the tree, and returns its stdout and stderr.
 func nix(t *testing.T, argv ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	testenv.Tools(t, "nix-instantiate", "/bin/bash") // as the stand-in for nixpkgs does
@@ -123,7 +123,7 @@ func nix(t *testing.T, argv ...string) (stdout, stderr string, err error) {
 	return strings.TrimSpace(out.String()), errs.String(), err
 }
 
-// mustNix is nix for what must succeed.
+// mustNix is nix for a command that must succeed.
 func mustNix(t *testing.T, argv ...string) string {
 	t.Helper()
 	stdout, stderr, err := nix(t, argv...)
@@ -133,8 +133,8 @@ func mustNix(t *testing.T, argv ...string) string {
 	return stdout
 }
 
-// eval evaluates an expression and decodes its value. Files that it names are
-// copied to the store.
+// eval evaluates an expression and decodes its value. Nix copies the files in it to the
+// store.
 func eval(t *testing.T, expression string, value any) {
 	t.Helper()
 	text := mustNix(t, "nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "-E", expression)
@@ -160,14 +160,14 @@ func nixFiles(t *testing.T) (files []string) {
 	return files
 }
 
-func TestEveryFileParses(t *testing.T) {
+func TestNixFiles_parse(t *testing.T) {
 	t.Parallel()
 	for _, file := range nixFiles(t) {
 		mustNix(t, "nix-instantiate", "--parse", file)
 	}
 }
 
-// pathFlake names the stand-in for nixpkgs in a tree, as a URL.
+// pathFlake returns the URL of the stand-in for nixpkgs in a tree.
 func pathFlake(t *testing.T, tree string) string {
 	t.Helper()
 	if strings.Contains(tree, " ") {
@@ -176,14 +176,14 @@ func pathFlake(t *testing.T, tree string) string {
 	return "path:" + tree + "/nix/testdata/nixpkgs"
 }
 
-// standIn has a command of Nix take the stand-in for nixpkgs.
+// standIn adds the flags that make a Nix command use the stand-in for nixpkgs.
 func standIn(t *testing.T, argv ...string) []string {
 	return append(argv, "--offline", "--override-input", "nixpkgs", pathFlake(t, needTree(t)), "./nix")
 }
 
-// For this machine's system the checks are built too: the package by a builder
-// that must have the true vendorHash, and the systems of both images.
-func TestFlakeChecks(t *testing.T) {
+// nix flake check also builds the checks for this machine: the package, with a builder
+// that needs the right vendorHash, and the systems of both images.
+func TestFlake_checks(t *testing.T) {
 	t.Parallel()
 	mustNix(t, standIn(t, "nix", "flake", "check", "--no-write-lock-file")...)
 	var all map[string]map[string]json.RawMessage

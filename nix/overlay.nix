@@ -1,4 +1,4 @@
-# nixpkgs with the package in it.
+# Adds the package to nixpkgs.
 final: prev: {
   pika-cloud-lifecycle = final.callPackage ./package.nix { };
 }

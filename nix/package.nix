@@ -1,7 +1,7 @@
 # The program, its man page, its message catalog and its unit files.
 #
-# vendorHash is the hash of what `go mod vendor` makes of go.mod; CONTRIBUTING.md
-# has the command that sets it.
+# vendorHash is the hash of the output of `go mod vendor`. CONTRIBUTING.md has the
+# command that updates it.
 {
   lib,
   buildGoModule,
@@ -21,7 +21,7 @@ buildGoModule {
   src = lib.cleanSource ../.;
   vendorHash = "sha256-JX3RR7slYWTDO9KXi7PO1CXyF5N8bOEKl8daxuS5z+s=";
 
-  env.CGO_ENABLED = 0; # one static file, for guests without this store too
+  env.CGO_ENABLED = 0; # a static file, which also runs in guests without this store
   ldflags = [
     "-s"
     "-w"
@@ -29,7 +29,7 @@ buildGoModule {
     "-X main.stampedCommit=${revision}"
   ];
 
-  # A build has no /usr/bin/env, which the scripts that the tests run ask for.
+  # The tests run scripts with /usr/bin/env, which a build does not have.
   postPatch = ''
     patchShebangs nix docs testdata
   '';
@@ -46,7 +46,7 @@ buildGoModule {
   '';
 
   meta = {
-    description = "Tells a host how its guest is doing: status.json, events.jsonl and result.json";
+    description = "Records the state of a guest for its host, in status.json, events.jsonl and result.json";
     homepage = "https://github.com/sledtools/pika-cloud-lifecycle";
     license = lib.licenses.mit;
     platforms = [

@@ -14,7 +14,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A unit is what a module says about one, in the words of NixOS.
+// A unit is a systemd unit as a NixOS module defines it.
 type unit struct {
 	Description   string
 	Documentation []string
@@ -28,12 +28,12 @@ type unit struct {
 	PartOf        []string
 	UnitConfig    map[string]any
 
-	// Of a service.
+	// For a service.
 	Environment   map[string]*string
 	Path          []string
 	ServiceConfig map[string]any
 
-	// Of a socket, and of a mount.
+	// For a socket and a mount.
 	SocketConfig               map[string]any
 	What, Where, Type, Options string
 }
@@ -44,7 +44,7 @@ type user struct {
 	Home  string
 }
 
-// A system is what testdata/system.nix tells of one.
+// A system is the output of testdata/system.nix.
 type system struct {
 	Services, Sockets map[string]unit
 	Mounts            []unit
@@ -54,7 +54,7 @@ type system struct {
 	Path              []string
 }
 
-// evalSystem evaluates a system of the modules named, which are expressions.
+// evalSystem evaluates a system of modules, which are Nix expressions.
 func evalSystem(t *testing.T, modules ...string) (s system) {
 	t.Helper()
 	eval(t, systemOf(modules...), &s)
@@ -65,7 +65,7 @@ func systemOf(modules ...string) string {
 	return "import ./nix/testdata/system.nix { modules = [ { system.stateVersion = \"25.11\"; } " + strings.Join(modules, " ") + " ]; }"
 }
 
-// files renders the units as NixOS does, and tells which units want which.
+// files renders the units as NixOS does, and returns the units that each target wants.
 func (s *system) files() (text map[string]string, wanted map[string][]string) {
 	text, wanted = make(map[string]string), make(map[string][]string)
 	add := func(name string, u unit, section string, settings ...string) {
@@ -103,7 +103,7 @@ func (u *unit) render(section string, settings []string) string {
 	return text
 }
 
-// lines renders settings; of one that is a list each element has its own line.
+// lines renders settings, with one line for each element of a list.
 func lines(settings map[string]any) (all []string) {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		values, ok := settings[name].([]any)
@@ -117,8 +117,8 @@ func lines(settings map[string]any) (all []string) {
 	return all
 }
 
-// environment renders the variables, PATH among them: what a unit asks for,
-// and the few programs that NixOS gives to every unit.
+// environment renders the variables. PATH has the packages of the unit, and /usr/bin
+// for the programs that NixOS adds to every unit.
 func (u *unit) environment() (all []string) {
 	for _, name := range slices.Sorted(maps.Keys(u.Environment)) {
 		if value := u.Environment[name]; value != nil {
@@ -136,15 +136,15 @@ func variable(name, value string) string {
 	return "Environment=" + string(text)
 }
 
-// escape is systemd-escape --path, for the paths that are used here.
+// escape is systemd-escape --path, for the paths of these tests.
 func escape(path string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(strings.Trim(path, "/"), "-", `\x2d`), "/", "-")
 }
 
-var update = flag.Bool("u", false, "write the unit files in systemd anew")
+var update = flag.Bool("u", false, "write the unit files in systemd again")
 
-// Other images get as files what NixOS makes of the module's defaults.
-func TestUnitFilesAreWhatTheModuleMakes(t *testing.T) {
+// The unit files for other images are those that the module generates by default.
+func TestUnitFiles_match_module(t *testing.T) {
 	t.Parallel()
 	s := evalSystem(t, "./nix/module.nix", `{ services.pika-cloud-lifecycle = {
 		enable = true;
@@ -161,10 +161,10 @@ func TestUnitFilesAreWhatTheModuleMakes(t *testing.T) {
 			}
 		}
 		if got := testenv.ReadFile(t, path); got != text {
-			t.Errorf("%s is not what the module makes; go test ./nix -u writes\n%s", path, text)
+			t.Errorf("%s differs from the module; go test ./nix -u writes\n%s", path, text)
 		}
 	}
 	if len(want) != 3 {
-		t.Errorf("the module makes %v; want a service, a socket and a line for tmpfiles", slices.Sorted(maps.Keys(want)))
+		t.Errorf("the module generates %v; expected a service, a socket and a tmpfiles rule", slices.Sorted(maps.Keys(want)))
 	}
 }

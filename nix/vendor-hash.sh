@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# vendor-hash.sh prints the vendorHash that package.nix must have: that of what
-# `go mod vendor` makes of the tracked files. With --update it writes it there.
-# To be run after every change of go.mod; needs git, go and nix.
+# vendor-hash.sh prints the vendorHash that package.nix needs: the hash of the output
+# of `go mod vendor` for the tracked files. With --update it also writes the hash to
+# package.nix. Run it after every change of go.mod. It needs git, go and nix.
 set -euo pipefail
 
 case $#${1-} in
@@ -16,10 +16,10 @@ export NIX_CONFIG='experimental-features = nix-command'
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# All packages count, those that only tests import too.
+# Copy all packages, because the tests import more modules.
 git ls-files -z | xargs -0 cp --parents -t "$work"
 (cd "$work" && GOFLAGS='' go mod vendor)
-# As buildGoModule hashes it: recursively, and nothing in it mended.
+# Hash it as buildGoModule does: recursively, without normalising the files.
 hash=$(nix hash path --sri "$work/vendor")
 
 if [[ ${1-} == --update ]]; then

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """A stand-in for the Python command that this project replaces.
 
-It is our own, written from that command's protocol, so that tests can run both
-writers side by side; it is not the command. Like it, it takes a blocking flock
-on the seq file, trusts the number there alone (none is 0), counts on by one,
-and appends one event; status and result are written to a temporary that is
-renamed. It knows nothing of torn tails, of rotation or of durability.
+It implements the protocol of that command, so that tests can run both writers at
+the same time. Like the command, it locks the seq file with a blocking flock,
+uses the number in that file plus one (an empty file counts as 0), and appends
+one event. It writes a status or result to a temporary file and renames it. It does
+not repair torn lines, rotate the log, or sync.
 
     python_writer.py event PATH MESSAGE...
     python_writer.py status PATH STATE MESSAGE
@@ -75,7 +75,7 @@ def main(command, path, *args):
         replace(path, {"schema_version": 1, "status": status, "exit_code": int(exit_code),
                        "finished_at": now(), "message": message})
     else:
-        sys.exit(f"python_writer.py: {command} is no command")
+        sys.exit(f"python_writer.py: {command} is not a command")
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ func BenchmarkStatusReplace(b *testing.B) {
 	}
 }
 
-// longLog makes a log of the size that ends in an event. What is before it is a
-// hole, which takes no memory, in lines of a mebibyte.
+// longLog creates a log of the given size that ends with an event. The rest of the
+// file is a hole, which takes no memory, with a newline every 1 MiB.
 func longLog(t testing.TB, size int64) (dir string) {
 	dir = testenv.TempDir(t)
 	f, err := os.Create(filepath.Join(dir, EventsName))
@@ -55,15 +55,15 @@ func longLog(t testing.TB, size int64) (dir string) {
 	return dir
 }
 
-// BenchmarkAppend appends to logs of several sizes under the lock: with a new
-// EventLog each time, and with one that stays open.
+// BenchmarkAppend locks logs of several sizes and appends to them, with one
+// EventLog that stays open ("open") and with a new one each time ("new").
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range []struct {
 		name  string
 		bytes int64
 	}{{"1KB", 1 << 10}, {"1MB", 1 << 20}, {"1GB", 1 << 30}} {
 		dir := longLog(b, size.bytes)
-		b.Run("going on/"+size.name, func(b *testing.B) {
+		b.Run("open/"+size.name, func(b *testing.B) {
 			l := logIn(dir)
 			defer l.lines.Dir.Close()
 			batch := batchOf("up")
@@ -73,7 +73,7 @@ func BenchmarkAppend(b *testing.B) {
 				batch.kept = 0
 			}
 		})
-		b.Run("beginning/"+size.name, func(b *testing.B) {
+		b.Run("new/"+size.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				d := In(dir)
@@ -84,7 +84,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkRepair appends after a torn tail.
+// BenchmarkRepair appends to a log with a torn line.
 func BenchmarkRepair(b *testing.B) {
 	for _, tail := range []struct {
 		name  string

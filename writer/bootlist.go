@@ -9,9 +9,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// A BootList is events.jsonl.boots, beside a log that is a copy: the boot IDs,
-// one a line, whose events the log has had and the events of another boot have
-// followed. It is written under the lock of the log. Not for concurrent use.
+// A BootList is events.jsonl.boots, which exists only in a copy. Each line is the
+// ID of a boot whose events are in the copy and are followed by those of another
+// boot. A writer holds the lock of the log. A BootList is not safe for concurrent
+// use.
 type BootList struct {
 	Path string // required
 
@@ -20,8 +21,8 @@ type BootList struct {
 
 const bootIDLen = len("6f1c9c3e-53f0-4b3a-9c39-2f0c1a5d7b11")
 
-// Append makes a boot ID durable in the list. After an error and another call
-// the list may contain the ID twice.
+// Append appends a boot ID to the list and makes it durable. If a call fails and
+// is repeated, the list may contain the ID twice.
 func (l *BootList) Append(bootID string) error {
 	if _, err := l.lines.resolve(l.Path); err != nil {
 		return err
@@ -33,7 +34,7 @@ func (l *BootList) Append(bootID string) error {
 	return l.lines.append([]byte(bootID + "\n"))
 }
 
-// Read returns the list; it is empty if there is no file.
+// Read returns the boot IDs, oldest first; none if the file is missing.
 func (l *BootList) Read() ([]string, error) {
 	text, err := l.lines.read(l.Path, artifact.MaxSize)
 	if dirfs.Cause(err) == unix.ENOENT {

@@ -24,13 +24,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// How many of each kind write at once beside an ingest.
+// How many processes of each kind write at the same time as an ingest.
 const (
 	singleCommits = 2000
 	oneShots      = 50
 	pythonWriters = 50
-	protocolGo    = 5 // that speak Python's protocol in Go, each several events
-	protocolLines = 4
+	protocolGo    = 5 // Go programs that use the lock protocol of the Python command
+	protocolLines = 4 // events of each of those
 )
 
 // pythonCommand returns a command that runs the replacement for the Python
@@ -40,8 +40,8 @@ func pythonCommand(t *testing.T, ctx context.Context, args ...string) *exec.Cmd 
 	return exec.CommandContext(ctx, testenv.Python(t), append([]string{"../testdata/python_writer.py"}, args...)...)
 }
 
-// childPython is a writer of the Python command's lock protocol: it trusts the
-// seq file alone.
+// childPython writes events with the lock protocol of the Python command, which
+// reads the last seq only from the seq file.
 func childPython(args []string) error {
 	path := args[0]
 	for _, message := range args[1:] {
@@ -79,15 +79,15 @@ func pythonEvent(path, message string) error {
 	return errors.Join(err, log.Close())
 }
 
-// A fleet is processes that all start at one moment.
+// A fleet is a number of processes that start at the same time.
 type fleet struct {
 	begin   chan struct{}
 	running sync.WaitGroup
 	want    map[string]bool // the messages they write
 }
 
-// add adds n processes of a kind, made by argv with the messages they write.
-// The function that it returns gives the longest time one of them took.
+// add adds n processes. argv returns the command of each, and the messages that it
+// writes. slowest returns the longest time that one of them took.
 func (f *fleet) add(t *testing.T, n int, argv func(i int) (*exec.Cmd, []string)) (slowest func() time.Duration) {
 	t.Helper()
 	took := make([]time.Duration, n)
@@ -108,9 +108,9 @@ func (f *fleet) add(t *testing.T, n int, argv func(i int) (*exec.Cmd, []string))
 	return func() time.Duration { return slices.Max(took) }
 }
 
-// One-shot writers and writers of the Python protocol append at the same time
-// as an ingest that commits line by line. Seqs start at 1 without gap or
-// repeat, every event is written once, and no writer starves.
+// One-shot commands and writers with the Python protocol append at the same time
+// as an ingest that commits each line separately. The seqs start at 1 and have no
+// gaps or duplicates, every event is written once, and no writer starves.
 func TestEventLog_many_writers(t *testing.T) {
 	t.Parallel()
 	dir := testenv.TempDir(t)
@@ -171,9 +171,9 @@ func wantEvents(t *testing.T, log string, want map[string]bool) {
 	}
 }
 
-// ingestOneByOne prints directives to an ingest, each when the one before was
-// acknowledged, so that each is a commit. It calls begun after the first, and
-// returns how many acknowledgements came.
+// ingestOneByOne writes directives to an ingest. It waits for the acknowledgement
+// of each before it writes the next, so each gets its own commit. It calls begun
+// after the first, and returns the number of acknowledgements.
 func ingestOneByOne(t *testing.T, ctx context.Context, dir string, begun func()) (acks int) {
 	t.Helper()
 	cmd := exec.CommandContext(ctx, testenv.Program(t), "ingest", "--state-dir", dir, "--ack-fd", "3")
@@ -207,8 +207,8 @@ func ingestOneByOne(t *testing.T, ctx context.Context, dir string, begun func())
 	return acks
 }
 
-// Several EventLogs append while half lines appear between them, as a killed
-// writer leaves. No complete event is lost.
+// Several EventLogs append to a log, and between their appends torn lines appear,
+// as after a writer was killed. No complete event is lost.
 func TestEventLog_many_writers_torn_tails(t *testing.T) {
 	dir := testenv.TempDir(t)
 	var writers sync.WaitGroup
@@ -221,7 +221,7 @@ func TestEventLog_many_writers_torn_tails(t *testing.T) {
 					err = l.Append(batchOf(fmt.Sprint(w, " ", n)))
 				}
 				if err == nil && n%3 == 0 {
-					_, err = l.lines.file.Write([]byte(`{"schema_version":1,`)) // and dies
+					_, err = l.lines.file.Write([]byte(`{"schema_version":1,`)) // as a writer that is killed
 				}
 				if unlock != nil {
 					unlock()
@@ -242,11 +242,11 @@ func TestEventLog_many_writers_torn_tails(t *testing.T) {
 	wantEvents(t, filepath.Join(dir, EventsName), want)
 	torn := testenv.ReadIfExists(t, filepath.Join(dir, EventsName+".torn"))
 	if torn != strings.Repeat(`{"schema_version":1,`+"\n", 4*34) {
-		t.Errorf("%d lines were set aside", strings.Count(torn, "\n"))
+		t.Errorf("%d lines were moved to the .torn file", strings.Count(torn, "\n"))
 	}
 }
 
-// Python writers replace the status and the result, and read the ones that this
+// Python writers replace the status and the result, and can read those that this
 // package wrote.
 func TestReplace_python_writer(t *testing.T) {
 	d := In(testenv.TempDir(t))

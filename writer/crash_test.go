@@ -14,7 +14,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// validLog is the text of a log with events of all forms.
+// validLog returns the text of a log that has events with and without each optional
+// field.
 func validLog(t testing.TB) string {
 	t.Helper()
 	l := logIn(testenv.TempDir(t))
@@ -35,17 +36,17 @@ func validLog(t testing.TB) string {
 	return text
 }
 
-// A repairCase is a log as a crash left it, and what it must become.
+// A repairCase is a log after a crash, and the expected files after its repair.
 type repairCase struct {
 	dir  string
-	log  string // as found
-	kept string // of it, with a newline where only that was missing
-	torn string // what must be set aside; "" if nothing
-	next uint64
+	log  string // the log after the crash
+	kept string // the log after the repair
+	torn string // the torn line in the .torn file; "" if there is none
+	next uint64 // the seq of the next event
 }
 
-// run appends to the log, by several writers one after the other, and checks
-// each time that nothing but whole events was added.
+// run repairs the log and appends to it, with several writers one after the other.
+// It checks the files after each.
 func (c *repairCase) run(t testing.TB) {
 	t.Helper()
 	put(t, filepath.Join(c.dir, EventsName), c.log)
@@ -56,7 +57,7 @@ func (c *repairCase) run(t testing.TB) {
 	log := c.kept
 	for i := range uint64(3) {
 		l := logIn(c.dir)
-		if i%2 == 0 { // repair alone is to change nothing the second time
+		if i%2 == 0 { // only repair; the second time, that must change nothing
 			testenv.Must(t, tryAppend(l, new(Batch)))
 		}
 		if i > 0 {
@@ -70,13 +71,13 @@ func (c *repairCase) run(t testing.TB) {
 			t.Fatalf("the log:\n%.2000q\nexpected\n%.2000q", got, log)
 		}
 		if got := testenv.ReadIfExists(t, l.Path+".torn"); got != torn {
-			t.Fatalf("torn:\n%.2000q\nexpected\n%.2000q", got, torn)
+			t.Fatalf("the .torn file:\n%.2000q\nexpected\n%.2000q", got, torn)
 		}
 		l.close()
 	}
 }
 
-// close gives back the descriptors of a log, of which these tests open many.
+// close closes the descriptors of a log, because these tests open many logs.
 func (l *EventLog) close() {
 	l.lines.close()
 	l.lines.Dir.Close()
@@ -84,8 +85,8 @@ func (l *EventLog) close() {
 	l.seq.Dir.Close()
 }
 
-// Wherever a crash cuts the log, complete events stay, a torn one is set aside
-// byte for byte, and seq continues.
+// A crash may cut the log at any byte. The complete events stay, the torn line is
+// moved to the .torn file, and the seqs continue.
 func TestEventLog_cut_at_every_byte(t *testing.T) {
 	valid := validLog(t)
 	dir := testenv.TempDir(t)
@@ -94,11 +95,11 @@ func TestEventLog_cut_at_every_byte(t *testing.T) {
 		whole := strings.LastIndexByte(text, '\n') + 1
 		c := repairCase{dir: dir, log: text, kept: text[:whole], torn: text[whole:]}
 		if cut < len(valid) && whole < cut && valid[cut] == '\n' {
-			c.kept, c.torn = text+"\n", "" // it lacks only its newline
+			c.kept, c.torn = text+"\n", "" // only the newline is missing
 		}
 		c.next = uint64(strings.Count(c.kept, "\n")) + 1
 		if c.next == 1 {
-			c.next = 19 // an empty log: the seq file decides
+			c.next = 19 // the log is empty, so the seq comes from the seq file
 		}
 		testenv.Must(t, os.RemoveAll(filepath.Join(dir, EventsName+".torn")))
 		put(t, filepath.Join(dir, EventsName+".seq"), "18\n")
@@ -109,8 +110,8 @@ func TestEventLog_cut_at_every_byte(t *testing.T) {
 	}
 }
 
-// Whatever follows the last newline and is not an event goes to the file of
-// torn tails, byte for byte.
+// Text after the last newline that is not a complete event is moved to the .torn
+// file unchanged.
 func TestEventLog_torn_tail(t *testing.T) {
 	event := strings.TrimSuffix(testLine(4, "m"), "\n")
 	with := func(old, new string) string {
@@ -184,7 +185,7 @@ func TestEventLog_torn_tail(t *testing.T) {
 	}
 }
 
-// An event in another layout that lacks only its newline is kept.
+// A last event without a newline is kept, also if another program has encoded it.
 func TestEventLog_tail_without_newline(t *testing.T) {
 	for name, tail := range map[string]string{
 		"Python": `{"schema_version": 1, "kind": "ready", "timestamp": "2026-11-22T22:00:08+00:00", "message": "\u00e9", "boot_id": "88059f83", "details": {"a": [1.0, null]}, "seq": 4}`,
@@ -200,7 +201,7 @@ func TestEventLog_tail_without_newline(t *testing.T) {
 	}
 }
 
-// A tail of 48 MiB uses little memory and is not lost.
+// Moving a torn line of 48 MiB takes little memory and loses nothing.
 func TestEventLog_torn_tail_huge(t *testing.T) {
 	const size = 48 << 20
 	l := logIn(testenv.TempDir(t))
@@ -215,11 +216,11 @@ func TestEventLog_torn_tail_huge(t *testing.T) {
 	torn, err := os.ReadFile(l.Path + ".torn")
 	testenv.Must(t, err)
 	if len(torn) != size+1 || bytes.Count(torn, []byte{0}) != size || torn[size] != '\n' {
-		t.Errorf("%d bytes were set aside", len(torn))
+		t.Errorf("%d bytes were moved to the .torn file", len(torn))
 	}
 }
 
-// A tail longer than any event is set aside without parsing.
+// A torn line longer than any event is moved without being parsed.
 func TestEventLog_torn_tail_long_line(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	tail := strings.TrimSuffix(testLine(4, strings.Repeat("x", artifact.MaxSize)), "\n")
@@ -228,12 +229,12 @@ func TestEventLog_torn_tail_long_line(t *testing.T) {
 		t.Errorf("seq %d", seq)
 	}
 	if got := testenv.ReadIfExists(t, l.Path+".torn"); got != tail+"\n" {
-		t.Errorf("%d bytes were set aside, expected %d", len(got), len(tail)+1)
+		t.Errorf("%d bytes were moved to the .torn file, expected %d", len(got), len(tail)+1)
 	}
 }
 
-// The file of torn tails holds several tails, up to a limit, so that a writer
-// that keeps crashing does not fill a tmpfs.
+// The .torn file keeps several torn lines, up to a limit, so a writer that crashes
+// repeatedly does not fill a tmpfs.
 func TestEventLog_torn_file_limit(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	tear := func(tail string) {
@@ -257,8 +258,8 @@ func TestEventLog_torn_file_limit(t *testing.T) {
 	}
 }
 
-// A torn reject is set aside, even if its text is complete, and the size limit
-// holds.
+// A torn line of rejected.jsonl is moved away, even if only its newline is missing.
+// The file does not exceed its size limit.
 func TestRejectLog_torn_tail(t *testing.T) {
 	reject := func(n uint64) string {
 		r := artifact.Reject{Line: n, Time: testTime, Error: "expected a word", Raw: []byte("x"), Length: 1}
@@ -279,7 +280,7 @@ func TestRejectLog_torn_tail(t *testing.T) {
 			t.Fatalf("cut at %d:\n%sexpected\n%s", cut, got, want)
 		}
 		if got, want := testenv.ReadIfExists(t, d.Rejects.Path+".torn"), whole[kept:cut]; strings.TrimSuffix(got, "\n") != want {
-			t.Fatalf("cut at %d: %q was set aside, expected %q", cut, got, want)
+			t.Fatalf("cut at %d: %q was moved to the .torn file, expected %q", cut, got, want)
 		}
 	}
 }
@@ -293,9 +294,9 @@ func TestRejectLog_off(t *testing.T) {
 	}
 }
 
-// FuzzRepair appends to a valid log with any tail. The events before the tail
-// and all complete lines stay, and a log that loaded up to its last newline
-// still loads.
+// FuzzRepair appends to a valid log that is followed by any text. The events before
+// that text and all complete lines in it stay. If all complete lines were valid,
+// the log is valid afterwards.
 func FuzzRepair(f *testing.F) {
 	event := testLine(4, "m")
 	for _, tail := range []string{
@@ -308,7 +309,7 @@ func FuzzRepair(f *testing.F) {
 	dir := testenv.TempDir(f)
 	f.Fuzz(func(t *testing.T, tail []byte) {
 		if bytes.Contains(tail, []byte(fmt.Sprint(uint64(1<<64-1)))) {
-			return // the last seq there is: nothing can follow
+			return // the largest seq: no event can follow
 		}
 		l := logIn(dir)
 		defer l.close()
@@ -330,7 +331,7 @@ func FuzzRepair(f *testing.F) {
 				t.Fatalf("kept as an event: %q: %v", rest, err)
 			}
 		case kept != ended || rest != "" && torn != rest+"\n":
-			t.Fatalf("%q, torn %q", got, torn)
+			t.Fatalf("the log is %q, and the .torn file is %q", got, torn)
 		}
 		if records, err := load(kept); err == nil {
 			if _, err := load(got); err != nil || seq != records[len(records)-1].seq+1 {

@@ -10,13 +10,15 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// A Dir is the artifacts of one state directory. Not for concurrent use.
+// A Dir gives access to the files of one state directory. It is not safe for
+// concurrent use by several goroutines; several processes may each use a Dir for
+// the same directory.
 type Dir struct {
 	Events  EventLog
 	Rejects RejectLog
 	Result  ResultFile
 	Status  StatusFile
-	Boots   BootList // beside a log that is a copy
+	Boots   BootList // exists only in a copy, that is, a directory rebuilt from a journal
 }
 
 // The names of the files in a state directory.
@@ -32,13 +34,14 @@ const (
 )
 
 const (
-	seqSuffix  = ".seq"  // the seq file, which bears the lock
+	seqSuffix  = ".seq"  // the seq file, on which all writers take their lock
 	oldSuffix  = ".1"    // the log before the last rotation
 	prevSuffix = ".prev" // the result of the previous run
-	tornSuffix = ".torn" // tails that a repair cut off
+	tornSuffix = ".torn" // the torn lines that were cut off a log
 )
 
-// In returns the artifacts of the state directory at path. It touches nothing.
+// In returns the Dir for the state directory at path. It does no I/O: the first
+// read or write opens the directory, and creates it if it is missing.
 func In(path string) *Dir {
 	d := new(Dir)
 	d.Events.Path = filepath.Join(path, EventsName)
@@ -58,9 +61,9 @@ func (d *Dir) locations() []*location {
 		&d.Result.current.location, &d.Result.previous.location, &d.Status.current.location, &d.Boots.lines.location}
 }
 
-// OtherWriters names the users, besides root and the user of this process, who
-// may write to the state directory, and so delete or forge its files; it is ""
-// if there are none. The directory must have been opened by a read or a write.
+// OtherWriters names the users, other than root and the user of this process,
+// that may write to the state directory. They can delete or forge its files. It
+// returns "" if there are none, and if nothing has been read or written yet.
 func (d *Dir) OtherWriters() string {
 	dir := d.Status.current.Dir
 	if dir == nil || !dir.IsOpen() {
@@ -73,8 +76,9 @@ func (d *Dir) OtherWriters() string {
 	return OtherWriters(&st, os.Geteuid())
 }
 
-// OtherWriters names the users, besides root and the user uid, who may write to
-// the directory that st describes; it is "" if there are none.
+// OtherWriters names the users, other than root and the user with the ID uid,
+// that may write to the directory that st describes. It returns "" if there are
+// none.
 func OtherWriters(st *unix.Stat_t, uid int) string {
 	switch {
 	case st.Mode&0o002 != 0:
@@ -87,8 +91,8 @@ func OtherWriters(st *unix.Stat_t, uid int) string {
 	return ""
 }
 
-// Close closes all files, and releases a lock that is held or waited for. A
-// process need not call it before it ends. A later use opens the files again.
+// Close closes all files. It releases the lock and gives up waiting for it. A
+// process need not call Close before it exits. A later use opens the files again.
 func (d *Dir) Close() {
 	d.Events.lines.close()
 	d.Events.seq.close()
@@ -99,15 +103,15 @@ func (d *Dir) Close() {
 	}
 }
 
-// A location is a file's name in a directory, which several locations may
-// share. The zero location is ready.
+// A location is the path of a file, with its open directory, which several
+// locations may share. The zero location is ready to use.
 type location struct {
 	*dirfs.Dir
 	path string // of the file
-	name string // its last element
+	name string // the last element of path
 }
 
-// open opens the directory of the file at path.
+// open opens the directory of the file at path. It does not open the file.
 func (l *location) open(path string) error {
 	if l.path != path {
 		l.path, l.name = path, filepath.Base(path)
@@ -120,9 +124,9 @@ func (l *location) open(path string) error {
 	return l.Dir.Open(parent)
 }
 
-// read returns the content of the file at path, which must not be larger than
-// any artifact.
-func (l *location) read(path string, most int64) ([]byte, error) {
+// read returns the content of the file at path. It returns dirfs.ErrTooLarge for
+// a file of more than maxSize bytes.
+func (l *location) read(path string, maxSize int64) ([]byte, error) {
 	if err := l.open(path); err != nil {
 		return nil, err
 	}
@@ -131,5 +135,5 @@ func (l *location) read(path string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return f.ReadAll(most)
+	return f.ReadAll(maxSize)
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// The warning names who else can write to the state directory, and so could
-// have forged its files.
-func TestDir_exposed(t *testing.T) {
+// OtherWriters names the users that can write to the state directory and so could
+// forge its files.
+func TestOtherWriters(t *testing.T) {
 	for _, c := range []struct {
 		mode os.FileMode
 		uid  int
@@ -30,16 +30,16 @@ func TestDir_exposed(t *testing.T) {
 		testenv.Must(t, os.Mkdir(path, 0o700))
 		if c.uid != os.Getuid() {
 			if !testenv.IsRoot() {
-				continue // only root gives a directory away
+				continue // only root can change the owner of a directory
 			}
 			testenv.Must(t, os.Chown(path, c.uid, -1))
 		}
 		testenv.Must(t, os.Chmod(path, c.mode))
 		d := In(path)
 		if who := d.OtherWriters(); who != "" {
-			t.Errorf("%s before the directory was opened", who)
+			t.Errorf("%q before the directory was opened", who)
 		}
-		_, _ = d.Status.Read() // there is none
+		_, _ = d.Status.Read() // opens the directory
 		if who := d.OtherWriters(); who != c.want {
 			t.Errorf("mode %o of user %d: %q, expected %q", c.mode, c.uid, who, c.want)
 		}
@@ -47,8 +47,8 @@ func TestDir_exposed(t *testing.T) {
 	}
 }
 
-// Writes go to the directory that is open, or fail. They never go to its
-// replacement.
+// After the directory has been replaced, a write goes to the old one, which is
+// open, or fails. It never goes to the new one.
 func TestDir_replaced(t *testing.T) {
 	dir := filepath.Join(testenv.TempDir(t), "state")
 	d := In(dir)
@@ -58,7 +58,7 @@ func TestDir_replaced(t *testing.T) {
 	testenv.Must(t, os.Rename(dir, dir+".away"))
 	testenv.Must(t, os.Mkdir(dir, 0o755))
 	if _, err := d.Status.current.Root(); !errors.Is(err, dirfs.ErrReplaced) {
-		t.Errorf("opened the other directory: %v", err)
+		t.Errorf("opened the new directory: %v", err)
 	}
 	testenv.Must(t, d.Status.Replace(numbered(1)))
 	if got := testenv.ReadIfExists(t, filepath.Join(dir, StatusName)); !strings.Contains(got, `"seq": 1`) {
@@ -66,14 +66,14 @@ func TestDir_replaced(t *testing.T) {
 	}
 }
 
-// One descriptor serves a whole state directory. A seq file elsewhere has its
-// own.
+// All files of a state directory share one directory descriptor. A seq file in
+// another directory has a separate one.
 func TestDir_shared_by_artifacts(t *testing.T) {
 	d := In(testenv.TempDir(t))
 	defer d.Close()
 	for _, p := range d.locations() {
 		if p.Dir != d.Events.lines.Dir {
-			t.Error("an artifact has a directory of its own")
+			t.Error("a file has a separate directory descriptor")
 		}
 	}
 	l := EventLog{Path: filepath.Join(testenv.TempDir(t), EventsName), SeqPath: filepath.Join(testenv.TempDir(t), "seq")}

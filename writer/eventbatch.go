@@ -8,48 +8,49 @@ import (
 )
 
 // A Batch holds new events, encoded as lines of the log. The zero Batch is
-// empty.
+// empty. A Batch is not safe for concurrent use.
 //
-// EventLog.Append gives the events their seqs, under the lock. But as long as no
-// other process writes, they can be predicted, so the lines are numbered when
-// they are added: another copy of them all would cost a tenth of the time of a
-// large commit.
+// EventLog.Append determines the seqs while it holds the lock. As long as no
+// other process writes, they can be predicted, so Add already writes predicted
+// seqs into the lines. Only if the prediction is wrong, Append copies all lines
+// to number them again, which takes a tenth of the time of a large commit.
 type Batch struct {
 	enc       artifact.EventEncoder
 	text      []byte // lines, numbered from predicted
-	ends      []int  // where in text the seq member of each event begins
+	ends      []int  // for each event, the offset in text at which `,"seq":` begins
 	predicted uint64 // seq of the first event
 
-	// Set by Append. The first kept events were in the log already.
-	kept     int
-	lastKept uint64 // seq of the last of them
-	next     uint64 // seq of the event after them
+	// Set by Append.
+	kept     int    // how many events at the start of the batch were in the log already
+	lastKept uint64 // seq of the last of those
+	next     uint64 // seq of the first event after those
 }
 
-// Add adds e. The message and details of e are then those in the batch, which
-// stay valid until Reset.
+// Add adds e. It sets the message and details of e to their copies in the batch,
+// which are valid until Reset.
 func (b *Batch) Add(e *artifact.Event) {
 	b.text = b.enc.Append(b.text, e)
 	b.ends = append(b.ends, len(b.text))
 	b.text = artifact.AppendSeq(b.text, b.predicted+uint64(len(b.ends)-1))
 }
 
-// Grow makes room for size bytes of events, so that a large batch leaves no
-// smaller ones behind as it grows.
+// Grow allocates memory for size bytes of events at once. A batch that grows
+// step by step would allocate several smaller buffers first.
 func (b *Batch) Grow(size int) { b.text = slices.Grow(b.text, max(0, size-len(b.text))) }
 
-// Predict sets the seq that the first event of an empty batch will probably get.
+// Predict sets the seq that the first event will probably get. The batch must be
+// empty.
 func (b *Batch) Predict(seq uint64) { b.predicted = seq }
 
 // Len returns the number of events.
 func (b *Batch) Len() int { return len(b.ends) }
 
-// Size returns approximately how many bytes the events take: their seqs may have
-// another number of digits in the log.
+// Size returns the size of the lines in bytes. It is approximate, because the
+// seqs in the log may have more or fewer digits than the predicted ones.
 func (b *Batch) Size() int { return len(b.text) }
 
-// Reset empties the batch, keeps its memory, and predicts that the next event
-// follows the last one.
+// Reset empties the batch and keeps its memory. It predicts that the seq of the
+// next event follows that of the last one.
 func (b *Batch) Reset() {
 	*b = Batch{enc: b.enc, text: b.text[:0], ends: b.ends[:0], predicted: b.Seq(len(b.ends))}
 }
@@ -62,11 +63,12 @@ func (b *Batch) Seq(i int) uint64 {
 	return b.next + uint64(i-b.kept)
 }
 
-// Number gives the events seqs from first on, as Append would.
+// Number gives the events consecutive seqs that start at first. A dry run calls
+// it instead of Append.
 func (b *Batch) Number(first uint64) { b.kept, b.next = 0, first }
 
-// Text returns the lines as they are in the log, after Append has succeeded. It
-// is valid until the next Add.
+// Text returns the lines as Append has written them, after Append has succeeded.
+// The text is valid until the next Add.
 func (b *Batch) Text() []byte {
 	if b.isPredicted() {
 		return b.text
@@ -74,8 +76,8 @@ func (b *Batch) Text() []byte {
 	return b.number(nil, 0)
 }
 
-// lines returns the lines that Append has to write: those after the kept ones.
-// It uses buf if they have to be numbered again.
+// lines returns the lines that Append has to write: all but the first b.kept
+// lines. It writes them to buf if their predicted seqs are wrong.
 func (b *Batch) lines(buf *[]byte) []byte {
 	if b.isPredicted() {
 		return b.text
@@ -87,9 +89,10 @@ func (b *Batch) lines(buf *[]byte) []byte {
 // isPredicted reports whether all events have the predicted seqs.
 func (b *Batch) isPredicted() bool { return b.kept == 0 && b.next == b.predicted }
 
-// number appends the lines from event first on with their seqs.
+// number appends the lines of all events from index first on, with their final
+// seqs.
 func (b *Batch) number(dst []byte, first int) []byte {
-	dst = slices.Grow(dst, len(b.text)+len(b.ends)) // nearly always enough
+	dst = slices.Grow(dst, len(b.text)+len(b.ends)) // enough unless a seq gets two more digits
 	start := 0
 	for i, end := range b.ends {
 		if i >= first {
@@ -101,8 +104,8 @@ func (b *Batch) number(dst []byte, first int) []byte {
 	return dst
 }
 
-// A NumberedBatch holds events of another log, with the seqs that they have
-// there. The zero NumberedBatch is empty.
+// A NumberedBatch holds events of another log, which keep the seqs that they
+// have there. The zero NumberedBatch is empty. It is not safe for concurrent use.
 type NumberedBatch struct {
 	enc  artifact.EventEncoder
 	text []byte
@@ -110,8 +113,8 @@ type NumberedBatch struct {
 	kept int // how many of the events are in the log already
 }
 
-// Add adds e as Batch.Add does. Its seq must be higher than that of the event
-// before.
+// Add adds e as Batch.Add does. The seq of e must be higher than the seq of the
+// previous event.
 func (b *NumberedBatch) Add(e *artifact.Event) {
 	b.text = artifact.AppendSeq(b.enc.Append(b.text, e), e.Seq)
 	b.seqs = append(b.seqs, e.Seq)
@@ -120,7 +123,7 @@ func (b *NumberedBatch) Add(e *artifact.Event) {
 // Len returns the number of events.
 func (b *NumberedBatch) Len() int { return len(b.seqs) }
 
-// Size returns the bytes that the events take.
+// Size returns the size of the lines in bytes.
 func (b *NumberedBatch) Size() int { return len(b.text) }
 
 // Last returns the seq of the last event; there must be one.

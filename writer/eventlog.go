@@ -10,14 +10,14 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// An EventLog is events.jsonl and its seq file, which bears the lock that
-// orders all writers. Several processes may append to one log; one EventLog is
-// not for concurrent use.
+// An EventLog is events.jsonl and its seq file. All writers lock the seq file
+// with flock(2). Several processes may append to one log, but an EventLog is not
+// safe for concurrent use by several goroutines.
 //
-// The log decides about seq: the next seq is that of the log's last event plus
-// one. The seq file decides only if there is no event. It is written before the
-// event, so that a writer that relies on it alone may skip a number after a
-// crash but never uses one twice.
+// The next seq is the seq of the last event in the log plus one. The number in
+// the seq file is used only if the log has no events. It is written before the
+// events. So after a crash a writer that reads only the seq file may skip
+// numbers, but it never uses one twice.
 //
 // last is the seq of the last event; it is valid while lines.prepare reports no
 // change. tried is the first seq of the last append, which may have failed.
@@ -25,11 +25,12 @@ type EventLog struct {
 	Path    string // required
 	SeqPath string // Path + ".seq" if empty
 
-	// RotateAt is the size in bytes beyond which the log is renamed to Path +
-	// ".1" and a new one is begun; 0 means never.
+	// RotateAt is the maximum size of the log in bytes; 0 means no limit. If a
+	// batch would make the log larger, the log is first renamed to Path + ".1". A
+	// batch that is larger than RotateAt gets a new log for itself.
 	RotateAt int64
 
-	// LockWait is how long Lock waits; DefaultLockWait if 0.
+	// LockWait is how long Lock waits; 0 means DefaultLockWait.
 	LockWait time.Duration
 
 	lines  lineFile
@@ -37,15 +38,16 @@ type EventLog struct {
 	locked bool
 	last   uint64
 	tried  uint64
-	text   []byte // of lines that had to be numbered again; kept for its capacity
+	text   []byte // a buffer for lines whose predicted seqs were wrong
 }
 
-// errNotLocked reports a mistake of the caller.
+// errNotLocked reports a programming error in the caller.
 var errNotLocked = errors.New("the caller does not hold the lock of the log")
 
-// Lock takes the lock of all writers of the log. If it is not free within
-// LockWait it returns a *LockError, and the next call continues the wait. The
-// caller calls unlock after all that is to be committed together.
+// Lock locks the log against all other writers. If another process still holds
+// the lock after LockWait, Lock returns a *LockError; the next call continues to
+// wait in the same place of the queue. The caller calls unlock once all files of
+// a commit are written.
 func (l *EventLog) Lock() (unlock func(), err error) {
 	path := cmp.Or(l.SeqPath, l.Path+seqSuffix)
 	if l.lines.Dir == nil {
@@ -66,14 +68,15 @@ func (l *EventLog) Lock() (unlock func(), err error) {
 	}, nil
 }
 
-// Append gives the events of b the next seqs and makes them durable, with
-// these system calls if the log is as this EventLog left it:
+// Append gives the events of b the next seqs, appends them to the log and makes
+// them durable. If no other process has changed the log since the last Append,
+// it makes these system calls:
 //
 //	fstatat(log) pwrite(seq) fdatasync(seq) write(log) fdatasync(log)
 //
-// The caller holds the lock, and may ask b for the seqs afterwards. After an
-// error nothing of b is in the log, or it is unknown whether it is: the next
-// call finds out, and must be given a batch that begins with the same events.
+// The caller holds the lock. After success b.Seq returns the seqs. After an
+// error the events may or may not be in the log. The next call finds out, so
+// its batch must begin with the same events.
 func (l *EventLog) Append(b *Batch) error {
 	if !l.locked {
 		return pathError("append", l.Path, errNotLocked)
@@ -108,12 +111,13 @@ func (l *EventLog) Append(b *Batch) error {
 	return nil
 }
 
-var errNoSeqLeft = errors.New("the last seq is the largest possible; move the log away")
+var errNoSeqLeft = errors.New("the last seq is the largest possible; move the log and its seq file to another directory")
 
-// AppendNumbered makes the events of b durable with their own seqs, by the same
-// system calls as Append. They must follow those in the log; a log that was
-// rotated away is not considered. The caller holds the lock. After an error the
-// next call must be given a batch that begins with the same events.
+// AppendNumbered appends the events of b with the seqs that they already have,
+// with the same system calls as Append. The seqs must be higher than those in the
+// log; events in a rotated log (Path + ".1") are not compared. The caller holds
+// the lock. After an error, the batch of the next call must begin with the same
+// events.
 func (l *EventLog) AppendNumbered(b *NumberedBatch) error {
 	if !l.locked {
 		return pathError("append", l.Path, errNotLocked)
@@ -142,10 +146,10 @@ func (l *EventLog) AppendNumbered(b *NumberedBatch) error {
 	return nil
 }
 
-var errSeqInUse = errors.New("another writer has used that seq; a copy of a log must have one writer")
+var errSeqInUse = errors.New("another process has already written that seq; stop the other writer, because a copy must have only one")
 
-// prepare opens the log, repairs its tail, finds the last seq, and rotates the
-// log if size more bytes would not fit.
+// prepare opens the log, repairs a torn line, finds the last seq, and rotates
+// the log if size more bytes would exceed RotateAt.
 func (l *EventLog) prepare(size int) error {
 	l.lines.isComplete = isValidEvent
 	changed, err := l.lines.prepare(l.Path)
@@ -157,21 +161,21 @@ func (l *EventLog) prepare(size int) error {
 		err = l.rotate()
 	}
 	if err != nil {
-		l.lines.close() // last may be wrong: the next call finds it again
+		l.lines.close() // last may be wrong; the next call determines it again
 	}
 	return err
 }
 
-// isValidEvent reports whether a line is an event to the strictest reader, so
-// that nothing a crash or another process left becomes a part of the history by
-// mistake.
+// isValidEvent reports whether the strictest reader accepts a line as an event.
+// Otherwise a repair could turn the remains of a crash, or text that another
+// process wrote, into an event.
 func isValidEvent(line []byte) bool {
 	_, err := new(artifact.Decoder).Event(line)
 	return err == nil
 }
 
-// rotate renames the log to Path + ".1". Seq continues in the new log: until
-// that has an event, the old one decides.
+// rotate renames the log to Path + ".1". The numbering continues in the new log:
+// while that is empty, findLastSeq reads the last seq from the old one.
 func (l *EventLog) rotate() error {
 	if err := l.lines.Rename(l.lines.name, l.lines.name+oldSuffix); err != nil {
 		return err
@@ -192,8 +196,9 @@ func (l *EventLog) Rotate() error {
 	return l.rotate()
 }
 
-// Last returns the seq and the boot ID of the last event in the log; 0 if there
-// is none. The caller holds the lock.
+// Last returns the seq and the boot ID of the last event in the log; 0 and "" if
+// the log is empty. The boot ID is also "" if the last line is not a valid event.
+// The caller holds the lock.
 func (l *EventLog) Last() (seq uint64, bootID string, err error) {
 	if !l.locked {
 		return 0, "", pathError("read", l.Path, errNotLocked)
@@ -203,7 +208,7 @@ func (l *EventLog) Last() (seq uint64, bootID string, err error) {
 	}
 	start, stop, err := lineBefore(l.lines.file, l.lines.end)
 	if err != nil || stop-start > artifact.MaxSize {
-		return l.last, "", nil // not a line of this program
+		return l.last, "", nil // this program did not write the line
 	}
 	line := make([]byte, stop-start)
 	if _, err := l.lines.file.ReadAt(line, start); err != nil {
@@ -216,8 +221,8 @@ func (l *EventLog) Last() (seq uint64, bootID string, err error) {
 	return l.last, event.BootID, nil
 }
 
-// Repair repairs what the next Append would: a torn tail, the modes and the seq
-// file. The caller holds the lock.
+// Repair makes the repairs that the next Append would make: of a torn line, the
+// file modes and the seq file. The caller holds the lock.
 func (l *EventLog) Repair() error {
 	if err := l.Append(new(Batch)); err != nil {
 		return err

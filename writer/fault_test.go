@@ -19,7 +19,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// setLimit sets a soft resource limit and returns what undoes it.
+// setLimit sets a soft resource limit. undo restores the old one.
 func setLimit(t *testing.T, resource int, value uint64) (undo func()) {
 	t.Helper()
 	var old unix.Rlimit
@@ -42,9 +42,9 @@ func wantCause(t *testing.T, err error, dir string, causes ...error) {
 	t.Errorf("%v, expected %v", err, causes)
 }
 
-// The file size limit is set to each byte of an append: at the first byte the
-// write fails, at the others it is short. The log is unchanged after each, and
-// the next append succeeds.
+// RLIMIT_FSIZE is set to each byte of an append. At the first byte, the write fails;
+// at the others, it is short. The log is unchanged afterwards, and the next append
+// succeeds.
 func TestEventLog_file_size_limit(t *testing.T) {
 	if !testenv.Alone(t) {
 		return
@@ -72,11 +72,11 @@ func TestEventLog_file_size_limit(t *testing.T) {
 		}
 	}
 	if got := testenv.ReadIfExists(t, l.Path+".torn"); got != "" {
-		t.Errorf("%q was set aside", got)
+		t.Errorf("%q was moved to the .torn file", got)
 	}
 }
 
-// The same for files that are replaced.
+// A file that is replaced is unchanged if the file size limit makes the write fail.
 func TestReplace_file_size_limit(t *testing.T) {
 	if !testenv.Alone(t) {
 		return
@@ -95,14 +95,14 @@ func TestReplace_file_size_limit(t *testing.T) {
 			t.Fatalf("limit %d: %q", size, got)
 		}
 	}
-	wantNames(t, dir, "result.json") // no temporary is left
+	wantNames(t, dir, "result.json") // no temporary file is left
 	testenv.Must(t, d.Result.Replace(&next))
 	if got := testenv.ReadIfExists(t, d.Result.Path); got != string(next.Append(nil)) {
 		t.Errorf("%q", got)
 	}
 }
 
-// wantNames checks which files are in dir.
+// wantNames checks that dir contains exactly these files.
 func wantNames(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -116,8 +116,7 @@ func wantNames(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// Events, a status and a file fill a small tmpfs. The writes that fail leave
-// the log and the status intact.
+// Writes to a full tmpfs fail, and leave the log and the status unchanged.
 func TestEventLog_full_disk(t *testing.T) {
 	if !testenv.AloneWithMounts(t) {
 		return
@@ -144,8 +143,8 @@ func TestEventLog_full_disk(t *testing.T) {
 	wantNames(t, dir, EventsName, EventsName+".seq", StatusName)
 }
 
-// fillLog appends until the file system is full and returns the last seq. The
-// log grows by three events and then by one, so that writes are cut short.
+// fillLog appends until the file system is full, and returns the last seq. It
+// appends three events at a time and then one, so that some writes are short.
 func fillLog(t *testing.T, l *EventLog) (last uint64) {
 	t.Helper()
 	for n := uint64(3); n > 0; {
@@ -170,7 +169,8 @@ func fillLog(t *testing.T, l *EventLog) (last uint64) {
 	return last
 }
 
-// A torn tail stays in the log while there is no space to set it aside.
+// A torn line stays in the log while the disk has no space to copy it to the .torn
+// file.
 func TestEventLog_full_disk_torn_tail(t *testing.T) {
 	if !testenv.AloneWithMounts(t) {
 		return
@@ -198,11 +198,11 @@ func TestEventLog_full_disk_torn_tail(t *testing.T) {
 		t.Errorf("the log:\n%s", got)
 	}
 	if got := testenv.ReadIfExists(t, l.Path+".torn"); !strings.HasSuffix(got, tail+"\n") {
-		t.Errorf("%d bytes were set aside", len(got))
+		t.Errorf("%d bytes were moved to the .torn file", len(got))
 	}
 }
 
-// Every write to a directory without write permission fails with EACCES and
+// In a directory without write permission, every write fails with EACCES and
 // leaves no file.
 func TestDir_not_writable(t *testing.T) {
 	testenv.Root(t)
@@ -225,8 +225,8 @@ func TestDir_not_writable(t *testing.T) {
 	wantNames(t, dir)
 }
 
-// Files that belong to another user, with mode 0644, can be replaced if the
-// directory permits it, but not appended to.
+// A writer can replace files of another user with mode 0644 if it may write to the
+// directory, but it cannot append to them.
 func TestDir_files_of_another_user(t *testing.T) {
 	testenv.Root(t)
 	if !testenv.Alone(t) {
@@ -253,8 +253,8 @@ func TestDir_files_of_another_user(t *testing.T) {
 	}
 }
 
-// asNobody calls f as a user that owns no file. It must run in a process of its
-// own.
+// asNobody calls f as the user nobody, that is, one that owns no file. It changes
+// the user of the whole process, so the test must use testenv.Alone.
 func asNobody(t *testing.T, f func()) {
 	t.Helper()
 	testenv.Must(t, syscall.Setgroups(nil))
@@ -267,8 +267,9 @@ func asNobody(t *testing.T, f func()) {
 	f()
 }
 
-// Each descriptor that a write needs is in turn the one too many: for a new
-// writer, and for one that has files open and finds a torn tail.
+// A write fails at each descriptor that it needs, because the limit of open files
+// is reached. The test does this with a new writer, and with one that has open
+// files and finds a torn line.
 func TestDir_too_many_open_files(t *testing.T) {
 	if !testenv.Alone(t) {
 		return
@@ -280,13 +281,14 @@ func TestDir_too_many_open_files(t *testing.T) {
 			failed++
 		}
 		if failed < 2 || torn != (testenv.ReadIfExists(t, filepath.Join(dir, EventsName+".torn")) != "") {
-			t.Errorf("torn %t: %d tries failed", torn, failed)
+			t.Errorf("torn %t: %d attempts failed", torn, failed)
 		}
 	}
 }
 
-// tryWithDescriptors writes an event and a status with so many more descriptors
-// allowed, and once more without a limit if that fails, which it reports.
+// tryWithDescriptors writes an event and a status while only allowed more
+// descriptors can be opened. failed reports whether that failed; the write is then
+// repeated without the limit.
 func tryWithDescriptors(t *testing.T, dir string, allowed uint64, torn bool) (failed bool) {
 	t.Helper()
 	d := In(dir)
@@ -325,7 +327,7 @@ func tryWithDescriptors(t *testing.T, dir string, allowed uint64, torn bool) (fa
 	return appendErr != nil || statusErr != nil
 }
 
-// tear leaves half a line at the end of the log.
+// tear appends half a line to the log.
 func tear(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
@@ -334,8 +336,8 @@ func tear(t *testing.T, path string) {
 	testenv.Must(t, errors.Join(err, f.Close()))
 }
 
-// freeDescriptor returns the lowest free descriptor, after the garbage
-// collector has closed what it can.
+// freeDescriptor returns the lowest unused descriptor. It runs the garbage collector
+// first, which closes unreachable files.
 func freeDescriptor(t *testing.T) uint64 {
 	t.Helper()
 	runtime.GC()

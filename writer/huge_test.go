@@ -10,14 +10,14 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A huge log is renamed, not read or copied, so it does not block the writers
-// or fill the disk.
+// A huge log without newlines is renamed. It is not read or copied, which would
+// block all writers or fill the disk.
 func TestEventLog_huge(t *testing.T) {
 	dir := testenv.TempDir(t)
 	l := logIn(dir)
 	put(t, l.Path, testLines(1, 3))
 	put(t, l.Path+".seq", "3\n")
-	const huge = 1 << 40 // of a hole; to read it takes minutes
+	const huge = 1 << 40 // bytes of a hole, which would take minutes to read
 	testenv.Must(t, os.Truncate(l.Path, huge))
 	if seq := appendTo(t, l, "m"); seq != 4 {
 		t.Errorf("seq %d, expected 4, from the seq file", seq)
@@ -25,7 +25,7 @@ func TestEventLog_huge(t *testing.T) {
 	var torn syscall.Stat_t
 	testenv.Must(t, syscall.Stat(l.Path+".torn", &torn))
 	if torn.Size != huge || torn.Blocks*512 > 1<<20 {
-		t.Errorf("the log set aside has %d bytes in %d blocks", torn.Size, torn.Blocks)
+		t.Errorf("the .torn file has %d bytes in %d blocks", torn.Size, torn.Blocks)
 	}
 	if got := testenv.ReadIfExists(t, l.Path); strings.Count(got, "\n") != 1 {
 		t.Errorf("the new log is %q", got)
@@ -35,15 +35,16 @@ func TestEventLog_huge(t *testing.T) {
 	}
 }
 
-// The search for the last seq is limited, because each line costs a read.
+// The search for the last seq stops after maxUnnumbered lines, because each line
+// takes a read.
 func TestEventLog_many_blank_lines(t *testing.T) {
 	for _, c := range []struct {
 		blank int
 		want  uint64
 	}{
-		{maxUnnumbered - 1, 4}, // the last seq is in reach
-		{maxUnnumbered, 10},    // the seq file decides
-		{4 << 20, 10},          // and soon: to look through all takes minutes
+		{maxUnnumbered - 1, 4}, // from the log
+		{maxUnnumbered, 10},    // from the seq file
+		{4 << 20, 10},          // also; a search through all lines would take minutes
 	} {
 		l := logIn(testenv.TempDir(t))
 		put(t, l.Path, testLines(1, 3)+strings.Repeat("\n", c.blank))
@@ -54,7 +55,7 @@ func TestEventLog_many_blank_lines(t *testing.T) {
 	}
 }
 
-// A huge reject log is renamed too.
+// A huge rejected.jsonl without newlines is renamed too.
 func TestRejectLog_huge(t *testing.T) {
 	path := filepath.Join(testenv.TempDir(t), RejectedName)
 	put(t, path, "")

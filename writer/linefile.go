@@ -10,35 +10,37 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// The sizes in which a file is read when the start of a line is searched, or
-// copied. The start of nearly every line is in the last page.
+// The sizes, in bytes, of the reads that search for the start of a line. The
+// first read is a page, which contains the start of nearly every line; all others
+// are chunks. Copies are made in chunks too.
 const (
 	page  = 4 << 10
 	chunk = 64 << 10
 )
 
-// maxBack is how far back from its end a file is searched for a newline: longer
-// than any line of this program, and short enough that a file which another
-// process has made huge does not take long under a lock that all writers wait for.
+// maxBack is how many bytes before its end a file is searched for a newline. It
+// is longer than any line that this program writes. It is a limit because the
+// search holds the lock that all writers wait for, and another process may have
+// made the file huge.
 const maxBack = 64 << 20
 
-// A lineFile is a file of lines, each appended as a whole or not at all: a tail
-// without a newline is repaired before anything is appended, and a write that
-// failed is undone. Its users hold the writers' lock during every call.
+// A lineFile is a file of lines. A line is appended completely or not at all: a
+// torn line is repaired before the next append, and a write that fails is undone.
+// The caller of any method holds the lock of the events log.
 //
 // While file is not nil, end is its size, and the byte before end is a newline.
-// While unconfirmed is not nil, the file may also hold part of that append.
+// While unconfirmed is not nil, the file may also contain part of that append.
 type lineFile struct {
 	location
-	isComplete  func(line []byte) bool // reports whether a line lacks only its newline
+	isComplete  func(line []byte) bool // reports whether only the newline of a torn line is missing
 	file        *dirfs.File
 	end         int64
 	unconfirmed *unconfirmed
 }
 
-// prepare opens the file at path, unless it is open and still has its name, and
-// repairs its tail. It reports whether the file is another one, or has other
-// lines, than after the last append.
+// prepare opens the file at path, if it is not open or another file has its
+// name, and repairs a torn line. changed reports whether the file may differ
+// from what it was after the last append.
 func (f *lineFile) prepare(path string) (changed bool, err error) {
 	if err := f.open(path); err != nil {
 		return true, err
@@ -62,8 +64,8 @@ func (f *lineFile) prepare(path string) (changed bool, err error) {
 	return true, nil
 }
 
-// isOpenAs reports whether the open file is the one that st describes, found in
-// the open directory, and may be written.
+// isOpenAs reports whether the open file is the one that st describes, was
+// opened in the directory that is open now, and may be written to.
 func (f *lineFile) isOpenAs(st *unix.Stat_t) bool {
 	return f.file != nil && f.file.Dir() == f.Dir.ID() &&
 		f.file.ID() == dirfs.IDOf(st) && dirfs.CheckRegular(st, true) == nil
@@ -88,9 +90,9 @@ func (f *lineFile) close() {
 //
 //	[fsync(dir)] write fdatasync
 //
-// The directory is synced while the file is empty, so that a file that has
-// lines has a durable name. A write that fails, or whose durability is unknown,
-// is undone, so that the caller may try the same again.
+// The directory is synced only before the first line: from then on the file name
+// is durable. If the write or the sync fails, append undoes the write, so the
+// caller may append the same lines again.
 func (f *lineFile) append(text []byte) error {
 	if f.end == 0 {
 		if err := f.Dir.Sync(); err != nil {
@@ -103,17 +105,18 @@ func (f *lineFile) append(text []byte) error {
 	}
 	if err != nil {
 		f.unconfirmed = newUnconfirmed(f.file, f.end, text)
-		_ = f.undo() //fault:undo-append // tried again by resolve
+		_ = f.undo() //fault:undo-append // if it fails, resolve tries again
 		return err   //fault:report-append
 	}
 	f.end += int64(len(text))
 	return nil
 }
 
+// errNoLines reports that the start of the file was reached.
 var errNoLines = errors.New("no line")
 
-// lineBefore returns the bounds of the line whose newline ends at end. It
-// returns errNoLines at the start of the file.
+// lineBefore returns the bounds of the line before end, without its newline,
+// which is the byte before end. It returns errNoLines if end is 0.
 func lineBefore(f *dirfs.File, end int64) (start, stop int64, err error) {
 	if end == 0 {
 		return 0, 0, errNoLines
@@ -123,10 +126,10 @@ func lineBefore(f *dirfs.File, end int64) (start, stop int64, err error) {
 }
 
 // errTooFar reports that there is no newline within maxBack.
-var errTooFar = errors.New("no newline within reach")
+var errTooFar = errors.New("no newline in the last 64 MiB")
 
-// lineStart returns the offset after the last newline before end, or 0. It
-// returns errTooFar if that is more than maxBack before end.
+// lineStart returns the offset after the last newline before end, or 0 if there
+// is none. It returns errTooFar if it finds neither within maxBack.
 func lineStart(f *dirfs.File, end int64) (int64, error) {
 	buf := make([]byte, 0, page)
 	for from := end; end > 0; {

@@ -12,18 +12,19 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// DefaultLockWait is how long a lock is waited for: far longer than a commit
-// holds it, far shorter than a person waits at a boot console.
+// DefaultLockWait is how long a writer waits for the lock. A commit holds the
+// lock for far less than that, and a person at a boot console can wait that long.
 const DefaultLockWait = 5 * time.Second
 
-// maxAbandoned is how many waits for locks on replaced files may be left behind.
-// Each is a thread, and the owner of the directory could cause one every
-// DefaultLockWait.
+// maxAbandoned is how many waits for a lock on a file that has been replaced may
+// be in progress. Each occupies a thread, and the owner of the directory could
+// cause a new one every DefaultLockWait.
 const maxAbandoned = 8
 
-// A LockError reports that the lock of the events log was not free in time.
+// A LockError reports that another process still held the lock of the events log
+// when the writer stopped waiting for it.
 type LockError struct {
-	Path   string // of the seq file, which bears the lock
+	Path   string // of the seq file, on which the lock is taken
 	Holder string // the process that holds it, if /proc shows it
 	Waited time.Duration
 }
@@ -36,26 +37,28 @@ func (e *LockError) Error() string {
 	return fmt.Sprintf("lock %s: still held by %s after %v", e.Path, holder, e.Waited.Round(time.Millisecond))
 }
 
-// A seqFile is the file that holds the last seq and bears the lock of all
-// writers of the log, a flock(2).
+// A seqFile is the file that contains the last seq. All writers of the log lock
+// it with flock(2).
 //
-// A lock that is not free is waited for on another goroutine. A wait that was
-// given up is continued by the next lock: it keeps its place in the queue, and
-// no thread is left behind.
+// If the lock is not free, another goroutine waits for it. When lock gives up,
+// that goroutine continues to wait, and the next call of lock uses it again. So
+// the writer keeps its place in the queue and occupies only one thread.
 //
-// While waiting is not nil, it waits for a lock on file, which must stay open.
+// While waiting is not nil, a goroutine waits for the lock on file, which must
+// stay open.
 type seqFile struct {
 	location
 	file      *dirfs.File
 	unusable  bool // a sync of file has failed
 	waiting   *dirfs.LockWait
-	abandoned chan struct{} // one element for each wait left behind
+	abandoned chan struct{} // one element for each wait on a replaced file
 }
 
-// lock locks the seq file at path, which it creates if it is missing. A lock on
-// a file that was removed or replaced meanwhile excludes no other writer, so
-// the name is checked again under the lock. limit is for all attempts together,
-// because the owner of the directory could replace the file again and again.
+// lock locks the seq file at path, which it creates if it is missing. It waits at
+// most for limit. Once it has the lock, it checks that the file still has its
+// name: a lock on a file that has been removed or replaced excludes no other
+// writer. It then tries again with the new file. limit applies to all attempts
+// together, because the owner of the directory could replace the file repeatedly.
 func (l *seqFile) lock(path string, limit time.Duration) error {
 	for start := time.Now(); ; {
 		if err := l.openFile(path); err != nil {
@@ -80,7 +83,7 @@ func (l *seqFile) unlock() {
 	_ = unix.Flock(l.file.Fd(), unix.LOCK_UN)
 }
 
-// openFile opens the seq file, unless it is open and still has its name.
+// openFile opens the seq file, if it is not open or no longer has its name.
 func (l *seqFile) openFile(path string) error {
 	if err := l.open(path); err != nil {
 		return err
@@ -94,14 +97,14 @@ func (l *seqFile) openFile(path string) error {
 	return err
 }
 
-// hasName reports whether the open file is still the one called name.
+// hasName reports whether the open file is still the one at the path.
 func (l *seqFile) hasName() bool {
 	st, err := l.StatFile(l.name)
 	return err == nil && dirfs.IDOf(&st) == l.file.ID() && dirfs.CheckRegular(&st, true) == nil
 }
 
-// close closes the file, and releases a lock on it. A wait in progress keeps the
-// descriptor until it ends.
+// close closes the file and thereby releases a lock on it. If a goroutine still
+// waits for the lock, the descriptor is closed when that wait ends.
 func (l *seqFile) close() {
 	f, waiting := l.file, l.waiting
 	l.file, l.waiting = nil, nil
@@ -120,7 +123,8 @@ func (l *seqFile) close() {
 	})
 }
 
-// acquire waits for the lock on the open file until limit after start.
+// acquire waits for the lock on the open file. It returns a *LockError if limit
+// has passed since start.
 func (l *seqFile) acquire(start time.Time, limit time.Duration) error {
 	if l.waiting == nil {
 		locked, err := dirfs.TryLock(l.file.Fd(), unix.LOCK_EX)
@@ -144,8 +148,9 @@ func (l *seqFile) lockError(waited time.Duration) error {
 	return &LockError{Path: l.path, Holder: lockHolder(l.file.ID()), Waited: waited}
 }
 
-// lockHolder names the process that holds the flock on a file, from /proc/locks
-// (proc_locks(5)) and /proc/PID/comm.
+// lockHolder returns the ID and the name of the process that holds the flock on a
+// file; "" if they are unknown. It reads /proc/locks (proc_locks(5)) and
+// /proc/PID/comm.
 func lockHolder(file dirfs.ID) string {
 	table, err := os.ReadFile("/proc/locks")
 	if err != nil {

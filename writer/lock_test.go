@@ -15,8 +15,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// shortWait is how long these tests let a writer wait in vain. How long it
-// really waits is of no matter to them.
+// shortWait is the LockWait of writers that cannot get the lock. The tests do not
+// depend on its length.
 const shortWait = 20 * time.Millisecond
 
 // The error names the process that holds the lock.
@@ -71,8 +71,8 @@ func lockInBackground(t *testing.T, l *EventLog) <-chan error {
 	return done
 }
 
-// A lock on a seq file that was removed or replaced, while waiting or while it
-// was open, does not count.
+// The seq file is removed or replaced while a writer has it open or waits for the
+// lock. The writer then locks the new file.
 func TestLock_file_replaced(t *testing.T) {
 	for name, swap := range map[string]func(path string) error{
 		"unlinked": os.Remove,
@@ -105,7 +105,7 @@ func TestLock_file_replaced(t *testing.T) {
 	}
 }
 
-// A process that holds a removed seq file does not block other writers.
+// A process that holds the lock on a removed seq file does not block other writers.
 func TestLock_file_removed(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
@@ -126,8 +126,8 @@ func lockIsHeld(t *testing.T, path string) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == unix.EWOULDBLOCK
 }
 
-// A wait that timed out keeps its place in the queue, and the next attempt
-// resumes it. No thread is leaked.
+// After a timeout, the goroutine that waits for the lock keeps its place in the
+// queue, and the next attempt uses it again. No thread is leaked.
 func TestLock_wait_resumed(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
@@ -137,7 +137,7 @@ func TestLock_wait_resumed(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 		if n := waiters(t, l.Path+".seq"); n != 1 {
-			t.Fatalf("%d wait", n)
+			t.Fatalf("%d threads wait for the lock, want 1", n)
 		}
 	}
 	other := logIn(filepath.Dir(l.Path))
@@ -160,8 +160,8 @@ func TestLock_wait_resumed(t *testing.T) {
 	testenv.Must(t, <-done)
 }
 
-// Replacing the seq file makes writers abandon waits. Their number is limited,
-// and all end when their locks are released.
+// A writer abandons its wait when the seq file is replaced. The number of abandoned
+// waits is limited, and each ends when its lock is released.
 func TestLock_abandoned_waits_limited(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.LockWait = shortWait
@@ -183,7 +183,7 @@ func TestLock_abandoned_waits_limited(t *testing.T) {
 		release()
 	}
 	within(t, time.Minute, func() {
-		for len(l.seq.abandoned) > 0 || runtime.NumGoroutine() > before+1 { // within's own
+		for len(l.seq.abandoned) > 0 || runtime.NumGoroutine() > before+1 { // within uses one goroutine
 			time.Sleep(time.Millisecond)
 		}
 	})
@@ -192,8 +192,8 @@ func TestLock_abandoned_waits_limited(t *testing.T) {
 	}
 }
 
-// The seq file is replaced whenever a lock on it is acquired. The time limit
-// covers all attempts.
+// The seq file is replaced each time that the writer gets the lock. The time limit
+// applies to all attempts together.
 func TestLock_file_swapped_repeatedly(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.LockWait = 10 * shortWait

@@ -21,10 +21,12 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// childRole names what a test binary is to do instead of its tests.
+// childRole is the environment variable that makes the test binary run a child
+// process instead of its tests. Its value names the function.
 const childRole = "WRITER_TEST_ROLE"
 
-// TestMain lets the test binary be another process of a test.
+// TestMain runs the tests or, in a child process, the function that childRole
+// names.
 func TestMain(m *testing.M) {
 	roles := map[string]func(args []string) error{
 		"hold":    childHold,
@@ -41,7 +43,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// child returns this test binary in a role.
+// child returns the command that runs this test binary in the given role.
 func child(role string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), childRole+"="+role)
@@ -53,7 +55,7 @@ func put(t testing.TB, path, text string) {
 	testenv.Must(t, os.WriteFile(path, []byte(text), 0o644))
 }
 
-// within fails the test if f does not return: something blocks that must not.
+// within ends the test if f does not return within limit.
 func within(t testing.TB, limit time.Duration, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -68,7 +70,7 @@ func within(t testing.TB, limit time.Duration, f func()) {
 	}
 }
 
-// testTime is when everything in these tests happens.
+// testTime is the time of all events in these tests.
 var testTime = time.Date(2026, 3, 25, 20, 0, 0, 123e6, time.UTC)
 
 func quoted(text string) strictjson.Value { return strictjson.AppendText(nil, text) }
@@ -82,13 +84,13 @@ func batchOf(messages ...string) *Batch {
 	return b
 }
 
-// testLine is the line that an event of batchOf becomes.
+// testLine returns the line of an event from batchOf.
 func testLine(seq uint64, message string) string {
 	return fmt.Sprintf(`{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":%s,"seq":%d}`+"\n",
 		quoted(message), seq)
 }
 
-// testLines are the lines with the seqs from first to last.
+// testLines returns the lines with the seqs from first to last.
 func testLines(first, last uint64) string {
 	var b strings.Builder
 	for seq := first; seq <= last; seq++ {
@@ -102,7 +104,7 @@ func logIn(dir string) *EventLog {
 	return &EventLog{Path: filepath.Join(dir, EventsName)}
 }
 
-// tryAppend appends b under the lock.
+// tryAppend locks the log and appends b.
 func tryAppend(l *EventLog, b *Batch) error {
 	unlock, err := l.Lock()
 	if err != nil {
@@ -120,15 +122,15 @@ func appendTo(t testing.TB, l *EventLog, messages ...string) uint64 {
 	return b.Seq(0)
 }
 
-// A record is what the strict reader knows of an event.
+// A record is an event as the strict reader of these tests decodes it.
 type record struct {
 	kind    string
 	message string
 	seq     uint64
 }
 
-// load reads a log as the strictest reader does: all of it, or an error. Seqs
-// are contiguous.
+// load reads a log as the strictest reader does. It returns an error if any line is
+// invalid, or if the seqs are not contiguous.
 func load(text string) (records []record, err error) {
 	if text == "" {
 		return nil, nil
@@ -208,7 +210,7 @@ func (r *record) readTexts(fields map[string]json.RawMessage) error {
 	return err
 }
 
-// strictUint reads an unsigned integer that is written as one.
+// strictUint parses an unsigned integer without a sign, point or exponent.
 func strictUint(raw []byte) (uint64, error) { return strconv.ParseUint(string(raw), 10, 64) }
 
 // waiters returns how many processes or threads wait for a flock on the file.
@@ -227,7 +229,7 @@ func waiters(t testing.TB, path string) (n int) {
 	return n
 }
 
-// awaitWaiters returns when n wait for the flock on the file.
+// awaitWaiters returns when n processes or threads wait for a flock on the file.
 func awaitWaiters(t testing.TB, path string, n int) {
 	t.Helper()
 	within(t, time.Minute, func() {
@@ -237,8 +239,8 @@ func awaitWaiters(t testing.TB, path string, n int) {
 	})
 }
 
-// startChild starts a child and returns when it is ready. The function stop
-// closes its standard input and returns how it exited.
+// startChild starts a child process and returns when it is ready. stop closes the
+// standard input of the child and returns its exit error.
 func startChild(t *testing.T, cmd *exec.Cmd) (stop func() error) {
 	t.Helper()
 	in, err := cmd.StdinPipe()
@@ -258,7 +260,7 @@ func startChild(t *testing.T, cmd *exec.Cmd) (stop func() error) {
 	return stop
 }
 
-// childHold holds the flock on a file until its standard input ends.
+// childHold holds a flock on a file until its standard input ends.
 func childHold(args []string) error {
 	f, err := os.OpenFile(args[0], os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -279,8 +281,8 @@ func untilStdinEnds() error {
 	return fmt.Errorf("unexpected input")
 }
 
-// holdHere holds the flock on a new or standing file by a descriptor of this
-// process, which excludes as another process does.
+// holdHere locks a new or existing file with flock, through a new descriptor of this
+// process. To other descriptors that is the same as a lock of another process.
 func holdHere(t testing.TB, path string) (release func()) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

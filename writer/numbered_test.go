@@ -17,7 +17,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// copyOf returns a copy of events of testLine, whose messages are as in
+// copyOf returns a batch of events with the given seqs, which are encoded as in
 // testLines.
 func copyOf(seqs ...uint64) *NumberedBatch {
 	c := new(NumberedBatch)
@@ -27,7 +27,7 @@ func copyOf(seqs ...uint64) *NumberedBatch {
 	return c
 }
 
-// locked calls f under the lock of l.
+// locked calls f while it holds the lock of l.
 func locked(t *testing.T, l *EventLog, f func() error) error {
 	t.Helper()
 	unlock, err := l.Lock()
@@ -58,7 +58,7 @@ func TestAppendNumbered(t *testing.T) {
 	}
 	c.Reset()
 	c.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 10"), Seq: 10})
-	testenv.Must(t, appendCopy(t, logIn(filepath.Dir(l.Path)), c)) // by one that must look
+	testenv.Must(t, appendCopy(t, logIn(filepath.Dir(l.Path)), c)) // with a new EventLog, which has to read the last seq
 	if got, want := testenv.ReadIfExists(t, l.Path), testLines(3, 4)+testLines(9, 10); got != want {
 		t.Errorf("the log is\n%swant\n%s", got, want)
 	}
@@ -70,8 +70,8 @@ func TestAppendNumbered(t *testing.T) {
 	}
 }
 
-// A write is cut at every byte. After the next attempt the log has each event
-// once.
+// A write is cut short at each byte. After the next attempt, each event is in the
+// log once.
 func TestAppendNumbered_retried(t *testing.T) {
 	if !testenv.Alone(t) {
 		return
@@ -94,7 +94,7 @@ func TestAppendNumbered_retried(t *testing.T) {
 	}
 }
 
-// The same as TestUnconfirmed, for numbered events.
+// TestAppendNumbered_unconfirmed is TestUnconfirmed for AppendNumbered.
 func TestAppendNumbered_unconfirmed(t *testing.T) {
 	for kept := range 4 {
 		dir := testenv.TempDir(t)
@@ -118,11 +118,11 @@ func TestAppendNumbered_new_log(t *testing.T) {
 	if err := l.Rotate(); !errors.Is(err, errNotLocked) {
 		t.Errorf("without the lock: %v", err)
 	}
-	testenv.Must(t, locked(t, l, l.Rotate)) // of nothing, nothing
+	testenv.Must(t, locked(t, l, l.Rotate)) // an empty log is not renamed
 	testenv.Must(t, appendCopy(t, l, copyOf(1, 2, 3)))
 	testenv.Must(t, locked(t, l, l.Rotate))
-	testenv.Must(t, locked(t, l, l.Rotate)) // again, as after a crash: what was moved stays
-	for range 2 {                           // also for one that must look
+	testenv.Must(t, locked(t, l, l.Rotate)) // a second time, as after a crash; the old log stays
+	for range 2 {                           // the second time with a new EventLog, which has to read the last seq
 		l = logIn(dir)
 		var seq uint64
 		testenv.Must(t, locked(t, l, func() (err error) { seq, _, err = l.Last(); return err }))
@@ -187,7 +187,7 @@ func TestBootList(t *testing.T) {
 	if got, err := boots.Read(); len(got) != 0 || err != nil {
 		t.Errorf("no file: %q, %v", got, err)
 	}
-	for _, there := range []string{"", a + "\n", a, a[:10]} { // as a crash leaves it
+	for _, there := range []string{"", a + "\n", a, a[:10]} { // the file after a crash
 		put(t, boots.Path, there)
 		testenv.Must(t, boots.Append(b))
 		got, err := boots.Read()

@@ -14,12 +14,12 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A planted is an object that the owner of the directory puts where an artifact
-// belongs. The directory outside belongs to another user.
+// A planted is an object that the owner of the directory puts in the place of a
+// file. The directory outside belongs to another user.
 type planted struct {
 	name string
 	make func(path, outside string) error
-	root bool // only root can make it
+	root bool // only root can create it
 }
 
 var plantedObjects = []planted{
@@ -39,12 +39,12 @@ var plantedObjects = []planted{
 	}, true},
 }
 
-// A job uses the artifacts in names. If one of them is a planted object, do must
-// return an error that names it, unless replaces is set.
+// A job uses the files in names. If one of them is a planted object, do must return
+// an error that contains its directory, unless replaces is set.
 type job struct {
 	name     string
 	names    []string
-	replaces bool // replaces the object, unless that is a directory
+	replaces bool // do replaces the object, unless that is a directory
 	before   func(t *testing.T, d *Dir)
 	do       func(d *Dir) error
 }
@@ -72,7 +72,7 @@ var jobs = []job{
 	{"keep result", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
 		testenv.Must(t, d.Result.Replace(testResult()))
 	}, func(d *Dir) error { return d.Result.CopyToPrevious() }},
-	{"set result aside", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
+	{"move result", []string{"result.json.prev"}, true, func(t *testing.T, d *Dir) {
 		testenv.Must(t, d.Result.Replace(testResult()))
 	}, func(d *Dir) error { return d.Result.MoveToPrevious() }},
 	{"sweep", []string{".status.json123456789012345"}, true, nil, func(d *Dir) error { return d.Status.Replace(numbered(1)) }},
@@ -85,12 +85,12 @@ func testResult() *artifact.Result {
 // owner is the user that owns the directory in these tests, if they run as root.
 const owner = 65534
 
-// victim is valid as a status and as a result.
+// victim is the content of a file outside. It is valid as a status and as a result.
 const victim = `{"schema_version":1,"state":"ready","updated_at":"2026-03-25T20:00:00.123Z",` +
 	`"status":"failed","finished_at":"2026-03-25T20:00:00.123Z","message":"m","seq":7}`
 
-// hostileDir returns a state directory that belongs to another user, and a
-// directory beside it that does not.
+// hostileDir returns a state directory that belongs to another user if the tests
+// run as root, and a directory that does not.
 func hostileDir(t *testing.T) (dir, outside string) {
 	t.Helper()
 	base := testenv.TempDir(t)
@@ -105,7 +105,8 @@ func hostileDir(t *testing.T) (dir, outside string) {
 	return dir, outside
 }
 
-// plant puts an object where name belongs, as its owner would.
+// plant puts an object in the place of the file name, as the owner of the directory
+// could.
 func plant(t *testing.T, object planted, dir, name, outside string) (path string) {
 	t.Helper()
 	if object.root && !testenv.CanMknod() {
@@ -134,9 +135,9 @@ func snapshot(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// Whatever the owner of the directory puts where an artifact belongs, the writer
-// (root if possible) changes nothing outside through it, does not block, and
-// either rejects it by name or replaces it.
+// The owner of the directory puts an object in the place of a file. The writer,
+// which is root if possible, changes nothing outside the directory, does not block,
+// and either returns an error or replaces the object.
 func TestPlanted_write(t *testing.T) {
 	for _, j := range jobs {
 		for _, name := range j.names {
@@ -153,7 +154,7 @@ func TestPlanted_write(t *testing.T) {
 					var err error
 					within(t, time.Minute, func() { err = j.do(d) })
 					if after := snapshot(t, outside); after != before {
-						t.Errorf("outside was touched:\n%sbefore\n%s", after, before)
+						t.Errorf("the directory outside was changed:\n%sbefore\n%s", after, before)
 					}
 					j.checkOutcome(t, object, path, err)
 				})
@@ -162,7 +163,7 @@ func TestPlanted_write(t *testing.T) {
 	}
 }
 
-// checkOutcome checks what became of the object.
+// checkOutcome checks the error, and whether the object was replaced.
 func (j *job) checkOutcome(t *testing.T, object planted, path string, err error) {
 	t.Helper()
 	info, statErr := os.Lstat(path)
@@ -176,13 +177,13 @@ func (j *job) checkOutcome(t *testing.T, object planted, path string, err error)
 			t.Errorf("%v, %v: %v", info, statErr, err)
 		}
 	case err == nil || !strings.Contains(err.Error(), filepath.Dir(path)):
-		t.Errorf("%v, expected an error that names it", err)
+		t.Errorf("%v, expected an error that names the directory", err)
 	case statErr != nil || info.Mode().IsRegular() != (object.name == "hard link"):
 		t.Errorf("the object is gone: %v, %v", info, statErr)
 	}
 }
 
-// A planted object is not read as an artifact, except for a hard link, which is
+// Read returns an error for a planted object, except for a hard link, which is
 // a regular file.
 func TestPlanted_read(t *testing.T) {
 	for _, object := range plantedObjects {

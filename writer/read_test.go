@@ -8,7 +8,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A status and a result are read back as they were written.
+// Read returns the status and the result that Replace wrote.
 func TestRead(t *testing.T) {
 	d := In(testenv.TempDir(t))
 	const seq = 1<<63 + 1
@@ -26,8 +26,8 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// A file that is not an artifact is an error, and takes neither much memory nor
-// much time.
+// Read returns an error for a file that is not an artifact, and takes little memory
+// and time.
 func TestRead_invalid(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty":      "",

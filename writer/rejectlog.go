@@ -2,21 +2,22 @@ package writer
 
 import "bytes"
 
-// A RejectLog is rejected.jsonl: the input lines that were rejected. It is
-// written under the lock of the events log beside it. Not for concurrent use.
+// A RejectLog is rejected.jsonl: the input lines that were rejected. A writer
+// holds the lock of the events log in the same directory. A RejectLog is not safe
+// for concurrent use.
 type RejectLog struct {
 	Path string // required
 
-	// MaxBytes is the size that the file does not exceed; 0 means that nothing
-	// is written.
+	// MaxBytes is the maximum size of the file in bytes; 0 means that nothing is
+	// written.
 	MaxBytes int64
 
 	lines lineFile
 }
 
-// Append makes as many of lines durable as fit into MaxBytes, and drops the
-// others: their input is hostile or broken, and the status counts them. After an
-// error the next call must be given lines that begin with the same.
+// Append appends as many of the given lines as fit into MaxBytes, makes them
+// durable and drops the rest; the status still counts the dropped lines. After an
+// error the next call must begin with the same lines.
 func (l *RejectLog) Append(lines []byte) error {
 	if l.MaxBytes == 0 {
 		return nil
@@ -41,8 +42,8 @@ func (l *RejectLog) Append(lines []byte) error {
 	return l.lines.append(lines)
 }
 
-// RepairTail moves a torn tail away, as the next Append would. The caller holds
-// the lock of the events log.
+// RepairTail moves a torn line to rejected.jsonl.torn, as the next Append would.
+// The caller holds the lock of the events log.
 func (l *RejectLog) RepairTail() error {
 	_, err := l.lines.prepare(l.Path)
 	return err

@@ -14,26 +14,27 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// artifactMode is the mode of every file but the seq file, whatever the umask:
-// the host and the guest's users read them.
+// artifactMode is the mode of every file except the seq file, whatever the umask
+// is: the host and all users of the guest may read the files.
 const artifactMode = 0o644
 
-// A StatusFile is status.json. Not for concurrent use; several processes may
-// replace one at the same time.
+// A StatusFile is status.json. It is not safe for concurrent use, but several
+// processes may replace the same file at the same time.
 type StatusFile struct {
 	Path string // required
 
 	current atomicFile
 }
 
-// Replace replaces the file by s. When it returns nil, s is durable; when it
-// returns an error, the file is the old one or s, complete.
+// Replace writes s to the file. If it returns nil, s is durable. If it returns an
+// error, the file contains either the old status or s, never part of one.
 func (f *StatusFile) Replace(s *artifact.Status) error {
 	f.current.text = s.Append(f.current.text[:0])
 	return f.current.replace(f.Path)
 }
 
-// Read returns the status; an error that is fs.ErrNotExist if there is none.
+// Read returns the status. If the file is missing, errors.Is(err, fs.ErrNotExist)
+// is true.
 func (f *StatusFile) Read() (*artifact.Status, error) {
 	text, err := f.current.read(f.Path, artifact.MaxSize)
 	if err != nil {
@@ -46,12 +47,12 @@ func (f *StatusFile) Read() (*artifact.Status, error) {
 	return s, nil
 }
 
-// Renumber changes the seq of the status, if it is from, to to, after the event
-// got another seq. Everything else stays as it is.
+// Renumber replaces the seq of the status by to if it is from, and changes
+// nothing else. A repair calls it after it has changed the seq of the event.
 func (f *StatusFile) Renumber(from, to uint64) error { return f.current.renumber(f.Path, from, to) }
 
-// A ResultFile is result.json. Not for concurrent use; several processes may
-// replace one at the same time.
+// A ResultFile is result.json. It is not safe for concurrent use, but several
+// processes may replace the same file at the same time.
 type ResultFile struct {
 	Path string // required
 
@@ -59,14 +60,15 @@ type ResultFile struct {
 	previous atomicFile // Path + ".prev"
 }
 
-// Replace replaces the file by r, as StatusFile.Replace does.
+// Replace writes r to the file, as StatusFile.Replace does.
 func (f *ResultFile) Replace(r *artifact.Result) error {
 	f.current.text = r.Append(f.current.text[:0])
 	f.current.hasPrevious = true
 	return f.current.replace(f.Path)
 }
 
-// Read returns the result; an error that is fs.ErrNotExist if there is none.
+// Read returns the result. If the file is missing, errors.Is(err, fs.ErrNotExist)
+// is true.
 func (f *ResultFile) Read() (*artifact.Result, error) {
 	text, err := f.current.read(f.Path, artifact.MaxSize)
 	if err != nil {
@@ -79,7 +81,8 @@ func (f *ResultFile) Read() (*artifact.Result, error) {
 	return r, nil
 }
 
-// Renumber is as StatusFile.Renumber.
+// Renumber replaces the seq of the result by to if it is from, and changes
+// nothing else.
 func (f *ResultFile) Renumber(from, to uint64) error { return f.current.renumber(f.Path, from, to) }
 
 // MoveToPrevious renames the result, if there is one, to Path + ".prev".
@@ -92,11 +95,11 @@ func (f *ResultFile) MoveToPrevious() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return l.Dir.Sync() // also for what an earlier attempt has renamed
+	return l.Dir.Sync() // also if there was nothing to rename: an earlier attempt may have failed here
 }
 
-// CopyToPrevious copies the result, if there is one, to Path + ".prev", so that
-// the next Replace loses nothing and a reader finds a result at any moment.
+// CopyToPrevious copies the result, if there is one, to Path + ".prev". Unlike
+// MoveToPrevious, it leaves result.json in place until the next Replace.
 func (f *ResultFile) CopyToPrevious() error {
 	text, err := f.current.read(f.Path, artifact.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -109,28 +112,28 @@ func (f *ResultFile) CopyToPrevious() error {
 	return f.previous.replace(f.Path + prevSuffix)
 }
 
-// An atomicFile is a file that is only ever replaced as a whole.
+// An atomicFile is a file that is always replaced as a whole.
 type atomicFile struct {
 	location
-	text        []byte // what to write; kept for its capacity
-	swept       bool   // temporaries that a crash left were removed
-	hasPrevious bool   // NAME.prev is written too, but seldom: its temporaries are removed here
+	text         []byte // the new content; its memory is used again
+	removedStale bool   // the stale temporary files have been removed
+	hasPrevious  bool   // also remove the stale temporary files of NAME.prev, which is rarely written
 }
 
-// replace replaces the file at path by f.text with these system calls, as
-// renameio makes them relative to the directory's descriptor:
+// replace writes f.text to the file at path. Together with renameio, it makes
+// these system calls, relative to the descriptor of the directory:
 //
 //	openat(.NAMEnnn, O_CREAT|O_EXCL) fchmod flock write fsync close renameat fsync(dir)
 //
-// A crash before renameat leaves the old file and a temporary, which the next
-// writer removes; a crash after it leaves the new file.
+// A crash before renameat leaves the old file and a temporary file, which the
+// next writer removes. A crash after renameat leaves the new file.
 func (f *atomicFile) replace(path string) error {
 	if err := f.open(path); err != nil {
 		return err
 	}
-	if !f.swept {
+	if !f.removedStale {
 		f.removeStale() //fault:remove-temporaries
-		f.swept = true
+		f.removedStale = true
 	}
 	err := f.writeTemporary()
 	for attempt := 1; attempt < maxAttempts && wasRemoved(err); attempt++ {
@@ -140,25 +143,26 @@ func (f *atomicFile) replace(path string) error {
 		err = f.Dir.Sync()
 	}
 	if err != nil {
-		f.swept = false // a temporary may be left
+		f.removedStale = false // this attempt may have left a temporary file
 		return pathError("replace", path, dirfs.Cause(err))
 	}
 	return nil
 }
 
-// maxAttempts is how often a temporary is written that other writers remove. By
-// chance it happens hardly ever more than once.
+// maxAttempts is how often replace writes its temporary file, if another writer
+// removes it each time. In practice that almost never happens twice.
 const maxAttempts = 10
 
-// wasRemoved reports whether err can come from another writer that removed the
-// temporary as a stale one in the moment before it was locked.
+// wasRemoved reports whether another writer may have caused err: it may have
+// locked or removed the temporary file as stale before this writer locked it.
 func wasRemoved(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EWOULDBLOCK)
 }
 
-// writeTemporary writes a temporary and renames it. A second descriptor holds a
-// lock on it, because renameio closes its own before it renames: a temporary
-// without a lock is one that a crash left.
+// writeTemporary writes a temporary file and renames it. It holds a lock on the
+// temporary file until after the rename, because other writers treat a temporary
+// file without a lock as stale. The lock needs a second descriptor, because
+// renameio closes its own before it renames.
 func (f *atomicFile) writeTemporary() error {
 	root, err := f.Root()
 	if err != nil {
@@ -184,14 +188,15 @@ func (f *atomicFile) writeTemporary() error {
 	return t.CloseAtomicallyReplace() //fault:sync-temporary
 }
 
-// renumber replaces the seq of the status or result at path, which is valid.
+// renumber replaces the seq of the status or result at path by to, if it is from.
+// The file must be valid.
 func (f *atomicFile) renumber(path string, from, to uint64) error {
 	text, err := f.read(path, artifact.MaxSize)
 	if err != nil {
 		return err
 	}
 	f.text = text
-	seq := gjson.GetBytes(text, "seq") // the Python command writes status and result on one line
+	seq := gjson.GetBytes(text, "seq")
 	if seq.Raw == strconv.FormatUint(from, 10) {
 		f.text = slices.Concat(text[:seq.Index], strconv.AppendUint(nil, to, 10), text[seq.Index+len(seq.Raw):])
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// numbered is a status whose fields all contain n and whose length depends on
-// n, so that a mixture of two is detected.
+// numbered returns a status whose fields all contain n and whose length depends on
+// n, so a reader can detect a mixture of two.
 func numbered(n int) *artifact.Status {
 	return &artifact.Status{State: artifact.Ready, Time: testTime, BootID: fmt.Sprint("boot ", n), Seq: uint64(n),
 		Message: quoted(fmt.Sprint("status ", n)), Details: quoted(strings.Repeat(fmt.Sprint(n, " "), n%700))}
@@ -27,8 +27,8 @@ func statusIn(dir string) *StatusFile {
 	return &StatusFile{Path: filepath.Join(dir, StatusName)}
 }
 
-// Two processes replace the status 2,000 times. A reader always finds a
-// complete one.
+// Two processes replace the status 2,000 times. A reader always finds a complete
+// status.
 func TestReplace_concurrent_reader(t *testing.T) {
 	dir := testenv.TempDir(t)
 	f := statusIn(dir)
@@ -42,7 +42,7 @@ func TestReplace_concurrent_reader(t *testing.T) {
 				select {
 				case <-over:
 					if seen == 0 {
-						t.Error("nothing was read")
+						t.Error("the reader never read the status")
 					}
 					return
 				default:
@@ -63,8 +63,7 @@ func TestReplace_concurrent_reader(t *testing.T) {
 	wantNames(t, dir, StatusName)
 }
 
-// readNumbered reads the status as the host does, and checks that it is one
-// that was written.
+// readNumbered reads the status as the host does, and checks that it is complete.
 func readNumbered(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -77,7 +76,8 @@ func readNumbered(path string) error {
 	return nil
 }
 
-// childReplace replaces the status by every second one of a range.
+// childReplace replaces the status by the numbered statuses of a range, every second
+// one.
 func childReplace(args []string) error {
 	first, err := strconv.Atoi(args[1])
 	last, err2 := strconv.Atoi(args[2])
@@ -94,8 +94,7 @@ func childReplace(args []string) error {
 	return nil
 }
 
-// Temporaries that belong to this user and that nobody locks are removed, and
-// nothing else.
+// A writer removes the stale temporary files of its user, and no other files.
 func TestTemporaries_removed(t *testing.T) {
 	dir := testenv.TempDir(t)
 	stay := []string{
@@ -118,14 +117,14 @@ func TestTemporaries_removed(t *testing.T) {
 	testenv.Must(t, first.Replace(numbered(1)))
 	wantSet(t, dir, append(stay, live, StatusName)...)
 	release()
-	testenv.Must(t, first.Replace(numbered(2))) // it has looked already
+	testenv.Must(t, first.Replace(numbered(2))) // not its first write, so it removes nothing
 	wantSet(t, dir, append(stay, live, StatusName)...)
 	testenv.Must(t, statusIn(dir).Replace(numbered(3)))
 	wantSet(t, dir, append(stay, StatusName)...)
 }
 
-// The previous result is rarely written, so the writer of the result removes
-// its temporaries.
+// The writer of result.json also removes the stale temporary files of
+// result.json.prev, which is rarely written.
 func TestTemporaries_of_previous_result(t *testing.T) {
 	dir := testenv.TempDir(t)
 	for _, name := range []string{".result.json", ".result.json.prev", ".status.json.prev"} {
@@ -138,7 +137,7 @@ func TestTemporaries_of_previous_result(t *testing.T) {
 	wantSet(t, dir, ResultName, StatusName, ".status.json.prev123456789012345")
 }
 
-// wantSet checks which names are in dir, in any order.
+// wantSet checks that dir contains exactly the files want.
 func wantSet(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -158,9 +157,9 @@ func wantSet(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// A temporary looks abandoned until it is locked; a writer that loses one makes
-// another. Each sweep removes one at most, and there are fewer sweeps beside
-// each replace than it has attempts.
+// A temporary file looks stale until its writer has locked it. A writer whose file
+// is removed in that moment creates another one. During each replace, other writers
+// remove fewer files than the replace has attempts.
 func TestTemporaries_removed_during_replace(t *testing.T) {
 	dir := testenv.TempDir(t)
 	f, sweeper := statusIn(dir), statusIn(dir)
@@ -189,7 +188,8 @@ func TestTemporaries_removed_during_replace(t *testing.T) {
 	wantNames(t, dir, StatusName)
 }
 
-// Each writer removes old temporaries before its first write.
+// Each of many writers removes stale temporary files before its first write. None
+// removes a file that another one needs.
 func TestReplace_many_first_writers(t *testing.T) {
 	dir := testenv.TempDir(t)
 	var writers sync.WaitGroup
@@ -209,8 +209,8 @@ func TestReplace_many_first_writers(t *testing.T) {
 	wantNames(t, dir, StatusName)
 }
 
-// CopyToPrevious copies and MoveToPrevious moves. Without a result both do
-// nothing, and the previous result stays.
+// CopyToPrevious copies the result, and MoveToPrevious renames it. If there is no
+// result, both keep the previous one.
 func TestResult_previous(t *testing.T) {
 	result := func(seq uint64) *artifact.Result {
 		return &artifact.Result{Outcome: artifact.OutcomeFailed, Time: testTime, Message: quoted("m"), Seq: seq}
@@ -237,8 +237,8 @@ func TestResult_previous(t *testing.T) {
 	}
 }
 
-// If the directory was moved away and created again, the next status goes to
-// the new one.
+// After the directory has been renamed and created again, the next status is
+// written to the new one.
 func TestReplace_directory_replaced(t *testing.T) {
 	dir := filepath.Join(testenv.TempDir(t), "a", "state")
 	f := statusIn(dir)
@@ -251,8 +251,7 @@ func TestReplace_directory_replaced(t *testing.T) {
 	}
 }
 
-// Even root cannot write to a read-only file system; every write returns an
-// error.
+// On a read-only file system, every write returns an error, also for root.
 func TestReplace_read_only_file_system(t *testing.T) {
 	if !testenv.AloneWithMounts(t) {
 		return
@@ -263,7 +262,7 @@ func TestReplace_read_only_file_system(t *testing.T) {
 	d := In(dir)
 	testenv.Must(t, d.Status.Replace(numbered(1)))
 	appendTo(t, &d.Events, "event 1")
-	d.Events.close() // a file open for writing keeps a file system writable
+	d.Events.close() // mount(2) fails while a file is open for writing
 	testenv.Must(t, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 	wantCause(t, d.Status.Replace(numbered(2)), d.Status.Path, unix.EROFS)
 	wantCause(t, tryAppend(&d.Events, batchOf("event 2")), d.Events.Path, unix.EROFS)

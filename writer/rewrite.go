@@ -12,16 +12,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// Rewrite replaces the log by a copy that convert makes of it; convert returns
-// the last seq that it wrote. The old log is kept, complete, beside the new one;
-// its name is returned. The caller holds the lock and has called Repair. It makes
-// these system calls, where N is the first name events.jsonl.damagedN that is
-// free:
+// Rewrite replaces the log by the text that convert makes from it. convert
+// returns the last seq that it wrote, or 0 for none. Rewrite keeps the complete
+// old log in the same directory and returns its name. The caller holds the lock
+// and has called Repair. Rewrite makes these system calls, where N is the first
+// unused name of the form events.jsonl.damagedN:
 //
 //	openat(N, O_CREAT|O_EXCL) write… fdatasync(N) pwrite(seq) fdatasync(seq) renameat2(N, log, RENAME_EXCHANGE) fsync(dir)
 //
-// Only the exchange changes anything: before it N is an unfinished copy, after
-// it N is the old log.
+// The log changes only in renameat2: before it N is the unfinished new log,
+// after it N is the old log.
 func (l *EventLog) Rewrite(convert func(from io.Reader, to io.Writer) (last uint64, err error)) (kept string, err error) {
 	if !l.locked {
 		return "", pathError("rewrite", l.Path, errNotLocked)
@@ -31,23 +31,23 @@ func (l *EventLog) Rewrite(convert func(from io.Reader, to io.Writer) (last uint
 		if err != nil || last == 0 {
 			return err
 		}
-		return l.seq.write(last) // first: a writer that relies on it alone must not repeat a number
+		return l.seq.write(last) // before the log, so that no writer repeats a seq after a crash
 	})
 }
 
-// Rewrite replaces the file by a copy that convert makes of it, as
-// EventLog.Rewrite does. The caller holds the lock of the events log and has
-// called RepairTail.
+// Rewrite replaces the file by the text that convert makes from it, and returns
+// the name of the old file, as EventLog.Rewrite does. The caller holds the lock
+// of the events log and has called RepairTail.
 func (l *RejectLog) Rewrite(convert func(from io.Reader, to io.Writer) error) (kept string, err error) {
 	return l.lines.rewrite(l.Path, convert)
 }
 
-// rewrite exchanges the file at path for a converted copy.
+// rewrite replaces the file at path by a converted copy.
 func (f *lineFile) rewrite(path string, convert func(from io.Reader, to io.Writer) error) (kept string, err error) {
 	if _, err := f.prepare(path); err != nil {
 		return "", err
 	}
-	file, name, err := f.createKept()
+	file, name, err := f.createBackup()
 	if err != nil {
 		return "", err
 	}
@@ -57,7 +57,7 @@ func (f *lineFile) rewrite(path string, convert func(from io.Reader, to io.Write
 		err = f.Exchange(name, f.name)
 	}
 	if err != nil {
-		_ = f.Remove(name) // a copy: nothing is lost with it
+		_ = f.Remove(name) // only an unfinished copy
 		return "", err
 	}
 	f.close()
@@ -76,13 +76,15 @@ func (f *lineFile) convertTo(file *dirfs.File, convert func(from io.Reader, to i
 	return file.Sync()
 }
 
-// maxKept is how many old files of earlier repairs there may be: more are a loop.
-const maxKept = 1000
+// maxBackups is how many old files repairs may leave in the directory. More than
+// that suggests that a script repairs in a loop.
+const maxBackups = 1000
 
-// createKept creates the file that will get the name of the old log. Its name is
-// free, so that no repair replaces what an earlier one kept.
-func (f *lineFile) createKept() (file *dirfs.File, name string, err error) {
-	for n := 1; n <= maxKept; n++ {
+// createBackup creates the file under whose name the old log will be kept. It
+// picks an unused name, so a repair never replaces the file that an earlier
+// repair kept.
+func (f *lineFile) createBackup() (file *dirfs.File, name string, err error) {
+	for n := 1; n <= maxBackups; n++ {
 		name = fmt.Sprintf("%s.damaged%d", f.name, n)
 		file, err = f.OpenFile(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, artifactMode)
 		if !errors.Is(err, fs.ErrExist) {

@@ -13,17 +13,17 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// seqMode allows only the owner to open the seq file: flock(2) needs no more
-// than permission to read, so any user who can open a lock file can hold its
-// lock.
+// seqMode lets only the owner open the seq file. Any user that may read a file
+// can also lock it (flock(2)), and so could block all writers.
 const seqMode = 0o600
 
-// maxSeqFile is longer than the longest seq and its newline.
+// maxSeqFile is how many bytes of the seq file are read. The longest seq has 20
+// digits and a newline.
 const maxSeqFile = 32
 
-// read returns the number in the seq file; 0 if it is empty or not a number.
-// After a power loss a file that grew can end in NULs: its size was durable
-// before its last byte was.
+// read returns the number in the seq file; 0 if the file is empty or contains
+// something else. read ignores NUL bytes at the end: after a power loss the new
+// size of a file may be durable although its new bytes are not.
 func (l *seqFile) read() (uint64, error) {
 	text, err := l.text()
 	if err != nil {
@@ -47,16 +47,17 @@ func (l *seqFile) text() ([]byte, error) {
 	return text, err
 }
 
-// write makes seq durable in the seq file. It writes in place and never
-// truncates first: at no moment, and however short a write is cut, does the file
-// name a number lower than one in use. A number of as many digits that is not
-// higher can be overwritten; any other is raised first.
+// write writes seq to the seq file and makes it durable. It overwrites the old
+// number and never truncates the file first. At every moment, also after a write
+// that is cut short, the number in the file is at least as high as every seq in
+// use. To ensure this, write first raises the old number, unless that has the
+// same number of digits and is not higher than seq.
 func (l *seqFile) write(seq uint64) error {
 	old, err := l.text()
 	if err != nil {
 		return err
 	}
-	if len(old) == 0 { // so that a seq file with a number has a durable name
+	if len(old) == 0 { // make the name of the file durable before its first number
 		if err := l.Dir.Sync(); err != nil {
 			return err
 		}
@@ -81,10 +82,11 @@ func (l *seqFile) syncContent() error {
 	return err
 }
 
-// raise replaces each digit of the seq file by a nine, and adds nines or cuts
-// digits off until it is as long as a text of size bytes. Writing that text over
-// it then lowers the number byte by byte, down to its own. Digits are cut off
-// once the nines are durable: a power loss could otherwise leave 2 of 20.
+// raise replaces every digit in the seq file by a nine, and then adds nines or
+// cuts some off, so that the file has size bytes. When write overwrites the nines,
+// each byte lowers the number, and none lowers it below the new seq. Before raise
+// cuts nines off, it makes them durable: a power loss could otherwise cut 20 down
+// to 2.
 func (l *seqFile) raise(old []byte, size int) error {
 	digits := len(old) - len(bytes.TrimLeft(old, "0123456789"))
 	nines := append(bytes.Repeat([]byte{'9'}, max(digits, size-1)), '\n')
@@ -99,12 +101,12 @@ func (l *seqFile) raise(old []byte, size int) error {
 	return l.file.Truncate(int64(size - 1))
 }
 
-// maxUnnumbered is how many lines without a seq are passed over to find one that
-// has it. Writers older than seq left a few.
+// maxUnnumbered is how many lines lastSeq skips, from the end of the log, to find
+// one with a seq. Earlier programs wrote events without a seq.
 const maxUnnumbered = 1000
 
-// lastSeq returns the seq of the last line of f, which ends at end, that has
-// one; errNoLines if there is none within reach.
+// lastSeq returns the seq of the last line before end that has one. It returns
+// errNoLines if none of the last maxUnnumbered lines has one.
 func lastSeq(f *dirfs.File, end int64) (uint64, error) {
 	var d artifact.Decoder
 	for range maxUnnumbered {
@@ -130,8 +132,9 @@ func lastSeq(f *dirfs.File, end int64) (uint64, error) {
 	return 0, errNoLines
 }
 
-// findLastSeq finds the seq of the last event under the lock: in the log, else
-// in the log before the last rotation, else in the seq file.
+// findLastSeq returns the seq of the last event: from the log; if that has none,
+// from the log before the last rotation; if that has none, from the seq file. The
+// caller holds the lock.
 func (l *EventLog) findLastSeq() (uint64, error) {
 	seq, err := lastSeq(l.lines.file, l.lines.end)
 	if err != errNoLines { //fault:seq-from-log
@@ -144,8 +147,9 @@ func (l *EventLog) findLastSeq() (uint64, error) {
 	return l.seq.read()
 }
 
-// LastSeq returns the seq of the last event, as far as it can be known without
-// the lock. It changes nothing; the directory must exist.
+// LastSeq returns the seq of the last event without taking the lock, so another
+// process may have appended more events when LastSeq returns. It changes no file;
+// the directory must exist.
 func (l *EventLog) LastSeq() (uint64, error) {
 	if err := l.lines.open(l.Path); err != nil {
 		return 0, err
@@ -158,14 +162,14 @@ func (l *EventLog) LastSeq() (uint64, error) {
 	}
 	f, err := l.lines.OpenFile(l.lines.name+seqSuffix, unix.O_RDONLY, 0)
 	if err != nil {
-		return 0, nil // it is missing, or may not be read: 0 is the best guess
+		return 0, nil // the file is missing, or this user may not read it: assume 0
 	}
 	defer f.Close()
 	return (&seqFile{file: f}).read()
 }
 
-// lastSeqIn returns the seq of the last line of the file called name. A last
-// line without its newline counts.
+// lastSeqIn returns the seq of the last line of the file called name, as lastSeq
+// does. It also considers a last line without a newline.
 func lastSeqIn(l *location, name string) (uint64, error) {
 	f, err := l.OpenFile(name, unix.O_RDONLY, 0)
 	if err != nil {
@@ -176,7 +180,7 @@ func lastSeqIn(l *location, name string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return lastSeq(f, st.Size+1)
+	return lastSeq(f, st.Size+1) // as if a newline followed
 }
 
 // seqText returns the content of a seq file.

@@ -15,7 +15,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// absent is the content of a file that is not there.
+// absent stands for the content of a file that does not exist.
 const absent = "\x00absent"
 
 func putUnlessAbsent(t testing.TB, path, text string) {
@@ -25,10 +25,10 @@ func putUnlessAbsent(t testing.TB, path, text string) {
 	}
 }
 
-// The seq comes from the log, else from the previous log, else from the seq
-// file.
+// The next seq is determined from the log; if that has none, from the log before the
+// rotation; if that has none, from the seq file.
 func TestNextSeq(t *testing.T) {
-	old := `{"kind":"ready"}` + "\n" // of a writer older than seq
+	old := `{"kind":"ready"}` + "\n" // an event without a seq
 	for _, c := range []struct {
 		name          string
 		log, old, seq string
@@ -101,16 +101,16 @@ func TestNextSeq(t *testing.T) {
 			}
 			other := logIn(filepath.Dir(l.Path))
 			if got := appendTo(t, other, "four"); got != c.next+3 {
-				t.Errorf("another writer gives seq %d, expected %d", got, c.next+3)
+				t.Errorf("another writer: seq %d, expected %d", got, c.next+3)
 			}
 			if got := appendTo(t, l, "five"); got != c.next+4 {
-				t.Errorf("then seq %d, expected %d", got, c.next+4)
+				t.Errorf("the first writer after that: seq %d, expected %d", got, c.next+4)
 			}
 		})
 	}
 }
 
-// A seq file of a gigabyte is neither read nor kept.
+// A seq file of a gigabyte is not read, and is cut down to its number.
 func TestSeqFile_huge(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	put(t, l.Path+".seq", "5\n")
@@ -127,7 +127,7 @@ func TestSeqFile_huge(t *testing.T) {
 	}
 }
 
-// Seq never wraps around.
+// After the largest seq, Append returns an error.
 func TestSeq_maximum(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	text := testLine(math.MaxUint64-1, "m")
@@ -146,8 +146,7 @@ func TestSeq_maximum(t *testing.T) {
 	}
 }
 
-// Seq continues in the new log, no event is lost between the two, and no log
-// exceeds the limit.
+// The seqs continue in the new log, no event is lost, and no log exceeds the limit.
 func TestRotation(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.RotateAt = 600
@@ -173,7 +172,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// A batch larger than the limit gets a log of its own.
+// A batch larger than the limit is written to a new log.
 func TestRotation_batch_over_limit(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	l.RotateAt = 300
@@ -188,8 +187,8 @@ func TestRotation_batch_over_limit(t *testing.T) {
 	}
 }
 
-// A crash during a rotation leaves no log or an empty one. Seq continues in
-// both cases, whatever the hint.
+// A crash during a rotation leaves no log or an empty one. The seqs continue in both
+// cases, whatever the seq file contains.
 func TestRotation_crash(t *testing.T) {
 	for _, hint := range []string{absent, "", "2\n", "3\n", "9\n"} {
 		for _, log := range []string{absent, ""} {
@@ -199,7 +198,7 @@ func TestRotation_crash(t *testing.T) {
 			put(t, l.Path+".1", testLines(1, 3))
 			putUnlessAbsent(t, l.Path+".seq", hint)
 			if seq := appendTo(t, l, "after"); seq != 4 {
-				t.Errorf("log %q, hint %q: seq %d", log, hint, seq)
+				t.Errorf("log %q, seq file %q: seq %d", log, hint, seq)
 			}
 		}
 	}
@@ -222,9 +221,9 @@ func TestRotation_by_another_writer(t *testing.T) {
 	}
 }
 
-// The log is removed, replaced or emptied while an EventLog has it open. The
-// next append starts a new one.
-func TestEventLog_taken_away(t *testing.T) {
+// The log is removed, renamed or emptied while an EventLog has it open. The next
+// append writes to the file that is then at the path.
+func TestEventLog_removed_or_replaced(t *testing.T) {
 	for name, take := range map[string]func(path string) error{
 		"removed":   os.Remove,
 		"moved":     func(path string) error { return os.Rename(path, path+".away") },
@@ -235,7 +234,7 @@ func TestEventLog_taken_away(t *testing.T) {
 			l := logIn(filepath.Join(testenv.TempDir(t), "state"))
 			appendTo(t, l, "one", "two")
 			testenv.Must(t, take(l.Path))
-			first := uint64(3) // the seq file knows
+			first := uint64(3) // from the seq file
 			if name == "directory" {
 				first = 1
 			}
@@ -266,15 +265,15 @@ func TestAppend_without_lock(t *testing.T) {
 	}
 }
 
-// Readers on the host and in the guest can read the artifacts. Only the owner
-// can hold the lock.
+// All users can read the artifacts, but only the owner can lock the seq file. The
+// umask makes no difference.
 func TestModes_any_umask(t *testing.T) {
 	for _, umask := range []int{0, 0o022, 0o077, 0o777} {
 		dir := testenv.TempDir(t)
 		d := In(dir)
 		d.Rejects.MaxBytes = 1 << 20
 		put(t, filepath.Join(dir, EventsName), "torn")
-		testenv.Must(t, os.Chmod(filepath.Join(dir, EventsName), 0o600)) // an old one
+		testenv.Must(t, os.Chmod(filepath.Join(dir, EventsName), 0o600)) // an existing log with another mode
 		before := unix.Umask(umask)
 		err := errors.Join(tryAppend(&d.Events, batchOf("m")), d.Rejects.Append([]byte("{}\n")),
 			d.Status.Replace(&artifact.Status{State: artifact.Ready, Time: testTime, Message: quoted("m")}),
@@ -298,8 +297,8 @@ func TestModes_any_umask(t *testing.T) {
 	}
 }
 
-// Events are numbered before the lock is held. They get the right seqs even if
-// another writer appends in between.
+// The predicted seqs are wrong if another writer appends before the lock is held. The
+// events then get the right seqs.
 func TestPredict_other_writer(t *testing.T) {
 	for _, predicted := range []uint64{0, 1, 8, 9, 10, 1000} {
 		dir := testenv.TempDir(t)
@@ -308,7 +307,7 @@ func TestPredict_other_writer(t *testing.T) {
 		var b Batch
 		b.Predict(predicted)
 		var added []byte
-		for seq := uint64(8); seq < 17; seq += 3 { // other's is the third
+		for seq := uint64(8); seq < 17; seq += 3 { // other appends every third event
 			for i := range uint64(2) {
 				b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq+i))})
 			}
@@ -328,7 +327,7 @@ func TestPredict_other_writer(t *testing.T) {
 	}
 }
 
-// If no other writer appends, the batch is written without a copy.
+// If the predicted seqs are right, Append does not copy the lines.
 func TestPredict_right(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	var b Batch

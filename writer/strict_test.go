@@ -14,7 +14,7 @@ func TestStrictJSON(t *testing.T) {
 	event := strings.TrimSuffix(testLine(6, "m"), "\n")
 	with := func(old, new string) string {
 		if !strings.Contains(event, old) {
-			t.Fatalf("%s has no %s", event, old)
+			t.Fatalf("%s does not contain %s", event, old)
 		}
 		return strings.Replace(event, old, new, 1) + "\n"
 	}
@@ -50,7 +50,7 @@ func TestStrictJSON(t *testing.T) {
 		"garbage":            "x\n",
 	} {
 		if _, err := load(valid + line); err == nil {
-			t.Errorf("%s: loaded", name)
+			t.Errorf("%s: accepted", name)
 		}
 	}
 	for name, line := range map[string]string{

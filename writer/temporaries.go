@@ -9,8 +9,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// StaleTemporaries returns the names of the temporaries that a crash left. It
-// looks in the directory of the status, which must exist.
+// StaleTemporaries returns the names of the stale temporary files in the state
+// directory, which must exist. A temporary file is stale if no process holds a
+// lock on it: its writer has crashed. StaleTemporaries changes nothing.
 func (d *Dir) StaleTemporaries() (names []string, err error) {
 	err = d.eachTemporary(func(f *atomicFile, name string) {
 		file, err := f.OpenFile(name, unix.O_RDONLY, 0)
@@ -26,13 +27,12 @@ func (d *Dir) StaleTemporaries() (names []string, err error) {
 	return names, err
 }
 
-// RemoveTemporaries removes the temporaries that a crash left, as the next
-// writer would.
+// RemoveTemporaries removes the stale temporary files, as the next writer would.
 func (d *Dir) RemoveTemporaries() error {
 	return d.eachTemporary((*atomicFile).removeIfStale)
 }
 
-// eachTemporary calls found for each temporary of the status and the result.
+// eachTemporary calls found for each temporary file of the status and the result.
 func (d *Dir) eachTemporary(found func(f *atomicFile, name string)) error {
 	d.Result.current.hasPrevious = true
 	err := errors.Join(d.Status.current.open(d.Status.Path), d.Result.current.open(d.Result.Path))
@@ -53,9 +53,8 @@ func (d *Dir) eachTemporary(found func(f *atomicFile, name string)) error {
 	return nil
 }
 
-// removeStale removes the temporaries of f that a crash left. Errors are
-// ignored: a temporary that stays harms no reader, and the next writer tries
-// again.
+// removeStale removes the stale temporary files of f. It ignores errors, because
+// a temporary file does no harm to readers, and the next writer tries again.
 func (f *atomicFile) removeStale() {
 	names, err := f.Names()
 	if err != nil {
@@ -68,10 +67,10 @@ func (f *atomicFile) removeStale() {
 	}
 }
 
-// isTemporary reports whether renameio uses name for a temporary of this file: a
-// dot, the name of the file, and a random number below 2^63. One number in
-// 90,000 has fewer than 15 digits, and its temporary is left: a name with few
-// digits, such as .status.json1, may be another program's.
+// isTemporary reports whether name is the name of a temporary file of f. renameio
+// composes it of a dot, the name of the file, and a random number below 2^63.
+// isTemporary requires at least 15 digits, because a file such as .status.json1
+// may belong to another program; one number in 90,000 has fewer.
 func (f *atomicFile) isTemporary(name string) bool {
 	digits, ok := strings.CutPrefix(name, "."+f.name)
 	if f.hasPrevious {
@@ -80,7 +79,7 @@ func (f *atomicFile) isTemporary(name string) bool {
 	return ok && 15 <= len(digits) && len(digits) <= 19 && strings.Trim(digits, "0123456789") == ""
 }
 
-// removeIfStale removes a temporary unless its writer holds its lock.
+// removeIfStale removes a temporary file unless its writer holds a lock on it.
 func (f *atomicFile) removeIfStale(name string) {
 	file, err := f.OpenFile(name, unix.O_RDWR, 0)
 	if err != nil {

@@ -7,14 +7,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// maxTorn is the size beyond which the file of torn tails is emptied, so that a
-// writer that crashes in a loop does not fill a tmpfs.
+// maxTorn is the size in bytes beyond which the .torn file is emptied before the
+// next torn line is added. It keeps a writer that crashes in a loop from filling a
+// tmpfs.
 const maxTorn = 8 << 20
 
-// repairTail makes the file, which has the given size, end with a newline. A
-// last line that lacks only its newline gets it; any other tail is moved to the
-// file of torn tails. It is durable there before it is cut off here, so a crash
-// in between keeps it twice and loses nothing.
+// repairTail repairs a torn line at the end of the file, which has the given
+// size. If the line is complete and only its newline is missing, repairTail adds
+// the newline. Otherwise it moves the torn line to the .torn file: it makes the
+// copy there durable before it cuts the line off, so a crash in between leaves
+// two copies and loses nothing.
 func (f *lineFile) repairTail(size int64) error {
 	start, err := lineStart(f.file, size)
 	if err == errTooFar {
@@ -46,8 +48,8 @@ func (f *lineFile) repairTail(size int64) error {
 	return f.file.Sync()
 }
 
-// copyToTorn appends the bytes from start to size, and a newline, to the file
-// of torn tails.
+// copyToTorn appends the bytes from start to size, and a newline, to the .torn
+// file.
 func (f *lineFile) copyToTorn(start, size int64) error {
 	torn, err := f.OpenFile(f.name+tornSuffix, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT, artifactMode)
 	if err != nil {
@@ -72,9 +74,9 @@ func (f *lineFile) copyToTorn(start, size int64) error {
 	return f.Dir.Sync()
 }
 
-// moveToTorn renames a file whose last line has no start within maxBack to the
-// file of torn tails: a copy of a sparse file could fill the disk. It replaces
-// torn tails there, and keeps a log that another process has damaged.
+// moveToTorn renames a file that has no newline within maxBack to the .torn file,
+// which it replaces, and creates a new file. It does not copy the last line,
+// because a copy of a sparse file could fill the disk.
 func (f *lineFile) moveToTorn() error {
 	if err := f.Rename(f.name, f.name+tornSuffix); err != nil {
 		return err

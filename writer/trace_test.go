@@ -24,14 +24,14 @@ type call struct {
 	at   int64  // where pwrite64 wrote, or the size of ftruncate
 }
 
-// traced are the system calls that change what is on disk, or order it.
+// traced lists the system calls that change files or make changes durable.
 const traced = "mkdirat,write,pwrite64,ftruncate,fdatasync,fsync,renameat,unlinkat,flock,fchmod"
 
-// changes matches a call on a descriptor, or on a name, as strace -y -xx shows
-// it.
+// changes matches a call on a descriptor or on a name in the output of strace -y
+// -xx.
 var changes = regexp.MustCompile(`(\w+)\((?:AT_FDCWD|\d+)<([^>]*)>(.*)\) += (-?\d+)`)
 
-// unescape undoes strace -xx.
+// unescape decodes a string in the output of strace -xx.
 func unescape(text string) string {
 	plain, err := strconv.Unquote(`"` + text + `"`)
 	if err != nil {
@@ -66,8 +66,8 @@ func trace(t *testing.T, dir string, args ...string) []call {
 	return calls
 }
 
-// wholeCalls joins the calls that strace shows in two parts, because another
-// thread made one meanwhile. A call is listed where it returned.
+// wholeCalls joins the two parts of a call that strace splits because another thread
+// made a call in between. A call is listed when it returns.
 func wholeCalls(text string) (lines []string) {
 	begun := map[string]string{} // by thread
 	for line := range strings.Lines(text) {
@@ -104,10 +104,10 @@ func (c *call) arguments(text string) {
 	}
 }
 
-// digits matches the random number of a temporary.
+// digits matches the random number in the name of a temporary file.
 var digits = regexp.MustCompile(`\d{15,}$`)
 
-// shown returns the calls as words, such as "write events.jsonl".
+// shown describes each call in words, such as "write events.jsonl".
 func shown(dir string, calls []call) (words []string) {
 	for _, c := range calls {
 		name, _ := filepath.Rel(filepath.Dir(dir), c.path)
@@ -116,8 +116,8 @@ func shown(dir string, calls []call) (words []string) {
 	return words
 }
 
-// Each step is durable before the next begins. Recovery after a crash at any
-// moment depends on this order, and only the calls show it.
+// Each step of a commit is durable before the next one begins. Recovery from a crash
+// depends on this order, which only the system calls show.
 func TestSystemCalls_order(t *testing.T) {
 	event := func(dir string) []string {
 		return []string{"event", "--state-dir", dir, "--kind", "ready", "--message", "m"}
@@ -174,7 +174,7 @@ func TestSystemCalls_order(t *testing.T) {
 	}
 }
 
-// pythonInt is what the Python command makes of the seq file's text.
+// pythonInt parses the content of the seq file as the Python command does.
 func pythonInt(text string) (uint64, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -184,14 +184,14 @@ func pythonInt(text string) (uint64, error) {
 		return 0, errors.New("no number")
 	}
 	if text = strings.TrimLeft(text, "0"); len(text) > 19 {
-		return 1<<64 - 1, nil // Python has no largest integer
+		return 1<<64 - 1, nil // too large for uint64, but not for Python
 	}
 	return strconv.ParseUint("0"+text, 10, 64)
 }
 
-// Each write to the seq file is cut at each byte. A writer that trusts the file
-// alone, as the Python command does, may skip a number after a crash but never
-// uses one twice.
+// Each write to the seq file is cut short at each byte. A writer that reads only the
+// seq file, as the Python command does, may skip numbers after a crash but never uses
+// one twice.
 func TestSeqFile_crash_during_write(t *testing.T) {
 	for _, c := range []struct {
 		seq  string
@@ -217,14 +217,14 @@ func TestSeqFile_crash_during_write(t *testing.T) {
 	}
 }
 
-// replaySeq replays the calls on the seq file, checks every state between, and
+// replaySeq replays the calls on the seq file, checks each intermediate content, and
 // returns the last one.
 func replaySeq(t *testing.T, text string, inUse uint64, calls []call) string {
 	t.Helper()
 	look := func(text []byte) {
 		t.Helper()
 		if n, err := pythonInt(string(text)); err != nil || n < inUse {
-			t.Errorf("at a moment the seq file contains %q (%v) while %d is in use", text, err, inUse)
+			t.Errorf("the seq file contains %q (%v) while %d is in use", text, err, inUse)
 		}
 	}
 	state := []byte(text)

@@ -10,11 +10,11 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// An unconfirmed append failed and could not be undone: all, part or none of its
-// text may be in the file.
+// An unconfirmed is an append that failed. Until it is undone, all, part or none
+// of its text may be in the file.
 type unconfirmed struct {
 	file dirfs.ID
-	at   int64
+	at   int64 // the offset at which the text was appended
 	text []byte
 }
 
@@ -22,9 +22,9 @@ func newUnconfirmed(f *dirfs.File, at int64, text []byte) *unconfirmed {
 	return &unconfirmed{f.ID(), at, bytes.Clone(text)}
 }
 
-// undo cuts the unconfirmed append off. It uses a new descriptor, because the
-// kernel reports a lost page only once: a retry on the old one could succeed
-// without the page.
+// undo cuts the unconfirmed append off the file. It opens the file again, because
+// the kernel reports a lost page only once for each descriptor: a second sync on
+// the old one could succeed although the page is lost.
 func (f *lineFile) undo() error {
 	f.close()
 	file, err := f.OpenFile(f.name, unix.O_RDWR|unix.O_APPEND, 0)
@@ -44,10 +44,10 @@ func (f *lineFile) undo() error {
 	return nil
 }
 
-// resolve finds out what became of an unconfirmed append: it is undone if it is
-// the last in the file, and its whole lines are kept if another writer has
-// appended since. It returns how many lines were kept. To be called before
-// prepare.
+// resolve finds out how much of an unconfirmed append is in the file. If that is
+// the end of the file, resolve cuts it off. If another writer has appended since,
+// resolve keeps the lines that are complete, and returns their number. It must be
+// called before prepare.
 func (f *lineFile) resolve(path string) (kept int, err error) {
 	if f.unconfirmed == nil { //fault:resolve-append
 		return 0, nil
@@ -60,7 +60,7 @@ func (f *lineFile) resolve(path string) (kept int, err error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return 0, err
 	case err != nil || dirfs.IDOf(&st) != f.unconfirmed.file || st.Size < f.unconfirmed.at:
-		f.unconfirmed = nil // the file is gone, and the lines with it
+		f.unconfirmed = nil // the file with these lines is gone
 		return 0, nil
 	}
 	after := st.Size - f.unconfirmed.at
@@ -80,10 +80,11 @@ func (f *lineFile) resolve(path string) (kept int, err error) {
 	return f.confirm(file, found)
 }
 
-// confirm makes the lines of an unconfirmed append durable that are whole in
-// the file, after which another writer has appended or moved a torn rest away.
-// It writes the same bytes once more, because after a failed sync the kernel may
-// treat their pages as clean.
+// confirm makes the complete lines of an unconfirmed append durable, and returns
+// their number. found is the text at their offset; another writer may have
+// moved the torn last line away and appended its own lines. confirm writes the
+// same bytes once more, because after a failed sync the kernel may consider their
+// pages clean (fsync(2)).
 func (f *lineFile) confirm(file *dirfs.File, found []byte) (kept int, err error) {
 	equal := 0
 	for equal < len(found) && found[equal] == f.unconfirmed.text[equal] {

@@ -12,9 +12,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// unconfirmedLog returns a log with two events, and a batch whose append failed
-// after text had reached the file and could not be removed. No injected fault
-// produces this state reliably.
+// unconfirmedLog returns a log with two events, and a batch whose append has failed
+// and could not be undone. text is the part that is in the file. The function sets
+// this state directly, because no injected fault produces it reliably.
 func unconfirmedLog(t *testing.T, dir, text string) (*EventLog, *Batch) {
 	t.Helper()
 	l := logIn(dir)
@@ -36,16 +36,16 @@ func seqs(b *Batch) (all []uint64) {
 	return all
 }
 
-// Whatever became of a failed append, the next attempt neither repeats nor
-// loses an event, and changes no event of another writer.
+// After a failed append, whatever part of it is in the file, the next attempt does not
+// duplicate or lose an event, and does not change the events of another writer.
 func TestUnconfirmed(t *testing.T) {
 	ours := testLines(3, 5)
 	two := testLines(3, 4)
 	for _, c := range []struct {
 		name  string
-		there string // of the batch
-		other string // what another writer then appends; "" if none comes
-		log   string // in the end, after the first two events
+		there string // the part of the batch that is in the file
+		other string // the text that another writer appends after it, or ""
+		log   string // the final log, after the first two events
 		seqs  [3]uint64
 	}{
 		{"nothing", "", "", ours, [3]uint64{3, 4, 5}},
@@ -82,14 +82,14 @@ func TestUnconfirmed(t *testing.T) {
 			}
 			records := mustLoad(t, l.Path)
 			if seq := appendTo(t, l, "last"); seq != records[len(records)-1].seq+1 {
-				t.Errorf("then seq %d", seq)
+				t.Errorf("the next event has seq %d", seq)
 			}
 		})
 	}
 }
 
-// If the log was removed or replaced after a failed append, the events are
-// written to the current log.
+// If the log is removed or replaced after a failed append, the next attempt writes all
+// events to the new log.
 func TestUnconfirmed_log_replaced(t *testing.T) {
 	for name, take := range map[string]func(t *testing.T, path string) (before string){
 		"removed": func(t *testing.T, path string) string { testenv.Must(t, os.Remove(path)); return "" },
@@ -127,8 +127,8 @@ func TestUnconfirmed_log_replaced(t *testing.T) {
 	}
 }
 
-// While the log cannot be opened, because it has a hard link, nothing is
-// appended and the batch is kept.
+// While the log cannot be opened, because it has a second link, Append writes nothing
+// and keeps the state of the failed append.
 func TestUnconfirmed_log_hard_linked(t *testing.T) {
 	dir := testenv.TempDir(t)
 	l, b := unconfirmedLog(t, dir, testLine(3, "event 3")+"{")
@@ -169,7 +169,7 @@ func TestUnconfirmed_batch_grows(t *testing.T) {
 	}
 }
 
-// The same for rejects.
+// A failed append to rejected.jsonl is resolved in the same way.
 func TestUnconfirmed_reject(t *testing.T) {
 	for _, c := range []struct{ there, other, want string }{
 		{"{1}\n{2", "", "{0}\n{1}\n{2}\n{3}\n"},

@@ -10,19 +10,18 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
 
-// An app is what a subcommand needs of the process it runs in. Tests pass their
-// own.
+// An app holds what a subcommand uses of its process. Tests replace it.
 type app struct {
 	stdout io.Writer
 	stderr io.Writer
 	getenv func(string) string
 	clock  func() ingest.Moment
-	bootID func() string
-	umask  int  // of the command that run starts
-	levels bool // stderr goes to the journal, which expects a level before each line
+	bootID func() string // "" if it cannot be read
+	umask  int           // of the command that run starts
+	levels bool          // stderr goes to the journal, which expects a level before each line
 }
 
-// warn writes a line to stderr that an operator should read.
+// warn writes a warning to stderr.
 func (a *app) warn(line string) { a.log(sd.PriWarning, line) }
 
 // log writes a line to stderr.

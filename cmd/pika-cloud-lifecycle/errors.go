@@ -10,26 +10,28 @@ import (
 // The exit codes, which the man page lists.
 const (
 	exitOK       = 0
-	exitFailed   = 1 // something could not be written, or is invalid
-	exitUsage    = 2
+	exitFailed   = 1 // a file could not be written, or is invalid
+	exitUsage    = 2 // the command line is wrong
 	exitRejected = 3 // lines were rejected, or verify or wait could not read the directory
 
-	// Of run and wait, like those of a shell and timeout(1).
-	exitTimeout    = 124 // it took too long
-	exitNotStarted = 126
-	exitNotFound   = 127
+	// Exit codes of run and wait, as a shell and timeout(1) use them.
+	exitTimeout    = 124 // the command, or the wait, took too long
+	exitNotStarted = 126 // the command cannot be run
+	exitNotFound   = 127 // the command was not found
 )
 
-// A usageError is a mistake in the command line.
-type usageError struct{ why string }
+// A usageError reports a mistake in the command line.
+type usageError struct{ err error }
 
-func (e *usageError) Error() string { return e.why }
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
 
+// badUsage returns a usageError with the text that fmt.Errorf makes.
 func badUsage(format string, args ...any) error {
-	return &usageError{fmt.Sprintf(format, args...)}
+	return &usageError{fmt.Errorf(format, args...)}
 }
 
-// A commandExit is the exit code of the command that run has started.
+// A commandExit is the exit code of the command that run started.
 type commandExit int
 
 func (e commandExit) Error() string { return "exit code " + strconv.Itoa(int(e)) }
@@ -46,11 +48,11 @@ var (
 	// errInvalid reports that a state directory is invalid, after its findings
 	// were printed.
 	errInvalid = errors.New("invalid")
-	// errTimeout reports that wait has given up.
-	errTimeout = errors.New("time is over")
+	// errTimeout reports that wait has reached its time limit.
+	errTimeout = errors.New("timed out")
 )
 
-// isReported reports whether everything about an error was already printed.
+// isReported reports whether an error was already printed.
 func isReported(err error) bool {
 	var command commandExit
 	return errors.As(err, &command) || errors.Is(err, flag.ErrHelp) || errors.Is(err, errInvalid) || errors.Is(err, errRejected)

@@ -6,7 +6,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// eventMain appends an event to events.jsonl.
+// eventMain runs the subcommand event, which appends to events.jsonl.
 func eventMain(a *app, args []string) error {
 	f := a.newOneshotFlags("event", eventUsage, "events-path")
 	word := f.String("kind", "", "")

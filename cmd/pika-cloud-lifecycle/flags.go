@@ -1,29 +1,29 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 )
 
-// A flagSet is the flags of a subcommand. --help prints usage to stdout.
+// A flagSet holds the flags of a subcommand. --help prints usage to stdout.
+//
+// It does not use the parser of package flag, whose messages name a flag with one
+// dash and quote strconv: invalid value "10" for flag -timeout: parse error.
 type flagSet struct {
 	*flag.FlagSet
-	usage  string
-	stdout io.Writer
+	usage    string
+	stdout   io.Writer
+	operands []string // after the flags that parseFlags has parsed
 }
 
 func (a *app) newFlags(name, usage string) *flagSet {
-	f := &flagSet{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), usage: usage, stdout: a.stdout}
-	f.SetOutput(io.Discard)
-	return f
+	return &flagSet{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), usage: usage, stdout: a.stdout}
 }
 
 // stateDir declares --state-dir.
@@ -37,72 +37,146 @@ func (a *app) stateDir(f *flagSet) *string {
 
 // badUsage returns a usageError that names the subcommand.
 func (f *flagSet) badUsage(format string, args ...any) error {
-	return badUsage("%s: %s", f.Name(), fmt.Sprintf(format, args...))
+	return badUsage("%s: %w", f.Name(), fmt.Errorf(format, args...))
 }
 
-// parseAll parses the flags of a subcommand that takes no operands.
+// parseAll parses the flags of a subcommand that has no operands.
 func (f *flagSet) parseAll(args []string) error {
 	operands, err := f.parseOperands(args)
 	if err != nil {
 		return err
 	}
 	if len(operands) > 0 {
-		return f.badUsage("unexpected argument %q; every value stands behind its flag, and one with spaces in quotes", operands[0])
+		return f.badUsage("unexpected argument %q; %s", operands[0], f.operandHint(operands[0]))
 	}
 	return nil
 }
 
-// parseOperands parses flags that may come before, between and after operands,
-// which it returns.
+// parseOperands parses flags and returns the operands. Flags may be before, between
+// and after the operands, up to the argument "--".
 func (f *flagSet) parseOperands(args []string) (operands []string, err error) {
 	for {
-		if err := f.parseFlags(args); err != nil {
+		rest, noMoreFlags, err := f.parse(args)
+		if err != nil {
 			return nil, err
 		}
-		if f.NArg() == 0 {
-			return operands, nil
+		if noMoreFlags || len(rest) == 0 {
+			return append(operands, rest...), nil
 		}
-		operands, args = append(operands, f.Arg(0)), f.Args()[1:]
+		operands, args = append(operands, rest[0]), rest[1:]
 	}
 }
 
-// parseFlags parses the flags before the first operand. If help is asked for, it
-// prints the usage and returns flag.ErrHelp.
-func (f *flagSet) parseFlags(args []string) error {
-	err := f.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		_, writeErr := io.WriteString(f.stdout, f.usage)
-		if writeErr != nil {
-			return writeErr
+// parseFlags parses the flags before the first operand. Args returns the rest.
+func (f *flagSet) parseFlags(args []string) (err error) {
+	f.operands, _, err = f.parse(args)
+	return err
+}
+
+// Args returns the arguments after the flags that parseFlags has parsed.
+func (f *flagSet) Args() []string { return f.operands }
+
+// parse parses flags up to the first operand, or up to "--", after which all
+// arguments are operands. If the user asks for help, parse prints the usage and
+// returns flag.ErrHelp.
+func (f *flagSet) parse(args []string) (rest []string, noMoreFlags bool, err error) {
+	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
+		arg := args[0]
+		args = args[1:]
+		if arg == "--" {
+			return args, true, nil
 		}
-		return err
+		args, err = f.parseFlag(arg, args)
+		if err != nil {
+			return nil, false, err
+		}
 	}
-	if err != nil {
-		return f.badUsage("%v%s", err, f.choices(err))
+	return args, false, nil
+}
+
+// parseFlag parses one flag, whose value may be the first argument of rest. It
+// returns the arguments that follow.
+func (f *flagSet) parseFlag(arg string, rest []string) ([]string, error) {
+	dashed, value, hasValue := strings.Cut(arg, "=")
+	found := f.lookUp(dashed)
+	switch {
+	case found == nil && isHelp(dashed):
+		return nil, f.printUsage()
+	case found == nil:
+		return nil, f.badUsage("%w", &unknownFlagError{dashed, f.Name(), f.flagNames()})
+	case hasValue:
+	case isSwitch(found):
+		value = "true"
+	case len(rest) == 0:
+		return nil, f.badUsage("--%s needs a value; see %s --help", found.Name, f.Name())
+	case f.startsWithFlag(rest[0]):
+		return nil, f.badUsage("--%s needs a value; if %q is the value, write --%s=%s",
+			found.Name, rest[0], found.Name, rest[0])
+	default:
+		value, rest = rest[0], rest[1:]
+	}
+	return rest, f.set(found, value)
+}
+
+// lookUp returns the flag of an argument such as --name or -name; nil if there is
+// none.
+func (f *flagSet) lookUp(dashed string) *flag.Flag { return f.Lookup(undashed(dashed)) }
+
+// undashed returns an argument without its first one or two dashes.
+func undashed(arg string) string { return strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-") }
+
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
+// startsWithFlag reports whether an argument is a flag of the subcommand.
+func (f *flagSet) startsWithFlag(arg string) bool {
+	dashed, _, _ := strings.Cut(arg, "=")
+	return strings.HasPrefix(arg, "--") && f.lookUp(dashed) != nil
+}
+
+// isSwitch reports whether a flag needs no value.
+func isSwitch(found *flag.Flag) bool {
+	value, ok := found.Value.(interface{ IsBoolFlag() bool })
+	return ok && value.IsBoolFlag()
+}
+
+// set sets the value of a flag. A duration must not be negative.
+func (f *flagSet) set(found *flag.Flag, text string) error {
+	err := f.Set(found.Name, text)
+	duration, _ := found.Value.(flag.Getter).Get().(time.Duration)
+	switch {
+	case err != nil:
+		return f.badUsage("--%s is %q; expected %s", found.Name, text, expectedValue(found.Value, err))
+	case duration < 0:
+		return f.badUsage("--%s is %q; expected 0s or longer", found.Name, text)
 	}
 	return nil
 }
 
-// choices lists the flags if err reports an unknown one.
-func (f *flagSet) choices(err error) string {
-	unknown, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
-	if !ok {
-		return ""
+// expectedValue describes the values that v accepts, after its Set has returned err.
+func expectedValue(v flag.Value, err error) string {
+	switch v.(flag.Getter).Get().(type) {
+	case bool:
+		return "no value, or true or false"
+	case time.Duration:
+		return "a duration such as 10s or 10m"
+	case int:
+		return "the number of a descriptor, such as 3"
 	}
-	var names []string
-	f.VisitAll(func(f *flag.Flag) { names = append(names, "--"+f.Name) })
-	if names == nil {
-		return "; expected none"
-	}
-	return "; expected one of " + strings.Join(names, ", ") + didYouMean("--"+unknown, names)
+	return err.Error() // of a sizeValue
 }
 
-func didYouMean(word string, choices []string) string {
-	near := directive.Nearest(word, choices)
-	if near == "" {
-		return ""
+func (f *flagSet) printUsage() error {
+	_, err := io.WriteString(f.stdout, f.usage)
+	if err != nil {
+		return err
 	}
-	return fmt.Sprintf("; did you mean %s?", near)
+	return flag.ErrHelp
+}
+
+// flagNames returns the names of all flags, without dashes.
+func (f *flagSet) flagNames() (names []string) {
+	f.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	return names
 }
 
 // isGiven reports whether the command line has a flag.
@@ -119,16 +193,19 @@ func (f *flagSet) require(names ...string) error {
 			missing = append(missing, "--"+name)
 		}
 	}
-	if missing == nil {
+	switch len(missing) {
+	case 0:
 		return nil
+	case 1:
+		return f.badUsage("%s is missing; see %s --help", missing[0], f.Name())
 	}
-	return f.badUsage("%s missing; see %s --help", strings.Join(missing, ", "), f.Name())
+	return f.badUsage("%s are missing; see %s --help", strings.Join(missing, " and "), f.Name())
 }
 
 // checkStateDir checks the value of --state-dir.
 func (f *flagSet) checkStateDir(dir string) error {
 	if dir == "" {
-		return f.badUsage("--state-dir is empty")
+		return f.badUsage("--state-dir is empty; expected a directory")
 	}
 	return nil
 }
@@ -146,12 +223,18 @@ func (f *flagSet) checkFormat(format string) error {
 // its access mode is not the wrong one. It must be called before anything is
 // opened that could get a number that the caller forgot to redirect.
 func (f *flagSet) checkDescriptor(name string, fd int, wrong int, use string) error {
+	to := '<'
+	if wrong == unix.O_RDONLY {
+		to = '>'
+	}
+	example := fmt.Sprintf("%s --%s %[3]d %[3]d%cFILE", f.Name(), name, max(fd, 3), to)
 	mode, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if fd < 0 || err != nil {
-		return f.badUsage("--%s %d is not an open descriptor; redirect it where %s is started", name, fd, f.Name())
+		return f.badUsage("--%s is %d, which is not an open descriptor; open it in the shell, as in %s", name, fd, example)
 	}
 	if mode&unix.O_ACCMODE == wrong {
-		return f.badUsage("--%s %d is not open for %s", name, fd, use)
+		return f.badUsage("--%s is %d, which is not open for %s; open it in the shell, as in %s",
+			name, fd, use, example)
 	}
 	return nil
 }

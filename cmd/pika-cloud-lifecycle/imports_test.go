@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// imports lists the packages of the module, and what each may import of the
-// others. writer/testenv and writer/faulttest are for tests.
+// imports lists all packages of the module, and for each the other packages that it may
+// import. Test files are not checked.
 func imports() map[string][]string {
 	base := []string{"writer/artifact", "writer/dirfs", "writer/strictjson"}
 	with := func(more ...string) []string { return append(more, base...) }
@@ -39,8 +39,8 @@ func imports() map[string][]string {
 	}
 }
 
-// TestImports parses the source, because the test cache does not notice a change
-// that only the go command would see.
+// TestImports checks that each package imports only the packages that imports allows. It
+// reads the source files itself, so that a change invalidates its cached result.
 func TestImports(t *testing.T) {
 	const module = "github.com/sledtools/pika-cloud-lifecycle/"
 	allowed, seen := imports(), make(map[string]bool)
@@ -63,7 +63,7 @@ func TestImports(t *testing.T) {
 		for _, spec := range file.Imports {
 			imported, ours := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module)
 			if ours && !slices.Contains(allowed[pkg], imported) {
-				t.Errorf("%s imports %s; add it to the list if that is the right direction", name, imported)
+				t.Errorf("%s imports %s, which imports() does not allow", name, imported)
 			}
 		}
 		return nil
@@ -73,7 +73,7 @@ func TestImports(t *testing.T) {
 	}
 	for pkg := range allowed {
 		if !seen[pkg] {
-			t.Errorf("%s has no files", pkg)
+			t.Errorf("%s has no source files; remove it from imports()", pkg)
 		}
 	}
 }

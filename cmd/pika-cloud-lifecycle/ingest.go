@@ -44,8 +44,6 @@ func (f *ingestFlags) parse(args []string) error {
 	switch {
 	case !ok:
 		return f.badUsage("--transitions is %q; expected warn, enforce or off", f.transitionsWord)
-	case f.writeTimeout < 0:
-		return f.badUsage("--write-timeout takes a duration that is not negative, such as 5s")
 	case f.dryRun && f.isGiven("ack-fd"):
 		return f.badUsage("--dry-run takes no --ack-fd: what is not written cannot be acknowledged")
 	}

@@ -2,12 +2,14 @@
 // to its host: status.json, events.jsonl and result.json.
 //
 // It runs a command and records how it ended (run), reads a stream of directives
-// (ingest), copies the files from a journal (rebuild), waits for a state (wait),
+// (ingest), rebuilds the files from a journal (rebuild), waits for a state (wait),
 // writes one file (status, event, result), or shows and checks the files (show,
-// plot, verify). The man page in docs is its reference.
+// plot, verify). The man page in docs is the reference.
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -26,14 +28,14 @@ func main() {
 		stderr: &console{fd: 2},
 		getenv: os.Getenv,
 		clock:  clock,
-		bootID: bootID,
 		umask:  openToOwner(),
 		levels: onJournal(),
 	}
+	a.bootID = a.readBootID
 	os.Exit(a.main(os.Args[1:]))
 }
 
-// A subcommand is one that the first argument names.
+// A subcommand is selected by the first argument.
 type subcommand struct {
 	name string
 	main func(a *app, args []string) error
@@ -74,29 +76,72 @@ func (a *app) main(args []string) int {
 
 // dispatch runs the subcommand that the first argument names.
 func (a *app) dispatch(args []string) error {
-	names := subcommandNames()
 	if len(args) == 0 {
-		return badUsage("expected a command: %s; see --help", strings.Join(names, ", "))
+		return badUsage("expected a command: %s; see --help", strings.Join(subcommandNames(), ", "))
 	}
 	name := args[0]
-	switch name {
-	case "help", "-h", "-help", "--help":
-		_, err := io.WriteString(a.stdout, usage)
-		return err
-	case "-version", "--version":
-		_, err := io.WriteString(a.stdout, version())
-		return err
+	switch {
+	case isHelp(name):
+		return a.print(usage)
+	case name == "help":
+		return a.help(args[1:])
+	case name == "-version" || name == "--version":
+		return a.print(version())
 	}
-	for _, c := range subcommands() {
-		if c.name == name {
-			return c.main(a, args[1:])
-		}
+	c := findSubcommand(name)
+	if c == nil {
+		return unknownCommand(name)
 	}
-	return badUsage("%q is no command; expected one of %s%s", name, strings.Join(names, ", "), didYouMean(name, names))
+	return c.main(a, args[1:])
 }
 
-// openToOwner clears the owner's bits of the umask, and returns the old umask.
-// Otherwise the program might not be able to open its own files again.
+// help prints the help of the program, or of the subcommand that args name.
+func (a *app) help(args []string) error {
+	if len(args) == 0 || isHelp(args[0]) {
+		return a.print(usage)
+	}
+	c := findSubcommand(args[0])
+	switch {
+	case c == nil:
+		return unknownCommand(args[0])
+	case len(args) > 1:
+		return badUsage("help: unexpected argument %q; expected one command", args[1])
+	}
+	return c.main(a, []string{"--help"})
+}
+
+func (a *app) print(text string) error {
+	_, err := io.WriteString(a.stdout, text)
+	return err
+}
+
+// findSubcommand returns the subcommand of this name; nil if there is none.
+func findSubcommand(name string) *subcommand {
+	for _, c := range subcommands() {
+		if c.name == name {
+			return &c
+		}
+	}
+	return nil
+}
+
+// unknownCommand returns the error for a first argument that names no subcommand.
+func unknownCommand(name string) error {
+	near := nearestCommand(name)
+	isFlag := strings.HasPrefix(name, "-")
+	switch {
+	case isFlag && near != "":
+		return badUsage("unknown flag %s; did you mean %s?", name, near)
+	case isFlag:
+		return badUsage("expected a command before %s; flags follow the command, as in show --utc", name)
+	case near != "":
+		return badUsage("%q is not a command; did you mean %s?", name, near)
+	}
+	return badUsage("%q is not a command; expected %s or help", name, strings.Join(subcommandNames(), ", "))
+}
+
+// openToOwner clears the owner's bits of the umask and returns the old umask. A
+// umask with such bits would keep the program from opening its own files again.
 func openToOwner() (old int) {
 	old = unix.Umask(0o077)
 	unix.Umask(old &^ 0o700)
@@ -119,9 +164,23 @@ func clock() ingest.Moment {
 	return now
 }
 
-// bootID returns the boot ID, or "" if it cannot be read: readers treat an artifact
-// without one as not of this boot.
-func bootID() string {
-	id, _ := bootid.Read()
+// readBootID returns the boot ID. If it cannot be read, readBootID warns and returns
+// "": readers treat an artifact without a boot ID as not of this boot.
+func (a *app) readBootID() string {
+	id, err := bootid.Read()
+	if err != nil {
+		a.warn(fmt.Sprintf("%v; continuing without a boot ID%s", err, bootIDRemedy(err)))
+	}
 	return id
+}
+
+// bootIDRemedy returns what to do about an error of bootid.Read, to be appended to it.
+func bootIDRemedy(err error) string {
+	switch {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return "; raise the limit of open files"
+	case errors.Is(err, unix.ENOENT):
+		return "; mount /proc"
+	}
+	return "; make the file readable"
 }

@@ -14,13 +14,11 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// The variables through which the tests of one run of this package share state.
-const (
-	markVar = "TEST_MARK" // in the environment of all processes that they start
-)
+// markVar is in the environment of all processes that the tests start, and of theirs.
+const markVar = "TEST_MARK"
 
-// tests are all tests. What surrounds them does not change what they see, and they
-// leave nothing behind.
+// tests are the tests of this package. Run gives them the same environment everywhere,
+// and fails if they leave processes running.
 type tests struct{ *testing.M }
 
 func (m tests) Run() int {
@@ -29,14 +27,14 @@ func (m tests) Run() int {
 	os.Setenv(markVar, mark)
 	code := testenv.Main{M: m.M}.Run()
 	if left := endLeft(mark); len(left) > 0 {
-		fmt.Fprintf(os.Stderr, "the tests left processes, now killed: %q\n", left)
+		fmt.Fprintf(os.Stderr, "the tests left processes running, which were killed: %q\n", left)
 		return 1
 	}
 	return code
 }
 
-// catchIgnored catches the signals that our parent has us ignore, as nohup(1)
-// does, so processes that we start do not ignore them.
+// catchIgnored catches the signals that this process ignores, for example because of nohup(1),
+// so that the processes it starts do not ignore them.
 func catchIgnored() {
 	for s := syscall.Signal(1); s <= 64; s++ {
 		if isIgnored(s) {

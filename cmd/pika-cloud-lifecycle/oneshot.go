@@ -7,15 +7,15 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// oneshotFlags are the flags that status, event and result have in common.
+// oneshotFlags holds the flags that status, event and result have in common.
 type oneshotFlags struct {
 	*flagSet
 	dir      *string
 	path     string // of the file to write
-	pathFlag string // the flag that sets it
+	pathFlag string // the flag that sets path
 	message  *string
 	details  *string
-	journal  string // of event and result
+	journal  string // of event and result; status has no --journal
 }
 
 func (a *app) newOneshotFlags(name, usage, pathFlag string) *oneshotFlags {
@@ -27,8 +27,8 @@ func (a *app) newOneshotFlags(name, usage, pathFlag string) *oneshotFlags {
 	return f
 }
 
-// parse parses and checks the command line, which must have the required flags.
-// file is the name of the file in the state directory.
+// parse parses and checks the command line, which must have the required flags and
+// --message. file is the name of the file in the state directory.
 func (f *oneshotFlags) parse(args []string, file string, required ...string) error {
 	if err := f.parseAll(args); err != nil {
 		return err
@@ -40,7 +40,7 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 		f.path = filepath.Join(*f.dir, file)
 	}
 	if f.path == "" {
-		return f.badUsage("--%s is empty", f.pathFlag)
+		return f.badUsage("--%s is empty; expected a file", f.pathFlag)
 	}
 	if err := f.checkStateDir(*f.dir); err != nil {
 		return err
@@ -52,7 +52,7 @@ func (f *oneshotFlags) messageValue() strictjson.Value {
 	return strictjson.AppendText(nil, *f.message)
 }
 
-// detailsValue returns the details; null is the same as none.
+// detailsValue returns the details in normal form, or nil for null.
 func (f *oneshotFlags) detailsValue() (strictjson.Value, error) {
 	var n strictjson.Normaliser
 	value, err := n.Normalise(nil, []byte(*f.details))

@@ -14,7 +14,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
 
-// goldenCases is how many cases were recorded, so that none gets lost.
+// goldenCases is the number of recorded cases. The test fails if one is missing.
 const goldenCases = 78
 
 // A goldenCase is what the Python command did in an empty directory.
@@ -27,7 +27,7 @@ type goldenCase struct {
 	Files map[string]string
 }
 
-// readGolden reads a file of testdata/golden, one value a line.
+// readGolden reads a file of testdata/golden, which has one JSON value per line.
 func readGolden[T any](t *testing.T, name string) (all []T) {
 	t.Helper()
 	text, err := os.ReadFile("../../testdata/golden/" + name)
@@ -44,7 +44,8 @@ func readGolden[T any](t *testing.T, name string) (all []T) {
 	return all
 }
 
-func TestOneshotIsADropInForThePythonCommand(t *testing.T) {
+// The one-shot commands write what the Python command wrote, with the same exit codes.
+func TestOneshot_like_Python(t *testing.T) {
 	cases := readGolden[goldenCase](t, "oneshot.jsonl")
 	if len(cases) != goldenCases {
 		t.Fatalf("%d recorded cases, want %d", len(cases), goldenCases)
@@ -54,27 +55,27 @@ func TestOneshotIsADropInForThePythonCommand(t *testing.T) {
 	}
 }
 
-// replay runs the steps and compares what they left.
+// replay runs the steps and compares the files that they wrote.
 func (c *goldenCase) replay(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	refused := strings.HasPrefix(c.Name, "refused_")
+	rejected := strings.HasPrefix(c.Name, "refused_")
 	for _, step := range c.Steps {
 		want := step.Exit
-		if refused {
+		if rejected {
 			want = exitUsage // also where Python ended with a traceback
 		}
-		if code, said := runHere(step.Argv); code != want {
-			t.Fatalf("%q exits %d, want %d; said: %s", step.Argv, code, want, said)
+		if code, stderr := runHere(step.Argv); code != want {
+			t.Fatalf("%q exits with %d, want %d; on stderr: %s", step.Argv, code, want, stderr)
 		}
 	}
-	if refused && len(c.Files) > 0 {
+	if rejected && len(c.Files) > 0 {
 		t.Fatalf("the recording has files %v", c.Files)
 	}
 	got := readTree(t, dir)
 	for name := range got {
 		if _, ok := c.Files[name]; !ok {
-			t.Errorf("%s was made", name)
+			t.Errorf("unexpected file %s", name)
 		}
 	}
 	for name, want := range c.Files {
@@ -82,13 +83,14 @@ func (c *goldenCase) replay(t *testing.T) {
 	}
 }
 
-// runHere runs a command line in this process, with a fixed clock and boot ID.
-func runHere(argv []string) (code int, said string) {
-	var stderr strings.Builder
-	a := app{stdout: io.Discard, stderr: &stderr, getenv: func(string) string { return "" },
+// runHere runs a command line in this process, with a fixed clock and boot ID, and
+// returns its exit code and its output on stderr.
+func runHere(argv []string) (code int, stderr string) {
+	var output strings.Builder
+	a := app{stdout: io.Discard, stderr: &output, getenv: func(string) string { return "" },
 		clock:  func() ingest.Moment { return testMoment(testTime) },
 		bootID: func() string { return testBoot }}
-	return a.main(argv), stderr.String()
+	return a.main(argv), output.String()
 }
 
 // readTree returns the content of every file below dir.
@@ -109,8 +111,8 @@ func readTree(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// compareArtifact demands that got says what want says: line for line in a
-// log, else as a whole.
+// compareArtifact compares the content of a file: in a log each line, otherwise the
+// one object.
 func compareArtifact(t *testing.T, name, got, want string) {
 	t.Helper()
 	gotValues, wantValues := decodeAll(t, name, got), decodeAll(t, name, want)
@@ -124,7 +126,7 @@ func compareArtifact(t *testing.T, name, got, want string) {
 	}
 }
 
-// decodeAll decodes JSON values, of which a log has many.
+// decodeAll decodes all JSON values of a file.
 func decodeAll(t *testing.T, name, text string) (values []ordered) {
 	t.Helper()
 	if !strings.HasSuffix(text, "\n") {
@@ -144,10 +146,10 @@ func decodeAll(t *testing.T, name, text string) (values []ordered) {
 	}
 }
 
-// An ordered is a JSON value: a scalar, or the names (of an object) and values
-// of what it holds, in order.
+// An ordered is a JSON value that keeps the order of its members: a scalar, or the
+// values of an array, or the names and values of an object.
 type ordered struct {
-	kind   string // the type, or for containers { and [
+	kind   string // { for an object, [ for an array, otherwise the Go type
 	scalar any
 	names  []string
 	values []ordered
@@ -181,15 +183,16 @@ func decodeOrdered(dec *json.Decoder) (ordered, error) {
 	return v, err
 }
 
-// The fields of an artifact whose values differ from run to run, and those
-// that the Python command did not write.
+// The fields whose values differ each time, and those that the Python command did not
+// write.
 var (
 	variable = []string{"updated_at", "timestamp", "finished_at", "boot_id"}
 	added    = []string{"uptime_ms", "seq", "rejected", "boot_id"}
 )
 
-// sameArtifact compares two artifacts: the same keys in the same order, but
-// for those that were added, of the same types and values.
+// sameArtifact compares two artifacts. They must have the same keys in the same order,
+// except added ones, and values of the same type. Values must be equal unless they are
+// variable.
 func sameArtifact(got, want ordered) error {
 	if got.kind != "{" || want.kind != "{" {
 		return same(got, want)
@@ -217,7 +220,7 @@ func sameArtifact(got, want ordered) error {
 	return nil
 }
 
-// same compares two values, objects with their order.
+// same compares two values, including the order of the keys of objects.
 func same(got, want ordered) error {
 	if got.kind != want.kind || got.scalar != want.scalar && !sameFloat(got.scalar, want.scalar) {
 		return fmt.Errorf("%s %v, want %s %v", got.kind, got.scalar, want.kind, want.scalar)
@@ -233,8 +236,8 @@ func same(got, want ordered) error {
 	return nil
 }
 
-// sameFloat compares numbers that are no integers by value: Python writes what
-// it read in digits of its own.
+// sameFloat compares numbers that are not integers by value, because Python may write
+// such a number with other digits than it read.
 func sameFloat(got, want any) bool {
 	g, ok1 := got.(json.Number)
 	w, ok2 := want.(json.Number)

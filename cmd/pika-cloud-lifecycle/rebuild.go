@@ -6,12 +6,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/journal"
 )
 
-// maxEntry is the longest line of a journal by default: journalctl takes up to
-// five bytes for one of a directive, and adds fields of its own.
+// maxEntry is the default for --max-line of rebuild. It is larger than that of
+// ingest because journalctl prints up to five bytes for one byte of a directive, and
+// adds other fields.
 const maxEntry = 16 << 20
 
-// rebuildMain rebuilds a state directory from the output of journalctl. It sends
-// no notifications: what it copies has happened elsewhere, or earlier.
+// rebuildMain rebuilds a state directory from the output of journalctl. It sends no
+// notifications, because the events happened earlier or on another machine.
 func rebuildMain(a *app, args []string) error {
 	f := a.newStreamFlags("rebuild", rebuildUsage, maxEntry)
 	trusted := f.String("trust-uid", "0", "")
@@ -19,7 +20,7 @@ func rebuildMain(a *app, args []string) error {
 		return err
 	}
 	if _, err := strconv.ParseUint(*trusted, 10, 32); err != nil {
-		return f.badUsage("--trust-uid is %q; expected a number", *trusted)
+		return f.badUsage("--trust-uid is %q; expected a user ID such as 1000", *trusted)
 	}
 	if err := f.check(); err != nil {
 		return err

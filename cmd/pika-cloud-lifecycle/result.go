@@ -10,7 +10,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// resultMain replaces result.json.
+// resultMain runs the subcommand result, which replaces result.json.
 func resultMain(a *app, args []string) error {
 	f := a.newOneshotFlags("result", resultUsage, "result-path")
 	word := f.String("status", "", "")
@@ -32,7 +32,7 @@ func resultMain(a *app, args []string) error {
 		return err
 	}
 	if exitCode != nil && *exitCode != 0 && outcome == artifact.OutcomeCompleted {
-		a.warn("result: completed with exit code " + *code + " contradicts itself; written all the same")
+		a.warn("result: --status completed contradicts --exit-code " + *code + "; the result is written anyway")
 	}
 	mirror, err := a.newMirror(f.journal, filepath.Join(filepath.Dir(f.path), writer.EventsName))
 	if err != nil {
@@ -56,8 +56,8 @@ func resultMain(a *app, args []string) error {
 	return nil
 }
 
-// exitCode parses the value of --exit-code. Without the flag, completed means 0
-// and failed has none: an exit code is never invented.
+// exitCode parses the value of --exit-code. Without the flag, completed means 0, and
+// failed has no exit code, because its true one is not known.
 func (f *oneshotFlags) exitCode(text string, outcome artifact.Outcome) (*int32, error) {
 	if !f.isGiven("exit-code") {
 		if outcome == artifact.OutcomeFailed {

@@ -65,13 +65,10 @@ func runMain(a *app, args []string) error {
 	}
 	s.argv = f.Args()
 	if len(s.argv) == 0 {
-		return f.badUsage("expected a command behind --, as in run -- make test")
+		return f.badUsage("expected a command after --, as in run -- make test")
 	}
 	if err := f.checkStateDir(*dir); err != nil {
 		return err
-	}
-	if s.timeout < 0 || s.killAfter < 0 {
-		return f.badUsage("--timeout and --kill-after take a duration that is not negative, such as 10m")
 	}
 	notifiers, err := a.newNotifiers(f, *notify)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/docs/schema"
 )
 
-// schemaMain prints one JSON Schema, or all of them in one object.
+// schemaMain prints one JSON Schema, or all of them as one object.
 func schemaMain(a *app, args []string) error {
 	f := a.newFlags("schema", schemaUsage)
 	operands, err := f.parseOperands(args)
@@ -24,11 +24,12 @@ func schemaMain(a *app, args []string) error {
 		return a.printSchemas(names)
 	}
 	if len(operands) > 1 {
-		return f.badUsage("expected one name, not %d", len(operands))
+		return f.badUsage("unexpected argument %q; expected one name", operands[1])
 	}
 	name := operands[0]
+	stem, _, _ := strings.Cut(name, ".") // a user may give the name of the file
 	if !slices.Contains(names, name) {
-		return f.badUsage("there is no schema %q; expected one of %s%s", name, strings.Join(names, ", "), didYouMean(name, names))
+		return f.badUsage("%q is not a schema; expected one of %s%s", name, strings.Join(names, ", "), didYouMean(stem, names))
 	}
 	text, err := schema.Files.ReadFile(name + ".json")
 	if err != nil {
@@ -46,7 +47,7 @@ func schemaNames() (names []string, err error) {
 	return names, err
 }
 
-// printSchemas prints an object with each schema under its name.
+// printSchemas prints an object that has each schema under its name.
 func (a *app) printSchemas(names []string) error {
 	sep := "{\n"
 	for _, name := range names {

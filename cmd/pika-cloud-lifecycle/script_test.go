@@ -22,25 +22,26 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// The program as the tests run it: at a fixed time, in a fixed boot.
+// The tests run the program at a fixed time and with a fixed boot ID.
 const (
 	program  = "pika-cloud-lifecycle"
 	testTime = "2026-03-25T20:00:00.123Z"
 	testBoot = "11111111-2222-4333-8444-555555555555"
 )
 
-// noRaceSleep has the race detector not wait a second at each process's end.
+// noRaceSleep is the GORACE setting with which the race detector does not wait for a
+// second at the end of each process.
 const noRaceSleep = "atexit_sleep_ms=0"
 
 var update = flag.Bool("u", false, "rewrite what scripts compare with")
 
-// TestMain puts the program into PATH: this test binary under its name.
+// TestMain makes this test binary available to scripts under the name of the program.
 func TestMain(m *testing.M) {
 	testscript.Main(tests{m}, map[string]func(){program: testProgram})
 }
 
-// testProgram is main but for the clock and the boot ID, which come from the
-// environment: the program itself has no way to be told them.
+// testProgram is like main, but gets the time and the boot ID from the environment. The
+// program itself has no such option.
 func testProgram() {
 	a := app{
 		stdout: os.Stdout,
@@ -73,7 +74,7 @@ func TestScripts(t *testing.T) {
 		}
 	})
 	testscript.Run(t, testscript.Params{
-		Dir:                 "../../testdata/script", // none there is an error
+		Dir:                 "../../testdata/script", // testscript fails if it has no scripts
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
@@ -100,7 +101,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// scriptsEnd is when a script that still waits for something is ended.
+// scriptsEnd returns the time at which a script that is still running is killed.
 func scriptsEnd(t *testing.T) time.Time {
 	end := time.Now().Add(4 * hung)
 	if limit, ok := t.Deadline(); ok && limit.Before(end) {
@@ -109,7 +110,7 @@ func scriptsEnd(t *testing.T) time.Time {
 	return end
 }
 
-// awaits FILE [TEXT] waits until a file exists and, if a text is given, has it.
+// awaits FILE [TEXT] waits until a file exists and, if TEXT is given, contains it.
 func awaits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: awaits file [text]")
@@ -146,7 +147,7 @@ func ends(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// exits N PROGRAM ARG... runs a program that must exit with N.
+// exits N PROGRAM ARG... runs a program and fails unless it exits with N.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits N program [args...]")
@@ -165,8 +166,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// holds DIR NAME... demands that these files, and no others, are in DIR.
-// Hidden ones count: a temporary that was left is one.
+// holds DIR NAME... fails unless DIR contains exactly these files. Hidden files count,
+// because the names of temporary files start with a dot.
 func holds(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: holds dir [names...]")
@@ -188,7 +189,7 @@ func namesIn(dir string) ([]string, error) {
 	return names, err
 }
 
-// mode OCTAL FILE... demands the permissions of files.
+// mode OCTAL FILE... fails unless the files have this mode.
 func mode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: mode octal files...")
@@ -204,8 +205,8 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// values KEY,KEY... FILE... writes an array of these values for each line of
-// the files, null for one that is missing.
+// values KEY,KEY... FILE... prints, for each line of the files, an array of the values of
+// these keys, with null for a missing key.
 func values(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: values key,key... files...")
@@ -225,13 +226,13 @@ func values(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// linesOf cuts text into its lines.
+// linesOf returns the lines of text, without their newlines.
 func linesOf(text string) []string {
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
 
-// missing is the condition [missing:TOOL], for a script to be skipped where a
-// tool is not installed. It is an error if [testenv.NoSkip].
+// missing implements the condition [missing:TOOL], with which a script is skipped if a
+// tool is not installed. It returns an error instead if [testenv.NoSkip].
 func missing(condition string) (bool, error) {
 	tool, ok := strings.CutPrefix(condition, "missing:")
 	if !ok {

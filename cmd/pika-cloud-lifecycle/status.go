@@ -5,7 +5,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// statusMain replaces status.json.
+// statusMain runs the subcommand status, which replaces status.json.
 func statusMain(a *app, args []string) error {
 	f := a.newOneshotFlags("status", statusUsage, "status-path")
 	word := f.String("state", "", "")

@@ -30,33 +30,25 @@ type streamFlags struct {
 	fd          int
 	ack         int // -1 if there is none
 	grace       time.Duration
-	maxLine     int
+	maxLine     int64
 	maxEvents   int64
 	maxRejected int64
 }
 
-func (a *app) newStreamFlags(name, usage string, maxLine int) *streamFlags {
+func (a *app) newStreamFlags(name, usage string, maxLine int64) *streamFlags {
 	f := &streamFlags{flagSet: a.newFlags(name, usage)}
 	f.dir = a.stateDir(f.flagSet)
 	f.IntVar(&f.fd, "fd", 0, "")
 	f.IntVar(&f.ack, "ack-fd", -1, "")
 	f.DurationVar(&f.grace, "grace", ingest.DefaultGrace, "")
-	f.IntVar(&f.maxLine, "max-line", maxLine, "")
-	f.Int64Var(&f.maxEvents, "max-events", maxEvents, "")
-	f.Int64Var(&f.maxRejected, "max-rejected", maxRejected, "")
+	f.sizeVar(&f.maxLine, "max-line", maxLine, 1, maxMaxLine)
+	f.sizeVar(&f.maxEvents, "max-events", maxEvents, 0, 0)
+	f.sizeVar(&f.maxRejected, "max-rejected", maxRejected, 0, 0)
 	return f
 }
 
 // check checks the values that the flag package cannot.
 func (f *streamFlags) check() error {
-	switch {
-	case f.grace < 0:
-		return f.badUsage("--grace takes a duration that is not negative, such as 5s")
-	case f.maxLine < 1 || f.maxLine > maxMaxLine:
-		return f.badUsage("--max-line is %d; expected 1 to %d bytes", f.maxLine, maxMaxLine)
-	case f.maxEvents < 0 || f.maxRejected < 0:
-		return f.badUsage("--max-events and --max-rejected take a number of bytes that is not negative")
-	}
 	if err := f.checkStateDir(*f.dir); err != nil {
 		return err
 	}
@@ -74,7 +66,7 @@ func (f *streamFlags) checkFD() error {
 // checkAck checks that acknowledgements do not go to the input.
 func (f *streamFlags) checkAck(in int) error {
 	if f.ack == 0 || f.ack == in {
-		return f.badUsage("--ack-fd is %d, which is for input; expected a descriptor of its own", f.ack)
+		return f.badUsage("--ack-fd is %d, which is for input; expected another descriptor", f.ack)
 	}
 	return nil
 }
@@ -90,7 +82,7 @@ func (a *app) newStream(f *streamFlags, in int) *ingest.Stream {
 		Warn:    a.warn,
 		In:      in,
 		Ack:     max(f.ack, 0),
-		MaxLine: f.maxLine,
+		MaxLine: int(f.maxLine),
 		Grace:   max(f.grace, 1), // 0 means the default there
 	}
 	if _, terminal := columnsOf(a.stderr); terminal {

@@ -11,11 +11,11 @@ import (
 )
 
 // TestUnderSystemd has a real systemd start, kill and stop the units in
-// testdata/boot/verdict, and looks at what it made of them and at the artifacts
+// testdata/boot/result, and looks at what it made of them and at the artifacts
 // that they left.
 func TestUnderSystemd(t *testing.T) {
 	t.Parallel()
-	lab := boot(t, "verdict")
+	lab := boot(t, "result")
 	t.Run("a unit is active from ready on", func(t *testing.T) {
 		lab.told(t, "notify_before", "activating")
 		lab.told(t, "notify_ready", "active ready ready: listening on 8080")
@@ -49,7 +49,7 @@ func TestUnderSystemd(t *testing.T) {
 	t.Run("the host of an instance", func(t *testing.T) {
 		lab.left(t, "incus", "starting ready completed", `"exit_code": 0`)
 		const want = `PATCH /1.0 {"state":"Ready"}` + "\n" + `PATCH /1.0 {"state":"Started"}` + "\n"
-		if told := lab.read(t, "told"); !strings.HasSuffix(told, want) {
+		if told := lab.read(t, "requests"); !strings.HasSuffix(told, want) {
 			t.Errorf("told\n%swant\n%s", told, want)
 		}
 	})

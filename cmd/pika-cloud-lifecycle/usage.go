@@ -1,246 +1,470 @@
 package main
 
-const usage = `Usage:
-  pika-cloud-lifecycle run    [FLAGS] -- COMMAND
-                                         run a command, tell how it ended
-  pika-cloud-lifecycle ingest [FLAGS]    read directives, one a line
-  pika-cloud-lifecycle rebuild [FLAGS]   rebuild the files from a journal
-  pika-cloud-lifecycle wait   [FLAGS]    wait for a state
-  pika-cloud-lifecycle status [FLAGS]    replace status.json
-  pika-cloud-lifecycle event  [FLAGS]    append to events.jsonl
-  pika-cloud-lifecycle result [FLAGS]    replace result.json
-  pika-cloud-lifecycle show   [FLAGS] [DIR | FILE...]    what happened, as text
-  pika-cloud-lifecycle plot   [FLAGS] [DIR | FILE...]    and as a picture
-  pika-cloud-lifecycle verify [FLAGS]    check the files, and repair them
-  pika-cloud-lifecycle schema [NAME]     print the JSON Schemas
-  pika-cloud-lifecycle --version
+const usage = `Usage: pika-cloud-lifecycle COMMAND [FLAGS]
 
-A guest reports to its host through three files in /run/pika-cloud, or
-$PIKA_LIFECYCLE_DIR: status.json, events.jsonl (history) and result.json.
+Report the state of a guest, such as a virtual machine or a container, to its
+host. The report is three files in a directory, the state directory:
 
-COMMAND --help shows the flags of a command, and its exit codes.
+  status.json   the current state, such as starting, ready or failed
+  events.jsonl  the history: one event per line
+  result.json   how the run ended: completed or failed, with the exit code
+
+Commands that write the files:
+  run      run a command, and record when it starts and how it ends
+  ingest   read lines such as STATE=ready, and record each of them
+  status   replace status.json
+  event    append one event to events.jsonl
+  result   replace result.json
+  rebuild  rebuild the files of a guest from a systemd journal
+
+Commands that read the files:
+  wait     wait until the guest is in a state
+  show     print the current state and the history
+  plot     draw the history as an SVG picture
+  verify   check the files, and repair them
+  schema   print the JSON Schemas of the files
+
+Flags:
+  --help     print this text; after a command, print the help of that command
+  --version  print the version
+
+Environment:
+  PIKA_LIFECYCLE_DIR  the state directory, if the command has no --state-dir
+                      (default /run/pika-cloud, which only root can write)
+
+Exit status:
+  0  the command succeeded
+  1  a file could not be read or written, or is invalid
+  2  the command line is wrong; nothing was changed
+  Some commands have more exit codes; see the help of each command.
 
 Examples:
-  echo '{"state":"ready","message":"listening"}' | pika-cloud-lifecycle ingest
-  exec 3> >(pika-cloud-lifecycle ingest --require-result)
+  export PIKA_LIFECYCLE_DIR=$(mktemp -d)   # for a try without root
+  pika-cloud-lifecycle run -- sh -c 'echo STATE=ready >&"$PIKA_LIFECYCLE_FD"'
+  pika-cloud-lifecycle show
 `
 
 const runUsage = `Usage: pika-cloud-lifecycle run [FLAGS] -- COMMAND [ARG...]
 
-Run a command and tell how it ended: starting before it is started, completed
-or failed, with its exit code, when it has ended. Meanwhile it may print
-directives to the descriptor named in $PIKA_LIFECYCLE_FD. A completed or failed
-of its own lends the verdict message and details, never outcome or exit code.
+Run a command, and record when it starts and how it ends. Before the command
+starts, run records the state starting. When the command ends, run records the
+result: completed if the exit code is 0, otherwise failed.
 
-  --state-dir DIR      where the files are (/run/pika-cloud,
-                       or $PIKA_LIFECYCLE_DIR)
-  --message TEXT       of starting (starting COMMAND)
-  --timeout DURATION   send SIGTERM when it takes longer; 0s = never (0s)
-  --kill-after DURATION
-                       and SIGKILL so much later (10s)
-  --notify WORDS       tell auto (default) = who listens, never, systemd,incus
+Flags:
+  --timeout DURATION     stop the command with SIGTERM if it runs longer, such
+                         as 10m (default 0s, no limit)
+  --state-dir DIR        directory of the files (default $PIKA_LIFECYCLE_DIR,
+                         otherwise /run/pika-cloud)
 
-Exit status: that of the command; 128+N if signal N ended it, 124 if it took
-too long, 127 if there is no such command, 126 if it cannot be run; 2 wrong
-usage. What could not be written is said, and changes nothing.
+Advanced:
+  --kill-after DURATION  send SIGKILL if the command still runs this long after
+                         the SIGTERM of --timeout (default 10s)
+  --message TEXT         message of the state starting (default "starting" and
+                         the name of the command)
+  --notify LIST          also notify systemd and Incus of each state: auto (each
+                         one that is present), never, systemd, incus, or
+                         systemd,incus (default auto)
+
+While the command runs, it can report more states: it writes lines such as
+STATE=ready to the descriptor in $PIKA_LIFECYCLE_FD. If it reports completed or
+failed itself, run keeps its message and details. The outcome and the exit code
+always come from the process.
+
+Environment:
+  PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
+  PIKA_LIFECYCLE_FD      set for the command: number of a descriptor, 3 to 9
+  PATH                   where to look for the command
+  NOTIFY_SOCKET          socket of systemd; not passed on to the command
+
+Files, in the state directory:
+  status.json, events.jsonl, result.json
+                         the state, the history and the result
+
+Exit status:
+  N      exit code of the command
+  2      the command line is wrong; the command was not started
+  124    the command ran longer than --timeout
+  126    the command cannot be run
+  127    the command was not found
+  128+N  signal N killed the command
+  If a file cannot be written, run prints a warning; its exit code is the same.
 
 Examples:
+  pika-cloud-lifecycle run --state-dir demo -- sh -c 'sleep 1; exit 3'
   pika-cloud-lifecycle run --timeout 10m -- make test
-  pika-cloud-lifecycle run -- sh -c 'serve & probe &&
-    echo STATE=ready >&"$PIKA_LIFECYCLE_FD"; wait $!'
+  pika-cloud-lifecycle run -- bash -c 'sleep 5 & service=$!
+    echo STATE=ready >&"$PIKA_LIFECYCLE_FD"; wait "$service"'
 `
 
 const ingestUsage = `Usage: pika-cloud-lifecycle ingest [FLAGS]
-Read directives, JSON or KEY=value, one a line, and write the files.
-  --state-dir DIR      where they are (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
-  --fd N               read from descriptor N (0, or what ListenFIFO= passes)
-  --fifo PATH          read from a FIFO, which is made if it is missing
-  --ack-fd N           after each commit write "LINE SEQ REJECTED" to N
-  --dry-run            check the input and print what would be written
-  --transitions WORD   if a state does not follow: warn (default), enforce, off
-  --require-result     if the stream ends without a verdict, give one: failed
-  --exit-on-result     end after the verdict, without waiting for the input to
-  --grace DURATION     how long to read on after SIGTERM or SIGHUP (5s)
-  --write-timeout DURATION  how long input waits for a disk that fails (30s)
-  --max-line BYTES     reject longer lines (1048576)
-  --max-events BYTES   rotate events.jsonl beyond it; 0 = never (67108864)
-  --max-rejected BYTES limit of rejected.jsonl (8388608)
-  --notify WORDS       tell auto (default) = who listens, never, systemd,incus
-  --journal WORD       mirror to the journal: never (default), auto, always
-Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines rejected.
+
+Read directives from standard input, one per line, and write the files. A
+directive is a line of KEY=value words, or a JSON object:
+
+  STATE=starting MESSAGE='fetching the image' DETAILS.image=agent:7
+  {"state":"failed","exit_code":7,"message":"tests failed"}
+
+The keys are state, message, exit_code, details and timestamp; kind or status
+instead of state write only an event or only the result. The states are
+requested, provisioning, booted, starting, ready, completed, failed,
+unreachable, stopped and destroyed.
+
+ingest writes as soon as a line arrives. It rejects an invalid line: it prints
+the reason, keeps the line in rejected.jsonl, and continues with the next one.
+
+Flags:
+  --require-result       if the input ends without a result, record the result
+                         "failed"
+  --dry-run              check the input and print what would be written, but
+                         write nothing
+  --fifo PATH            read from a FIFO, to which several programs can write;
+                         create it if it does not exist
+  --state-dir DIR        directory of the files (default $PIKA_LIFECYCLE_DIR,
+                         otherwise /run/pika-cloud)
+
+Advanced:
+  --transitions WORD     what to do with a state that does not follow from the
+                         current one, such as booted after ready: warn (accept
+                         it and print a warning), enforce (reject the line), or
+                         off (accept it) (default warn)
+  --exit-on-result       exit after the result is written, without waiting for
+                         the end of the input
+  --grace DURATION       after SIGTERM or SIGHUP, wait this long for the end of
+                         the input (default 5s)
+  --write-timeout DURATION
+                         retry for this long if a file cannot be written; then
+                         read on and keep only the newest state, the result and
+                         2M of events (default 30s)
+  --fd N                 read from descriptor N (default 0, or a FIFO that
+                         systemd passes for ListenFIFO=)
+  --ack-fd N             after each commit, write "LINE SEQ REJECTED" to
+                         descriptor N: the last line that was processed, the
+                         last sequence number, and how many lines were rejected
+  --max-line SIZE        reject longer lines (default 1M, at most 256M)
+  --max-events SIZE      rename events.jsonl to events.jsonl.1 before it grows
+                         beyond SIZE; 0 for never (default 64M)
+  --max-rejected SIZE    stop writing to rejected.jsonl at SIZE (default 8M)
+  --notify LIST          also notify systemd and Incus of each state: auto (each
+                         one that is present), never, systemd, incus, or
+                         systemd,incus (default auto)
+  --journal WORD         also send events, results and rejected lines to the
+                         systemd journal: never, auto (if there is a journal),
+                         or always (warn if there is none) (default never)
+
+A SIZE is a number of bytes, or a number with K, M or G, such as 64M.
+
+Environment:
+  PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
+  NOTIFY_SOCKET          socket of systemd for --notify
+  LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
+                         set by systemd for ListenFIFO=
+  SERVICE_RESULT, EXIT_CODE, EXIT_STATUS
+                         set by systemd in ExecStopPost=; the result that
+                         --require-result adds has them in its details
+
+Files, in the state directory:
+  status.json, events.jsonl, result.json
+                         the state, the history and the result
+  rejected.jsonl         lines that were rejected, and why
+  events.jsonl.1         events before the last rotation
+  result.json.prev       result of the previous run
+
+Exit status:
+  0  all lines were accepted and are on disk
+  1  a file could not be written, or the input could not be read
+  2  the command line is wrong; nothing was changed
+  3  some lines were rejected; all others are on disk
+
 Examples:
-  printf 'STATE=ready MESSAGE=%q\n' "$text" | pika-cloud-lifecycle ingest
-  exec 3> >(pika-cloud-lifecycle ingest --require-result); pid=$!
+  echo "STATE=ready MESSAGE='listening on 8080'" |
+    pika-cloud-lifecycle ingest --state-dir demo
+  echo STATE=redy | pika-cloud-lifecycle ingest --dry-run
+  exec 3> >(exec pika-cloud-lifecycle ingest --require-result)   # in bash
+  echo STATE=completed >&3; exec 3>&-
 `
 
 const rebuildUsage = `Usage: journalctl -o json --all ... | pika-cloud-lifecycle rebuild [FLAGS]
 
-Rebuild the files of a guest from its entries in a journal. Events keep their
-seqs, entries that come again add nothing, and gaps are reported.
+Rebuild the files of a guest from the systemd journal, if the guest has used
+"ingest --journal". The input is the output of journalctl -o json --all. Events
+keep their sequence numbers. rebuild skips entries that the files already
+contain, and reports events that are missing in the journal.
 
-  --state-dir DIR      where the copy is (/run/pika-cloud,
-                       or $PIKA_LIFECYCLE_DIR)
-  --trust-uid UID      trust entries of this user too, not only root's
-  --fd N               read from descriptor N (0)
-  --ack-fd N           after each commit write "LINE SEQ REJECTED" to N
-  --grace DURATION     how long to read on after SIGTERM or SIGHUP (5s)
-  --max-line BYTES     reject longer lines (16777216)
-  --max-events BYTES   rotate events.jsonl beyond it; 0 = never (67108864)
-  --max-rejected BYTES limit of rejected.jsonl (8388608)
+Flags:
+  --state-dir DIR      directory of the copy (default $PIKA_LIFECYCLE_DIR,
+                       otherwise /run/pika-cloud)
+  --trust-uid UID      accept entries that this user has sent, and not only
+                       those of root
 
-Exit status: 0 all accepted; 1 not all written; 2 wrong usage; 3 lines rejected.
+Advanced:
+  --fd N               read from descriptor N (default 0)
+  --ack-fd N           after each commit, write "LINE SEQ REJECTED" to
+                       descriptor N: the last line that was processed, the last
+                       sequence number, and how many lines were rejected
+  --grace DURATION     after SIGTERM or SIGHUP, wait this long for the end of
+                       the input (default 5s)
+  --max-line SIZE      reject longer lines (default 16M, at most 256M)
+  --max-events SIZE    rename events.jsonl to events.jsonl.1 before it grows
+                       beyond SIZE; 0 for never (default 64M)
+  --max-rejected SIZE  stop writing to rejected.jsonl at SIZE (default 8M)
+
+A SIZE is a number of bytes, or a number with K, M or G, such as 64M.
+
+Environment:
+  PIKA_LIFECYCLE_DIR   state directory, if --state-dir is not given
+
+Files, in the state directory:
+  status.json, events.jsonl, result.json
+                       the copy
+  rejected.jsonl       entries that were rejected, and why
+  events.jsonl.boots   earlier boots whose events are complete
+
+Exit status:
+  0  all entries were accepted and are on disk
+  1  a file could not be written, or the input could not be read
+  2  the command line is wrong; nothing was changed
+  3  some entries were rejected; all others are on disk
 
 Examples:
-  pika-cloud-lifecycle rebuild --state-dir copy < entries.json
   journalctl -o json --all SYSLOG_IDENTIFIER=pika-cloud-lifecycle |
     pika-cloud-lifecycle rebuild --state-dir copy
+  journalctl -o json --all -D /var/log/journal/remote _MACHINE_ID=ID |
+    pika-cloud-lifecycle rebuild --state-dir guest7
 `
 
 const waitUsage = `Usage: pika-cloud-lifecycle wait --for STATE[,STATE...] [FLAGS]
 
-Wait until the guest is in one of the states, and print the status. A state on
-the way to ready counts as reached where a later one is. completed and failed
-are reached once their result stands too.
+Wait until the guest is in one of the states, and print the status. The files
+and the directory may be created later.
 
-  --for STATES         requested, provisioning, booted, starting, ready,
-                       completed, failed, unreachable, stopped, destroyed
-  --timeout DURATION   give up after it; 0s = look once (never)
-  --boot WORD          whose status counts: current (default) = of this boot;
-                       any, as for files that were copied
-  --format WORD        text (default), json
-  --state-dir DIR      (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
+The states are requested, provisioning, booted, starting, ready, completed,
+failed, unreachable, stopped and destroyed. A state before ready is also reached
+if the guest is already in a later one, up to ready. completed and failed are
+reached when result.json is written too.
 
-Exit status: 0 reached; 1 failed or completed instead; 2 wrong usage; 3 the
-files cannot be read; 124 time is over.
+Flags:
+  --for STATES         states to wait for, separated by commas
+  --timeout DURATION   stop waiting after this time, such as 2m; 0s checks once
+                       (default: no limit)
+  --state-dir DIR      directory of the files (default $PIKA_LIFECYCLE_DIR,
+                       otherwise /run/pika-cloud)
+
+Advanced:
+  --boot WORD          current: ignore a status that was written before the last
+                       reboot of this machine; any: accept it, for files that
+                       were copied from another machine (default current)
+  --format WORD        print the status as text or json (default text)
+
+Environment:
+  PIKA_LIFECYCLE_DIR   state directory, if --state-dir is not given
+
+Exit status:
+  0    the guest is in one of the states
+  1    the run ended in another way, such as failed instead of ready
+  2    the command line is wrong
+  3    the files cannot be read
+  124  the guest did not reach any of the states within --timeout
 
 Examples:
   pika-cloud-lifecycle wait --for ready --timeout 2m
   pika-cloud-lifecycle wait --for completed,failed --format json
+  pika-cloud-lifecycle wait --for completed --boot any --state-dir guest7
 `
+
+// The flags that status, event and result have in common.
+const (
+	stateList = `requested, provisioning, booted, starting, ready,
+                       completed, failed, unreachable, stopped or destroyed`
+	detailsFlag = `  --details-json JSON  more information, as any JSON value
+`
+	stateDirFlag = `  --state-dir DIR      directory of the files (default $PIKA_LIFECYCLE_DIR,
+                       otherwise /run/pika-cloud)
+`
+	oneshotJournalFlag = `  --journal WORD       also send it to the systemd journal: never, auto (if
+                       there is a journal), or always (warn if there is none)
+                       (default never)
+`
+	oneshotEnd = `
+Environment:
+  PIKA_LIFECYCLE_DIR   state directory, if --state-dir is not given
+
+Exit status:
+  0  the file is written, and is on disk
+  1  the file could not be written
+  2  the command line is wrong; nothing was changed
+`
+)
 
 const statusUsage = `Usage: pika-cloud-lifecycle status --state STATE --message TEXT [FLAGS]
 
-Replace status.json.
+Replace status.json, the current state of the guest. To record an event at the
+same time, use ingest.
 
-  --state STATE        requested, provisioning, booted, starting, ready,
-                       completed, failed, unreachable, stopped, destroyed
-  --message TEXT       what to tell an operator
-  --details-json JSON  any JSON value
-  --status-path PATH   (DIR/status.json)
-  --state-dir DIR      (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
-
-Exit status: 0 written and durable; 1 not written; 2 wrong usage.
-
+Flags:
+  --state STATE        ` + stateList + `
+  --message TEXT       text for an operator; may be empty
+` + detailsFlag + stateDirFlag + `
+Advanced:
+  --status-path PATH   file to replace (default status.json in the state
+                       directory)
+` + oneshotEnd + `
 Examples:
-  pika-cloud-lifecycle status --state ready --message 'listening on 8080'
-  pika-cloud-lifecycle status --state starting --message up \
-    --details-json '{"n":1}'
+  pika-cloud-lifecycle status --state-dir demo --state ready --message ''
+  pika-cloud-lifecycle status --state starting --message 'fetching the image' \
+    --details-json '{"image":"agent:7"}'
 `
 
 const eventUsage = `Usage: pika-cloud-lifecycle event --kind STATE --message TEXT [FLAGS]
 
-Append one event to events.jsonl.
+Append one event to events.jsonl, the history of the guest. To replace
+status.json at the same time, use ingest.
 
-  --kind STATE         requested, provisioning, booted, starting, ready,
-                       completed, failed, unreachable, stopped, destroyed
-  --message TEXT       what to tell an operator
-  --details-json JSON  any JSON value
-  --events-path PATH   (DIR/events.jsonl)
-  --seq-path PATH      (the events path and .seq)
-  --journal WORD       mirror to the journal: never (default), auto, always
-  --state-dir DIR      (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
-
-Exit status: 0 written and durable; 1 not written; 2 wrong usage.
-
+Flags:
+  --kind STATE         ` + stateList + `
+  --message TEXT       text for an operator; may be empty
+` + detailsFlag + stateDirFlag + `
+Advanced:
+  --events-path PATH   file to append to (default events.jsonl in the state
+                       directory)
+  --seq-path PATH      file with the last sequence number, which is also the
+                       lock; all writers must use the same one (default: the
+                       events path with .seq appended)
+` + oneshotJournalFlag + oneshotEnd + `
 Examples:
-  pika-cloud-lifecycle event --kind booted --message 'guest booted'
-  pika-cloud-lifecycle event --kind ready --message up \
+  pika-cloud-lifecycle event --state-dir demo --kind booted --message ''
+  pika-cloud-lifecycle event --kind ready --message 'listening on 8080' \
     --details-json '{"port":8080}'
 `
 
 const resultUsage = `Usage: pika-cloud-lifecycle result --status OUTCOME --message TEXT [FLAGS]
 
-Replace result.json.
+Replace result.json, which records how the run ended. To record an event and
+replace status.json at the same time, use ingest.
 
+Flags:
   --status OUTCOME     completed or failed
-  --exit-code N        the true exit code, if it is known; completed means 0
-  --message TEXT       what to tell an operator
-  --details-json JSON  any JSON value
-  --result-path PATH   (DIR/result.json)
-  --journal WORD       mirror to the journal: never (default), auto, always
-  --state-dir DIR      (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
-
-Exit status: 0 written and durable; 1 not written; 2 wrong usage.
-
+  --message TEXT       text for an operator; may be empty
+  --exit-code N        exit code of the job (default 0 for completed, none for
+                       failed)
+` + detailsFlag + stateDirFlag + `
+Advanced:
+  --result-path PATH   file to replace (default result.json in the state
+                       directory)
+` + oneshotJournalFlag + oneshotEnd + `
 Examples:
-  pika-cloud-lifecycle result --status completed --message 'tests passed'
+  pika-cloud-lifecycle result --state-dir demo --status completed --message ''
   pika-cloud-lifecycle result --status failed --exit-code 7 \
-    --message 'tests failed'
+    --message 'tests failed' --details-json '{"test":"TestStart"}'
 `
 
 const showUsage = `Usage: pika-cloud-lifecycle show [FLAGS] [DIR | FILE...]
 
-Show where the guest stands, and then what happened to it: for each event its
-time, the time since the one before it and since boot, message and details.
-FILEs are a status, a result and logs, copied from anywhere and under any name.
-Nothing is changed. A torn last line is shown as one.
+Print the current state of a guest, its result and its history. For each event,
+show prints its time, the time since the previous event and since boot, the
+state, the message and the details.
 
-  --state-dir DIR      where the files are, if none are named
-                       (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
-  --format WORD        text (default), or json: one object a line
-  --follow             go on with what is written from now on
-  --utc                times in UTC, not in the local time zone
+DIR is a state directory. A FILE is a copied status, result or log; it may have
+any name. show changes nothing.
 
-Exit status: 0 shown; 1 something could not be read; 2 wrong usage.
+Flags:
+  --follow             print new events as they are written, until Ctrl-C
+  --utc                print times in UTC (default: local time)
+  --format WORD        text, or json: one object per line (default text)
+  --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
+                       /run/pika-cloud)
+
+Environment:
+  PIKA_LIFECYCLE_DIR   state directory, if neither DIR nor FILE is given
+  COLUMNS              width of the output (default: that of the terminal)
+  NO_COLOR             if it is not empty, use no colour
+  TERM                 if it is dumb, use no colour
+  TZ                   local time zone
+
+Exit status:
+  0  everything was printed
+  1  a file could not be read, or there is nothing to print
+  2  the command line is wrong
 
 Examples:
+  pika-cloud-lifecycle show
   pika-cloud-lifecycle show --follow
-  pika-cloud-lifecycle show --utc guest7/status.json guest7/events.jsonl | less
+  pika-cloud-lifecycle show --utc guest7/events.jsonl guest7/status.json | less
 `
 
 const plotUsage = `Usage: pika-cloud-lifecycle plot [FLAGS] [DIR | FILE...]
 
-Draw what happened to the guest: one SVG on standard output that needs nothing
-else, with a bar for each state over the time since boot, boots one under
-another, failures marked, and details where the pointer rests.
+Draw the history of a guest as an SVG picture, and print it. The picture has a
+bar for each state over the time since boot, and one axis for each boot. Open it
+in a web browser, and point at a bar to see its message and details.
 
-  --state-dir DIR      where the files are, if none are named
-                       (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
+DIR is a state directory. A FILE is a copied status, result or log; it may have
+any name.
 
-Exit status: 0 drawn; 1 something could not be read; 2 wrong usage.
+Flags:
+  --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
+                       /run/pika-cloud)
+
+Environment:
+  PIKA_LIFECYCLE_DIR   state directory, if neither DIR nor FILE is given
+
+Exit status:
+  0  the picture was printed
+  1  a file could not be read, or there is nothing to draw
+  2  the command line is wrong
 
 Examples:
-  pika-cloud-lifecycle plot > boot.svg
+  pika-cloud-lifecycle plot > history.svg
   pika-cloud-lifecycle plot guest7/events.jsonl > guest7.svg
 `
 
-const verifyUsage = `Usage: pika-cloud-lifecycle verify [FLAGS]
+const verifyUsage = `Usage: pika-cloud-lifecycle verify [FLAGS] [DIR]
 
-Check a state directory: the schema of every file and line, the order of seq and
-of boots, the seq file, incomplete lines, whether status and result match their
-events and each other, temporary files, modes and owners.
+Check the files in a state directory, and print each problem: invalid files and
+lines, sequence numbers that do not increase, incomplete lines, a status or a
+result that does not match the events, temporary files, and wrong owners and
+permissions.
 
-  --state-dir DIR      the directory (/run/pika-cloud, or $PIKA_LIFECYCLE_DIR)
-  --format WORD        text (default) or json
-  --repair             repair what can be repaired, and keep what is removed
-                       from a file in another file beside it
+Flags:
+  --repair             repair what can be repaired; what is removed is kept in
+                       other files
+  --format WORD        text or json (default text)
+  --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
+                       /run/pika-cloud)
 
-Exit status: 0 valid; 1 invalid, or the repair failed; 2 wrong usage; 3 the
-directory cannot be read.
+Run verify as the owner of the files, usually root. Other users cannot read the
+lock file, events.jsonl.seq, so verify cannot check it and exits with 3.
+
+Environment:
+  PIKA_LIFECYCLE_DIR   state directory, if DIR is not given
+
+Files, in the state directory (N is a number):
+  events.jsonl.damagedN, rejected.jsonl.damagedN
+                       a log before it was repaired
+  events.jsonl.torn, rejected.jsonl.torn
+                       incomplete last lines that were removed from a log
+
+Exit status:
+  0  the files are valid
+  1  the files are invalid, or could not be repaired
+  2  the command line is wrong
+  3  the directory, or a file in it, cannot be read; everything else is valid
 
 Examples:
   pika-cloud-lifecycle verify
-  pika-cloud-lifecycle verify --repair --state-dir /srv/guest7
+  pika-cloud-lifecycle verify --repair guest7
 `
 
 const schemaUsage = `Usage: pika-cloud-lifecycle schema [NAME]
 
-Print the JSON Schema of an artifact, or of a directive: directive, events,
-rejected, result or status. Without NAME: all of them, as one object.
+Print a JSON Schema. The names are directive (a line of input of ingest), events
+and rejected (a line of events.jsonl and of rejected.jsonl), result and status.
+Without NAME, print all of them as one object.
 
-Exit status: 0 printed; 2 wrong usage.
+Exit status:
+  0  the schema was printed
+  2  the command line is wrong
 
 Examples:
   pika-cloud-lifecycle schema events
-  pika-cloud-lifecycle schema | jq 'keys'
+  pika-cloud-lifecycle schema | jq keys
 `

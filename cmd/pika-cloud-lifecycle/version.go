@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 )
 
-// Set by the linker if the build sees no repository, as in Nix:
+// The linker sets these in a build without a repository, such as that of Nix:
 // -X main.stampedVersion=1.2.3 -X main.stampedCommit=COMMIT
 var stampedVersion, stampedCommit string
 

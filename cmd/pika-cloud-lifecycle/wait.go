@@ -3,30 +3,33 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/watch"
 )
 
-// A waiter waits until a guest reaches one of some states.
+// A waiter waits until a guest reaches one of several states.
 type waiter struct {
 	dir    string
 	states []artifact.State
-	bootID string        // of the guest; any if empty
-	limit  time.Duration // none if negative
+	bootID string        // the boot whose status counts; "" for any boot
+	limit  time.Duration // no limit if negative
 }
 
-// An otherOutcomeError reports that the run has ended with an outcome other than
-// those that were waited for, so none of the states will be reached.
+// An otherOutcomeError reports that the run ended with an outcome that wait did not
+// wait for.
 type otherOutcomeError struct{ outcome artifact.Outcome }
 
-func (e *otherOutcomeError) Error() string { return "the guest has " + string(e.outcome) }
+func (e *otherOutcomeError) Error() string { return "the run has ended as " + string(e.outcome) }
 
-// waitMain waits for a state and prints the last status.
+// waitMain runs the subcommand wait: it waits for a state and prints the status.
 func waitMain(a *app, args []string) error {
 	f := a.newFlags("wait", waitUsage)
 	dir := a.stateDir(f)
@@ -39,9 +42,6 @@ func waitMain(a *app, args []string) error {
 	}
 	if err := f.require("for"); err != nil {
 		return err
-	}
-	if f.isGiven("timeout") && *limit < 0 {
-		return f.badUsage("--timeout takes a duration that is not negative, such as 2m")
 	}
 	if err := f.checkFormat(*format); err != nil {
 		return err
@@ -62,7 +62,11 @@ func waitMain(a *app, args []string) error {
 }
 
 func (w *waiter) setStates(f *flagSet, words string) error {
-	for _, word := range strings.Split(words, ",") {
+	list := strings.Split(words, ",")
+	if strings.Contains(words, " ") || (slices.Contains(list, "") && len(list) > 1) {
+		return f.badUsage("--for is %q; expected states separated by commas, such as ready,failed", words)
+	}
+	for _, word := range list {
 		state, err := parseWord(f, "for", word, artifact.States())
 		if err != nil {
 			return err
@@ -79,14 +83,15 @@ func (w *waiter) setBoot(f *flagSet, word string, current func() string) error {
 	case "current":
 		w.bootID = current()
 		if w.bootID == "" {
-			return f.badUsage("the ID of this boot is not known, for /proc is missing; expected --boot any")
+			return f.badUsage("the ID of this boot cannot be read, so no status can be matched with it; add --boot any")
 		}
 		return nil
 	}
 	return f.badUsage("--boot is %q; expected current or any", word)
 }
 
-// wait waits, and returns the last snapshot that it has read; nil if none.
+// wait waits until check is done or the time limit is over. It returns the last
+// snapshot that it read; nil if it read none.
 func (w *waiter) wait() (*history.Snapshot, error) {
 	deadline := time.Now().Add(w.limit)
 	changes, err := watch.Open(w.dir)
@@ -117,8 +122,8 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 	}
 }
 
-// check reports whether the wait is over, and with an *otherOutcomeError if none
-// of the states will be reached.
+// check reports whether the wait is over. It returns an *otherOutcomeError if the
+// run has ended and the guest is in none of the states.
 func (w *waiter) check(s *history.Snapshot) (done bool, err error) {
 	if s.Status == nil || (w.bootID != "" && s.Status.BootID != w.bootID) {
 		return false, nil
@@ -139,7 +144,7 @@ func (w *waiter) check(s *history.Snapshot) (done bool, err error) {
 	return false, nil
 }
 
-// printStatus prints the status of a snapshot, if there is one.
+// printStatus prints the status of a snapshot, if it has one.
 func (a *app) printStatus(s *history.Snapshot, format string) {
 	if s == nil || s.Status == nil {
 		return
@@ -152,20 +157,17 @@ func (a *app) printStatus(s *history.Snapshot, format string) {
 	fmt.Fprintln(a.stdout, timeline.Printable(string(s.Status.State)+": "+message))
 }
 
-// explain adds to the error of a wait what was waited for and what is there
-// instead.
+// explain adds the current status, and what to do, to the error of a wait.
 func (w *waiter) explain(err error, s *history.Snapshot) error {
 	var other *otherOutcomeError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &other):
-		return fmt.Errorf("wait: %w; expected %s", err, w.wanted())
-	case errors.Is(err, errTimeout) && (s == nil || s.Status == nil):
-		return fmt.Errorf("wait: %w after %v, and there is no status in %s; expected %s", err, w.limit, w.dir, w.wanted())
+		return fmt.Errorf("wait: %w, not %s; see %s", err, w.wanted(),
+			filepath.Join(w.dir, writer.ResultName))
 	case errors.Is(err, errTimeout):
-		return fmt.Errorf("wait: %w after %v, and the status is %s%s; expected %s", err, w.limit,
-			s.Status.State, w.boot(s.Status), w.wanted())
+		return fmt.Errorf("wait: %w after %v; %s", err, w.limit, w.current(s))
 	}
 	return fmt.Errorf("wait: %w", err)
 }
@@ -178,10 +180,23 @@ func (w *waiter) wanted() string {
 	return strings.Join(words, " or ")
 }
 
-// boot returns a remark if a status is from another boot than the one waited for.
-func (w *waiter) boot(s *artifact.Status) string {
-	if w.bootID == "" || s.BootID == w.bootID {
-		return ""
+// current describes the status of a snapshot, and why it is not one of the states.
+func (w *waiter) current(s *history.Snapshot) string {
+	if s == nil || s.Status == nil {
+		return fmt.Sprintf("there is no status in %s; check --state-dir", w.dir)
 	}
-	return " of another boot"
+	text := fmt.Sprintf("the status in %s is %s", w.dir, s.Status.State)
+	if s.Status.Seq > 0 {
+		text += fmt.Sprintf(" (event %d)", s.Status.Seq)
+	}
+	_, isOutcome := s.Status.State.Outcome()
+	switch {
+	case w.bootID != "" && s.Status.BootID != w.bootID:
+		return text + ", of another boot; if the files were copied from a guest, add --boot any"
+	case isOutcome && s.Result == nil:
+		return text + ", but result.json is missing"
+	case isOutcome:
+		return text + ", but result.json does not match it"
+	}
+	return text + ", not " + w.wanted()
 }

@@ -1,13 +1,13 @@
-// Package schema holds the JSON Schemas (draft 2020-12) of the artifacts and of
-// the directive, as embedded files, for whoever wants to check one in Go.
+// Package schema embeds the JSON Schemas (draft 2020-12) of the artifacts and of
+// the directive, for Go programs that validate them.
 //
-// What a schema cannot say, such as the order of keys, stands in
-// docs/format.md and docs/protocol.md.
+// docs/format.md and docs/protocol.md describe what a schema cannot express, such
+// as the order of keys.
 package schema
 
 import "embed"
 
-// Files holds status.json, events.json (one line of events.jsonl), result.json,
+// Files contains status.json, events.json (one line of events.jsonl), result.json,
 // rejected.json (one line of rejected.jsonl) and directive.json (one line of
 // input in JSON).
 //

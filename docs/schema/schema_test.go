@@ -39,7 +39,7 @@ func TestSchemas_embedded(t *testing.T) {
 	}
 }
 
-// A document is what the tests look at in a schema.
+// A document is the part of a schema that the tests check.
 type document struct {
 	ID          string `json:"$id"`
 	Title       string
@@ -141,7 +141,7 @@ func vectors(t *testing.T, sort, name string) (all []vector) {
 	return all
 }
 
-// readLines returns the lines of a file, of which there must be one at least.
+// readLines returns the lines of a file, which must not be empty.
 func readLines(t *testing.T, path string) [][]byte {
 	t.Helper()
 	text := testenv.ReadFile(t, path)
@@ -169,10 +169,10 @@ func TestSchemas_vectors(t *testing.T) {
 
 // The decoder accepts and rejects the same directives as the schema.
 func TestSchemas_directive_same_as_decoder(t *testing.T) {
-	for sort, refused := range map[string]uint64{"ok": 0, "bad": 1} {
+	for sort, rejected := range map[string]uint64{"ok": 0, "bad": 1} {
 		for _, v := range vectors(t, sort, "directive") {
 			_, sum := replay(t, append(bytes.Clone(v.Value), '\n'))
-			if sum.Lines != 1 || sum.Rejected != refused {
+			if sum.Lines != 1 || sum.Rejected != rejected {
 				t.Errorf("%s_directive, %s: %+v", sort, v.Name, sum)
 			}
 		}
@@ -219,8 +219,8 @@ func TestSchemas_policy_table(t *testing.T) {
 	}
 }
 
-// artifacts are the files of a state directory that have a schema, and whether
-// each line of one is held against it.
+// artifacts are the files of a state directory that have a schema. lines is set if
+// each line must match it, and not the file as a whole.
 var artifacts = []struct {
 	file, schema string
 	lines        bool
@@ -232,7 +232,7 @@ var artifacts = []struct {
 }
 
 func TestSchemas_python_artifacts(t *testing.T) {
-	held := make(map[string]int)
+	checked := make(map[string]int)
 	for _, line := range readLines(t, "../../testdata/golden/oneshot.jsonl") {
 		var run struct {
 			Name  string
@@ -244,12 +244,12 @@ func TestSchemas_python_artifacts(t *testing.T) {
 		for _, text := range run.Files {
 			if name := schemaOf([]byte(text)); name != "" {
 				checkSchema(t, run.Name, name, []byte(text))
-				held[name]++
+				checked[name]++
 			}
 		}
 	}
-	if held["status"] == 0 || held["events"] == 0 || held["result"] == 0 {
-		t.Errorf("checked against the schemas: %v; expected some of each", held)
+	if checked["status"] == 0 || checked["events"] == 0 || checked["result"] == 0 {
+		t.Errorf("checked against the schemas: %v; expected some of each", checked)
 	}
 }
 
@@ -287,7 +287,7 @@ func checkSchema(t *testing.T, what, name string, text []byte) {
 var fenced = regexp.MustCompile("(?ms)^ *```jsonl?\n(.*?)^ *```$")
 
 func TestSchemas_examples_in_docs(t *testing.T) {
-	held := make(map[string]int)
+	checked := make(map[string]int)
 	for _, pattern := range []string{"../*.md", "../../README.md"} {
 		pages, err := filepath.Glob(pattern)
 		if err != nil || len(pages) == 0 {
@@ -300,18 +300,18 @@ func TestSchemas_examples_in_docs(t *testing.T) {
 					t.Fatalf("%s: not an object: %s", page, example[1])
 				}
 				checkSchema(t, page, name, example[1])
-				held[name]++
+				checked[name]++
 			}
 		}
 	}
 	for _, name := range names {
-		if held[name] == 0 {
+		if checked[name] == 0 {
 			t.Errorf("the docs have no example of %s", name)
 		}
 	}
 }
 
-// bootID is one that Linux could have given.
+// bootID is a valid boot ID.
 const bootID = "6f1c9c3e-53f0-4b3a-9c39-2f0c1a5d7b11"
 
 // replay feeds text to a stream and returns the state directory it wrote.
@@ -339,8 +339,8 @@ func replay(t *testing.T, text []byte) (dir string, sum ingest.Summary) {
 	return dir, sum
 }
 
-// mixed is what no recorded run has: every form of directive, rejected lines in
-// both forms of raw, and details of every type.
+// mixed contains what no recorded run has: every form of directive, rejected lines
+// with raw and with raw_base64, and details of every type.
 const mixed = `{"type":"status","state":"booted","details":[1e308,123456789012345678901234567890]}
 {"kind":"starting","details":"text","timestamp":"2026-03-25T20:00:00+02:00"}
 STATE=ready DETAILS.a.b=c DETAILS.d:=null
@@ -368,7 +368,7 @@ func TestSchemas_fresh_artifacts(t *testing.T) {
 	}
 }
 
-// A recorded is a run: what one of the real guest programs told its host.
+// A recorded is a run of a real guest program: the calls that it made.
 type recorded struct {
 	Name  string
 	Calls [][]string
@@ -386,7 +386,7 @@ func callers(t *testing.T) (runs []recorded) {
 	return runs
 }
 
-// A report is what a host learns from one call, without times and numbers.
+// A report is the content of one call, without times and numbers.
 type report struct {
 	Word, Message string
 	ExitCode      *int
@@ -452,7 +452,7 @@ func TestStreams_same_as_recorded_callers(t *testing.T) {
 				result = nil
 			}
 			for i := range min(len(result), len(wantResult)) {
-				wantResult[i].Details = result[i].Details // a transition's go there too
+				wantResult[i].Details = result[i].Details // a transition's details are also in the result
 			}
 			if !reflect.DeepEqual(events, want) || !reflect.DeepEqual(result, wantResult) {
 				t.Errorf("%s%s:\n events %v, result %v\nexpected %v, %v", run.Name, form, events, result, want, wantResult)

@@ -13,11 +13,11 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A rawEntry is one line that journalctl -o json prints. The values of its
-// fields are JSON and not validated; an absent field does not exist.
+// A rawEntry is one line of the output of journalctl -o json. The values of its
+// fields are JSON, not yet validated. For an absent field, Exists returns false.
 type rawEntry struct {
 	values  [endOfFields]gjson.Result
-	counted int // fields for which isCounted is true, known here or not
+	counted int // number of fields for which isCounted is true, including unknown ones
 }
 
 // parseLine parses a line. The rawEntry does not refer to it.
@@ -47,28 +47,28 @@ func (raw *rawEntry) set(name string, value gjson.Result) {
 	}
 }
 
-// isEventOrResult reports whether the entry is that of an event or a result.
+// isEventOrResult reports whether the entry describes an event or a result.
 func (raw *rawEntry) isEventOrResult() bool {
 	id := raw.values[fieldMessageID].Str
 	return eventKind(id) != "" || resultOutcome(id) != ""
 }
 
-// isComplete reports whether the entry has all fields that were sent.
+// isComplete reports whether the entry has all fields that the Mirror sent.
 func (raw *rawEntry) isComplete() bool {
 	return raw.values[fieldCountOfFields].Str == strconv.Itoa(raw.counted)
 }
 
-// text returns the value of a field; empty if it is absent. journalctl prints
-// a value with unprintable characters as an array of its bytes, a field that
-// occurs several times as an array of its values, and null for a value that is
-// too large to be printed without --all (journalctl(1), --output=json).
+// text returns the value of a field, or "" if it is absent. journalctl prints a
+// value with unprintable characters as an array of bytes, a field that occurs
+// several times as an array of values, and a value that is too large to be printed
+// without --all as null (journalctl(1), --output=json).
 func (raw *rawEntry) text(f field) (string, error) {
 	v := raw.values[f]
 	switch {
 	case v.Type == gjson.String || !v.Exists():
 		return v.Str, nil
 	case v.Type == gjson.Null:
-		return "", fmt.Errorf("%s was left out because it is large; run journalctl with --all", fieldNames[f])
+		return "", fmt.Errorf("journalctl left out %s because it is large; add --all to journalctl", fieldNames[f])
 	case !v.IsArray():
 		return "", fmt.Errorf("%s is %.40s; expected a string or an array of bytes", fieldNames[f], v.Raw)
 	}
@@ -76,27 +76,27 @@ func (raw *rawEntry) text(f field) (string, error) {
 	for _, element := range v.Array() {
 		b, err := strconv.ParseUint(element.Raw, 10, 8)
 		if err != nil {
-			return "", fmt.Errorf("%s occurs more than once in the entry", fieldNames[f])
+			return "", fmt.Errorf("%s has several values; expected one", fieldNames[f])
 		}
 		text = append(text, byte(b))
 	}
 	return string(text), nil
 }
 
-// An entry is a decoded entry of an event or a result.
+// An entry is the decoded form of a journal entry. Either event or result is set.
 //
-// Either event or result is set. bootID and seq are also theirs, except that
-// the Rebuilder sets an empty bootID to that of the events before.
+// bootID and seq are equal to those of the event or result, except if the guest
+// did not know its boot ID: then the Rebuilder sets bootID to the current boot.
 type entry struct {
 	machineID  string
 	eventsPath string
-	bootID     string // empty if the guest did not know it
+	bootID     string
 	seq        uint64 // 0 for a result that was written without an event
 	event      *artifact.Event
 	result     *artifact.Result
 }
 
-// fieldTexts are the values of decodedFields, empty for an absent one.
+// fieldTexts holds the values of decodedFields; "" for an absent field.
 type fieldTexts [endOfFields]string
 
 // decode decodes an entry for which isEventOrResult is true.
@@ -112,12 +112,12 @@ func (raw *rawEntry) decode() (*entry, error) {
 	kind, outcome := eventKind(texts[fieldMessageID]), resultOutcome(texts[fieldMessageID])
 	e := &entry{machineID: texts[fieldMachineID], eventsPath: texts[fieldEventsPath], bootID: texts[fieldBootID]}
 	if e.bootID != "" && !isBootID(e.bootID) {
-		return nil, texts.invalid(fieldBootID, "a boot ID")
+		return nil, texts.invalid(fieldBootID, "a UUID in lower case")
 	}
 	if texts[fieldSeq] != "" || kind != "" {
 		seq, err := strconv.ParseUint(texts[fieldSeq], 10, 64)
 		if err != nil || seq == 0 {
-			return nil, texts.invalid(fieldSeq, "a number from 1")
+			return nil, texts.invalid(fieldSeq, "a number of 1 or more")
 		}
 		e.seq = seq
 	}
@@ -138,10 +138,10 @@ func (raw *rawEntry) decode() (*entry, error) {
 	return e, nil
 }
 
-// event decodes an event, all but its boot ID and seq.
+// event decodes an event without its boot ID and seq.
 func (t *fieldTexts) event(kind artifact.State) (*artifact.Event, error) {
 	if t[fieldKind] != string(kind) {
-		return nil, t.invalid(fieldKind, string(kind)+", to match its MESSAGE_ID")
+		return nil, t.invalid(fieldKind, string(kind)+", the kind of its MESSAGE_ID")
 	}
 	uptime, err := t.uptime()
 	if err != nil {
@@ -159,10 +159,10 @@ func (t *fieldTexts) event(kind artifact.State) (*artifact.Event, error) {
 		Message: strictjson.AppendText(nil, t[fieldMessage])}, nil
 }
 
-// result decodes a result, all but its boot ID and seq.
+// result decodes a result without its boot ID and seq.
 func (t *fieldTexts) result(outcome artifact.Outcome) (*artifact.Result, error) {
 	if t[fieldOutcome] != string(outcome) {
-		return nil, t.invalid(fieldOutcome, string(outcome)+", to match its MESSAGE_ID")
+		return nil, t.invalid(fieldOutcome, string(outcome)+", the outcome of its MESSAGE_ID")
 	}
 	exitCode, err := t.exitCode()
 	if err != nil {
@@ -188,19 +188,19 @@ func (t *fieldTexts) time() (time.Time, error) {
 	return when, nil
 }
 
-// uptime returns the uptime; 0 if it is absent.
+// uptime returns the uptime, or 0 if it is absent.
 func (t *fieldTexts) uptime() (time.Duration, error) {
 	if t[fieldUptime] == "" {
 		return 0, nil
 	}
 	ms, err := strconv.ParseInt(t[fieldUptime], 10, 64)
 	if err != nil || ms < 1 || ms > math.MaxInt64/int64(time.Millisecond) {
-		return 0, t.invalid(fieldUptime, "milliseconds, from 1")
+		return 0, t.invalid(fieldUptime, "milliseconds, 1 or more")
 	}
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
-// exitCode returns the exit code; nil if it is absent.
+// exitCode returns the exit code, or nil if it is absent.
 func (t *fieldTexts) exitCode() (*int32, error) {
 	if t[fieldExitCode] == "" {
 		return nil, nil
@@ -213,7 +213,7 @@ func (t *fieldTexts) exitCode() (*int32, error) {
 	return &code, nil
 }
 
-// details returns the details; nil if they are absent.
+// details returns the details, or nil if they are absent.
 func (t *fieldTexts) details() (strictjson.Value, error) {
 	if t[fieldDetails] == "" {
 		return nil, nil
@@ -225,15 +225,14 @@ func (t *fieldTexts) details() (strictjson.Value, error) {
 	return details, nil
 }
 
-// invalid returns an error that quotes the value of a field, or its first 40
-// bytes.
+// invalid returns an error that quotes at most the first 40 bytes of a field.
 func (t *fieldTexts) invalid(f field, expected string) error {
 	value := t[f]
 	return fmt.Errorf("%s is %s; expected %s", fieldNames[f], strconv.QuoteToASCII(value[:min(len(value), 40)]), expected)
 }
 
-// isBootID reports whether text has the form of the kernel's boot IDs: a UUID
-// in lower case.
+// isBootID reports whether text has the format of the kernel's boot IDs: a UUID in
+// lower case.
 func isBootID(text string) bool {
 	if len(text) != len("6f1c9c3e-53f0-4b3a-9c39-2f0c1a5d7b11") {
 		return false

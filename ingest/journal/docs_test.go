@@ -9,7 +9,17 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// block returns the block of sh in docs/journal.md that contains text.
+// The first example sends an event and shows it.
+func TestDocs_first_example(t *testing.T) {
+	m := newJournal(t, 54)
+	testenv.Tools(t, "bash")
+	script := strings.NewReplacer("| "+Identifier+" ingest", "| '"+testenv.Program(t)+"' ingest", "\njournalctl", "\njournalctl --sync\njournalctl").Replace(block(t, "ingest --journal=auto"))
+	if out := m.run("", "bash", "-ec", script); !strings.HasSuffix(out, ": loading the model\n") {
+		t.Errorf("the example prints\n%s", out)
+	}
+}
+
+// block returns the sh block in docs/journal.md that contains text.
 func block(t *testing.T, text string) string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/journal.md")
@@ -23,7 +33,7 @@ func block(t *testing.T, text string) string {
 	return ""
 }
 
-// fences returns the code blocks of a page in a language.
+// fences returns the code blocks of a page that are in a language.
 func fences(page, lang string) (all []string) {
 	for _, m := range regexp.MustCompile("(?ms)^```"+lang+"\n(.*?)^```$").FindAllStringSubmatch(page, -1) {
 		all = append(all, m[1])
@@ -31,7 +41,9 @@ func fences(page, lang string) (all []string) {
 	return all
 }
 
-func TestDocsReconcile(t *testing.T) {
+// The command prints nothing if the journal has all events, and prints those that
+// were not sent.
+func TestDocs_find_missing_events(t *testing.T) {
 	m := newJournal(t, 51)
 	testenv.Tools(t, "bash", "jq", "comm")
 	dir := testenv.PlainDir(t)
@@ -39,32 +51,33 @@ func TestDocsReconcile(t *testing.T) {
 	m.ingest(dir, many(12))
 	m.run("", "journalctl", "--sync")
 	if out := m.run("", "bash", "-c", line); out != "" {
-		t.Errorf("nothing is missing, but\n%s", out)
+		t.Errorf("no event is missing, but the command prints\n%s", out)
 	}
 	m.run(many(1), testenv.Program(t), "ingest", "--state-dir", dir)
 	m.ingest(dir, "STATE=failed\n")
 	m.run("", "journalctl", "--sync")
 	if out := m.run("", "bash", "-c", line); out != m.boot+" 13\n" {
-		t.Errorf("13 is missing, but\n%s", out)
+		t.Errorf("seq 13 is missing, but the command prints\n%s", out)
 	}
 }
 
-func TestDocsRebuild(t *testing.T) {
+// The command in the docs rebuilds the files.
+func TestDocs_rebuild(t *testing.T) {
 	m := newJournal(t, 52)
 	testenv.Tools(t, "bash")
 	guest, host := testenv.TempDir(t), testenv.PlainDir(t)
-	m.ingest(guest, aRun)
+	m.ingest(guest, exampleRun)
 	m.run("", "journalctl", "--sync")
-	line := strings.NewReplacer(Identifier+" rebuild", "'"+testenv.Program(t)+"' rebuild", "dir copy", "dir "+host).Replace(block(t, Identifier+" rebuild"))
+	line := strings.NewReplacer("/run/pika-cloud", guest, Identifier+" rebuild", "'"+testenv.Program(t)+"' rebuild", "dir copy", "dir "+host).Replace(block(t, Identifier+" rebuild"))
 	m.run("", "bash", "-c", line)
-	same(t, host, guest)
+	sameFiles(t, host, guest)
 }
 
-// The queries in the docs are valid and find the entries.
-func TestDocsQueries(t *testing.T) {
+// Each query in the docs finds its entries.
+func TestDocs_queries(t *testing.T) {
 	m := newJournal(t, 53)
 	testenv.Tools(t, "bash")
-	m.ingest(testenv.TempDir(t), aRun)
+	m.ingest(testenv.TempDir(t), exampleRun)
 	m.run("", "journalctl", "--sync")
 	for line := range strings.Lines(block(t, "journalctl -x")) {
 		want := "it failed"
@@ -72,7 +85,7 @@ func TestDocsQueries(t *testing.T) {
 			want = "PIKA_KIND=starting"
 		}
 		if out := m.run("", "bash", "-c", line); !strings.HasPrefix(line, "#") && !strings.Contains(out, want) {
-			t.Errorf("%s%s", line, out)
+			t.Errorf("%sprints\n%s", line, out)
 		}
 	}
 }

@@ -13,9 +13,9 @@ import (
 )
 
 // An encoder encodes entries in journald's native protocol
-// (systemd.io/JOURNAL_NATIVE_PROTOCOL). The names of the fields are fixed: text
-// from the input is only ever the value of a field. An entry is valid until the
-// next one is encoded.
+// (systemd.io/JOURNAL_NATIVE_PROTOCOL). The names of the fields are fixed, so text
+// from the input can only become the value of a field. An entry is valid until
+// the next one is encoded.
 type encoder struct {
 	eventsPath string
 	entry      []byte
@@ -31,7 +31,8 @@ func (e *encoder) begin(messageID string, p sd.Priority) {
 	e.add(fieldEventsPath, e.eventsPath)
 }
 
-// add adds a field. A value that contains a newline is preceded by its length.
+// add adds a field. The protocol requires the length before a value that contains
+// a newline.
 func (e *encoder) add(f field, value string) {
 	name := fieldNames[f]
 	if isCounted(name) {
@@ -55,9 +56,10 @@ func (e *encoder) addOptional(f field, value string) {
 	}
 }
 
-// end adds the number of fields and returns the entry. A reader needs it because
-// journalctl and systemd-journal-upload 252 silently omit a field that they
-// cannot read while journald writes the file (sd_journal_enumerate_data(3)).
+// end adds the number of fields and returns the entry. A Rebuilder compares this
+// number with the fields it reads, because journalctl and systemd-journal-upload
+// 252 silently omit a field that they cannot read while journald writes the file
+// (sd_journal_enumerate_data(3)).
 func (e *encoder) end() []byte {
 	e.add(fieldCountOfFields, strconv.Itoa(e.counted+1))
 	return e.entry
@@ -108,7 +110,7 @@ func (e *encoder) event(line string) []byte {
 	return e.end()
 }
 
-// timeFormat is the form of times in the artifacts.
+// timeFormat is the format of times in the artifacts.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
 // result encodes a result.
@@ -147,11 +149,15 @@ func (e *encoder) reject(line string) []byte {
 	return e.end()
 }
 
-// missed encodes a report of how many entries the journal has missed.
+// missed encodes an entry with the number of entries that the journal missed.
 func (e *encoder) missed(n uint64) []byte {
 	count := strconv.FormatUint(n, 10)
 	e.begin(missedID, sd.PriWarning)
-	e.add(fieldMessage, "the journal missed "+count+" entries of the lifecycle; the artifacts have them")
+	entries := " entries"
+	if n == 1 {
+		entries = " entry"
+	}
+	e.add(fieldMessage, "the journal missed "+count+entries+"; read "+e.eventsPath+" and the files beside it")
 	e.add(fieldMissed, count)
 	return e.end()
 }

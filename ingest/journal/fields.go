@@ -9,7 +9,7 @@ import (
 // Identifier is the SYSLOG_IDENTIFIER of every entry.
 const Identifier = "pika-cloud-lifecycle"
 
-// A field is a field of an entry that this package sends, reads or both.
+// A field is a field of a journal entry that this package sends or reads.
 type field uint8
 
 const (
@@ -31,15 +31,15 @@ const (
 	fieldRaw
 	fieldMissed
 	fieldCountOfFields
-	// journald adds these itself, and only these can be trusted
+	// journald sets these itself, so a sender cannot forge them
 	// (systemd.journal-fields(7), "Trusted Journal Fields").
 	fieldUID
 	fieldMachineID
 	endOfFields
 )
 
-// sentFields are the fields of the entries that a Mirror sends; each entry has
-// some of them.
+// sentFields is the number of fields that a Mirror sends. They are the first ones
+// of the list, and each entry has some of them.
 const sentFields = fieldUID
 
 // decodedFields are the fields from which an event or a result is decoded.
@@ -70,14 +70,15 @@ var fieldNames = [endOfFields]string{
 	fieldMachineID:     "_MACHINE_ID",
 }
 
-// isCounted reports whether PIKA_FIELDS counts the field called name. journald
-// and the programs that pass entries on add other fields.
+// isCounted reports whether PIKA_FIELDS counts the field called name. It counts
+// only fields that the sender sets: journald, and programs that forward entries,
+// add others.
 func isCounted(name string) bool {
 	return strings.HasPrefix(name, "PIKA_") || strings.HasPrefix(name, "MESSAGE")
 }
 
-// The MESSAGE_IDs. They are random and never change, because an entry is
-// identified by its MESSAGE_ID among others.
+// The MESSAGE_IDs. They are random, and must never change, because a Rebuilder
+// identifies entries by them.
 var (
 	eventIDs = map[artifact.State]string{
 		artifact.Requested:    "66fb2d5fd0464e5a87de2c884e42d01b",
@@ -99,11 +100,11 @@ var (
 
 const (
 	rejectID = "0ee4e0719bd64192a0e41ba928fe5a93" // a rejected line
-	missedID = "5dbab519f2714037bc0827d9f724dc8c" // entries that the journal missed
+	missedID = "5dbab519f2714037bc0827d9f724dc8c" // the number of entries that the journal missed
 )
 
-// eventKind returns the kind of the events with a MESSAGE_ID; empty if it is
-// not that of an event.
+// eventKind returns the kind of events with this MESSAGE_ID, or "" if it is not
+// the MESSAGE_ID of an event.
 func eventKind(messageID string) artifact.State {
 	for kind, id := range eventIDs {
 		if id == messageID {
@@ -113,8 +114,8 @@ func eventKind(messageID string) artifact.State {
 	return ""
 }
 
-// resultOutcome returns the outcome of the results with a MESSAGE_ID; empty if
-// it is not that of a result.
+// resultOutcome returns the outcome of results with this MESSAGE_ID, or "" if it
+// is not the MESSAGE_ID of a result.
 func resultOutcome(messageID string) artifact.Outcome {
 	for outcome, id := range resultIDs {
 		if id == messageID {

@@ -13,7 +13,7 @@ import (
 
 const catalog = "../../docs/catalog/" + Identifier + ".catalog"
 
-// messageIDs returns all MESSAGE_IDs, sorted.
+// messageIDs returns all MESSAGE_IDs in order.
 func messageIDs() []string {
 	ids := []string{rejectID, missedID}
 	for _, state := range artifact.States() {
@@ -26,7 +26,7 @@ func messageIDs() []string {
 	return ids
 }
 
-// found returns what the first group of pattern matches in a file, sorted.
+// found returns all matches of the first group of pattern in a file, sorted.
 func found(t *testing.T, pattern, path string) (all []string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -38,8 +38,8 @@ func found(t *testing.T, pattern, path string) (all []string) {
 	return all
 }
 
-// The catalog and docs/journal.md list each MESSAGE_ID once, and no other.
-func TestMessageIDs(t *testing.T) {
+// The catalog and docs/journal.md list each MESSAGE_ID once, and no others.
+func TestMessageIDs_documented(t *testing.T) {
 	want := messageIDs()
 	if len(slices.Compact(slices.Clone(want))) != len(want) {
 		t.Error("two MESSAGE_IDs are the same")
@@ -58,17 +58,17 @@ func TestMessageIDs(t *testing.T) {
 	}
 }
 
-// docs/journal.md lists each field that is sent, and no other.
-func TestFields(t *testing.T) {
+// docs/journal.md lists each field that a Mirror sends, and no others.
+func TestFields_documented(t *testing.T) {
 	want := slices.Sorted(slices.Values(fieldNames[:sentFields]))
 	if got := found(t, "(?m)^\\| `([A-Z_]+)` \\|", "../../docs/journal.md"); !slices.Equal(got, want) {
 		t.Errorf("docs/journal.md lists\n%v, want\n%v", got, want)
 	}
 }
 
-// journalctl compiles the catalog, shows its text for each entry, and replaces all
-// names of fields in it.
-func TestCatalog(t *testing.T) {
+// journalctl compiles the catalog, shows its text with each entry, and replaces the
+// field names in it.
+func TestCatalog_shown_by_journalctl(t *testing.T) {
 	m := newJournal(t, 31)
 	text, err := os.ReadFile(catalog)
 	testenv.Must(t, err)
@@ -76,7 +76,7 @@ func TestCatalog(t *testing.T) {
 		cat >/usr/lib/systemd/catalog/ours.catalog && journalctl --update-catalog && journalctl --list-catalog`
 	list := m.run(string(text), "sh", "-c", install)
 	if n := strings.Count(list, Identifier); n != 14 {
-		t.Fatalf("%d entries in the catalog:\n%s", n, list)
+		t.Fatalf("the catalog has %d entries, want 14:\n%s", n, list)
 	}
 	dir := testenv.TempDir(t)
 	for line := range strings.Lines(directives()) {
@@ -85,19 +85,19 @@ func TestCatalog(t *testing.T) {
 	m.try("bad\n", testenv.Program(t), "ingest", "--state-dir", dir, "--journal=auto")
 	shown := m.run("", "sh", "-c", "journalctl --sync; LC_ALL=C.UTF-8 journalctl -x --no-pager -D /var/log/journal SYSLOG_IDENTIFIER="+Identifier)
 	if n := strings.Count(shown, "░░ Defined-By: "+Identifier); n != 13 {
-		t.Errorf("%d explanations, want 13:\n%.1500s", n, shown)
+		t.Errorf("journalctl shows %d explanations, want 13:\n%.1500s", n, shown)
 	}
 	for _, subject := range found(t, "(?m)^Subject: (.*)$", catalog) {
 		if !strings.Contains(shown, "░░ Subject: "+subject) && !strings.Contains(subject, "missed") {
-			t.Errorf("%q is not shown", subject)
+			t.Errorf("journalctl does not show the subject %q", subject)
 		}
 	}
 	if strings.Contains(shown, "@") {
-		t.Errorf("a name of a field is not replaced:\n%s", shown)
+		t.Errorf("journalctl does not replace a field name:\n%s", shown)
 	}
 	for _, name := range found(t, `@([A-Z_]+)@`, catalog) {
 		if !strings.HasPrefix(name, "_") && !slices.Contains(fieldNames[:sentFields], name) {
-			t.Errorf("the catalog names %s, which is not sent", name)
+			t.Errorf("the catalog uses %s, which a Mirror does not send", name)
 		}
 	}
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A host receives the journals of guests on loopback, and has a state
-// directory for each.
+// A host receives the journals of guests through the loopback interface, and has a
+// state directory for each guest.
 type host struct {
 	testing.TB
 	url     string
 	address string
-	journal string // where the remote writes
+	journal string // the directory of systemd-journal-remote
 	fleet   string // the parent of the state directories
 	remote  *exec.Cmd
 }
@@ -38,7 +38,7 @@ func newHost(t testing.TB) *host {
 	return h
 }
 
-// start starts the remote and waits until it listens.
+// start starts systemd-journal-remote and waits until it listens.
 func (h *host) start() {
 	h.Helper()
 	h.remote = commandOutside(remote, "--listen-http="+h.address, "--output="+h.journal, "--split-mode=host")
@@ -53,7 +53,7 @@ func (h *host) start() {
 	})
 }
 
-// kill ends the remote, which finishes its journal file.
+// kill stops systemd-journal-remote, which completes its journal file first.
 func (h *host) kill() {
 	if h.remote != nil {
 		h.remote.Process.Signal(syscall.SIGTERM)
@@ -62,10 +62,10 @@ func (h *host) kill() {
 	h.remote = nil
 }
 
-// dir returns the state directory of a guest.
+// dir returns the state directory of a guest on the host.
 func (h *host) dir(m *machine) string { return filepath.Join(h.fleet, m.id) }
 
-// follow runs what the unit of a guest runs, with the paths of the host.
+// follow runs the command of a guest's unit, with the paths of the host.
 func (h *host) follow(m *machine) follower {
 	h.Helper()
 	unit, err := os.ReadFile("../../docs/units/pika-cloud-fleet@.service")
@@ -73,7 +73,7 @@ func (h *host) follow(m *machine) follower {
 	_, line, ok := strings.Cut(string(unit), "\nExecStart=/usr/bin/env bash -c '")
 	line, _, ok2 := strings.Cut(line, "'\n")
 	if !ok || !ok2 {
-		h.Fatal("the unit does not start bash -c")
+		h.Fatal("ExecStart= of the unit is not a bash -c command")
 	}
 	line = strings.NewReplacer("%i", m.id, "/var/lib/pika-cloud-fleet", h.fleet, "/var/log/journal/remote", h.journal,
 		Identifier+" rebuild", "'"+testenv.Program(h)+"' rebuild").Replace(line)
@@ -94,7 +94,7 @@ func (h *host) follow(m *machine) follower {
 	return follower{cmd.Process.Pid, stop}
 }
 
-// A follower is the process group that a unit runs.
+// A follower is the process group of a unit.
 type follower struct {
 	pid  int
 	stop func()
@@ -117,23 +117,23 @@ func (m *machine) upload(h *host) (stop func()) {
 	return stop
 }
 
-// arrives waits until the host has the guest's artifacts.
+// arrives waits until the host has the guest's status and result.
 func (h *host) arrives(m *machine, guest string) {
 	h.Helper()
 	want := testenv.ReadIfExists(h, filepath.Join(guest, "status.json"))
 	for until := time.Now().Add(time.Minute); testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")) != want ||
 		testenv.ReadIfExists(h, filepath.Join(h.dir(m), "result.json")) != testenv.ReadIfExists(h, filepath.Join(guest, "result.json")); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(until) {
-			h.Fatalf("the host has\n%s%sthe guest has\n%s", testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")), want)
+			h.Fatalf("the status or result did not arrive within a minute; the host has\n%s%sthe guest has\n%s", testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")), want)
 		}
 	}
-	h.sameButForLost(m, guest)
+	h.sameExceptLost(m, guest)
 }
 
-// sameButForLost checks that the host has each event of the guest, or has warned
-// that the journal lacks it: systemd's readers may omit a field of an entry that
-// is being written.
-func (h *host) sameButForLost(m *machine, guest string) {
+// sameExceptLost checks that the host has each event of the guest, or warned that
+// it is missing from the journal. One may be missing, because systemd's programs
+// may omit a field of an entry that is being written.
+func (h *host) sameExceptLost(m *machine, guest string) {
 	h.Helper()
 	has, stderr := testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.fleet, m.id+".stderr"))
 	lost := 0
@@ -144,24 +144,24 @@ func (h *host) sameButForLost(m *machine, guest string) {
 			lost++
 		}
 	}
-	if has != "" || lost > 1 || (lost > 0 && !strings.Contains(stderr, "the journal lacks seq ")) {
-		h.Errorf("of the guest's events %d are missing, and there are\n%.2000s\nstderr\n%s", lost, has, stderr)
+	if has != "" || lost > 1 || (lost > 0 && !strings.Contains(stderr, " is missing from the journal")) {
+		h.Errorf("%d events of the guest are missing; these are extra:\n%.2000s\nstderr\n%s", lost, has, stderr)
 	}
 	if lost > 0 {
-		h.Logf("systemd has lost a field of an entry:\n%s", stderr)
+		h.Logf("systemd omitted a field of an entry:\n%s", stderr)
 	}
 }
 
-// Each guest has its directory on the host, which is complete again after the host
-// was unreachable and its units were restarted.
-func TestFleetHostRestarted(t *testing.T) {
+// The host is unreachable for a while, and its units are restarted. Then the
+// directory of each guest is complete again.
+func TestFleet_host_restarted(t *testing.T) {
 	h := newHost(t)
 	guests := []*machine{newJournal(t, 41), newJournal(t, 42)}
 	var dirs []string
 	var stops []func()
 	for i, m := range guests {
 		dir := testenv.TempDir(t)
-		m.ingest(dir, strings.ReplaceAll(aRun, "it failed", fmt.Sprint("guest ", i, " failed")))
+		m.ingest(dir, strings.ReplaceAll(exampleRun, "it failed", fmt.Sprint("guest ", i, " failed")))
 		dirs, stops = append(dirs, dir), append(stops, m.upload(h), h.follow(m).stop)
 	}
 	for i, m := range guests {
@@ -181,17 +181,17 @@ func TestFleetHostRestarted(t *testing.T) {
 		h.follow(m)
 		h.arrives(m, dirs[i])
 		if got := seqs(t, h.dir(m), "events.jsonl"); got != "1 2 3 4 5 6" {
-			t.Errorf("seqs %s", got)
+			t.Errorf("the copy has seqs %s, want 1 to 6", got)
 		}
 	}
 	if text := testenv.ReadIfExists(t, filepath.Join(h.dir(guests[0]), "result.json")); text != "" {
-		t.Errorf("a new run has the result\n%s", text)
+		t.Errorf("the copy has a result after the start of a run\n%s", text)
 	}
 }
 
-// Many guests write at the same time. The test measures how long it takes until
-// the host has all events, and the memory of the host.
-func TestFleetManyGuests(t *testing.T) {
+// Many guests write at the same time. The test measures the time until the host has
+// all events, and the memory that the host needs.
+func TestFleet_many_guests(t *testing.T) {
 	n := 3
 	if os.Getenv("SWEEP") != "" {
 		n = 50
@@ -201,7 +201,7 @@ func TestFleetManyGuests(t *testing.T) {
 	var followers []int
 	for i := range guests {
 		guests[i], dirs[i] = newJournal(t, 100+i), testenv.TempDir(t)
-		guests[i].ingest(dirs[i], aRun)
+		guests[i].ingest(dirs[i], exampleRun)
 		guests[i].upload(h)
 	}
 	start := time.Now()
@@ -221,12 +221,12 @@ func TestFleetManyGuests(t *testing.T) {
 		h.arrives(m, dirs[i])
 	}
 	all := time.Since(start)
-	t.Logf("fleet: %d guests; units caught up in %v; 100 events of each, written in %v, all on the host after %v; memory of the host %d MiB for the remote, %d MiB for the units (shared pages once)",
+	t.Logf("%d guests: the units read the existing entries in %v; the guests wrote 100 events each in %v, and the host had them all after %v; memory: %d MiB for systemd-journal-remote, %d MiB for the units (shared pages counted once)",
 		n, caughtUp.Round(time.Millisecond), written.Round(time.Millisecond), all.Round(time.Millisecond), memory(t, h.remote.Process.Pid), memory(t, followers...))
 }
 
-// memory returns the memory of process groups in MiB. A page that n processes
-// share counts as 1/n page for each.
+// memory returns the memory of process groups in MiB. If n processes share a page,
+// it counts as 1/n for each.
 func memory(t testing.TB, groups ...int) int {
 	t.Helper()
 	kib := 0

@@ -23,8 +23,8 @@ const (
 	upload   = "/lib/systemd/systemd-journal-upload"
 )
 
-// A machine has a journald, a machine ID and a boot ID of its own, in a mount
-// namespace that a shell holds open until the test ends.
+// A machine has its own journald, machine ID and boot ID, in a mount namespace that
+// a shell keeps open until the test ends.
 type machine struct {
 	testing.TB
 	id, boot string
@@ -32,8 +32,7 @@ type machine struct {
 	journald *exec.Cmd // nil if it is not running
 }
 
-// setUp is what the shell does first. The machine's IDs are bound over the real
-// ones.
+// setUp is the script of that shell. It mounts the machine's IDs over the real ones.
 const setUp = `set -e
 mount -t tmpfs t /run
 mkdir -p /run/systemd/journald.conf.d /run/systemd/journal /run/log
@@ -45,8 +44,8 @@ echo "$1" >/run/machine-id; mount --bind /run/machine-id /etc/machine-id
 echo "$2" >/run/boot_id; mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
 echo ready; exec cat >/dev/null`
 
-// newMachine sets up a machine whose journald is not started; options are lines
-// of journald.conf.
+// newMachine returns a machine without starting its journald. options are lines of
+// journald.conf.
 func newMachine(t testing.TB, number int, options ...string) *machine {
 	t.Helper()
 	testenv.Tools(t, "unshare", "nsenter", "mount", "journalctl", journald)
@@ -80,7 +79,7 @@ func reads(f interface{ Read([]byte) (int, error) }, text []byte) bool {
 	return n == len(text) && err == nil
 }
 
-// newJournal is newMachine with its journald started.
+// newJournal returns a machine and starts its journald.
 func newJournal(t testing.TB, number int, options ...string) *machine {
 	t.Helper()
 	m := newMachine(t, number, options...)
@@ -88,7 +87,7 @@ func newJournal(t testing.TB, number int, options ...string) *machine {
 	return m
 }
 
-// root returns the path outside of the machine for a path inside.
+// root returns the path outside the machine of a path inside it.
 func (m *machine) root(path string) string {
 	return fmt.Sprintf("/proc/%d/root%s", m.holder.Process.Pid, path)
 }
@@ -105,12 +104,13 @@ func (m *machine) command(argv ...string) *exec.Cmd {
 	return cmd
 }
 
-// start starts journald and waits for its sockets; that of journalctl comes last.
+// start starts journald and waits for its sockets. The one for journalctl comes
+// last.
 func (m *machine) start() {
 	m.Helper()
 	sockets := []string{DefaultSocket, "/run/systemd/journal/io.systemd.journal"}
 	for _, path := range sockets {
-		os.Remove(m.root(path)) // journald leaves them behind
+		os.Remove(m.root(path)) // journald does not remove them when it ends
 	}
 	m.journald = m.command(journald)
 	testenv.Must(m, m.journald.Start())
@@ -136,7 +136,8 @@ func (m *machine) kill() {
 	m.journald = nil
 }
 
-// run runs a command in the machine, which must succeed, and returns its stdout.
+// run runs a command in the machine and returns its stdout. The command must
+// succeed.
 func (m *machine) run(stdin string, argv ...string) string {
 	m.Helper()
 	out, stderr, code := m.try(stdin, argv...)
@@ -155,11 +156,11 @@ func (m *machine) try(stdin string, argv ...string) (stdout, stderr string, code
 	testenv.Must(m, cmd.Start())
 	kill := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer kill.Stop()
-	_ = cmd.Wait() // the exit code says more
+	_ = cmd.Wait() // the caller checks the exit code
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// ingest runs a stream of directives with the mirror, and returns its stderr.
+// ingest runs ingest with --journal=always and returns its stderr.
 func (m *machine) ingest(dir, stdin string, args ...string) (stderr string) {
 	m.Helper()
 	_, stderr, code := m.try(stdin, append([]string{testenv.Program(m), "ingest", "--state-dir", dir, "--journal=always"}, args...)...)
@@ -177,7 +178,7 @@ func (m *machine) json(args ...string) string {
 		"SYSLOG_IDENTIFIER=" + Identifier}, args...)...)
 }
 
-// A stored is an entry in the journal: its values by the names of the fields.
+// A stored is an entry in the journal: the values of its fields by name.
 type stored map[string]string
 
 // entries returns the program's entries in the machine's journal.
@@ -195,7 +196,7 @@ func (m *machine) entries(args ...string) (all []stored) {
 	return all
 }
 
-// plain returns the text of a value.
+// plain returns the text of a value in journalctl's JSON.
 func plain(t testing.TB, value any) string {
 	switch v := value.(type) {
 	case string:
@@ -207,7 +208,7 @@ func plain(t testing.TB, value any) string {
 		}
 		return string(text)
 	}
-	t.Fatalf("a value is %v", value)
+	t.Fatalf("a field has the value %v; want a string or an array of bytes", value)
 	return ""
 }
 
@@ -233,7 +234,7 @@ func await(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("waited a minute for: %s", what)
 		}
 	}
 }
@@ -244,7 +245,7 @@ func (m *machine) awaitEntries(n int) {
 	await(m, fmt.Sprint(n, " entries"), func() bool { return len(m.entries()) >= n })
 }
 
-// A lockedText is written by one goroutine and read by another.
+// A lockedText is an io.Writer whose text may be read at the same time.
 type lockedText struct {
 	mu   sync.Mutex
 	text strings.Builder

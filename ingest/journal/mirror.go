@@ -14,49 +14,48 @@ import (
 
 // The limits of the queue.
 const (
-	// maxQueuedBytes is how many bytes of lines are queued: some 20,000 events,
-	// more than a guest writes in its life, and affordable for a small guest.
+	// maxQueuedBytes limits the size of the queued lines. 4 MiB hold about 20,000
+	// events, more than a guest normally writes, and fit into the memory of a
+	// small guest.
 	maxQueuedBytes = 4 << 20
-	// maxQueuedCommits bounds the memory for commits of single short lines.
+	// maxQueuedCommits limits the memory for commits of one short line each.
 	maxQueuedCommits = 4096
 )
 
 // The limits of waiting for journald.
 const (
-	// minPause is the time between two attempts to reach a journald that is
-	// absent. It doubles with each attempt, up to sendTimeout.
+	// minPause is the first pause between two attempts to reach a journald that
+	// is absent. The pause doubles with each attempt, up to sendTimeout.
 	minPause = 10 * time.Millisecond
-	// maxFlush is how long Close waits for a journald that accepts entries:
-	// short beside the 90 s that systemd gives a unit to stop.
+	// maxFlush is how long Close waits while journald accepts entries. It is short
+	// compared with the 90 s that systemd gives a unit to stop.
 	maxFlush = 5 * time.Second
-	// maxStall is how long Close waits for a journald that accepts no entry:
+	// maxStall is how long Close waits while journald accepts no entry. It is
 	// longer than journald needs to start a new file.
 	maxStall = time.Second
-	// maxStallIfStopped is maxStall for a journald that seems to have been
-	// stopped all the time: it had no room while the whole queue filled up.
+	// maxStallIfStopped replaces maxStall if journald seems to be stopped, because
+	// it accepted no entry while the queue filled up.
 	maxStallIfStopped = 10 * time.Millisecond
-	// closePoll is how often Close looks whether journald is stalled.
+	// closePoll is how often Close checks whether journald is stalled.
 	closePoll = 10 * time.Millisecond
 )
 
-// A Mirror is an ingest.Follower that sends one journal entry for each event,
-// result and rejected line of a stream, and never blocks it. Start, Committed
-// and Close must be called in this order, from one goroutine.
+// A Mirror is an ingest.Follower that sends a journal entry for each event, result
+// and rejected line of a stream, and never blocks the stream. Call Start, Committed
+// and Close in this order, from one goroutine.
 //
 // Committed adds each commit to queue, and the goroutine that Start creates
-// (run) sends the entries of one commit after the other. Invariants:
+// (run) sends the entries of one commit after another. Invariants:
 //   - Close closes queue and then closing; run closes done when it returns.
 //   - An entry is counted in total before it is queued, and in sent after
-//     journald has accepted it. So total-sent entries are missed, queued or
-//     being sent.
-//   - queuedBytes is the size of the lines in queue and of the commit that run
-//     is sending. A commit that does not fit is dropped, and overflowed is true
-//     from then on.
-//   - madeRoom is true once journald has accepted an entry for which it first
-//     had no room. It is busy then, not stopped.
-//   - state is what run is doing, since stateSince.
-//   - abandoned is set by Close when it no longer waits. run then sends nothing
-//     more.
+//     journald has accepted it. The other total-sent entries are missed, queued
+//     or being sent.
+//   - queuedBytes is the size of the lines in queue and in the commit that run is
+//     sending. Committed drops a commit that does not fit, and sets overflowed.
+//   - madeRoom is true once journald has accepted an entry for which it had no
+//     room at first. This shows that journald is busy, not stopped.
+//   - state is what run is doing, and stateSince is when it began.
+//   - Close sets abandoned when it stops waiting. run then sends nothing more.
 type Mirror struct {
 	EventsPath string // absolute; required
 	Socket     string // path of journald's socket; DefaultSocket if empty
@@ -80,9 +79,9 @@ type Mirror struct {
 type sendState int
 
 const (
-	idle    sendState = iota // it is not sending, or pauses before the next attempt
-	sending                  // it is sending an entry, for which journald may have no room
-	absent                   // no process had bound the socket when it was tried after Close was called
+	idle    sendState = iota // not sending, or pausing before the next attempt
+	sending                  // sending an entry; blocked if journald has no room
+	absent                   // an attempt after the call of Close found no journald
 )
 
 // A commit is a copy of the parts of an ingest.Commit that are sent.
@@ -94,8 +93,8 @@ type commit struct {
 
 func (c *commit) size() int { return len(c.events) + len(c.rejects) }
 
-// Start starts to send. An error says why journald cannot be reached now. The
-// Mirror is started nevertheless, and tries again until it is closed.
+// Start starts the sending goroutine. It returns an error if journald cannot be
+// reached now; the Mirror has started anyway and tries again until it is closed.
 func (m *Mirror) Start() error {
 	m.queue = make(chan commit, maxQueuedCommits)
 	m.closing, m.done = make(chan struct{}), make(chan struct{})
@@ -118,14 +117,15 @@ func (m *Mirror) Committed(c *ingest.Commit) {
 	defer m.mu.Unlock()
 	m.total += uint64(entries)
 	size := len(c.Events) + len(c.Rejects)
-	// An empty queue accepts a commit of any size: one line may be larger.
+	// An empty queue accepts a commit of any size, because one line may be larger
+	// than the limit.
 	fits := m.queuedBytes == 0 || m.queuedBytes+size <= maxQueuedBytes
 	if !fits || len(m.queue) == cap(m.queue) {
 		m.overflowed = true
 		return
 	}
 	m.queuedBytes += size
-	m.queue <- commit{string(c.Events), string(c.Rejects), copyResult(c.Result)} // has room
+	m.queue <- commit{string(c.Events), string(c.Rejects), copyResult(c.Result)} // does not block
 }
 
 func copyResult(r *artifact.Result) *artifact.Result {
@@ -141,9 +141,9 @@ func copyResult(r *artifact.Result) *artifact.Result {
 	return &c
 }
 
-// Close sends the queue, for at most maxFlush and as long as journald accepts
-// entries, and returns how many entries the Mirror should have sent and how many
-// of them it did not. Entries that journald accepts and then drops are not known.
+// Close sends the rest of the queue, for up to maxFlush and while journald accepts
+// entries. It returns how many entries the journal missed, of how many in total.
+// Entries that journald accepts and then drops are not in missed.
 func (m *Mirror) Close() (missed, total uint64) {
 	close(m.queue)
 	close(m.closing)
@@ -154,7 +154,7 @@ func (m *Mirror) Close() (missed, total uint64) {
 	return m.total - m.sent, m.total
 }
 
-// awaitDone waits until run has returned, unless journald is stalled or too slow.
+// awaitDone waits until run has returned, journald is stalled, or maxFlush is over.
 func (m *Mirror) awaitDone() {
 	limit := time.NewTimer(maxFlush)
 	defer limit.Stop()
@@ -171,8 +171,9 @@ func (m *Mirror) awaitDone() {
 	}
 }
 
-// isStalled reports whether journald accepts no entries: it is absent, or has
-// had no room for too long. systemd keeps its socket bound over a restart.
+// isStalled reports whether journald accepts no entries, because it is absent or
+// has had no room for too long. An unbound socket means more than a restart:
+// systemd keeps the socket bound while it restarts journald.
 func (m *Mirror) isStalled() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -189,8 +190,8 @@ func (m *Mirror) isStalled() bool {
 	return false
 }
 
-// run sends the queue until it is closed and empty, and then how many entries
-// were missed.
+// run sends the queue until it is closed and empty, and then sends the number of
+// missed entries.
 func (m *Mirror) run(s *socket) {
 	defer close(m.done)
 	defer s.close()
@@ -217,7 +218,7 @@ func (m *Mirror) run(s *socket) {
 	}
 }
 
-// sendCounted sends an entry and counts it if journald accepts it.
+// sendCounted sends an entry, and counts it in sent if journald accepts it.
 func (m *Mirror) sendCounted(s *socket, entry []byte) {
 	if m.send(s, entry) {
 		m.mu.Lock()
@@ -226,12 +227,11 @@ func (m *Mirror) sendCounted(s *socket, entry []byte) {
 	}
 }
 
-// send sends an entry and waits as long as journald is busy or absent. It
-// returns false if journald cannot accept the entry, or if the Mirror is
-// abandoned.
+// send sends an entry, and tries again while journald is busy or absent. It returns
+// false if sending fails for another reason, or if the Mirror is abandoned.
 func (m *Mirror) send(s *socket, entry []byte) bool {
 	defer m.setState(idle)
-	wait := m.hasMadeRoom() // otherwise the first attempt finds out whether there is room
+	wait := m.hasMadeRoom() // otherwise the first attempt shows whether there is room
 	for pause := minPause; !m.isAbandoned(); {
 		closing := m.isClosing()
 		m.setState(sending)
@@ -262,8 +262,8 @@ func (m *Mirror) send(s *socket, entry []byte) bool {
 	return false
 }
 
-// setState sets the state. stateSince is the time of the last change: attempts
-// to send the same entry are one state.
+// setState sets the state. It does not change stateSince if the state is the same:
+// several attempts to send one entry count as one state.
 func (m *Mirror) setState(s sendState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -299,8 +299,8 @@ func (m *Mirror) isClosing() bool {
 	}
 }
 
-// pause waits for d, or until Close is called; if it has been called before,
-// only for minPause.
+// pause waits for d or until Close is called. After the call of Close, it waits for
+// minPause.
 func (m *Mirror) pause(d time.Duration) {
 	if m.isClosing() {
 		time.Sleep(minPause)

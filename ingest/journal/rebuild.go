@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
@@ -15,46 +14,51 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A Rebuilder is the ingest.Source of a stream that rebuilds the artifacts of
-// one events log from its entries in the journal. It accepts lines that
-// journalctl -o json --all prints, ignores those that are not an event or a
-// result, and may be given the same entries any number of times, by one stream
-// or by several after each other: an entry is identified by machine, events
-// path, boot, MESSAGE_ID and seq, and one that the copy has is dropped.
+// A Rebuilder is the ingest.Source of a stream that rebuilds a state directory,
+// the copy, from journal entries. Its input is the output of journalctl -o json
+// --all. It ignores entries other than events and results.
 //
-// Events are ordered by seq. One that arrives early is buffered until the
-// earlier ones have arrived, or for maxDelay; then the missing ones are
-// left out with a warning. Open must be called first. Not for concurrent use.
+// Entries may be repeated, within a stream or in a later one: the Rebuilder drops
+// an entry that the copy has already. It identifies entries by machine, events
+// path, boot, MESSAGE_ID and seq.
 //
-// Invariants, with "written" for: in the copy's log, or in ready:
+// Events are ordered by seq. An event that arrives early is buffered until the
+// earlier ones have arrived, for up to maxDelay; then the Rebuilder warns about
+// the missing ones and continues without them.
+//
+// Call Open first. A Rebuilder must not be used concurrently.
+//
+// In these invariants, "written" means that the copy or ready has the event or
+// result:
 //   - All entries of the stream have the machine and events path of origin,
 //     which is nil until the first entry.
 //   - bootID is the current boot. It changes only when an event of another boot
-//     arrives; until the copy has an event, it is the boot of the first entry, or
-//     of the copy's result.
-//   - lastSeq is the seq of the last written event of the current log, and
-//     statusSeq that of the status in the copy or in ready, if it is of bootID;
-//     0 if there is none.
-//   - endedBoots are the earlier boots, whose entries are dropped. bootID is not
-//     among them.
+//     arrives. Before the first event it is the boot of the first entry, or of the
+//     copy's result.
+//   - lastSeq is the seq of the last written event of the current log, or 0 if
+//     there is none. statusSeq is the seq of the written status, or 0 if there is
+//     none of bootID.
+//   - endedBoots are the earlier boots. Their entries are dropped. bootID is not
+//     one of them.
 //   - buffer has only entries of bootID. After release, all have a higher seq
 //     than lastSeq, and the event lastSeq+1 is not among them.
-//   - endedBoot and newLog belong to the next event: they are set when bootID
-//     changes, and cleared by the first event of the new boot.
+//   - endedBoot and newLog are set when bootID changes, and cleared when the first
+//     event of the new boot is ready.
 //   - lastResultSeq is the highest seq of a written result of bootID, and
 //     lastResultTime the latest time of any written result. strayResultTime is
 //     the time of the last written result of a boot that is neither bootID nor
-//     ended, because none of its events has arrived. 0, or zero, if there is none.
+//     ended, because none of its events has arrived. Each is zero if there is no
+//     such result.
 //   - missing are the seqs below lastSeq that this stream left out of the current
-//     log and that have not arrived since.
+//     log and that have not arrived since then.
 type Rebuilder struct {
 	Dir      *writer.Dir       // the copy; required
-	TrustUID string            // decimal ID of a user to trust besides root; none if empty
-	Warn     func(line string) // called with each warning, such as missing seqs; nil for none
+	TrustUID string            // decimal ID of a user whose entries are accepted, besides root's; optional
+	Warn     func(line string) // called with each warning, such as about missing seqs; optional
 
 	json         strictjson.Normaliser
 	origin       *entry
-	warnedOfUser bool // that the entries of a user are ignored
+	warnedOfUser bool // warnOfUser has warned
 
 	bootID     string
 	lastSeq    uint64
@@ -69,11 +73,11 @@ type Rebuilder struct {
 
 	buffer       buffer
 	missing      []seqRange
-	warnedRanges int              // ranges of missing seqs, listed or not
-	ready        []*ingest.Record // to be returned by Next
+	warnedRanges int              // number of ranges of missing seqs, including those not listed
+	ready        []*ingest.Record // for Next to return
 }
 
-// Open reads from the copy which events, results and status it has.
+// Open reads the last event, the results and the status of the copy.
 func (b *Rebuilder) Open() error {
 	unlock, err := b.Dir.Events.Lock()
 	if err != nil {
@@ -102,8 +106,8 @@ func (b *Rebuilder) Open() error {
 	return b.openResults(status)
 }
 
-// openResults reads the current and the previous result. The previous one also
-// shows which results the copy has had.
+// openResults reads the current and the previous result. Both show which results
+// the copy has had.
 func (b *Rebuilder) openResults(status *artifact.Status) error {
 	current, err := optional(b.Dir.Result.Read())
 	if err != nil {
@@ -116,7 +120,7 @@ func (b *Rebuilder) openResults(status *artifact.Status) error {
 	}
 	for _, result := range []*artifact.Result{current, previous} {
 		if result != nil {
-			b.bootID = cmp.Or(b.bootID, result.BootID) // there may be results and no event
+			b.bootID = cmp.Or(b.bootID, result.BootID) // a copy may have a result and no event
 			b.noteResult(result)
 		}
 	}
@@ -126,7 +130,7 @@ func (b *Rebuilder) openResults(status *artifact.Status) error {
 	return nil
 }
 
-// optional returns nil for a file that does not exist.
+// optional returns nil instead of an error if the file does not exist.
 func optional[T any](v *T, err error) (*T, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -134,10 +138,10 @@ func optional[T any](v *T, err error) (*T, error) {
 	return v, err
 }
 
-// isStale reports whether the current result belongs to an earlier run or boot:
-// then a crash came before the stream could set it aside. A result from another
-// boot than the status is not stale by that alone, because a boot may have a
-// result and no event.
+// isStale reports whether the current result belongs to an earlier run or boot.
+// Then a crash came before the stream moved it to result.json.prev. A different
+// boot from that of the status does not make a result stale, because a boot may
+// have a result and no event.
 func (b *Rebuilder) isStale(r *artifact.Result, s *artifact.Status) bool {
 	if b.endedBoots[r.BootID] {
 		return true
@@ -145,9 +149,9 @@ func (b *Rebuilder) isStale(r *artifact.Result, s *artifact.Status) bool {
 	return s != nil && artifact.SameBoot(r.BootID, s.BootID) && !r.IsOf(s)
 }
 
-// Add decodes a line and orders the event or result in it. It returns an error
-// if the line is not a journal entry, if the event or result is invalid, or if
-// it is not from the same machine and events log as the first.
+// Add implements ingest.Source. It returns an error if the line is not a journal
+// entry, if the event or result is invalid, or if it comes from another machine or
+// events log than the first entry.
 func (b *Rebuilder) Add(line []byte, now time.Time) error {
 	raw, err := parseLine(&b.json, line)
 	if err != nil {
@@ -161,8 +165,7 @@ func (b *Rebuilder) Add(line []byte, now time.Time) error {
 		return nil
 	}
 	if !raw.isComplete() {
-		b.warn("the entry of seq %.20s is left out because it has lost fields; to get it, read the guest's own journal again",
-			raw.values[fieldSeq].Str)
+		b.warnOfIncomplete(raw.values[fieldSeq].Str)
 		return nil
 	}
 	e, err := raw.decode()
@@ -184,18 +187,33 @@ func (b *Rebuilder) Add(line []byte, now time.Time) error {
 	return nil
 }
 
-// isTrusted reports whether the entries of a user are accepted. Any user can
-// send an entry with any fields, except that journald itself sets _UID.
+// isTrusted reports whether entries of a user are accepted. Any user can send an
+// entry with any fields except _UID, which journald sets.
 func (b *Rebuilder) isTrusted(uid string) bool {
 	return uid == "0" || (uid != "" && uid == b.TrustUID)
 }
 
-// warnOfUser warns that the entries of a user are ignored, once a stream.
+// warnOfUser warns once per stream that a user's entries are ignored.
 func (b *Rebuilder) warnOfUser(uid string) {
-	if !b.warnedOfUser {
-		b.warnedOfUser = true
-		b.warn("entries of user %.10q are ignored; only root and the user given with --trust-uid are trusted", uid)
+	if b.warnedOfUser {
+		return
 	}
+	b.warnedOfUser = true
+	if uid == "" {
+		b.warn("entries without _UID are ignored; expected the output of journalctl -o json --all")
+	} else {
+		b.warn("the entries of user %.10q are ignored; if ingest runs as this user, add --trust-uid with its number", uid)
+	}
+}
+
+// warnOfIncomplete warns that an entry has lost fields. seq is empty if it is one
+// of them.
+func (b *Rebuilder) warnOfIncomplete(seq string) {
+	where := "an event or result"
+	if seq != "" {
+		where = fmt.Sprintf("seq %.20s", seq)
+	}
+	b.warn("%s is left out because its journal entry is incomplete; to include it, rebuild from the guest's own journal into an empty directory", where)
 }
 
 func (b *Rebuilder) warn(format string, args ...any) {
@@ -207,17 +225,17 @@ func (b *Rebuilder) warn(format string, args ...any) {
 // checkOrigin checks that e has the machine and events path of origin.
 func (b *Rebuilder) checkOrigin(e *entry) error {
 	if e.machineID != b.origin.machineID {
-		return fmt.Errorf("the entry is of machine %.40q, the first one of %.40q; rebuild each machine by itself, with journalctl _MACHINE_ID=%.40s",
+		return fmt.Errorf("the entry is from machine %.40q, but the first one is from %.40q; rebuild each machine into its own directory, with journalctl _MACHINE_ID=%.40s",
 			e.machineID, b.origin.machineID, e.machineID)
 	}
 	if e.eventsPath != b.origin.eventsPath {
-		return fmt.Errorf("the entry is of the log %.80q, the first one of %.80q; rebuild each log by itself, with journalctl PIKA_EVENTS_PATH=%.80s",
+		return fmt.Errorf("the entry is from the log %.80q, but the first one is from %.80q; rebuild each log into its own directory, with journalctl PIKA_EVENTS_PATH=%.80s",
 			e.eventsPath, b.origin.eventsPath, e.eventsPath)
 	}
 	return nil
 }
 
-// order buffers e, makes it ready or drops it. Its boot has not ended.
+// order buffers e, makes it ready, or drops it. The boot of e must not have ended.
 func (b *Rebuilder) order(e *entry, size int, now time.Time) {
 	if b.bootID == "" {
 		b.bootID = e.bootID
@@ -231,7 +249,7 @@ func (b *Rebuilder) order(e *entry, size int, now time.Time) {
 	case e.result != nil:
 		b.addResult(e)
 	case e.seq == b.lastSeq && e.seq > b.statusSeq:
-		// A crash came between the log and the status.
+		// A crash came after the log was written, and before the status.
 		b.ready = append(b.ready, &ingest.Record{Event: e.event, Known: true})
 		b.statusSeq = e.seq
 	default:
@@ -239,9 +257,8 @@ func (b *Rebuilder) order(e *entry, size int, now time.Time) {
 	}
 }
 
-// startBoot ends the current boot and starts that of e, an event. If its seqs
-// start again, the guest lost its directory with the boot, and e belongs to a
-// new log.
+// startBoot ends the current boot and starts the boot of e, an event. If the seqs
+// start again, the guest has lost its directory, and e belongs to a new log.
 func (b *Rebuilder) startBoot(e *entry) {
 	b.release(time.Time{}, true)
 	b.endedBoots[b.bootID] = true
@@ -253,8 +270,8 @@ func (b *Rebuilder) startBoot(e *entry) {
 	b.lastResultSeq, b.strayResultTime = 0, time.Time{}
 }
 
-// release makes the buffered entries ready that are next in turn, and those
-// that need not wait for earlier ones any longer; all of them if flush is set.
+// release makes a buffered entry ready if no earlier one is missing, or if it was
+// buffered for long enough. If flush is true, it makes all of them ready.
 func (b *Rebuilder) release(now time.Time, flush bool) {
 	for !b.buffer.isEmpty() {
 		e := b.buffer.first()
@@ -271,7 +288,7 @@ func (b *Rebuilder) release(now time.Time, flush bool) {
 	}
 }
 
-// addEvent makes an event ready, and warns of seqs that are missing before it.
+// addEvent makes an event ready, and warns about missing seqs before it.
 func (b *Rebuilder) addEvent(e *entry) {
 	if e.seq > b.lastSeq+1 {
 		gap := seqRange{b.lastSeq + 1, e.seq - 1}
@@ -283,7 +300,7 @@ func (b *Rebuilder) addEvent(e *entry) {
 	b.lastSeq, b.statusSeq = e.seq, e.seq
 }
 
-// addResult makes a result ready unless it, or a later one, is written.
+// addResult makes a result ready, unless it or a later one is already written.
 func (b *Rebuilder) addResult(e *entry) {
 	if b.isNewResult(e) {
 		b.noteResult(e.result)
@@ -291,9 +308,9 @@ func (b *Rebuilder) addResult(e *entry) {
 	}
 }
 
-// isNewResult reports whether e is later than all written results. Results of
-// the current boot are ordered by seq. A result without a seq, or of a boot
-// whose events have not arrived, can only be ordered by time.
+// isNewResult reports whether e is later than all written results. Results of the
+// current boot are ordered by seq. A result without a seq, or of a boot whose
+// events have not arrived, can be ordered only by time.
 func (b *Rebuilder) isNewResult(e *entry) bool {
 	if e.bootID == b.bootID && e.seq > 0 {
 		return e.seq > b.lastResultSeq && !e.result.Time.Before(b.strayResultTime)
@@ -314,38 +331,35 @@ func (b *Rebuilder) noteResult(r *artifact.Result) {
 	}
 }
 
-// A seqRange is the seqs from first to last.
+// A seqRange is the range of seqs from first to last, both included.
 type seqRange struct{ first, last uint64 }
 
-func (r seqRange) String() string {
-	if r.first == r.last {
-		return "seq " + strconv.FormatUint(r.first, 10)
-	}
-	return fmt.Sprintf("seqs %d to %d", r.first, r.last)
-}
-
-// maxWarnings is how many ranges of missing seqs are listed: more scroll by unread,
-// and the log shows them all.
+// maxWarnings is how many ranges of missing seqs are listed. More would not be
+// read, and the log shows them all.
 const maxWarnings = 100
 
 func (b *Rebuilder) warnOfMissing(gap seqRange) {
 	b.warnedRanges++
 	switch {
 	case b.warnedRanges <= maxWarnings:
-		b.warn("the journal lacks %v", gap)
+		if gap.first == gap.last {
+			b.warn("seq %d is missing from the journal; look for it in the guest's events.jsonl", gap.first)
+		} else {
+			b.warn("seqs %d to %d are missing from the journal; look for them in the guest's events.jsonl", gap.first, gap.last)
+		}
 	case b.warnedRanges == maxWarnings+1:
-		b.warn("the journal lacks more seqs, which are not listed; compare the seqs in %s", b.Dir.Events.Path)
+		b.warn("more seqs are missing and no longer listed; compare the seqs in %s with those in the guest's events.jsonl", b.Dir.Events.Path)
 	}
 }
 
-// warnIfMissing warns of an event that arrives too late: a log is only ever
-// appended to. An event that is written is not worth a warning.
+// warnIfMissing warns about an event that arrives too late to be appended to the
+// log. It does not warn about a repeated event.
 func (b *Rebuilder) warnIfMissing(seq uint64) {
 	i := slices.IndexFunc(b.missing, func(r seqRange) bool { return r.first <= seq && seq <= r.last })
 	if i < 0 {
 		return
 	}
-	b.warn("seq %d was missing and arrived after seq %d; to include it, rebuild into an empty directory", seq, b.missing[i].last+1)
+	b.warn("seq %d arrived after seq %d, too late to be written; to include it, rebuild into an empty directory", seq, b.missing[i].last+1)
 	b.missing = slices.Delete(b.missing, i, i+1)
 }
 

@@ -8,17 +8,19 @@ import (
 
 // The limits of a buffer.
 const (
-	// maxDelay is how long an entry waits for earlier ones: processes that share
-	// a log send what they wrote within milliseconds, and an entry that the
-	// journal has missed must not delay those that follow it for long.
+	// maxDelay is how long an entry is buffered until earlier ones arrive.
+	// Processes that share a log send their entries within milliseconds. An entry
+	// that the journal missed must not delay later ones for long.
 	maxDelay = 2 * time.Second
-	// maxBuffered is how many bytes of lines wait: more than arrive in maxDelay.
+	// maxBuffered limits the size of the buffered lines, in bytes. It is more than
+	// arrives in maxDelay.
 	maxBuffered = 32 << 20
 )
 
-// A buffer holds entries of one boot that arrived before earlier ones. It
-// contains each event, and each result, at most once, in order: by seq, and a
-// result after its event. size is the number of bytes of their lines.
+// A buffer holds entries of one boot that arrived early, before entries with lower
+// seqs. It contains each event and each result at most once. They are sorted by
+// seq, and a result comes after its event. size is the number of bytes of their
+// lines.
 type buffer struct {
 	entries []bufferedEntry
 	size    int
@@ -26,7 +28,7 @@ type buffer struct {
 
 type bufferedEntry struct {
 	*entry
-	size  int // of its line, in bytes
+	size  int // of the line, in bytes
 	added time.Time
 }
 
@@ -62,7 +64,7 @@ func (b *buffer) removeFirst() {
 	b.entries = b.entries[1:]
 }
 
-// isOverdue reports whether the first entry must not wait any longer.
+// isOverdue reports whether the first entry must no longer be buffered.
 func (b *buffer) isOverdue(now time.Time) bool {
 	return now.Sub(b.entries[0].added) >= maxDelay || b.size >= maxBuffered
 }

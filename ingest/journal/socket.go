@@ -8,15 +8,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// sendTimeout is how long one send waits for room. After it the Mirror connects
-// again, because another journald may have bound the path.
+// sendTimeout is how long one send waits until journald has room in its receive
+// queue. Then the Mirror connects again, because another journald may have bound
+// the path.
 const sendTimeout = time.Second
 
 // DefaultSocket is the path of journald's socket.
 const DefaultSocket = "/run/systemd/journal/socket"
 
-// Present reports whether there is a socket at path, or at DefaultSocket if path
-// is empty. It does not connect.
+// Present reports whether path is a socket. It checks DefaultSocket if path is
+// empty. It does not connect.
 func Present(path string) bool {
 	var st unix.Stat_t
 	err := unix.Stat(pathOrDefault(path), &st)
@@ -30,9 +31,9 @@ func pathOrDefault(path string) string {
 	return path
 }
 
-// A socket is a connection to journald. It is used by one goroutine. The kernel
-// does the waiting for room: repeated attempts would use a whole processor while
-// journald is stopped.
+// A socket is a connection to journald, for use by one goroutine. It blocks in the
+// kernel while journald has no room, because a loop of attempts would use a whole
+// processor while journald is stopped.
 type socket struct {
 	path string
 	fd   int // 0 if not connected
@@ -67,8 +68,8 @@ func (s *socket) close() {
 	s.fd = 0
 }
 
-// send connects if necessary, and sends an entry. If journald has no room, it
-// fails with EAGAIN: after sendTimeout if wait is set, else immediately. An entry
+// send sends an entry, and connects first if necessary. If journald has no room,
+// send returns EAGAIN: immediately, or after sendTimeout if wait is true. An entry
 // that is too large for a datagram is sent in a file.
 func (s *socket) send(entry []byte, wait bool) error {
 	if err := s.connect(); err != nil {
@@ -85,8 +86,8 @@ func (s *socket) send(entry []byte, wait bool) error {
 	return err
 }
 
-// sendFile sends an entry in a memfd, which journald accepts from any user if it
-// is sealed (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+// sendFile sends an entry in a memfd. It must be sealed, or journald does not
+// accept it from an ordinary user (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 func (s *socket) sendFile(entry []byte, flags int) error {
 	fd, err := unix.MemfdCreate(Identifier, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -107,8 +108,8 @@ func (s *socket) sendFile(entry []byte, flags int) error {
 	return dirfs.Retry(func() error { return unix.Sendmsg(s.fd, nil, unix.UnixRights(fd), nil, flags) })
 }
 
-// isAbsent reports whether err means that no process has bound the socket: it
-// does not exist yet, or its journald has ended.
+// isAbsent reports whether err means that no journald listens on the socket: the
+// socket does not exist yet, or its journald has ended.
 func isAbsent(err error) bool {
 	switch err {
 	case unix.ENOENT, unix.ECONNREFUSED, unix.ECONNRESET, unix.ENOTCONN, unix.EPIPE, unix.EACCES:

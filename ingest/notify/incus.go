@@ -12,8 +12,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// IncusSocket returns the path of the socket through which an Incus or LXD
-// instance reaches its host; empty if there is none.
+// IncusSocket returns the path of the socket that connects an Incus or LXD instance
+// to its host, or "" if there is none.
 func IncusSocket() string {
 	for _, path := range []string{"/dev/incus/sock", "/dev/lxd/sock"} {
 		if unix.Access(path, unix.W_OK) == nil {
@@ -23,16 +23,16 @@ func IncusSocket() string {
 	return ""
 }
 
-// The states that an instance may set.
+// The states that an instance can set.
 const (
 	incusReady   = "Ready"
 	incusStarted = "Started"
 )
 
-// Incus returns a Notifier of the instance's host, through the socket at path.
-// It sets the state of the instance to Ready when the guest is ready, and to
-// Started when it is not, or not any more. The host makes an event of each
-// change, for which the managers of the instance can wait.
+// Incus returns a Notifier of the host of this instance. path is the socket of the
+// host. The Notifier sets the state of the instance to Ready while the guest is
+// ready, and to Started otherwise. The host emits an event for each change, which
+// programs that manage the instance can wait for.
 func Incus(path string) *Notifier {
 	i := &incus{path: path}
 	return start("incus", i.send)
@@ -40,7 +40,7 @@ func Incus(path string) *Notifier {
 
 type incus struct {
 	path  string
-	state string // the last one that the host accepted; empty if none
+	state string // the last state that the host accepted; "" if none
 }
 
 func (i *incus) send(n notification) error {
@@ -56,9 +56,9 @@ func (i *incus) send(n notification) error {
 	return i.setState(incusStarted)
 }
 
-// setState sets the state of the instance unless it is set already. The request
-// is written by hand: one fixed line in each direction does not need net/http,
-// which would double the size of the program.
+// setState sets the state of the instance, unless it is set already. It does not
+// use net/http, which would double the size of the program: the request has a fixed
+// form, and only the status line of the response matters.
 func (i *incus) setState(state string) error {
 	if i.state == state {
 		return nil
@@ -84,7 +84,7 @@ func (i *incus) setState(state string) error {
 	}
 	_, code, _ := strings.Cut(string(statusLine), " ")
 	if !strings.HasPrefix(code, "2") {
-		return fmt.Errorf("%s answers %q to state %s", i.path, strings.TrimSpace(string(statusLine)), state)
+		return fmt.Errorf("%s: the host answered %q to the state %s", i.path, strings.TrimSpace(string(statusLine)), state)
 	}
 	i.state = state
 	return nil

@@ -1,9 +1,9 @@
-// Package notify reports the progress of a stream to a service manager: to
-// systemd in the guest, as any service does (sd_notify(3)), and to Incus or LXD
-// on the host, as any instance does. Neither needs to read the artifacts.
+// Package notify sends the status of a stream to a service manager: to systemd in
+// the guest, as services do (sd_notify(3)), or to Incus or LXD on the host, as
+// instances do. So they know the status without reading the files.
 //
 // A Notifier follows a stream and never delays it. It keeps only the newest
-// notification until its goroutine sends it, and counts those that fail.
+// notification until its goroutine sends it, and counts failures.
 package notify
 
 import (
@@ -17,33 +17,33 @@ import (
 
 const (
 	// timeout is how long a service manager may take to accept a notification,
-	// and how long Close waits. They answer within milliseconds.
+	// and how long Close waits. Normally they answer within milliseconds.
 	timeout = 2 * time.Second
-	// interval is the shortest time between two notifications. Each wakes up the
-	// service manager and the programs that watch it, and a stream may commit
-	// thousands of times a second.
+	// interval is the shortest time between two notifications. A stream may commit
+	// thousands of times in a second, and each notification wakes up the service
+	// manager and the programs that watch it.
 	interval = 50 * time.Millisecond
 )
 
-// A notification is all that has happened since the last one.
+// A notification contains everything that has happened since the previous one.
 type notification struct {
 	state     artifact.State // of the newest status
 	message   string         // of the newest status
-	wasReady  bool           // the guest was ready, even if it is not any more
+	wasReady  bool           // the guest was ready since then, even if it is no longer
 	streamEnd bool           // the stream has ended
 }
 
-// A Notifier is an ingest.Follower that notifies one service manager. Committed
-// and Close must be called from one goroutine; Close last, and once.
+// A Notifier is an ingest.Follower that notifies one service manager. Call
+// Committed and Close from one goroutine, and Close once, at the end.
 //
 // Invariants:
 //   - Only the goroutine that start creates (run) calls send.
-//   - next is the notification to be sent, and hasNext is true if something has
-//     happened since run took the last one. next.state is empty as long as there
-//     was no status.
-//   - wake is full if Committed has set hasNext and run has not noticed yet.
-//   - Close closes ended after the last change to next; run closes done when it
-//     has sent it.
+//   - next is the next notification. hasNext is true if something has happened
+//     since run sent the previous one. next.state is empty until the first status.
+//   - wake is full if Committed has set hasNext and run has not received from wake
+//     since then.
+//   - Close closes ended after the last change to next. run closes done after it
+//     has sent this last notification.
 //   - failures counts the notifications that failed, and lastErr is the error of
 //     the last one.
 type Notifier struct {
@@ -61,7 +61,7 @@ type Notifier struct {
 	done  chan struct{}
 }
 
-// start returns a Notifier that calls send for one notification after another.
+// start returns a Notifier that calls send for each notification, one at a time.
 func start(name string, send func(notification) error) *Notifier {
 	n := &Notifier{name: name, send: send,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}), done: make(chan struct{})}
@@ -86,7 +86,7 @@ func (n *Notifier) Committed(c *ingest.Commit) {
 	}
 }
 
-// run sends notifications until the stream has ended, at most one an interval.
+// run sends notifications until the stream has ended, at most one per interval.
 func (n *Notifier) run() {
 	defer close(n.done)
 	for {
@@ -122,8 +122,9 @@ func (n *Notifier) sendNext() {
 	}
 }
 
-// Close sends a last notification, that the stream has ended, and waits for it
-// at most 2 s. It returns an error if that or an earlier notification failed.
+// Close sends a last notification, which reports the end of the stream, and waits
+// for up to 2 s until it is sent. It returns an error if this or an earlier
+// notification failed.
 func (n *Notifier) Close() error {
 	n.mu.Lock()
 	n.next.streamEnd = true
@@ -133,12 +134,15 @@ func (n *Notifier) Close() error {
 	select {
 	case <-n.done:
 	case <-time.After(timeout):
-		return fmt.Errorf("%s did not accept the last notification within %v", n.name, timeout)
+		return fmt.Errorf("%s did not accept the last notification within %v; the files are not affected", n.name, timeout)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.failures > 0 {
-		return fmt.Errorf("%d notifications to %s failed: %w", n.failures, n.name, n.lastErr)
+	switch n.failures {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("1 notification to %s failed: %w; the files are not affected", n.name, n.lastErr)
 	}
-	return nil
+	return fmt.Errorf("%d notifications to %s failed: %w; the files are not affected", n.failures, n.name, n.lastErr)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// commit commits a status.
+// commit notifies n of a commit with this status.
 func commit(n *Notifier, state artifact.State, message string) {
 	n.Committed(commitOf(state, message, state == artifact.Ready))
 }
@@ -28,7 +28,7 @@ func commitOf(state artifact.State, message string, ready bool) *ingest.Commit {
 	return &ingest.Commit{Ready: ready, Status: &artifact.Status{State: state, Message: strictjson.AppendText(nil, message)}}
 }
 
-// A manager is a service manager that receives notifications at $NOTIFY_SOCKET.
+// A manager is a fake service manager that listens on $NOTIFY_SOCKET.
 type manager struct {
 	*testing.T
 	*net.UnixConn
@@ -46,7 +46,7 @@ func newManager(t *testing.T) *manager {
 	return &manager{t, conn}
 }
 
-// receives checks the next datagram.
+// receives reads the next datagram and compares it.
 func (m *manager) receives(want string) {
 	m.Helper()
 	if got := m.next(); got != want {
@@ -65,7 +65,8 @@ func (m *manager) next() string {
 	return string(buf[:n])
 }
 
-// receivesNoMore checks that a notifier that is closed has sent nothing else.
+// receivesNoMore checks that there is no further datagram. The Notifier must be
+// closed.
 func (m *manager) receivesNoMore() {
 	m.Helper()
 	m.SetReadDeadline(time.Now().Add(time.Millisecond))
@@ -97,8 +98,8 @@ func TestSystemd(t *testing.T) {
 	m.receivesNoMore()
 }
 
-// The stream ends while the guest runs: no STOPPING=1.
-func TestSystemdGuestRuns(t *testing.T) {
+// If the stream ends while the guest still runs, STOPPING=1 is not sent.
+func TestSystemd_guest_still_running(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
 	commit(n, artifact.Ready, "up")
@@ -107,8 +108,8 @@ func TestSystemdGuestRuns(t *testing.T) {
 	m.receivesNoMore()
 }
 
-// READY=1 is sent although the guest has failed since.
-func TestSystemdBrieflyReady(t *testing.T) {
+// READY=1 is sent even if the guest has failed since it was ready.
+func TestSystemd_briefly_ready(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
 	n.Committed(commitOf(artifact.Failed, "gone again", true))
@@ -117,20 +118,20 @@ func TestSystemdBrieflyReady(t *testing.T) {
 	m.receives("STATUS=failed: gone again\nSTOPPING=1")
 }
 
-// The status cannot contain another assignment, and is cut to the limit.
-func TestSystemdStatusLine(t *testing.T) {
+// A message cannot add an assignment, and a long one is truncated.
+func TestSystemd_status_line(t *testing.T) {
 	m := newManager(t)
 	n := Systemd()
 	commit(n, artifact.Starting, "a\nREADY=1\r\x00b")
 	m.receives("STATUS=starting: a READY=1  b")
 	commit(n, artifact.Starting, "x"+strings.Repeat("é", 5000)) // the limit is inside an é
 	if got := m.next(); len(got) > 1100 || !utf8.ValidString(got) || !strings.HasSuffix(got, "é…") {
-		t.Errorf("%d bytes: %q", len(got), got)
+		t.Errorf("the status has %d bytes; want about 1,000, valid UTF-8, ending with …: %q", len(got), got)
 	}
 	closeNotifier(t, n)
 }
 
-// A host serves the socket of an instance as Incus does.
+// A host is a fake Incus host that serves the socket of an instance.
 type host struct {
 	path   string
 	answer int
@@ -160,8 +161,8 @@ func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(h.answer)
 }
 
-// receives waits until the host has received a request for each state, and
-// compares them.
+// receives waits until the host has received as many requests as there are states,
+// and compares them.
 func (h *host) receives(t *testing.T, want ...string) {
 	t.Helper()
 	var got []string
@@ -196,7 +197,7 @@ func TestIncus(t *testing.T) {
 	h.receives(t, "Started", "Ready", "Started")
 }
 
-func TestIncusBrieflyReady(t *testing.T) {
+func TestIncus_briefly_ready(t *testing.T) {
 	h := newHost(t, http.StatusOK)
 	n := Incus(h.path)
 	n.Committed(commitOf(artifact.Failed, "", true))
@@ -204,8 +205,8 @@ func TestIncusBrieflyReady(t *testing.T) {
 	h.receives(t, "Ready", "Started")
 }
 
-// Failures are counted, and the next notification sends the state again.
-func TestIncusFails(t *testing.T) {
+// Failures are counted, and the next notification requests the same state again.
+func TestIncus_host_rejects(t *testing.T) {
 	h := newHost(t, http.StatusForbidden)
 	n := Incus(h.path)
 	commit(n, artifact.Ready, "")
@@ -213,23 +214,24 @@ func TestIncusFails(t *testing.T) {
 	commit(n, artifact.Ready, "again")
 	h.receives(t, "Ready", "Ready")
 	err := n.Close() // tries once more
-	if err == nil || !strings.Contains(err.Error(), `3 notifications to incus failed`) ||
-		!strings.Contains(err.Error(), `answers "HTTP/1.1 403 Forbidden" to state Ready`) {
-		t.Error(err)
+	if err == nil || !strings.Contains(err.Error(), `3 notifications to incus failed: `) ||
+		!strings.Contains(err.Error(), `the host answered "HTTP/1.1 403 Forbidden" to the state Ready`) {
+		t.Errorf("Close returns %v", err)
 	}
 	if err := Incus(filepath.Join(t.TempDir(), "missing")).Close(); err != nil {
-		t.Errorf("an error without a notification: %v", err)
+		t.Errorf("Close returns an error although nothing was to be sent: %v", err)
 	}
 	n = Incus(filepath.Join(t.TempDir(), "missing"))
 	commit(n, artifact.Ready, "")
-	if err := n.Close(); err == nil || !strings.Contains(err.Error(), "missing") {
-		t.Error(err)
+	if err := n.Close(); err == nil || !strings.HasPrefix(err.Error(), "1 notification to incus failed: ") || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("Close returns %v", err)
 	}
 }
 
-// A service manager that does not accept a notification delays neither Committed
-// nor, for long, Close. The next notification is then the newest.
-func TestNotifierBlocked(t *testing.T) {
+// A service manager does not accept a notification. Committed does not block, and
+// Close waits only for the time limit. When the service manager accepts it, it gets
+// the newest notification next.
+func TestNotifier_blocked(t *testing.T) {
 	t.Parallel()
 	accept, sent := make(chan bool), make(chan notification, 100)
 	n := start("test", func(next notification) error {
@@ -246,17 +248,17 @@ func TestNotifierBlocked(t *testing.T) {
 	commit(n, artifact.Failed, "1001")
 	accept <- true
 	if got := <-sent; got != (notification{state: artifact.Failed, message: "1001", wasReady: true}) {
-		t.Errorf("%+v", got)
+		t.Errorf("the next notification is %+v, want the newest", got)
 	}
 	err := n.Close()
 	if err == nil || !strings.Contains(err.Error(), "test did not accept the last notification within 2s") {
-		t.Error(err)
+		t.Errorf("Close returns %v", err)
 	}
 	close(accept)
 }
 
-// 10,000 commits cause one notification an interval, the first and the last apart.
-func TestNotifierInterval(t *testing.T) {
+// 10,000 commits cause one notification per interval, besides the first and the last.
+func TestNotifier_interval(t *testing.T) {
 	t.Parallel()
 	sent := 0
 	n := start("test", func(notification) error { sent++; return nil })
@@ -271,8 +273,8 @@ func TestNotifierInterval(t *testing.T) {
 	}
 }
 
-// The host accepts the connection and does not answer.
-func TestIncusTimeout(t *testing.T) {
+// The host accepts the connection but does not answer.
+func TestIncus_timeout(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(testenv.PlainDir(t), "sock")
 	l, err := net.Listen("unix", path)
@@ -282,6 +284,6 @@ func TestIncusTimeout(t *testing.T) {
 	defer l.Close()
 	i := &incus{path: path}
 	if err := i.send(notification{state: artifact.Ready}); err == nil || !strings.Contains(err.Error(), "timeout") {
-		t.Error(err)
+		t.Errorf("send returns %v, want a timeout", err)
 	}
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Systemd returns a Notifier of the service manager at $NOTIFY_SOCKET. It
-// sends the status as text, READY=1 when the guest is ready, and STOPPING=1 if
-// the guest has ended when the stream ends. A stream that ends while the guest
-// runs may be one part of a service that continues.
+// Systemd returns a Notifier of the service manager at $NOTIFY_SOCKET. It sends the
+// status as text, and READY=1 when the guest is ready. At the end of the stream, it
+// sends STOPPING=1 if the guest has ended, but not if the guest still runs: the
+// service may continue without this stream.
 func Systemd() *Notifier { return start("systemd", sendToSystemd) }
 
 func sendToSystemd(n notification) error {
@@ -26,7 +26,8 @@ func sendToSystemd(n notification) error {
 		}
 	}
 	if n.streamEnd && n.state.Ended() {
-		// In its own datagram: systemd acts on only one of READY and STOPPING.
+		// A separate datagram, because systemd acts on only one of READY=1 and
+		// STOPPING=1 in a datagram.
 		return sendDatagram(status + "\n" + daemon.SdNotifyStopping)
 	}
 	return nil
@@ -37,11 +38,11 @@ func sendDatagram(text string) error {
 	return err
 }
 
-// maxText is how many bytes of the status are sent: as much as fits on a screen,
-// and far less than the 4,096 bytes that systemd reads.
+// maxText limits the status text, in bytes. It fits on a screen, and is well below
+// the 4,096 bytes that systemd reads.
 const maxText = 1000
 
-// statusLine returns the state and message as one line of valid UTF-8, cut to
+// statusLine returns the state and message as one line of valid UTF-8, truncated to
 // maxText bytes.
 func statusLine(n notification) string {
 	text := string(n.state) + ": " + n.message

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# agent-boot.sh boots a managed agent: it starts the agent's service, waits
-# until it is healthy, and tells the host what becomes of it.
+# agent-boot.sh boots a managed agent: it starts the service of the agent, waits
+# until it is healthy, and reports each state to the host.
 #
 #   usage: agent-boot.sh [--state-dir DIR] SERVICE [ARG...]
 #
-# From the environment:
-#   AGENT_PROBE          command line that succeeds once the service is healthy (required)
+# Environment, with defaults:
+#   AGENT_PROBE          command line that exits with 0 once the service is healthy (required)
 #   AGENT_PUBLISH        command line that publishes the key package (none)
-#   AGENT_PROBES         how often to probe (60)
-#   AGENT_PROBE_SECONDS  how long one probe, or publishing, may take (5)
+#   AGENT_PROBES         maximum number of probes (60)
+#   AGENT_PROBE_SECONDS  seconds that one probe, or publishing, may take (5)
 #   AGENT_PAUSE          seconds between two probes (1)
 #   AGENT_STOP_SECONDS   whole seconds that the service may take to stop (10)
-#   INGEST_FLAGS         further flags of ingest, parted by blanks (none)
-#   PIKA_LIFECYCLE_DIR   where the artifacts are (/run/pika-cloud)
+#   INGEST_FLAGS         further flags of ingest, separated by blanks (none)
+#   PIKA_LIFECYCLE_DIR   the state directory (/run/pika-cloud)
 #
-# Its exit code is the service's; 0 if it was asked to stop (SIGTERM, SIGINT,
-# SIGHUP) and the service did; 1 if the service never became healthy, or exited
-# with 0 before it was; 2 for wrong usage.
+# Exit status: 0 if the service stops after SIGTERM, SIGINT or SIGHUP; 1 if the
+# service never becomes healthy, or exits with 0 before it is ready; 2 for wrong
+# usage; otherwise the exit code of the service.
 set -euo pipefail
 
 state_dir=${PIKA_LIFECYCLE_DIR:-/run/pika-cloud}
@@ -39,33 +39,33 @@ health='DETAILS.service_probe_satisfied:=false'
 service=''
 stopping=''
 killer=''
-ingest_gone=''
+ingest_ended=''
 output=''
 code=0
 
 note() { printf 'agent-boot: %s\n' "$1" >&2 || true; }
 
-# report STATE MESSAGE [WORD...] prints one directive. %q quotes any text so
-# that it stays one word of one line, whatever bytes are in it.
+# report STATE MESSAGE [WORD...] prints one directive. %q quotes any bytes as one
+# word on one line.
 report() {
   local state=$1 message=$2
   shift 2
   if printf 'STATE=%s MESSAGE=%q %s %s %s\n' "$state" "$message" "$guest" "$health" "$*" >&3 2>/dev/null; then
     return 0
   fi
-  if [[ -z $ingest_gone ]]; then
-    ingest_gone=yes
-    note 'ingest is gone: the host learns no more of this run'
+  if [[ -z $ingest_ended ]]; then
+    ingest_ended=yes
+    note 'ingest has ended; the host does not see the rest of this run'
   fi
 }
 
-# serve COMMAND [ARG...] runs the service and prints its pid and, at its end, its
-# exit code. A signal to the whole unit is for the service alone to obey. That it
-# is ready is not the service's to say: it has no socket for it. exec gives back
-# the signals that a shell ignores in what it starts behind its back.
+# serve COMMAND [ARG...] runs the service, and prints its process ID and, when it
+# ends, its exit code. Only the service reacts to a signal to the whole unit. The
+# service does not get NOTIFY_SOCKET, because this script decides when the guest is
+# ready. exec restores the signals that bash ignores in its children.
 serve() {
   local code=0
-  exec 3>&- # which would keep the stream open for as long as the service lives
+  exec 3>&- # otherwise the service would keep the stream open
   trap : TERM INT HUP
   (
     unset NOTIFY_SOCKET
@@ -75,20 +75,20 @@ serve() {
   echo "$code"
 }
 
-# start_service COMMAND [ARG...] starts it. Its exit code is read, not waited for:
-# where a trapped signal ends a wait at the moment at which the child does, bash
-# loses the code, and a second wait never ends.
+# start_service COMMAND [ARG...] starts the service. The exit code is read from a
+# pipe. With wait it could be lost: if the child ends at the moment at which a
+# trapped signal ends a wait, bash loses the code, and a second wait never returns.
 start_service() {
   exec 6<&0 7>&1
   coproc SERVICE { serve "$@"; }
   exec 5<&"${SERVICE[0]}" 6<&- 7>&-
-  hear service
-  if [[ -n $stopping ]]; then stop_service; fi # the signal found no service yet
+  read_service service
+  if [[ -n $stopping ]]; then stop_service; fi # the signal arrived before the service started
 }
 
-# hear NAME reads what serve prints into a variable, which is empty if that was
-# killed. A trapped signal may end a read.
-hear() {
+# read_service NAME reads a line from serve into a variable, which is empty if serve
+# was killed. It repeats a read that a trapped signal has ended.
+read_service() {
   local status=0
   until read -r "$1" <&5; do
     status=$?
@@ -96,10 +96,10 @@ hear() {
   done
 }
 
-lives() { [[ -n $service ]] && kill -0 "$service" 2>/dev/null; }
+service_runs() { [[ -n $service ]] && kill -0 "$service" 2>/dev/null; }
 
 stop_service() {
-  if ! lives; then return 0; fi
+  if ! service_runs; then return 0; fi
   kill -TERM "$service" 2>/dev/null || true
   kill_later 3>&- &
   killer=$!
@@ -109,13 +109,13 @@ kill_later() {
   local tick
   for ((tick = 0; tick < stop_seconds * 10; tick++)); do
     sleep 0.1
-    if ! lives; then return 0; fi
+    if ! service_runs; then return 0; fi
   done
   kill -KILL "$service" 2>/dev/null || true
 }
 
-# attempt COMMAND runs a command line for a bounded time and leaves what it
-# said in $output: 2,000 characters at most, for ingest takes 1 MiB a line.
+# attempt COMMAND runs a command line with a time limit, and sets $output to at most
+# 2,000 characters of its output: ingest rejects a line of more than 1 MiB.
 attempt() {
   local status=0
   output=$(timeout --kill-after=1 "$step_seconds" bash -c "$1" 2>&1 3>&- </dev/null) || status=$?
@@ -123,12 +123,12 @@ attempt() {
   return "$status"
 }
 
-# await_health probes until the service is healthy. Probes are counted, not
-# timed, for a guest steps its clock while it boots.
+# await_health probes until the service is healthy. It counts probes instead of
+# measuring time, because a guest may step its clock while it boots.
 await_health() {
   local probe
   for ((probe = 0; probe < probes; probe++)); do
-    if [[ -n $stopping ]] || ! lives; then return 1; fi
+    if [[ -n $stopping ]] || ! service_runs; then return 1; fi
     if attempt "$AGENT_PROBE"; then return 0; fi
     sleep "$pause" 3>&-
   done
@@ -140,26 +140,26 @@ publish() {
   give_up 'publishing the keypackage failed' publish_failed
 }
 
-# give_up MESSAGE REASON stops a service that lives but is of no use.
+# give_up MESSAGE REASON reports failed and stops a service that still runs.
 give_up() {
   local message=$1 why
-  if [[ -n $stopping ]] || ! lives; then return 1; fi
+  if [[ -n $stopping ]] || ! service_runs; then return 1; fi
   printf -v why 'DETAILS.reason=%s DETAILS.last_output=%q' "$2" "$output"
   report failed "$message" "$why"
   stop_service
   await_service
-  leave 1
+  finish 1
 }
 
-# await_service leaves the service's own exit code in $code.
+# await_service sets $code to the exit code of the service.
 await_service() {
-  hear code
-  if [[ -z $service && -n $stopping ]]; then code=0; fi # the signal came before it was started
+  read_service code
+  if [[ -z $service && -n $stopping ]]; then code=0; fi # it was stopped before it started
   if [[ -n $killer ]]; then kill "$killer" 2>/dev/null || true; fi
 }
 
-# come_up takes the service to ready, or fails.
-come_up() {
+# become_ready waits for the service and reports ready, or returns 1.
+become_ready() {
   await_health || return 1
   health='DETAILS.service_probe_satisfied:=true DETAILS.probe=openclaw_gateway_health'
   report starting 'OpenClaw health ready; publishing keypackage'
@@ -167,49 +167,48 @@ come_up() {
   report ready 'managed OpenClaw guest ready'
 }
 
-# leave CODE ends the stream and waits until its artifacts are written.
-leave() {
+# finish CODE ends the stream, waits until ingest has written the artifacts, and exits.
+finish() {
   local ingest_code=0
-  trap '' TERM INT HUP # the verdict is given; nothing is left to stop
+  trap '' TERM INT HUP # the end is reported, and nothing is left to stop
   exec 3>&-
   wait "$ingest_pid" || ingest_code=$?
   if ((ingest_code != 0)); then note "ingest exited with $ingest_code"; fi
   exit "$1"
 }
 
-# conclude reports how it ended. Where a wait is the last word of a script,
-# set -e ends the script there and the verdict is never given.
-conclude() {
+# report_end reports how the service ended. A script that ends with a plain wait
+# never gets here, because set -e ends it at the wait.
+report_end() {
   local exited=("openclaw_gateway_exited" "EXIT_CODE=$code")
   if [[ -z $code ]]; then
-    note 'how the service ended is not known'
-    leave 1
+    note 'the exit code of the service is not known'
+    finish 1
   fi
-  # 128 + SIGHUP, SIGINT or SIGTERM: the service ended as it was asked to.
+  # 128 + SIGHUP, SIGINT or SIGTERM: the signal that was sent ended the service.
   if [[ -n $stopping && " 0 129 130 143 " == *" $code "* ]]; then
     report stopped 'managed OpenClaw guest stopped'
-    leave 0
+    finish 0
   elif [[ -n $stopping ]]; then
     report failed "${exited[@]}" DETAILS.reason=stop_failed
   elif [[ -z $ready ]]; then
     report failed "${exited[@]}" DETAILS.reason=exited_before_ready
-    leave "$((code ? code : 1))"
+    finish "$((code ? code : 1))"
   elif ((code == 0)); then
     report completed "${exited[@]}"
   else
     report failed "${exited[@]}"
   fi
-  leave "$code"
+  finish "$code"
 }
 
-# A handler for SIGPIPE, and not '', which children would inherit: a print into
-# the pipe of an ingest that is gone must fail, and neither end this script nor
-# change what SIGPIPE means to the service.
+# When ingest has ended, a print to its pipe must fail and not end this script.
+# This is a handler because the service would inherit a SIGPIPE that is ignored.
 trap : PIPE
 trap 'trap "" TERM INT HUP; stopping=yes; stop_service' TERM INT HUP
 
-# Where a whole unit is signalled at once, ingest must read on for longer than
-# the service may take to stop.
+# systemd may signal the whole unit at the same time. ingest must then continue to
+# read for longer than the service may take to stop.
 exec 3> >(exec pika-cloud-lifecycle ingest "${ingest_flags[@]}" --state-dir "$state_dir" \
   --require-result --grace "$((stop_seconds + 5))s")
 ingest_pid=$!
@@ -219,7 +218,7 @@ report booted 'managed OpenClaw guest booted'
 if [[ -z $stopping ]]; then
   start_service "$@"
   report starting 'waiting for OpenClaw health'
-  if come_up; then ready=yes; fi
+  if become_ready; then ready=yes; fi
   await_service
 fi
-conclude
+report_end

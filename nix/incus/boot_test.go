@@ -10,14 +10,14 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A boot is agent-boot.sh under way, with testdata/service.sh.
+// A boot is a running agent-boot.sh with testdata/service.sh as its service.
 type boot struct {
 	*guest
 	service, child process
-	ignored        uint64 // signals that the service was started with ignored
+	ignored        uint64 // signals that the service inherited as ignored
 }
 
-// bootAgent starts the boot script and waits until its service is up.
+// bootAgent starts the boot script and waits until its service runs.
 func bootAgent(t *testing.T, env ...string) *boot {
 	t.Helper()
 	b := &boot{guest: newGuest(t, env...)}
@@ -44,21 +44,22 @@ func parseMask(t *testing.T, text string) uint64 {
 	return mask
 }
 
-// The lines that the boot script prints until it is ready.
+// linesToReady is the number of directives up to ready.
 const linesToReady = 4
 
-// makeReady lets the probe succeed, and waits until the host can know.
+// makeReady lets the probe succeed, and waits until ready is durable.
 func (b *boot) makeReady() {
 	b.t.Helper()
 	b.touch("healthy")
-	b.settled(linesToReady)
+	b.acknowledged(linesToReady)
 }
 
-// Details of the boot script's transitions.
+// unprobed returns the details of the transitions before the probe succeeds.
 func unprobed(more ...string) map[string]any {
 	return agentDetails(false, more...)
 }
 
+// probed returns the details of the transitions after the probe has succeeded.
 func probed(more ...string) map[string]any {
 	details := agentDetails(true, more...)
 	details["probe"] = "openclaw_gateway_health"
@@ -74,18 +75,18 @@ func agentDetails(satisfied bool, more ...string) map[string]any {
 	return details
 }
 
-// supplied is the verdict that ingest gives for a caller that gave none.
-var supplied = account{State: "failed", Message: "lifecycle stream ended without a result",
+// fallback is the result that ingest adds when the stream ends without one.
+var fallback = report{State: "failed", Message: "lifecycle stream ended without a result",
 	Details: map[string]any{"reason": "stream_ended"}}
 
-func TestBootScriptTellsWhatTheRecordedOneDid(t *testing.T) {
+func TestAgentBoot_recorded_runs(t *testing.T) {
 	for _, run := range recorded(t, "managed_agent_service_exits_", 2) {
 		t.Run(run.Name, func(t *testing.T) {
 			t.Parallel()
 			code := int(run.Name[len(run.Name)-1] - '0')
 			want := run.story(t)
-			if code != 0 { // the recorded script fell silent
-				failed := account{State: "failed", Message: "openclaw_gateway_exited", Details: probed()}
+			if code != 0 { // the recorded script reported nothing
+				failed := report{State: "failed", Message: "openclaw_gateway_exited", Details: probed()}
 				want.Events, want.Status = append(want.Events, failed), failed
 				failed.ExitCode = float64(code)
 				want.Result = &failed
@@ -98,13 +99,13 @@ func TestBootScriptTellsWhatTheRecordedOneDid(t *testing.T) {
 			b.wantExit(code)
 			b.wantStory(want)
 			if names, err := os.ReadDir(other); err != nil || len(names) > 0 {
-				t.Errorf("--state-dir does not win over PIKA_LIFECYCLE_DIR: %v, %v", names, err)
+				t.Errorf("--state-dir must override PIKA_LIFECYCLE_DIR; found %v, %v", names, err)
 			}
 		})
 	}
 }
 
-func TestServiceIsStartedWithTheSignalsOfItsCaller(t *testing.T) {
+func TestAgentBoot_service_signals(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t)
 	status, err := os.ReadFile("/proc/self/status")
@@ -115,14 +116,14 @@ func TestServiceIsStartedWithTheSignalsOfItsCaller(t *testing.T) {
 	own := parseMask(t, strings.Fields(rest)[0])
 	for _, s := range []syscall.Signal{syscall.SIGPIPE, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
 		if bit := uint64(1) << (s - 1); b.ignored&bit != own&bit {
-			t.Errorf("the service is started with SIG%v ignored: %t, want %t", s, b.ignored&bit != 0, own&bit != 0)
+			t.Errorf("SIG%v is ignored in the service: %t; expected %t", s, b.ignored&bit != 0, own&bit != 0)
 		}
 	}
 	b.order(0)
 	b.wantExit(1)
 }
 
-func TestStreamEndsThoughTheServiceLeavesAChildBehind(t *testing.T) {
+func TestAgentBoot_service_leaves_child(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t)
 	b.makeReady()
@@ -130,10 +131,10 @@ func TestStreamEndsThoughTheServiceLeavesAChildBehind(t *testing.T) {
 	b.wantExit(0)
 	b.ingest.wantEnded()
 	b.child.wantAlive()
-	b.wantEnd(account{State: "completed", Message: "openclaw_gateway_exited", ExitCode: 0.0, Details: probed()})
+	b.wantEnd(report{State: "completed", Message: "openclaw_gateway_exited", ExitCode: 0.0, Details: probed()})
 }
 
-func TestScriptThatSetEEndsAtWaitHasFailed(t *testing.T) {
+func TestScript_ended_by_set_e(t *testing.T) {
 	t.Parallel()
 	testenv.Tool(t, "bash")
 	g := newGuest(t)
@@ -141,13 +142,13 @@ func TestScriptThatSetEEndsAtWaitHasFailed(t *testing.T) {
 	g.meetIngest()
 	g.wantExit(3)
 	g.ingest.wantEnded()
-	before := g.wantEnd(supplied)
+	before := g.wantEnd(fallback)
 	if got := strings.Join(before, " "); got != "booted ready" {
-		t.Errorf("before the verdict came %s, want booted ready", got)
+		t.Errorf("the events before the result are %s; expected booted ready", got)
 	}
 }
 
-func TestKilledScriptHasFailed(t *testing.T) {
+func TestAgentBoot_killed(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t)
 	b.makeReady()
@@ -157,94 +158,94 @@ func TestKilledScriptHasFailed(t *testing.T) {
 	b.wantExit(-1)
 	b.ingest.wantEnded()
 	b.service.wantAlive()
-	b.wantEnd(supplied)
+	b.wantEnd(fallback)
 }
 
-func TestBootScriptOutlivesIngest(t *testing.T) {
+func TestAgentBoot_ingest_killed(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t, `AGENT_PUBLISH=echo published >"$NEWS"`)
-	b.settled(2)
+	b.acknowledged(2)
 	b.ingest.kill(syscall.SIGKILL)
 	b.ingest.wantEnded()
 	b.touch("healthy")
 	if got := b.news.line(); got[0] != "published" {
-		t.Fatalf("news %q, want published", got)
+		t.Fatalf("news %q; expected published", got)
 	}
 	b.order(5)
 	b.wantExit(5)
-	b.wantSaid("agent-boot: ingest is gone: the host learns no more of this run\n")
-	b.wantSaid("agent-boot: ingest exited with 137\n")
+	b.wantStderr("agent-boot: ingest has ended; the host does not see the rest of this run\n")
+	b.wantStderr("agent-boot: ingest exited with 137\n")
 }
 
-func TestServiceThatExitsBeforeItIsReadyHasFailed(t *testing.T) {
+func TestAgentBoot_exit_before_ready(t *testing.T) {
 	for code, exit := range map[int]int{0: 1, 4: 4} {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
 			b := bootAgent(t, "AGENT_PROBES=1000000000")
 			b.order(code)
 			b.wantExit(exit)
-			b.wantEnd(account{State: "failed", Message: "openclaw_gateway_exited",
+			b.wantEnd(report{State: "failed", Message: "openclaw_gateway_exited",
 				ExitCode: float64(code), Details: unprobed("reason", "exited_before_ready")})
 		})
 	}
 }
 
-// What a guest may say, and how it arrives.
+// A hostile message, and the same message as it is recorded.
 const (
 	hostile = "it's \"so\"\r\nSTATE=completed MESSAGE=forged\n\x1b]0;owned\x07\x1b[2J $(id) `id` \\ \xff. end"
 	arrived = "it's \"so\"\r\nSTATE=completed MESSAGE=forged\n\x1b]0;owned\x07\x1b[2J $(id) `id` \\ \ufffd. end"
 )
 
-func TestUnhealthyServiceHasFailedAndItsLastWordsArriveWhole(t *testing.T) {
+func TestAgentBoot_unhealthy(t *testing.T) {
 	for _, locale := range []string{"C", "C.UTF-8"} {
 		t.Run(locale, func(t *testing.T) {
 			t.Parallel()
 			b := bootAgent(t, "LC_ALL="+locale, "AGENT_PROBES=1",
 				`AGENT_PROBE=read -r <"$ASK"; printf %s "$HOSTILE"; false`, "HOSTILE="+hostile)
-			b.ask.say("how are you?")
+			b.ask.print("probe")
 			b.wantExit(1)
 			b.service.wantEnded()
-			b.wantEnd(account{State: "failed", Message: "OpenClaw is not healthy",
+			b.wantEnd(report{State: "failed", Message: "OpenClaw is not healthy",
 				Details: unprobed("reason", "probe_failed", "last_output", arrived)})
 		})
 	}
 }
 
-func TestServiceThatCannotBePublishedHasFailed(t *testing.T) {
+func TestAgentBoot_publish_fails(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t, "AGENT_PUBLISH=echo no relay >&2; false")
 	b.touch("healthy")
 	b.wantExit(1)
 	b.service.wantEnded()
-	b.wantEnd(account{State: "failed", Message: "publishing the keypackage failed",
+	b.wantEnd(report{State: "failed", Message: "publishing the keypackage failed",
 		Details: probed("reason", "publish_failed", "last_output", "no relay")})
 }
 
-func TestProbeIsBounded(t *testing.T) {
+func TestAgentBoot_probe_timeout(t *testing.T) {
 	t.Parallel()
 	testenv.Tool(t, "bash")
 	g := newGuest(t, "AGENT_PROBES=1", "AGENT_PROBE_SECONDS=0.1", "AGENT_PROBE=sleep infinity")
 	g.start("./agent-boot.sh", "testdata/service.sh")
 	g.wantExit(1)
-	g.wantEnd(account{State: "failed", Message: "OpenClaw is not healthy",
+	g.wantEnd(report{State: "failed", Message: "OpenClaw is not healthy",
 		Details: unprobed("reason", "probe_failed", "last_output", "")})
 }
 
-func TestSignalStopsTheService(t *testing.T) {
-	stopped := account{State: "stopped", Message: "managed OpenClaw guest stopped", Details: probed()}
-	failed := func(code float64) account {
-		return account{State: "failed", Message: "openclaw_gateway_exited", ExitCode: code,
+func TestAgentBoot_signal(t *testing.T) {
+	stopped := report{State: "stopped", Message: "managed OpenClaw guest stopped", Details: probed()}
+	failed := func(code float64) report {
+		return report{State: "failed", Message: "openclaw_gateway_exited", ExitCode: code,
 			Details: probed("reason", "stop_failed")}
 	}
 	for _, c := range []struct {
 		name, onTerm string
 		exit         int
-		want         account
+		want         report
 	}{
-		{"that knows no SIGTERM", "", 0, stopped},
-		{"that ends well", "0", 0, stopped},
-		{"that ends badly", "5", 5, failed(5)},
-		{"that does not listen", "never", 137, failed(137)},
+		{"no handler", "", 0, stopped},
+		{"exits with 0", "0", 0, stopped},
+		{"exits with 5", "5", 5, failed(5)},
+		{"ignores SIGTERM", "never", 137, failed(137)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -258,7 +259,7 @@ func TestSignalStopsTheService(t *testing.T) {
 	}
 }
 
-// stopTime leaves a service that will not stop no time, and others plenty.
+// stopTime sets the time limit to 0 for a service that never stops, else to plenty.
 func stopTime(onTerm string) string {
 	if onTerm == "never" {
 		return "AGENT_STOP_SECONDS=0"
@@ -266,26 +267,26 @@ func stopTime(onTerm string) string {
 	return "AGENT_STOP_SECONDS=600"
 }
 
-func TestSignalToTheWholeGroupStopsTheService(t *testing.T) {
+func TestAgentBoot_signal_to_group(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
 			b := bootAgent(t, "ON_TERM=0", stopTime("0"))
 			b.wantPatientIngest(600e9)
-			b.settled(2)
+			b.acknowledged(2)
 			if err := syscall.Kill(-b.cmd.Process.Pid, s); err != nil {
 				t.Fatal(err)
 			}
 			b.wantExit(0)
-			b.wantEnd(account{State: "stopped", Message: "managed OpenClaw guest stopped", Details: unprobed()})
+			b.wantEnd(report{State: "stopped", Message: "managed OpenClaw guest stopped", Details: unprobed()})
 		})
 	}
 }
 
-// bash loses the exit code of a child that ends at the moment at which a trapped
-// signal ends the wait for it, and then waits for ever. Whether the script hears
-// of the end or of the signal first is chance: eight tries meet that moment.
-func TestSignalAtTheMomentTheServiceEnds(t *testing.T) {
+// If a child ends at the moment at which a trapped signal ends the wait for it, bash
+// loses the exit code, and the next wait never returns. The moment is a matter of
+// chance; eight attempts are enough to meet it.
+func TestAgentBoot_signal_as_service_exits(t *testing.T) {
 	for try := range 8 {
 		t.Run(strconv.Itoa(try), func(t *testing.T) {
 			t.Parallel()
@@ -297,13 +298,13 @@ func TestSignalAtTheMomentTheServiceEnds(t *testing.T) {
 			}
 			b.wantExit(0)
 			if got := readStory(t, b.dir).Status.State; got != "stopped" && got != "completed" {
-				t.Errorf("the guest is %s, want stopped, or completed where the end came first", got)
+				t.Errorf("the state is %s; expected stopped, or completed if the service ended first", got)
 			}
 		})
 	}
 }
 
-func TestBootScriptRefusesWrongUsage(t *testing.T) {
+func TestAgentBoot_usage(t *testing.T) {
 	for name, args := range map[string][]string{
 		"no service": {}, "unknown flag": {"--stat-dir", "x", "true"}, "no probe": {"true"},
 	} {
@@ -315,9 +316,9 @@ func TestBootScriptRefusesWrongUsage(t *testing.T) {
 			}
 			g.start("./agent-boot.sh", args...)
 			g.wantExit(2)
-			g.wantSaid("usage:")
+			g.wantStderr("usage:")
 			if _, err := os.Stat(g.dir); err == nil {
-				t.Error("something was written")
+				t.Error("the state directory exists; expected no files")
 			}
 		})
 	}

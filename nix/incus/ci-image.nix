@@ -1,6 +1,6 @@
-# The image of a guest that runs one CI job. /run/pika-cloud is root's; the
-# job's are only logs and artifacts in it, which are file systems of their own,
-# so that a job can fill its own only.
+# The image of a guest that runs CI jobs. root owns /run/pika-cloud. A job owns
+# only logs and artifacts in it. Each is a separate file system, so a job cannot
+# fill /run.
 {
   config,
   lib,
@@ -32,9 +32,9 @@ in
       default = "/var/lib/pika-cloud/request.json";
       example = "/mnt/job/request.json";
       description = ''
-        What to run, as JSON: schema_version (2), command, timeout_secs and run_as_root.
-        It runs at boot; where the request comes later, the host starts
-        pika-cloud-ci.service.
+        File that describes the job, as JSON with schema_version (2), command,
+        timeout_secs and run_as_root. The job runs at boot. If the host writes the file
+        later, it must start pika-cloud-ci.service.
       '';
     };
 
@@ -42,49 +42,49 @@ in
       type = types.strMatching "[a-z][a-z0-9-]*";
       default = "ci";
       example = "runner";
-      description = "User, and group, that a job runs as whose run_as_root is false. Its home is in /var/lib.";
+      description = "User and group of a job with run_as_root set to false. The home directory is in /var/lib.";
     };
 
     uid = mkOption {
       type = types.ints.positive;
       default = 900;
       example = 1000;
-      description = "Number of that user, and of its group.";
+      description = "User ID and group ID of that user.";
     };
 
     path = mkOption {
       type = types.listOf types.package;
       default = [ ];
       example = lib.literalExpression "[ pkgs.git pkgs.gnumake ]";
-      description = "Packages that a job finds on its PATH.";
+      description = "Packages on the PATH of the job.";
     };
 
     killAfterSeconds = mkOption {
       type = types.ints.positive;
       default = 10;
       example = 60;
-      description = "How long a job may take to stop before it is killed.";
+      description = "Seconds that a job may take to stop after SIGTERM. Then it is killed.";
     };
 
     logsSize = mkOption {
       type = size;
       default = "64M";
       example = "10%";
-      description = "How much logs/guest.log may hold.";
+      description = "Size of the file system for logs/guest.log.";
     };
 
     artifactsSize = mkOption {
       type = size;
       default = "256M";
       example = "2G";
-      description = "How much a job may leave in artifacts.";
+      description = "Size of the file system for the artifacts of the job.";
     };
 
     processes = mkOption {
       type = types.ints.positive;
       default = 8192;
       example = 30000;
-      description = "How many processes and threads the job's user may have.";
+      description = "Maximum number of processes and threads of the user of the job.";
     };
   };
 
@@ -92,7 +92,7 @@ in
     assertions = [
       {
         assertion = cfg.user != lifecycle.owner;
-        message = "services.pika-cloud-ci.user is \"${cfg.user}\", who owns ${lifecycle.stateDir}: a job could forge what the host is told";
+        message = "services.pika-cloud-ci.user is \"${cfg.user}\", which owns ${lifecycle.stateDir}, so a job could forge the result; choose another user";
       }
     ];
 
@@ -120,7 +120,7 @@ in
       after = [ "network-online.target" ];
       unitConfig = {
         ConditionPathExists = cfg.request;
-        StartLimitIntervalSec = 0; # it is the host that starts it again
+        StartLimitIntervalSec = 0; # the host decides when to start it again
         RequiresMountsFor = [
           "${lifecycle.stateDir}/logs"
           "${lifecycle.stateDir}/artifacts"
@@ -137,9 +137,9 @@ in
       };
       serviceConfig = lifecycle.streamConfig // {
         Type = "oneshot";
-        # Else a job could speak to systemd as this unit, and have it killed.
+        # Otherwise a job could send notifications to systemd as this unit, and have it killed.
         NotifyAccess = "none";
-        # What a job before left is not this one's, and may have filled its room.
+        # Removes what the previous job left, which may fill the file systems.
         ExecStartPre = "-${pkgs.findutils}/bin/find ${lifecycle.stateDir}/logs ${lifecycle.stateDir}/artifacts -mindepth 1 -delete";
         ExecStart = utils.escapeSystemdExecArgs [
           "${pkgs.python3}/bin/python3"
@@ -148,15 +148,15 @@ in
           "--kill-after=${toString cfg.killAfterSeconds}"
           cfg.request
         ];
-        # What the job says is in logs/guest.log. In the journal it would use up the
-        # limit of the unit, and so the mirror's.
+        # The output of the job is in logs/guest.log. In the journal it would use up the
+        # rate limit of the unit, which the mirror needs.
         StandardOutput = "null";
-        # The runner alone is asked to stop: a job that ends before it knows why would
-        # have failed by itself.
+        # systemd sends SIGTERM only to the runner. If the job received it too, it could
+        # end first, and the runner would report that it failed by itself.
         KillMode = "mixed";
         TimeoutStopSec = cfg.killAfterSeconds + 20;
-        # A job that forks or allocates without end must not take the stream along:
-        # it meets its own limit first, which root is free of.
+        # A job that forks or allocates without limit must not stop the stream. It
+        # reaches LimitNPROC first, which does not apply to root.
         LimitNPROC = cfg.processes;
         TasksMax = 2 * cfg.processes;
         OOMPolicy = "continue";

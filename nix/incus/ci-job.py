@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Runs one CI job and tells the host what becomes of it.
+"""Runs one CI job and reports each state to the host.
 
     usage: ci-job.py [--state-dir DIR] [--user NAME] [--kill-after SECONDS] REQUEST
 
 REQUEST is a JSON file: {"schema_version": 2, "command": "make test",
 "timeout_secs": 600, "run_as_root": true}. The command runs in bash, in a
-session of its own; what it says goes to standard output and to
-DIR/logs/guest.log. What it leaves running in its process group is killed.
-$INGEST_FLAGS are further flags of ingest, parted by blanks.
+new session. Its output goes to standard output and to DIR/logs/guest.log. When
+it ends, the rest of its process group is killed. $INGEST_FLAGS has further
+flags of ingest, separated by blanks.
 
-Its exit code is the command's (128 + N if signal N ended it), 124 if the
-command took longer than timeout_secs, 2 if the request cannot be served.
+Exit status: the exit code of the command (128 + N if signal N ended it); 124 if
+it took longer than timeout_secs; 2 if the request is invalid.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXIT_TIMEOUT = 124  # as timeout(1)
 
 
 def note(text: str) -> None:
-    """Says something to an operator; nothing in it is obeyed by a terminal."""
+    """Prints a line on stderr, with control characters escaped."""
     line = text.encode("unicode_escape").decode("ascii")
     with contextlib.suppress(OSError):
         write_all(2, f"ci-job: {line}\n".encode("ascii"))
@@ -47,31 +47,30 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 class Lifecycle:
-    """The stream of directives. If its reader is gone, the job goes on."""
+    """The stream of directives. If ingest ends, the job continues."""
 
     def __init__(self, state_dir: str, grace: float) -> None:
-        # The job must not inherit the pipe: it would keep the stream open for
-        # as long as anything that the job started lives. Python's pipes are
-        # closed by exec (PEP 446).
+        # The job must not inherit the pipe, because any process that the job
+        # leaves would keep the stream open. exec closes Python's pipes (PEP 446).
         command = ["pika-cloud-lifecycle", "ingest", *os.environ.get("INGEST_FLAGS", "").split()]
         command += ["--state-dir", state_dir, "--require-result", "--grace", f"{grace}s"]
         self._ingest: Optional[subprocess.Popen[bytes]] = None
-        self._gone = False
+        self._ended = False
         try:
             self._ingest = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
         except OSError as error:
-            self._lose(error)
+            self._lose("start", error)
 
     def report(self, state: str, message: str, **fields: object) -> None:
-        """Prints one transition. json.dumps keeps any text on one line;
-        shlex.quote does not: a newline would start a directive of its own."""
+        """Prints one transition. json.dumps keeps any text on one line. With
+        shlex.quote a newline in it would start another directive."""
         line = json.dumps({"state": state, "message": message, **fields}) + "\n"
-        if self._ingest is None or self._ingest.stdin is None or self._gone:
+        if self._ingest is None or self._ingest.stdin is None or self._ended:
             return
         try:
             write_all(self._ingest.stdin.fileno(), line.encode("ascii"))
-        except OSError as error:  # BrokenPipeError, mostly
-            self._lose(error)
+        except OSError as error:  # usually BrokenPipeError
+            self._lose("write to", error)
 
     def close(self) -> None:
         """Ends the stream and waits until its artifacts are written."""
@@ -82,13 +81,13 @@ class Lifecycle:
         if code != 0:
             note(f"ingest exited with {code}")
 
-    def _lose(self, error: OSError) -> None:
-        self._gone = True
-        note(f"ingest is gone: the host learns no more of this run ({error})")
+    def _lose(self, action: str, error: OSError) -> None:
+        self._ended = True
+        note(f"cannot {action} ingest: {error}; the host does not see the rest of this run")
 
 
 class BadRequest(Exception):
-    """A request that cannot be served."""
+    """An invalid request, or one that this runner cannot run."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def read_request(path: str) -> Request:
     except (OSError, ValueError, RecursionError) as error:
         raise BadRequest(f"cannot read the Incus guest request: {error}") from error
     if not isinstance(fields, dict):
-        raise BadRequest("the Incus guest request is no JSON object")
+        raise BadRequest("the Incus guest request is not a JSON object")
     version = fields.pop("schema_version", None)
     if type(version) is not int or version != 2:  # True == 1, 2.0 == 2
         raise BadRequest(f"unsupported Incus guest request schema_version={version}")
@@ -121,7 +120,7 @@ def check_fields(fields: dict[str, object]) -> Request:
     if not isinstance(command, str) or not command:
         raise BadRequest("command: expected a command line")
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit <= LONGEST_JOB:
-        raise BadRequest(f"timeout_secs: expected seconds, more than 0 and {LONGEST_JOB:.0f} at most")
+        raise BadRequest(f"timeout_secs: expected seconds, more than 0 and at most {LONGEST_JOB:.0f}")
     if not isinstance(as_root, bool):
         raise BadRequest("run_as_root: expected true or false")
     return Request(command, float(limit), as_root)
@@ -129,7 +128,7 @@ def check_fields(fields: dict[str, object]) -> Request:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whom the job runs as; by default the user that runs this program."""
+    """The user that runs the job; by default the user that runs this program."""
 
     user: Optional[int] = None
     group: Optional[int] = None
@@ -138,7 +137,7 @@ class Identity:
 
 
 def identity(request: Request, name: Optional[str]) -> Identity:
-    """Whom the request means; what cannot be had is refused, not ignored."""
+    """Returns the user for a request, and rejects one that is not possible."""
     root = os.geteuid() == 0
     if request.run_as_root:
         if not root:
@@ -147,7 +146,7 @@ def identity(request: Request, name: Optional[str]) -> Identity:
     if not root:
         return Identity()
     if name is None:
-        raise BadRequest("run_as_root is false, but this runner is root and was given no --user")
+        raise BadRequest("run_as_root is false, but this runner is root and has no --user")
     return unprivileged(name)
 
 
@@ -157,20 +156,19 @@ def unprivileged(name: str) -> Identity:
     except KeyError as error:
         raise BadRequest(f"there is no user {name}") from error
     if entry.pw_uid == 0:
-        raise BadRequest(f"run_as_root is false, but {name} is root")
+        raise BadRequest(f"run_as_root is false, but {name} has user ID 0")
     env = {**os.environ, "HOME": entry.pw_dir, "USER": name, "LOGNAME": name}
     return Identity(entry.pw_uid, entry.pw_gid, os.getgrouplist(name, entry.pw_gid), env)
 
 
 class Tee:
-    """Copies what the job says to descriptors; one that fails is left out."""
+    """Copies the output of the job to descriptors, until one of them fails."""
 
     def __init__(self, *sinks: int) -> None:
         self._sinks = list(sinks)
 
     def copy(self, source: int) -> bool:
-        """Copies what is there, up to all that a pipe can hold; returns false
-        at the end of the source."""
+        """Copies what a pipe can hold, and returns false at the end of the source."""
         data = os.read(source, 1 << 20)
         for sink in list(self._sinks):
             try:
@@ -182,8 +180,8 @@ class Tee:
 
 
 def open_log(state_dir: str) -> list[int]:
-    """Opens DIR/logs/guest.log anew. The directory may belong to the job's
-    user, so nothing that lies there is written to or followed."""
+    """Creates a new DIR/logs/guest.log. The user of the job may own the directory,
+    so this replaces an existing file or link and never writes through it."""
     path = os.path.join(state_dir, "logs", "guest.log")
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -191,20 +189,20 @@ def open_log(state_dir: str) -> list[int]:
             os.unlink(path)
         return [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)]
     except OSError as error:
-        note(f"the job has no log: {error}")
+        note(f"cannot create the log of the job: {error}")
         return []
 
 
 @dataclass(frozen=True)
 class Ending:
     code: int  # of the command, 128 + N if signal N ended it
-    reason: str = ""  # why this program ended it: timeout, terminated
+    reason: str = ""  # for which this program ended it: timeout, terminated
 
 
 class Job:
-    """A command in a session, and so in a process group, of its own."""
+    """A command in a new session, and so in a new process group."""
 
-    def __init__(self, command: str, who: Identity, tee: Tee) -> None:
+    def __init__(self, command: str, user: Identity, tee: Tee) -> None:
         self._tee = tee
         self._process = subprocess.Popen(
             ["bash", "-c", command],
@@ -212,10 +210,10 @@ class Job:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            user=who.user,
-            group=who.group,
-            extra_groups=who.groups,
-            env=who.env,
+            user=user.user,
+            group=user.group,
+            extra_groups=user.groups,
+            env=user.env,
         )
         assert self._process.stdout is not None
         self._output = self._process.stdout.fileno()
@@ -224,8 +222,8 @@ class Job:
     def run(self, timeout: float, kill_after: float, stop: int) -> Ending:
         """Waits for the command, and ends it after timeout or when stop can be read."""
         reason = self._watch(timeout, kill_after, stop)
-        # The command is not reaped before its group is killed, for until then
-        # no other group can have its number.
+        # Kill the group before reaping the command: until then no other group can
+        # get its number.
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         self._signal(signal.SIGKILL)
         code = self._process.wait()
@@ -239,9 +237,9 @@ class Job:
             while True:
                 ready = self._select(selector, deadline)
                 if self._exited in ready:
-                    # All that the command said was there to be copied. The end
-                    # of the output is not waited for: what the command left in
-                    # a session of its own may hold it open for ever.
+                    # All output of the command has been copied. Do not wait for the
+                    # end of the output: a process that the command left in another
+                    # session may keep it open.
                     return reason
                 late = time.monotonic() >= deadline
                 if late and reason:
@@ -254,7 +252,7 @@ class Job:
                     deadline = time.monotonic() + kill_after
 
     def _select(self, selector: selectors.BaseSelector, deadline: float) -> set[int]:
-        """Waits until there is something to do, and copies what the job said."""
+        """Waits for an event or the deadline, and copies output of the job."""
         events = selector.select(max(0.0, deadline - time.monotonic()))
         ready = {key.fd for key, _ in events}
         if self._output in ready and not self._tee.copy(self._output):
@@ -267,18 +265,18 @@ class Job:
 
 
 def catch_stop_signals() -> int:
-    """Returns a descriptor that can be read once this program is to end."""
+    """Returns a descriptor that becomes readable when a stop signal arrives."""
     stop, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup(1) asks for
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup(1) sets it
             signal.signal(number, lambda *_: None)
     return stop
 
 
-def conclude(lifecycle: Lifecycle, request: Request, ending: Ending) -> int:
-    """Gives the verdict and returns the exit code that it names."""
+def report_end(lifecycle: Lifecycle, request: Request, ending: Ending) -> int:
+    """Reports the result and returns its exit code."""
     code = ending.code
     message = f"test command exited with {code}"
     if ending.reason == "timeout":
@@ -296,27 +294,27 @@ def conclude(lifecycle: Lifecycle, request: Request, ending: Ending) -> int:
     return code
 
 
-def serve(lifecycle: Lifecycle, options: argparse.Namespace, stop: int) -> int:
+def run_request(lifecycle: Lifecycle, options: argparse.Namespace, stop: int) -> int:
     request = read_request(options.request)
-    who = identity(request, options.user)
+    user = identity(request, options.user)
     details = {"command": request.command, "run_as_root": request.run_as_root}
     lifecycle.report("starting", "launching guest command", details=details)
     tee = Tee(1, *open_log(options.state_dir))
     try:
-        job = Job(request.command, who, tee)
+        job = Job(request.command, user, tee)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise BadRequest(f"cannot start the command: {error}") from error
     ending = job.run(request.timeout_secs, options.kill_after, stop)
-    return conclude(lifecycle, request, ending)
+    return report_end(lifecycle, request, ending)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ci-job.py", allow_abbrev=False)
     default = os.environ.get("PIKA_LIFECYCLE_DIR") or "/run/pika-cloud"
-    parser.add_argument("--state-dir", default=default, metavar="DIR", help=f"where the artifacts are ({default})")
-    parser.add_argument("--user", metavar="NAME", help="whom a job runs as whose run_as_root is false")
+    parser.add_argument("--state-dir", default=default, metavar="DIR", help=f"state directory (default {default})")
+    parser.add_argument("--user", metavar="NAME", help="user for jobs with run_as_root set to false")
     parser.add_argument("--kill-after", type=float, default=10.0, metavar="SECONDS",
-                        help="from SIGTERM to SIGKILL (10)")
+                        help="seconds between SIGTERM and SIGKILL (default 10)")
     parser.add_argument("request", metavar="REQUEST")
     options = parser.parse_args(arguments)
     if options.user is not None and os.geteuid() != 0:
@@ -329,12 +327,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     stop = catch_stop_signals()
-    # Where a whole unit is signalled at once, ingest must read on for longer
-    # than the job may take to end.
+    # systemd may signal the whole unit at the same time. ingest must then continue
+    # to read for longer than the job may take to end.
     lifecycle = Lifecycle(options.state_dir, options.kill_after + 5)
     lifecycle.report("booted", "incus guest booted")
     try:
-        return serve(lifecycle, options, stop)
+        return run_request(lifecycle, options, stop)
     except BadRequest as error:
         message = f"Incus guest bootstrap failed: {error}"
         note(message)

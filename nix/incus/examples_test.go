@@ -25,13 +25,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// patience is how long a test waits for what must happen: far longer than the
-// busiest machine takes, for only a defect uses it up.
+// patience is the time limit of a test for each step. It is much longer than the
+// busiest machine needs, because only a defect reaches it.
 const patience = time.Minute
 
 func TestMain(m *testing.M) {
-	// A shell's & and nohup(1) start what they run with a signal ignored, and
-	// so it stays for all that the tests run, unless it is caught here.
+	// A shell's & and nohup(1) start a command with a signal ignored. The programs
+	// that the tests start would inherit that, unless the signal is caught here.
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
 		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 	os.Exit(testenv.Main{M: m}.Run())
 }
 
-// A pipe is a FIFO that the test holds open in both directions, so that nobody
-// who opens it has to wait for another.
+// A pipe is a FIFO that the test keeps open in both directions, so that opening it
+// never blocks.
 type pipe struct {
 	t    *testing.T
 	path string
@@ -54,7 +54,7 @@ func newPipe(t *testing.T, path string) *pipe {
 	if err := unix.Mkfifo(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	// The umask must not keep an unprivileged job out.
+	// Whatever the umask, an unprivileged job must be able to open it.
 	if err := os.Chmod(path, 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func newPipe(t *testing.T, path string) *pipe {
 	return &pipe{t, path, file, bufio.NewReader(file)}
 }
 
-func (p *pipe) say(line string) {
+func (p *pipe) print(line string) {
 	p.t.Helper()
 	if _, err := p.file.WriteString(line + "\n"); err != nil {
 		p.t.Fatal(err)
@@ -86,11 +86,11 @@ func (p *pipe) line() []string {
 	return strings.Fields(line)
 }
 
-// A guest is an example under way.
+// A guest is a running program of a guest image.
 type guest struct {
 	t    *testing.T
 	temp string
-	dir  string // of the artifacts
+	dir  string // the state directory
 	env  []string
 
 	news, orders, left *pipe // see testdata/service.sh
@@ -99,15 +99,15 @@ type guest struct {
 	ingest             process
 	ingestArgs         []string
 
-	user   int      // that the example runs as; root by default
-	groups []uint32 // of root, beside its own; needs root
-	stdout *os.File // of the example; a file by default
+	user   int      // user ID of the program; root by default
+	groups []uint32 // additional groups of root; needs root
+	stdout *os.File // of the program; a file by default
 
 	cmd     *exec.Cmd
 	release context.CancelFunc
 }
 
-// newGuest prepares a guest whose environment also has the variables given.
+// newGuest prepares a guest with additional environment variables.
 func newGuest(t *testing.T, env ...string) *guest {
 	t.Helper()
 	temp := t.TempDir()
@@ -143,8 +143,8 @@ func (g *guest) install(name, file string) {
 	}
 }
 
-// start starts a command in a process group of its own. What it says goes to
-// files: a pipe would be held open by what it leaves behind.
+// start starts a command in a new process group. Its output goes to files, because
+// processes that it leaves would keep a pipe open.
 func (g *guest) start(name string, args ...string) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -171,8 +171,8 @@ func (g *guest) start(name string, args ...string) {
 	g.t.Cleanup(func() { syscall.Kill(-g.cmd.Process.Pid, syscall.SIGKILL) })
 }
 
-// become has a process started in a user namespace of its own, where it is
-// another user with the files of this one.
+// become makes a process start in a new user namespace, where it is another user
+// that owns the files of this one.
 func become(attr *syscall.SysProcAttr, user int) {
 	attr.Cloneflags = syscall.CLONE_NEWUSER
 	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: os.Geteuid(), Size: 1}}
@@ -189,15 +189,15 @@ func (g *guest) create(name string) *os.File {
 	return file
 }
 
-// meetIngest waits until ingest is up.
+// meetIngest waits until ingest runs.
 func (g *guest) meetIngest() {
 	g.t.Helper()
 	words := g.ingestNews.line()
 	g.ingest, g.ingestArgs = g.process(words[0]), words[1:]
 }
 
-// settled waits until ingest has acknowledged a number of lines.
-func (g *guest) settled(lines int) {
+// acknowledged waits until ingest has acknowledged a number of lines.
+func (g *guest) acknowledged(lines int) {
 	g.t.Helper()
 	for {
 		if n, err := strconv.Atoi(g.ingestNews.line()[0]); err != nil {
@@ -208,10 +208,10 @@ func (g *guest) settled(lines int) {
 	}
 }
 
-// order has the service, or the job, exit with a code.
+// order makes the service, or the job, exit with a code.
 func (g *guest) order(code int) {
 	g.t.Helper()
-	g.orders.say(strconv.Itoa(code))
+	g.orders.print(strconv.Itoa(code))
 }
 
 func (g *guest) touch(name string) {
@@ -221,13 +221,13 @@ func (g *guest) touch(name string) {
 	}
 }
 
-// wantExit waits for the example and demands its exit code.
+// wantExit waits for the program and checks its exit code.
 func (g *guest) wantExit(code int) {
 	g.t.Helper()
 	err := g.cmd.Wait()
 	g.release()
 	if got := g.cmd.ProcessState.ExitCode(); got != code {
-		g.t.Fatalf("exit code %d, want %d (%v); stderr:\n%s", got, code, err, g.text("stderr"))
+		g.t.Fatalf("exit code %d; expected %d (%v); stderr:\n%s", got, code, err, g.text("stderr"))
 	}
 }
 
@@ -240,15 +240,15 @@ func (g *guest) text(name string) string {
 	return string(text)
 }
 
-// wantSaid demands that stderr has a text exactly once.
-func (g *guest) wantSaid(text string) {
+// wantStderr checks that stderr contains a text exactly once.
+func (g *guest) wantStderr(text string) {
 	g.t.Helper()
-	if said := g.text("stderr"); strings.Count(said, text) != 1 {
-		g.t.Errorf("want %q once on stderr:\n%s", text, said)
+	if stderr := g.text("stderr"); strings.Count(stderr, text) != 1 {
+		g.t.Errorf("expected %q once on stderr:\n%s", text, stderr)
 	}
 }
 
-// A process is a handle of one that is not a child of the test.
+// A process is a handle of a process that is not a child of the test.
 type process struct {
 	t  *testing.T
 	id int
@@ -276,7 +276,7 @@ func (p process) kill(s syscall.Signal) {
 	}
 }
 
-// ended reports whether the process ends within the time given. A zombie has.
+// ended reports whether the process ends within a time. A zombie has ended.
 func (p process) ended(within time.Duration) bool {
 	p.t.Helper()
 	for until := time.Now().Add(within); ; {
@@ -295,61 +295,61 @@ func (p process) ended(within time.Duration) bool {
 func (p process) wantEnded() {
 	p.t.Helper()
 	if !p.ended(patience) {
-		p.t.Fatalf("process %d does not end", p.id)
+		p.t.Fatalf("process %d has not ended", p.id)
 	}
 }
 
 func (p process) wantAlive() {
 	p.t.Helper()
 	if p.ended(0) {
-		p.t.Fatalf("process %d has ended: the test shows nothing", p.id)
+		p.t.Fatalf("process %d has ended; expected it to run", p.id)
 	}
 }
 
-// An account is what an artifact tells, without what differs from run to run.
-type account struct {
+// A report is the content of an artifact, without what differs from run to run.
+type report struct {
 	State    string // kind of an event, outcome of a result
 	Message  string
 	ExitCode any
 	Details  any
 }
 
-// A story is what all artifacts tell.
+// A story is the content of all artifacts of a state directory.
 type story struct {
-	Events []account
-	Status account
-	Result *account
+	Events []report
+	Status report
+	Result *report
 }
 
-// wantStory demands what the artifacts in the guest's directory tell.
+// wantStory checks the artifacts of the guest.
 func (g *guest) wantStory(want story) {
 	g.t.Helper()
 	if got := readStory(g.t, g.dir); !reflect.DeepEqual(got, want) {
-		g.t.Errorf("the artifacts tell\n%s\nwant\n%s\nstderr:\n%s", pretty(got), pretty(want), g.text("stderr"))
+		g.t.Errorf("the artifacts are\n%s\nexpected\n%s\nstderr:\n%s", pretty(got), pretty(want), g.text("stderr"))
 	}
 }
 
-// wantEnd demands what the last event, the status and the result tell, and
-// returns what the events before are.
-func (g *guest) wantEnd(want account) (before []string) {
+// wantEnd checks the last event, the status and the result, and returns the kinds of
+// the earlier events.
+func (g *guest) wantEnd(want report) (before []string) {
 	g.t.Helper()
 	got := readStory(g.t, g.dir)
 	last := len(got.Events) - 1
-	verdict := got.Result
-	if want.State == "stopped" { // which is no verdict
-		if verdict != nil {
-			g.t.Errorf("a result of a guest that was stopped: %s", pretty(verdict))
+	end := got.Result
+	if want.State == "stopped" { // not a result
+		if end != nil {
+			g.t.Errorf("a stopped guest has a result: %s", pretty(end))
 		}
-		verdict = &got.Status
+		end = &got.Status
 	}
-	if verdict == nil {
-		g.t.Fatalf("no result; the artifacts tell\n%s", pretty(got))
+	if end == nil {
+		g.t.Fatalf("no result; the artifacts are\n%s", pretty(got))
 	}
 	event := want
 	event.ExitCode = nil // only a result has one
-	for _, pair := range [][2]account{{got.Events[last], event}, {got.Status, event}, {*verdict, want}} {
+	for _, pair := range [][2]report{{got.Events[last], event}, {got.Status, event}, {*end, want}} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
-			g.t.Errorf("the artifacts tell\n%s\nwant\n%s", pretty(pair[0]), pretty(pair[1]))
+			g.t.Errorf("the artifact is\n%s\nexpected\n%s", pretty(pair[0]), pretty(pair[1]))
 		}
 	}
 	for _, e := range got.Events[:last] {
@@ -369,8 +369,8 @@ func pretty(v any) string {
 // An object is a JSON object of an artifact.
 type object map[string]any
 
-func (o object) account(state string) account {
-	a := account{ExitCode: o["exit_code"], Details: o["details"]}
+func (o object) report(state string) report {
+	a := report{ExitCode: o["exit_code"], Details: o["details"]}
 	a.State, _ = o[state].(string)
 	a.Message, _ = o["message"].(string)
 	return a
@@ -384,20 +384,20 @@ func readStory(t *testing.T, dir string) (s story) {
 		t.Fatal(err)
 	}
 	for line := range bytes.Lines(log) {
-		s.Events = append(s.Events, decode(t, line).account("kind"))
+		s.Events = append(s.Events, decode(t, line).report("kind"))
 	}
 	status, err := os.ReadFile(filepath.Join(dir, "status.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Status = decode(t, status).account("state")
+	s.Status = decode(t, status).report("state")
 	result, err := os.ReadFile(filepath.Join(dir, "result.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return s
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	a := decode(t, result).account("status")
+	a := decode(t, result).report("status")
 	s.Result = &a
 	return s
 }
@@ -410,11 +410,11 @@ func decode(t *testing.T, text []byte) (o object) {
 	return o
 }
 
-// recordedRuns is how many runs were recorded, so that none gets lost.
+// recordedRuns is the number of runs in the file.
 const recordedRuns = 6
 
-// A recordedRun is the calls of the one-shot command in a run of a program
-// that the examples take the place of.
+// A recordedRun has the calls of the one-shot command in a run of the earlier guest
+// program.
 type recordedRun struct {
 	Name  string
 	Calls [][]string
@@ -439,13 +439,13 @@ func recorded(t *testing.T, prefix string, count int) (runs []recordedRun) {
 		}
 	}
 	if all != recordedRuns || len(runs) != count {
-		t.Fatalf("%d recorded runs, %d of them %s…; want %d and %d", all, len(runs), prefix, recordedRuns, count)
+		t.Fatalf("%d recorded runs, %d of them %s…; expected %d and %d", all, len(runs), prefix, recordedRuns, count)
 	}
 	return runs
 }
 
-// story returns what the artifacts of a recorded run told. A result without
-// details has now those of its transition.
+// story returns the artifacts of a recorded run. A result without details now gets
+// those of its transition.
 func (r recordedRun) story(t *testing.T) (s story) {
 	t.Helper()
 	for _, call := range r.Calls {
@@ -457,11 +457,11 @@ func (r recordedRun) story(t *testing.T) (s story) {
 		flags.parse(t, "exit_code", "exit_code")
 		switch call[0] {
 		case "event":
-			s.Events = append(s.Events, flags.account("kind"))
+			s.Events = append(s.Events, flags.report("kind"))
 		case "status":
-			s.Status = flags.account("state")
+			s.Status = flags.report("state")
 		case "result":
-			a := flags.account("status")
+			a := flags.report("status")
 			if a.Details == nil {
 				a.Details = s.Status.Details
 			}
@@ -471,7 +471,7 @@ func (r recordedRun) story(t *testing.T) (s story) {
 	return s
 }
 
-// parse replaces the text of a flag with the JSON value that it is.
+// parse replaces the text of a flag by its JSON value.
 func (o object) parse(t *testing.T, flag, key string) {
 	t.Helper()
 	text, ok := o[flag].(string)
@@ -485,8 +485,8 @@ func (o object) parse(t *testing.T, flag, key string) {
 	o[key] = value
 }
 
-// wantPatientIngest demands that ingest, told to end together with its caller,
-// reads on for longer than the caller may take to stop what it runs.
+// wantPatientIngest checks that the grace period of ingest is longer than the time
+// that its caller may need to stop the service or job.
 func (g *guest) wantPatientIngest(stop time.Duration) {
 	g.t.Helper()
 	for i, arg := range g.ingestArgs {
@@ -494,9 +494,9 @@ func (g *guest) wantPatientIngest(stop time.Duration) {
 			continue
 		}
 		if grace, err := time.ParseDuration(g.ingestArgs[i+1]); err != nil || grace <= stop {
-			g.t.Errorf("ingest has a grace of %v (%v), want more than %v", grace, err, stop)
+			g.t.Errorf("the grace period of ingest is %v (%v); expected more than %v", grace, err, stop)
 		}
 		return
 	}
-	g.t.Errorf("ingest is started without --grace: %q", g.ingestArgs)
+	g.t.Errorf("the arguments of ingest are %q; expected --grace", g.ingestArgs)
 }

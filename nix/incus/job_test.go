@@ -19,7 +19,7 @@ func rootJob(command string) map[string]any {
 	return map[string]any{"schema_version": 2, "command": command, "timeout_secs": 600, "run_as_root": true}
 }
 
-// runJob starts the job runner with a request, as JSON if it is no string.
+// runJob starts the job runner with a request, which it encodes unless it is a string.
 func (g *guest) runJob(request any, flags ...string) {
 	g.t.Helper()
 	text, ok := request.(string)
@@ -36,11 +36,11 @@ func (g *guest) runJob(request any, flags ...string) {
 	g.start(testenv.Python(g.t), append(append([]string{"-X", "dev", "-W", "error", "ci-job.py"}, flags...), g.path("request.json"))...)
 }
 
-// obey is a job that says that it is up, and exits as ordered.
+// obey is a job that prints up, and exits with the code that it reads.
 const obey = `echo up >"$NEWS"; read -r code <>"$ORDERS"; exit "$code"`
 
-func jobExited(code int) account {
-	return account{State: "failed", Message: fmt.Sprintf("test command exited with %d", code),
+func jobExited(code int) report {
+	return report{State: "failed", Message: fmt.Sprintf("test command exited with %d", code),
 		ExitCode: float64(code), Details: map[string]any{"exit_code": float64(code)}}
 }
 
@@ -53,7 +53,7 @@ func (g *guest) guestLog() string {
 	return string(text)
 }
 
-func TestJobRunnerTellsWhatTheRecordedOneDid(t *testing.T) {
+func TestCIJob_recorded_runs(t *testing.T) {
 	for _, run := range recorded(t, "ci_job_", 4) {
 		t.Run(run.Name, func(t *testing.T) {
 			t.Parallel()
@@ -70,26 +70,26 @@ func TestJobRunnerTellsWhatTheRecordedOneDid(t *testing.T) {
 			g.wantExit(int(want.Result.ExitCode.(float64)))
 			g.wantStory(want)
 			if names, err := os.ReadDir(other); err != nil || len(names) > 0 {
-				t.Errorf("--state-dir does not win over PIKA_LIFECYCLE_DIR: %v, %v", names, err)
+				t.Errorf("--state-dir must override PIKA_LIFECYCLE_DIR; found %v, %v", names, err)
 			}
 		})
 	}
 }
 
-func TestJobOutputGoesToTheLogAndToStdout(t *testing.T) {
+func TestCIJob_output(t *testing.T) {
 	t.Parallel()
-	const said = "one \xff\n\x1b[2Jtwo\nthree"
-	g := newGuest(t, "SAID="+said)
-	g.runJob(rootJob(`printf %s "$SAID" | (read -r line; echo "$line"; cat >&2)`))
+	const output = "one \xff\n\x1b[2Jtwo\nthree"
+	g := newGuest(t, "OUTPUT="+output)
+	g.runJob(rootJob(`printf %s "$OUTPUT" | (read -r line; echo "$line"; cat >&2)`))
 	g.wantExit(0)
 	for name, got := range map[string]string{"guest.log": g.guestLog(), "stdout": g.text("stdout")} {
-		if got != said {
-			t.Errorf("%s has %q, want %q", name, got, said)
+		if got != output {
+			t.Errorf("%s has %q; expected %q", name, got, output)
 		}
 	}
 }
 
-func TestJobEndedByASignalHasItsExitCode(t *testing.T) {
+func TestCIJob_ended_by_signal(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.runJob(rootJob(`kill -KILL $$`))
@@ -97,8 +97,8 @@ func TestJobEndedByASignalHasItsExitCode(t *testing.T) {
 	g.wantEnd(jobExited(137))
 }
 
-func TestJobThatTakesTooLongHasFailed(t *testing.T) {
-	for name, trap := range map[string]string{"and listens": "", "and does not listen": `trap "" TERM;`} {
+func TestCIJob_timeout(t *testing.T) {
+	for name, trap := range map[string]string{"ends on SIGTERM": "", "ignores SIGTERM": `trap "" TERM;`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuest(t)
@@ -108,13 +108,13 @@ func TestJobThatTakesTooLongHasFailed(t *testing.T) {
 			child := g.process(g.news.line()[1])
 			g.wantExit(124)
 			child.wantEnded()
-			g.wantEnd(account{State: "failed", Message: "test command timed out after 2 seconds", ExitCode: 124.0,
+			g.wantEnd(report{State: "failed", Message: "test command timed out after 2 seconds", ExitCode: 124.0,
 				Details: map[string]any{"exit_code": 124.0, "reason": "timeout"}})
 		})
 	}
 }
 
-func TestWhatAJobLeavesInItsGroupIsKilled(t *testing.T) {
+func TestCIJob_kills_process_group(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.runJob(rootJob(`cat "$LEFT" & echo "$!" >"$NEWS"; read -r code <>"$ORDERS"; exit "$code"`))
@@ -124,7 +124,7 @@ func TestWhatAJobLeavesInItsGroupIsKilled(t *testing.T) {
 	left.wantEnded()
 }
 
-func TestTerminatedJobHasFailed(t *testing.T) {
+func TestCIJob_terminated(t *testing.T) {
 	for code, onTerm := range map[int]string{143: "", 6: `trap "exit 6" TERM;`} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			t.Parallel()
@@ -132,62 +132,62 @@ func TestTerminatedJobHasFailed(t *testing.T) {
 			g.runJob(rootJob(onTerm+obey), "--kill-after", "600")
 			g.meetIngest()
 			g.wantPatientIngest(600e9)
-			g.settled(2)
+			g.acknowledged(2)
 			g.news.line()
-			// As systemd does to a unit; the job has a group of its own.
+			// Like systemd for a unit. The job has another group.
 			if err := syscall.Kill(-g.cmd.Process.Pid, syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
 			g.wantExit(code)
-			g.wantEnd(account{State: "failed", Message: "test command was terminated", ExitCode: float64(code),
+			g.wantEnd(report{State: "failed", Message: "test command was terminated", ExitCode: float64(code),
 				Details: map[string]any{"exit_code": float64(code), "reason": "terminated"}})
 		})
 	}
 }
 
-func TestJobOutlivesIngest(t *testing.T) {
+func TestCIJob_ingest_killed(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.runJob(rootJob(obey))
 	g.meetIngest()
-	g.settled(2)
+	g.acknowledged(2)
 	g.news.line()
 	g.ingest.kill(syscall.SIGKILL)
 	g.ingest.wantEnded()
 	g.order(5)
 	g.wantExit(5)
-	g.wantSaid("ci-job: ingest is gone: the host learns no more of this run ([Errno 32] Broken pipe)\n")
-	g.wantSaid("ci-job: ingest exited with -9\n")
+	g.wantStderr("ci-job: cannot write to ingest: [Errno 32] Broken pipe; the host does not see the rest of this run\n")
+	g.wantStderr("ci-job: ingest exited with -9\n")
 }
 
-func TestJobRunsThoughIngestCannotBeStarted(t *testing.T) {
+func TestCIJob_ingest_not_started(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
-	g.install("pika-cloud-lifecycle", "../../go.mod") // which is no program
+	g.install("pika-cloud-lifecycle", "../../go.mod") // not a program
 	g.runJob(rootJob("exit 5"))
 	g.wantExit(5)
-	g.wantSaid("ci-job: ingest is gone: ")
+	g.wantStderr("ci-job: cannot start ingest: ")
 }
 
-func TestKilledJobRunnerHasFailed(t *testing.T) {
+func TestCIJob_runner_killed(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.runJob(rootJob(`echo "$$" >"$NEWS"; read -r code <>"$ORDERS"`))
 	g.meetIngest()
 	job := g.process(g.news.line()[0])
-	g.settled(2)
+	g.acknowledged(2)
 	if err := g.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	g.wantExit(-1)
 	g.ingest.wantEnded()
 	job.wantAlive()
-	g.wantEnd(supplied)
+	g.wantEnd(fallback)
 	g.order(0)
 	job.wantEnded()
 }
 
-func TestStreamEndsThoughTheJobLeavesASessionBehind(t *testing.T) {
+func TestCIJob_leaves_session(t *testing.T) {
 	t.Parallel()
 	testenv.Tool(t, "setsid")
 	g := newGuest(t)
@@ -196,14 +196,14 @@ func TestStreamEndsThoughTheJobLeavesASessionBehind(t *testing.T) {
 	g.order(0)
 	g.wantExit(0)
 	left.wantAlive()
-	g.wantEnd(account{State: "completed", Message: "test passed", ExitCode: 0.0, Details: map[string]any{"exit_code": 0.0}})
+	g.wantEnd(report{State: "completed", Message: "test passed", ExitCode: 0.0, Details: map[string]any{"exit_code": 0.0}})
 	if got := g.guestLog(); got != "bye\n" {
-		t.Errorf("guest.log has %q, want bye", got)
+		t.Errorf("guest.log has %q; expected bye", got)
 	}
 	left.kill(syscall.SIGKILL)
 }
 
-func TestJobDoesNotDependOnItsReaders(t *testing.T) {
+func TestCIJob_stdout_reader_gone(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	r, w, err := os.Pipe()
@@ -218,13 +218,13 @@ func TestJobDoesNotDependOnItsReaders(t *testing.T) {
 	g.order(0)
 	g.wantExit(7)
 	g.wantEnd(jobExited(7))
-	g.wantSaid("no longer copied to descriptor 1")
+	g.wantStderr("no longer copied to descriptor 1")
 	if got := g.guestLog(); got != "one\ntwo\n" {
-		t.Errorf("guest.log has %q, want one, two", got)
+		t.Errorf("guest.log has %q; expected one, two", got)
 	}
 }
 
-func TestGuestLogIsNeverWrittenThroughALink(t *testing.T) {
+func TestCIJob_log_is_link(t *testing.T) {
 	for name, link := range map[string]func(old, new string) error{"symbolic": os.Symlink, "hard": os.Link} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -242,13 +242,13 @@ func TestGuestLogIsNeverWrittenThroughALink(t *testing.T) {
 				t.Errorf("%q was written through the link", got)
 			}
 			if got := g.guestLog(); got != "one\n" {
-				t.Errorf("guest.log has %q, want one", got)
+				t.Errorf("guest.log has %q; expected one", got)
 			}
 		})
 	}
 }
 
-func TestJobRunsAsTheUserGiven(t *testing.T) {
+func TestCIJob_user(t *testing.T) {
 	t.Parallel()
 	testenv.Root(t)
 	nobody, err := user.Lookup("nobody")
@@ -260,17 +260,17 @@ func TestJobRunsAsTheUserGiven(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := newGuest(t)
-	g.groups = []uint32{4} // which the job must not keep
+	g.groups = []uint32{4} // the job must not inherit it
 	request := rootJob(`id -u; id -g; id -G; echo "$HOME $USER $LOGNAME"`)
 	request["run_as_root"] = false
 	g.runJob(request, "--user", "nobody")
 	g.wantExit(0)
 	if got, want := g.guestLog(), string(ids)+nobody.HomeDir+" nobody nobody\n"; got != want {
-		t.Errorf("the job says %q, want %q", got, want)
+		t.Errorf("the job prints %q; expected %q", got, want)
 	}
 }
 
-func TestRunnerThatIsNotRootRunsWhatItCan(t *testing.T) {
+func TestCIJob_runner_not_root(t *testing.T) {
 	for _, asRoot := range []bool{false, true} {
 		t.Run(fmt.Sprintf("run_as_root %t", asRoot), func(t *testing.T) {
 			t.Parallel()
@@ -282,44 +282,44 @@ func TestRunnerThatIsNotRootRunsWhatItCan(t *testing.T) {
 			if !asRoot {
 				g.wantExit(0)
 				if got := g.guestLog(); got != "1000\n" {
-					t.Errorf("the job runs as %q, want 1000", got)
+					t.Errorf("the job runs as %q; expected 1000", got)
 				}
 				return
 			}
 			g.wantExit(2)
-			g.wantEnd(account{State: "failed", ExitCode: 2.0,
+			g.wantEnd(report{State: "failed", ExitCode: 2.0,
 				Message: "Incus guest bootstrap failed: run_as_root is true, but this runner is not root"})
 		})
 	}
 }
 
-func TestUserIsRefusedByARunnerThatIsNotRoot(t *testing.T) {
+func TestCIJob_user_flag_not_root(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.user = 1000
 	g.runJob(rootJob("true"), "--user", "nobody")
 	g.wantExit(2)
-	g.wantSaid("--user needs root")
+	g.wantStderr("--user needs root")
 	if _, err := os.Stat(g.dir); err == nil {
-		t.Error("something was written")
+		t.Error("the state directory exists; expected no files")
 	}
 }
 
-// A refusal is a request, and the start of what the host is told about it.
-type refusal struct {
+// A badRequest is an invalid request, and the beginning of the message for it.
+type badRequest struct {
 	name, request, why string
 	flags              []string
 }
 
-func TestBadRequestHasFailed(t *testing.T) {
+func TestCIJob_bad_request(t *testing.T) {
 	const fields = `"schema_version": 2, "command": "true", "timeout_secs": 9`
-	for _, r := range []refusal{
-		{name: "no JSON", request: `{`, why: "cannot read the Incus guest request: "},
-		{name: "no UTF-8", request: "{\"\xff\": 1}", why: "cannot read the Incus guest request: "},
+	for _, r := range []badRequest{
+		{name: "not JSON", request: `{`, why: "cannot read the Incus guest request: "},
+		{name: "not UTF-8", request: "{\"\xff\": 1}", why: "cannot read the Incus guest request: "},
 		{name: "deep", request: strings.Repeat("[", 200_000), why: "cannot read the Incus guest request: "},
-		{name: "no object", request: `[]`, why: "the Incus guest request is no JSON object"},
+		{name: "not an object", request: `[]`, why: "the Incus guest request is not a JSON object"},
 		{name: "no version", request: `{}`, why: "unsupported Incus guest request schema_version=None"},
-		{name: "a version that only compares equal", request: `{"schema_version": 2.0}`,
+		{name: "version is a float", request: `{"schema_version": 2.0}`,
 			why: "unsupported Incus guest request schema_version=2.0"},
 		{name: "hostile", request: `{"schema_version": "9\nSTATE=completed \"'\u001b[2J\u0000\ud800."}`,
 			why: "unsupported Incus guest request schema_version=9\nSTATE=completed \"'\x1b[2J\x00\ufffd."},
@@ -330,19 +330,19 @@ func TestBadRequestHasFailed(t *testing.T) {
 		{name: "no command", request: `{"schema_version": 2, "command": "", "timeout_secs": 9, "run_as_root": true}`,
 			why: "command: expected a command line"},
 		{name: "no time", request: `{"schema_version": 2, "command": "true", "timeout_secs": 0, "run_as_root": true}`,
-			why: "timeout_secs: expected seconds, more than 0 and 604800 at most"},
-		{name: "no number", request: `{"schema_version": 2, "command": "true", "timeout_secs": NaN, "run_as_root": true}`,
+			why: "timeout_secs: expected seconds, more than 0 and at most 604800"},
+		{name: "time is NaN", request: `{"schema_version": 2, "command": "true", "timeout_secs": NaN, "run_as_root": true}`,
 			why: "timeout_secs: expected seconds"},
-		{name: "a number that is a truth", request: `{"schema_version": 2, "command": "true", "timeout_secs": true, "run_as_root": true}`,
+		{name: "time is a boolean", request: `{"schema_version": 2, "command": "true", "timeout_secs": true, "run_as_root": true}`,
 			why: "timeout_secs: expected seconds"},
-		{name: "a truth that is a number", request: `{` + fields + `, "run_as_root": 1}`,
+		{name: "boolean is a number", request: `{` + fields + `, "run_as_root": 1}`,
 			why: "run_as_root: expected true or false"},
-		{name: "no command that a process can have", why: "cannot start the command: ",
+		{name: "command with NUL", why: "cannot start the command: ",
 			request: `{"schema_version": 2, "command": "a\u0000b", "timeout_secs": 9, "run_as_root": true}`},
 		{name: "no user", request: `{` + fields + `, "run_as_root": false}`,
-			why: "run_as_root is false, but this runner is root and was given no --user"},
+			why: "run_as_root is false, but this runner is root and has no --user"},
 		{name: "root as user", request: `{` + fields + `, "run_as_root": false}`, flags: []string{"--user", "root"},
-			why: "run_as_root is false, but root is root"},
+			why: "run_as_root is false, but root has user ID 0"},
 		{name: "unknown user", request: `{` + fields + `, "run_as_root": false}`, flags: []string{"--user", "no one"},
 			why: "there is no user no one"},
 	} {
@@ -353,16 +353,16 @@ func TestBadRequestHasFailed(t *testing.T) {
 	}
 }
 
-func (r refusal) check(t *testing.T) {
+func (r badRequest) check(t *testing.T) {
 	g := newGuest(t)
 	g.runJob(r.request, r.flags...)
 	g.wantExit(2)
 	got := readStory(t, g.dir).Status.Message
 	if want := "Incus guest bootstrap failed: " + r.why; !strings.HasPrefix(got, want) {
-		t.Errorf("the host is told %q, want %q", got, want)
+		t.Errorf("the message is %q; expected %q", got, want)
 	}
-	g.wantEnd(account{State: "failed", Message: got, ExitCode: 2.0})
-	if said := g.text("stderr"); strings.ContainsAny(said, "\x1b\x00") || strings.Count(said, "\n") != 1 {
-		t.Errorf("stderr has %q, want one line that no terminal obeys", said)
+	g.wantEnd(report{State: "failed", Message: got, ExitCode: 2.0})
+	if stderr := g.text("stderr"); strings.ContainsAny(stderr, "\x1b\x00") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("stderr is %q; expected one line without control characters", stderr)
 	}
 }

@@ -1,5 +1,5 @@
-# The image of a guest that runs one managed agent. The agent runs as a user of
-# its own, whom /run/pika-cloud does not belong to.
+# The image of a guest that runs one managed agent. The agent runs as a separate
+# user, which does not own /run/pika-cloud.
 {
   config,
   lib,
@@ -14,7 +14,7 @@ let
   inherit (lib) mkOption types;
   home = "/var/lib/${cfg.user}";
 
-  # In the place of the agent, and with its pid.
+  # setpriv replaces itself by the agent, which keeps its process ID.
   asUser = [
     "${pkgs.util-linux}/bin/setpriv"
     "--reuid=${cfg.user}"
@@ -32,55 +32,55 @@ in
     command = mkOption {
       type = types.listOf types.str;
       example = [ "openclaw" "gateway" ];
-      description = "The agent and its arguments, found on path.";
+      description = "The agent and its arguments. The program is looked up in path.";
     };
 
     probe = mkOption {
       type = types.str;
       example = "curl -fsS http://127.0.0.1:18789/health";
-      description = "Command line for bash that succeeds once the agent is healthy. It runs as root.";
+      description = "Command line for bash that exits with 0 once the agent is healthy. It runs as root.";
     };
 
     publish = mkOption {
       type = types.nullOr types.str;
       default = null;
       example = "openclaw publish-keypackage";
-      description = "Command line for bash that publishes the key package, before the guest is ready. It runs as root.";
+      description = "Command line for bash that publishes the key package. It runs as root, before the guest is ready.";
     };
 
     user = mkOption {
       type = types.strMatching "[a-z][a-z0-9-]*";
       default = "agent";
       example = "openclaw";
-      description = "User, and group, that the agent runs as. Its home is in /var/lib.";
+      description = "User and group of the agent. The home directory is in /var/lib.";
     };
 
     path = mkOption {
       type = types.listOf types.package;
       default = [ ];
       example = lib.literalExpression "[ pkgs.curl ]";
-      description = "Packages of the agent, its probe and what publishes it.";
+      description = "Packages on the PATH of the agent, its probe and its publish command.";
     };
 
     probes = mkOption {
       type = types.ints.positive;
       default = 60;
       example = 300;
-      description = "How often to probe, a second apart, before the guest has failed.";
+      description = "Number of probes, one second apart, after which the guest has failed.";
     };
 
     probeSeconds = mkOption {
       type = types.ints.positive;
       default = 5;
       example = 30;
-      description = "How long one probe, or publishing, may take.";
+      description = "Seconds that one probe, or publishing, may take.";
     };
 
     stopSeconds = mkOption {
       type = types.ints.positive;
       default = 10;
       example = 60;
-      description = "How long the agent may take to stop before it is killed.";
+      description = "Seconds that the agent may take to stop after SIGTERM. Then it is killed.";
     };
   };
 
@@ -92,7 +92,7 @@ in
       }
       {
         assertion = cfg.user != lifecycle.owner;
-        message = "services.pika-cloud-managed-agent.user is \"${cfg.user}\", who owns ${lifecycle.stateDir}: the agent could forge what the host is told";
+        message = "services.pika-cloud-managed-agent.user is \"${cfg.user}\", which owns ${lifecycle.stateDir}, so the agent could forge the result; choose another user";
       }
     ];
 
@@ -129,9 +129,9 @@ in
         LOGNAME = cfg.user;
       };
       serviceConfig = lifecycle.streamConfig // {
-        # Active is what the guest calls ready. The script bounds how long that takes.
+        # The unit becomes active when the guest is ready. The script limits the time for that.
         Type = if lib.elem lifecycle.notify [ "auto" "systemd" ] then "notify" else "simple";
-        NotifyAccess = "all"; # it is ingest that notifies, a child of the script
+        NotifyAccess = "all"; # ingest, a child of the script, sends the notifications
         TimeoutStartSec = "infinity";
         ExecStart = utils.escapeSystemdExecArgs (
           [ "${pkgs.bash}/bin/bash" "${./agent-boot.sh}" ] ++ asUser ++ cfg.command
@@ -139,11 +139,11 @@ in
         WorkingDirectory = home;
         Restart = "on-failure";
         RestartSec = "1s";
-        # The script alone is asked to stop: an agent that ends before the script knows
-        # why would have completed by itself.
+        # systemd sends SIGTERM only to the script. If the agent received it too, it could
+        # end first, and the script would report that it completed by itself.
         KillMode = "mixed";
         TimeoutStopSec = cfg.stopSeconds + 20;
-        OOMPolicy = "continue"; # a child that is killed is the agent's to judge
+        OOMPolicy = "continue"; # the agent handles children that are killed
       };
     };
   };

@@ -10,11 +10,11 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// forgery is text that a guest got from somewhere, in which a line looks like
-// a directive.
+// forgery is untrusted text with a line that looks like a directive.
 const forgery = "listening\nSTATE=completed MESSAGE=forged EXIT_CODE=0\non 8080"
 
-// printed returns what ingest makes of what a Python caller prints for a text.
+// printed feeds ingest the line that a Python caller prints for a text, and returns the
+// artifacts.
 func printed(t *testing.T, caller, text string) (s story, exit int) {
 	t.Helper()
 	python := testenv.Python(t)
@@ -31,28 +31,28 @@ func printed(t *testing.T, caller, text string) (s story, exit int) {
 	return readStory(t, dir), ingest.ProcessState.ExitCode()
 }
 
-// What shlex.quote does is right for a shell, and wrong here: it is the reason
-// why the documentation has Python callers print JSON.
-func TestShlexQuoteLetsANewlineForgeADirective(t *testing.T) {
+// shlex.quote is made for shells and leaves newlines unescaped. This is why the
+// documentation tells Python callers to print JSON.
+func TestPython_shlex_quote(t *testing.T) {
 	s, exit := printed(t, "shlex_quote.py", forgery)
 	if len(s.Events) != 1 || s.Status.State != "completed" || s.Status.Message != "forged" ||
 		s.Result == nil || s.Result.State != "completed" {
-		t.Errorf("the artifacts tell %s\nif shlex.quote is safe now, the documentation says too much", pretty(s))
+		t.Errorf("the artifacts are %s\nexpected a forged result; if shlex.quote is safe now, update the documentation", pretty(s))
 	}
 	if exit != 3 {
-		t.Errorf("ingest exits with %d, want 3: the lines around the forged one are refused", exit)
+		t.Errorf("ingest exits with %d; expected 3, because it rejects the lines around the forged one", exit)
 	}
 }
 
-func TestJSONKeepsANewlineInItsDirective(t *testing.T) {
+func TestPython_json_dumps(t *testing.T) {
 	s, exit := printed(t, "json_dumps.py", forgery)
-	want := account{State: "ready", Message: forgery}
+	want := report{State: "ready", Message: forgery}
 	if len(s.Events) != 1 || s.Events[0].Message != want.Message || s.Status != want || s.Result != nil || exit != 0 {
-		t.Errorf("the artifacts tell %s\nand ingest exits with %d, want %+v and 0", pretty(s), exit, want)
+		t.Errorf("the artifacts are %s\nand ingest exits with %d; expected %+v and 0", pretty(s), exit, want)
 	}
 }
 
-// files returns what matches the patterns, each of which must match something.
+// files returns the files that match the patterns. Each pattern must match a file.
 func files(t *testing.T, patterns ...string) (all []string) {
 	t.Helper()
 	for _, pattern := range patterns {
@@ -65,7 +65,7 @@ func files(t *testing.T, patterns ...string) (all []string) {
 	return all
 }
 
-func TestShellExamplesAreCleanForShellcheck(t *testing.T) {
+func TestShellScripts_shellcheck(t *testing.T) {
 	t.Parallel()
 	scripts := files(t, "*.sh", "testdata/*.sh")
 	if out, err := exec.Command(testenv.Tool(t, "shellcheck"), scripts...).CombinedOutput(); err != nil {
@@ -73,13 +73,13 @@ func TestShellExamplesAreCleanForShellcheck(t *testing.T) {
 	}
 }
 
-// The examples say that they run on Python 3.9.
+// parse checks the syntax for Python 3.9, which the scripts support.
 const parse = `import ast, sys
 for path in sys.argv[1:]:
     with open(path, "rb") as file:
         ast.parse(file.read(), path, feature_version=(3, 9))`
 
-func TestPythonExamplesCompile(t *testing.T) {
+func TestPythonScripts_compile(t *testing.T) {
 	t.Parallel()
 	python, scripts := testenv.Python(t), files(t, "*.py", "testdata/*.py")
 	for _, args := range [][]string{{"-m", "py_compile"}, {"-c", parse}} {

@@ -1,4 +1,5 @@
-# What the tests ask of a system: its units and what they stand on.
+# The parts of a system that the tests check: units, users, groups, tmpfiles rules and
+# packages.
 { modules }:
 
 let

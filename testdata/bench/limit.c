@@ -1,12 +1,12 @@
-/* limit is what the disk and the kernel cost: the system calls of
- * pika-cloud-lifecycle, in its order, around nothing. It parses nothing, checks
- * nothing and heals nothing.
+/* limit measures the cost of the disk and the kernel: it makes the system calls
+ * of pika-cloud-lifecycle in the same order, and does not parse, check or repair
+ * anything.
  *
  *     limit event DIR      append one event, as one process
  *     limit ingest DIR     read lines until the end, commit what has arrived
  *
- * A line becomes EXTRA bytes more on disk, as a directive does, so that both
- * write the same.
+ * Each line grows by EXTRA bytes on disk, as a directive does, so that both
+ * programs write the same amount.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -64,7 +64,7 @@ static void commit(size_t size, int whole)
 	must(flock(seq, LOCK_UN), "unlock");
 }
 
-/* commit_lines commits what was read, EXTRA bytes more a line. */
+/* commit_lines commits the lines in the buffer, each EXTRA bytes longer. */
 static void commit_lines(size_t size)
 {
 	size_t end = 0;

@@ -10,19 +10,19 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// MaxSize is the largest line, status or result that is read back, in bytes. A
-// line of input has at most 1 MiB by default and grows at most sixfold when its
-// bytes are escaped; this program does not write anything larger.
+// MaxSize is the size in bytes of the largest line, status or result that is read
+// back. A line of input has at most 1 MiB by default, and becomes at most six
+// times as long when its bytes are escaped.
 const MaxSize = 16 << 20
 
-// A Decoder decodes and validates artifacts, as strictly as the schemas in
-// docs/schema and the strictest reader on a host. The zero Decoder is ready; it
-// reuses its memory, so that reading a line allocates nothing. What it returns
-// is valid until the next call. Not for concurrent use.
+// A Decoder decodes and validates artifacts. It is as strict as the schemas in
+// docs/schema and as the strictest reader on a host. The zero Decoder is ready to
+// use. A Decoder reuses its memory, so the values that a method returns are valid
+// only until the next call. It is not safe for concurrent use.
 //
-// Of the artifact that was decoded last, text is the normal form, and values
-// and starts are the field values within it and their offsets, by the position
-// of the field in its table; the value of an absent field is nil.
+// text is the normal form of the last artifact. For each field, at its index in
+// the table, values has its value in text (nil if it is absent), and starts the
+// offset of that value.
 type Decoder struct {
 	json   strictjson.Normaliser
 	text   []byte
@@ -32,9 +32,9 @@ type Decoder struct {
 	utc    bool
 }
 
-// An AlteredError reports an artifact that is valid only in its normal form: it
-// can be read, but not by every reader, or not by all of them alike.
-type AlteredError struct{ Why string }
+// An AlteredError reports that an artifact is valid only in its normal form. The
+// Decoder can read it, but other readers reject it or read other values.
+type AlteredError struct{ Why string } // Why is one of the texts of strictjson.Altered
 
 func (e *AlteredError) Error() string { return e.Why }
 
@@ -44,8 +44,8 @@ func IsAltered(err error) bool {
 	return errors.As(err, &altered)
 }
 
-// Event decodes one line of events.jsonl, without its newline. With an
-// *AlteredError it returns the event too.
+// Event decodes one line of events.jsonl, without its newline. If the error is an
+// *AlteredError, it returns the event as well. It returns nil with any other error.
 func (d *Decoder) Event(line []byte) (*Event, error) {
 	err := d.decode(line, eventFields[:])
 	if err != nil && !IsAltered(err) {
@@ -60,7 +60,8 @@ func (d *Decoder) Event(line []byte) (*Event, error) {
 	return e, err
 }
 
-// Status decodes status.json. With an *AlteredError it returns the status too.
+// Status decodes the content of status.json. If the error is an *AlteredError, it
+// returns the status as well. It returns nil with any other error.
 func (d *Decoder) Status(text []byte) (*Status, error) {
 	err := d.decode(text, statusFields[:])
 	if err != nil && !IsAltered(err) {
@@ -75,7 +76,8 @@ func (d *Decoder) Status(text []byte) (*Status, error) {
 	return s, err
 }
 
-// Result decodes result.json. With an *AlteredError it returns the result too.
+// Result decodes the content of result.json. If the error is an *AlteredError, it
+// returns the result as well. It returns nil with any other error.
 func (d *Decoder) Result(text []byte) (*Result, error) {
 	err := d.decode(text, resultFields[:])
 	if err != nil && !IsAltered(err) {
@@ -109,21 +111,21 @@ func (d *Decoder) Reject(line []byte) error {
 	return err
 }
 
-// Normal returns the normal form of what was decoded last, on one line.
+// Normal returns the normal form of the last artifact, on one line.
 func (d *Decoder) Normal() []byte { return d.text }
 
-// SeqBounds returns the offsets of the seq of the event decoded last in its
-// normal form.
+// SeqBounds returns the offsets in Normal at which the seq of the last event
+// starts and ends.
 func (d *Decoder) SeqBounds() (start, end int) {
 	return d.starts[eventSeq], d.starts[eventSeq] + len(d.values[eventSeq])
 }
 
-// UTC reports whether the time of what was decoded last ends in Z, as this
-// program writes it. The Python command that it replaces wrote +00:00.
+// UTC reports whether the time of the last artifact ends in Z, as in all times
+// that this program writes. The Python command that it replaces wrote +00:00.
 func (d *Decoder) UTC() bool { return d.utc }
 
-// LineSeq returns the seq of a line of events.jsonl that need not be a valid
-// event otherwise; ok is false if it is not an object with a seq.
+// LineSeq returns the seq of a line of events.jsonl, even if the line is not a
+// valid event. ok is false if the line is not an object with a seq.
 func (d *Decoder) LineSeq(line []byte) (seq uint64, ok bool) {
 	err := d.normalise(line)
 	if err != nil {
@@ -135,8 +137,8 @@ func (d *Decoder) LineSeq(line []byte) (seq uint64, ok bool) {
 }
 
 // decode puts text into normal form, finds the values of the fields and checks
-// them. It returns an *AlteredError if the normal form is another value than
-// the text, and any other error if it does not have these fields.
+// them. It returns an *AlteredError if the fields are valid but the normal form
+// has another meaning than text, and another error if text is not valid.
 func (d *Decoder) decode(text []byte, fields []field) error {
 	err := d.normalise(text)
 	if err != nil {
@@ -157,7 +159,7 @@ func (d *Decoder) decode(text []byte, fields []field) error {
 
 // normalise puts an object into normal form.
 func (d *Decoder) normalise(text []byte) error {
-	d.json.Depth = strictjson.MaxDepth + 1 // the artifact around the details
+	d.json.Depth = strictjson.MaxDepth + 1 // one more level than the details may have
 	normal, err := d.json.Normalise(d.text[:0], text)
 	if err != nil {
 		return notJSON(text, err)
@@ -174,7 +176,7 @@ func notJSON(text []byte, err error) error {
 		return errors.New("the line is blank")
 	}
 	var e *strictjson.Error
-	errors.As(err, &e) // every error of the package is one
+	errors.As(err, &e) // every error of strictjson is an *Error
 	return fmt.Errorf("column %d: %s", e.Offset+1, e.Why)
 }
 
@@ -189,7 +191,7 @@ func (d *Decoder) split(fields []field) {
 	})
 }
 
-// time returns a time that was checked, and notes its form.
+// time returns the time in v, which is valid, and sets d.utc.
 func (d *Decoder) time(v []byte) time.Time {
 	t, _ := ParseTime(v[1 : len(v)-1])
 	d.utc = v[len(v)-2] == 'Z'

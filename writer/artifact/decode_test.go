@@ -20,7 +20,7 @@ import (
 
 const event = `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:01.007Z","message":"listening on 8080","boot_id":"6f1c9c3e-53f0-4b3a-9c39-2f0c1a5d7b11","details":{"port":8080},"uptime_ms":3301,"seq":2}`
 
-// decoders decode each kind of artifact, by the name of its schema.
+// decoders decode each kind of artifact. The key is the name of its schema.
 var decoders = map[string]func(text []byte) error{
 	"events":   func(text []byte) error { _, err := new(artifact.Decoder).Event(text); return err },
 	"status":   func(text []byte) error { _, err := new(artifact.Decoder).Status(text); return err },
@@ -88,8 +88,8 @@ func compile(t *testing.T, name string) *jsonschema.Schema {
 	return compiled
 }
 
-// TestDecoder_agrees_with_schemas tries many values for each key of each artifact, and
-// leaves each key out: the decoder accepts the same as the JSON Schema.
+// The decoder and the JSON Schema accept the same artifacts. The test tries many
+// values for each key of each artifact, and leaves each key out.
 func TestDecoder_agrees_with_schemas(t *testing.T) {
 	tries := []string{"", "null", "true", "false", "0", "1", "2", "-1", "4", "1.5", "-2147483648", "-2147483649",
 		"2147483647", "2147483648", "18446744073709551615", "18446744073709551616", `""`, `"x"`, `"1"`, `"ready"`,
@@ -134,7 +134,8 @@ func keysOf(t *testing.T, object []byte) (keys map[string]json.RawMessage) {
 	return keys
 }
 
-// with returns the object with another value of a key, or without it.
+// with returns the object with another value for key, or without key if value is
+// "".
 func with(t *testing.T, object []byte, key, value string) []byte {
 	t.Helper()
 	var members map[string]json.RawMessage

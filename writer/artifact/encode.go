@@ -7,25 +7,25 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// An EventEncoder encodes events as lines of events.jsonl. The zero value is
-// ready. It is not for concurrent use.
+// An EventEncoder encodes events as lines of events.jsonl. The zero EventEncoder
+// is ready to use. It is not safe for concurrent use.
 //
-// It keeps the members that an event usually shares with the one before: all
-// events of one read have the same time, and all of a stream the same boot ID.
-// This saves a fifth of the encoding.
+// It caches the encoded members that successive events usually share: all events
+// of one read have the same time, and all events of a stream the same boot ID.
+// This saves a fifth of the encoding time.
 type EventEncoder struct {
 	kind       State
 	time       time.Time
-	head       []byte // up to the message, for kind and time
+	head       []byte // the line up to `"message":`
 	bootID     string
 	bootMember []byte // `,"boot_id":…`, or empty
 	uptime     int64  // in ms
 	upMember   []byte // `,"uptime_ms":…`, or empty
 }
 
-// Append appends e as one line without its seq, which is known only under the
-// lock and comes last: AppendSeq completes the line. Message and Details of e
-// are set to the appended copies, so that the caller may reuse their memory.
+// Append appends the line of e up to its last member, seq, which is known only
+// while the lock is held. AppendSeq completes the line. Append sets e.Message and
+// e.Details to their copies in dst, so the caller may reuse the old memory.
 func (enc *EventEncoder) Append(dst []byte, e *Event) []byte {
 	enc.update(e)
 	dst = append(dst, enc.head...)
@@ -40,7 +40,7 @@ func (enc *EventEncoder) Append(dst []byte, e *Event) []byte {
 	return append(dst, enc.upMember...)
 }
 
-// update encodes the members of e that differ from the last event's.
+// update encodes the cached members again if they differ in e.
 func (enc *EventEncoder) update(e *Event) {
 	if e.Kind != enc.kind || e.Time != enc.time {
 		enc.kind, enc.time = e.Kind, e.Time
@@ -63,7 +63,7 @@ func (enc *EventEncoder) update(e *Event) {
 	}
 }
 
-// AppendSeq completes a line that EventEncoder.Append began.
+// AppendSeq completes a line of EventEncoder.Append with the seq and a newline.
 func AppendSeq(dst []byte, seq uint64) []byte {
 	dst = append(dst, `,"seq":`...)
 	dst = strconv.AppendUint(dst, seq, 10)
@@ -102,7 +102,8 @@ func (r *Result) Append(dst []byte) []byte {
 	return append(dst, "\n}\n"...)
 }
 
-// appendMember appends a line of a status or result; nothing if value is empty.
+// appendMember appends one member of a status or result, on a line of its own. It
+// appends nothing if value is empty.
 func appendMember(dst []byte, name string, value strictjson.Value) []byte {
 	if len(value) == 0 {
 		return dst

@@ -17,13 +17,13 @@ import (
 
 var testTime = time.Date(2026, 3, 25, 20, 0, 0, 123e6, time.UTC)
 
-// A part is one optional member of an artifact, as it must appear.
+// A part is the expected text of one optional member of an artifact.
 type part struct {
 	text string
 	set  bool
 }
 
-// subsets calls f with every choice of the optional parts.
+// subsets calls f with every subset of the optional parts.
 func subsets(texts []string, f func(parts []part)) {
 	for bits := range 1 << len(texts) {
 		parts := make([]part, len(texts))
@@ -49,7 +49,7 @@ const (
 	goldenDetails = `{"b":[1,2.50],"a":"é\n"}`
 )
 
-func TestEventEncodingIsExact(t *testing.T) {
+func TestEvent_encoding(t *testing.T) {
 	subsets([]string{
 		`,"boot_id":"id \"1\""`, `,"details":` + goldenDetails, `,"uptime_ms":4200`,
 	}, func(p []part) {
@@ -65,7 +65,7 @@ func TestEventEncodingIsExact(t *testing.T) {
 	})
 }
 
-func TestStatusEncodingIsExact(t *testing.T) {
+func TestStatus_encoding(t *testing.T) {
 	subsets([]string{
 		",\n  \"boot_id\": \"id\"", ",\n  \"details\": " + goldenDetails, ",\n  \"seq\": 7", ",\n  \"rejected\": 2",
 	}, func(p []part) {
@@ -80,7 +80,7 @@ func TestStatusEncodingIsExact(t *testing.T) {
 	})
 }
 
-func TestResultEncodingIsExact(t *testing.T) {
+func TestResult_encoding(t *testing.T) {
 	code := int32(math.MinInt32)
 	subsets([]string{
 		",\n  \"exit_code\": -2147483648", ",\n  \"details\": " + goldenDetails, ",\n  \"boot_id\": \"id\"", ",\n  \"seq\": 7",
@@ -96,19 +96,19 @@ func TestResultEncodingIsExact(t *testing.T) {
 	})
 }
 
-// TestExitCodeZeroIsWritten tells absent from 0.
-func TestExitCodeZeroIsWritten(t *testing.T) {
+// An exit code of 0 is written; only nil is left out.
+func TestResult_exit_code_zero(t *testing.T) {
 	r := Result{Outcome: OutcomeCompleted, Time: testTime, Message: strictjson.AppendText(nil, "m"), ExitCode: new(int32)}
 	if got := string(r.Append(nil)); !strings.Contains(got, "\n  \"exit_code\": 0,\n") {
 		t.Errorf("%s", got)
 	}
 }
 
-// TestRejectEncodingIsExact: a line is kept as text where it is UTF-8, else as
-// base64, and what is cut off says so.
-func TestRejectEncodingIsExact(t *testing.T) {
+// A rejected line is encoded as text if it is valid UTF-8, and otherwise as base64.
+// A truncated line has its length and the member truncated.
+func TestReject_encoding(t *testing.T) {
 	long := strings.Repeat("x", MaxRaw+1)
-	split := strings.Repeat("x", MaxRaw-1) + "é" // cut within the é
+	split := strings.Repeat("x", MaxRaw-1) + "é" // will be truncated inside the é
 	base64ed := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	for _, c := range []struct {
 		raw    string
@@ -139,9 +139,9 @@ func TestRejectEncodingIsExact(t *testing.T) {
 	}
 }
 
-// TestTimesAreWrittenAsTheFormatSays compares with time.Format, over all years
-// that RFC 3339 can name and all zones.
-func TestTimesAreWrittenAsTheFormatSays(t *testing.T) {
+// appendTime agrees with time.Format for all years of RFC 3339, and all time
+// zones.
+func TestTime_encoding(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	first := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
 	last := time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)
@@ -161,18 +161,18 @@ func TestTimesAreWrittenAsTheFormatSays(t *testing.T) {
 	}
 }
 
-// TestStatesStandAsWords holds States, Outcomes and the parsers together.
-func TestStatesStandAsWords(t *testing.T) {
+// The parsers accept exactly the words of States and Outcomes.
+func TestParseState_words(t *testing.T) {
 	words := strings.Fields("requested provisioning booted starting ready completed failed unreachable stopped destroyed")
 	if got := fmt.Sprint(States()); got != fmt.Sprint(words) {
 		t.Fatalf("%s", got)
 	}
 	for _, word := range words {
 		s, ok := ParseState(word)
-		outcome, verdict := s.Outcome()
-		isVerdict := word == "completed" || word == "failed"
-		if !ok || string(s) != word || verdict != isVerdict || verdict && string(outcome) != word {
-			t.Errorf("%s: %q, %t, %q, %t", word, s, ok, outcome, verdict)
+		outcome, isOutcome := s.Outcome()
+		want := word == "completed" || word == "failed"
+		if !ok || string(s) != word || isOutcome != want || (isOutcome && string(outcome) != word) {
+			t.Errorf("%s: state %q, %t; outcome %q, %t", word, s, ok, outcome, isOutcome)
 		}
 	}
 	if got := fmt.Sprint(Outcomes()); got != "[completed failed]" {
@@ -180,16 +180,16 @@ func TestStatesStandAsWords(t *testing.T) {
 	}
 	for _, word := range []string{"", "Ready", "ready ", "running", "READY", "complete"} {
 		if s, ok := ParseState([]byte(word)); ok || s != "" {
-			t.Errorf("%q is taken for %s", word, s)
+			t.Errorf("%q was parsed as the state %s", word, s)
 		}
 		if o, ok := ParseOutcome(word); ok || o != "" {
-			t.Errorf("%q is taken for %s", word, o)
+			t.Errorf("%q was parsed as the outcome %s", word, o)
 		}
 	}
 }
 
-// TestEncodingIsJSON checks that the layout is that of a plain encoder.
-func TestEncodingIsJSON(t *testing.T) {
+// A status is indented as encoding/json indents it.
+func TestStatus_indentation(t *testing.T) {
 	s := Status{State: Ready, Time: testTime, Message: strictjson.AppendText(nil, "m"), BootID: "id", Seq: 1}
 	var b bytes.Buffer
 	testenv.Must(t, json.Indent(&b, s.Append(nil), "", "  "))

@@ -11,17 +11,17 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A field is one key of an artifact, as its schema has it.
+// A field describes one key of an artifact, as its JSON Schema does.
 type field struct {
 	name     string
 	required bool
-	expected string // for errors
-	valid    func(value []byte) bool
+	expected string                  // describes a valid value, for errors
+	valid    func(value []byte) bool // value is in normal form
 }
 
-// The positions of the fields in the tables below.
+// The indexes of the fields in the tables below.
 const (
-	eventKind = iota + 1 // after schema_version
+	eventKind = iota + 1 // index 0 is schema_version
 	eventTime
 	eventMessage
 	eventBootID
@@ -51,7 +51,7 @@ const (
 )
 
 const (
-	rejectRaw = iota + 5 // after schema_version, line, offset, timestamp and error
+	rejectRaw = iota + 5 // indexes 0 to 4 are schema_version, line, offset, timestamp and error
 	rejectBase64
 	rejectLength
 	rejectTruncated
@@ -108,7 +108,8 @@ const (
 	expectedTime  = "RFC 3339, such as 2026-03-25T20:00:00.123Z"
 )
 
-// check reports what is wrong with the value of a field; nil is an absent one.
+// check returns an error if value is not a valid value of the field. value is nil
+// if the field is absent.
 func (f *field) check(value []byte) error {
 	switch {
 	case value == nil && f.required:
@@ -116,15 +117,15 @@ func (f *field) check(value []byte) error {
 	case value == nil || f.valid(value):
 		return nil
 	}
-	const most = 40 // enough to recognise a value by
-	if len(value) > most {
-		return fmt.Errorf("%s is %+q…; expected %s", f.name, value[:most], f.expected)
+	const maxQuoted = 40 // bytes
+	if len(value) > maxQuoted {
+		return fmt.Errorf("%s is %+q…; expected %s", f.name, value[:maxQuoted], f.expected)
 	}
 	return fmt.Errorf("%s is %+q; expected %s", f.name, bytes.Trim(value, `"`), f.expected)
 }
 
-// find returns the position of the field called name, or -1. Artifacts have
-// their keys in order, so the search begins at the next one.
+// find returns the index of the field called name, or -1. It tries index next
+// first, because artifacts usually have their keys in the order of the table.
 func find(fields []field, name []byte, next int) int {
 	if next < len(fields) && string(name) == fields[next].name {
 		return next
@@ -137,7 +138,7 @@ func find(fields []field, name []byte, next int) int {
 	return -1
 }
 
-// The checks. Values are in normal form, and not empty.
+// The functions below check values in normal form that are not empty.
 
 func isVersion(v []byte) bool { return string(v) == "1" }
 
@@ -202,8 +203,8 @@ func isBase64(v []byte) bool {
 	return err == nil && len(unquoted(v)) <= base64.StdEncoding.EncodedLen(MaxRaw)
 }
 
-// unquoted returns the text between the quotes of a string, with its escapes; it
-// is empty for any other value.
+// unquoted returns the text between the quotes of a string, and does not decode
+// its escapes. It returns "" for any other value.
 func unquoted(v []byte) string {
 	if len(v) < 2 || v[0] != '"' {
 		return ""
@@ -211,7 +212,7 @@ func unquoted(v []byte) string {
 	return string(v[1 : len(v)-1])
 }
 
-// count returns a number from 1 on; 0 if v is not one.
+// count returns the value of an integer from 1 on; 0 for anything else.
 func count(v []byte) uint64 {
 	n, err := strconv.ParseUint(string(v), 10, 64)
 	if err != nil {
@@ -225,17 +226,18 @@ func exitCode(v []byte) (int32, bool) {
 	return int32(n), err == nil
 }
 
-// millis returns an uptime, 0 for none and for one that no machine reaches.
+// millis returns an uptime given in milliseconds. It returns 0 if v is empty, and
+// for implausible values, because large ones would overflow time.Duration.
 func millis(v []byte) time.Duration {
-	const most = 1 << 40 // 34 years
-	if ms := count(v); ms <= most {
+	const maxUptime = 1 << 40 // 34 years
+	if ms := count(v); ms <= maxUptime {
 		return time.Duration(ms) * time.Millisecond
 	}
 	return 0
 }
 
-// setText sets s to the text of v, and keeps what it is if it is the same: the
-// boot ID of a million lines is one string.
+// setText sets s to the text of v. If s has that text already, setText does not
+// allocate: usually all lines of a log have the same boot ID.
 func setText(s *string, v []byte) {
 	if len(v) >= 2 && string(v[1:len(v)-1]) == *s && bytes.IndexByte(v, '\\') < 0 {
 		return

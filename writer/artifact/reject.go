@@ -12,21 +12,20 @@ import (
 // A Reject is one line of rejected.jsonl: an input line that was rejected.
 type Reject struct {
 	Line   uint64    // counted from 1
-	Offset uint64    // of the line's first byte in the input
-	Time   time.Time // required; written in UTC, cut to milliseconds
-	Error  string    // where in the line, and what was expected
-	Raw    []byte    // the line, or its first MaxRaw bytes
-	Length uint64    // of the whole line in bytes, its end not counted
+	Offset uint64    // of the first byte of the line, in the input
+	Time   time.Time // required; written in UTC, truncated to milliseconds
+	Error  string    // required; begins with "column N: "
+	Raw    []byte    // the line, or at least its first MaxRaw bytes
+	Length uint64    // of the whole line in bytes, without its newline
 }
 
-// MaxRaw is how many bytes of a rejected line are kept: enough to recognise
-// it, and few enough that a flood of long lines costs no more than one of
-// short ones.
+// MaxRaw is how many bytes of a rejected line are kept. That is enough to
+// recognise the line, and keeps rejected.jsonl small if many long lines are
+// rejected.
 const MaxRaw = 4 << 10
 
-// Append appends r as one line of rejected.jsonl. The raw line is text where
-// it is valid UTF-8, so that it can be read as it stands, else base64, so that
-// no byte of it is lost.
+// Append appends r as one line of rejected.jsonl. The rejected line is encoded as
+// a string if it is valid UTF-8, and otherwise as base64, which loses no byte.
 func (r *Reject) Append(dst []byte) []byte {
 	raw := r.Raw[:min(len(r.Raw), MaxRaw)]
 	dst = append(dst, `{"schema_version":1,"line":`...)

@@ -2,10 +2,12 @@ package artifact
 
 import "slices"
 
-// A State is the state of a guest: the state of a status, the kind of an event.
+// A State is the state of a guest. It is the state of a status and the kind of an
+// event.
 type State string
 
-// The ten states. The first six are the path of a guest, in order.
+// The ten states. A guest that works as planned goes through the first six in
+// this order.
 const (
 	Requested    State = "requested"
 	Provisioning State = "provisioning"
@@ -25,9 +27,9 @@ func States() []State {
 		Completed, Failed, Unreachable, Stopped, Destroyed}
 }
 
-// ParseState returns the state that word names, and whether there is one.
-// It does not allocate.
-func ParseState[T ~string | ~[]byte](word T) (State, bool) {
+// ParseState returns the state called word; ok is false if there is none. It does
+// not allocate.
+func ParseState[T ~string | ~[]byte](word T) (s State, ok bool) {
 	switch string(word) {
 	case "requested":
 		return Requested, true
@@ -53,8 +55,8 @@ func ParseState[T ~string | ~[]byte](word T) (State, bool) {
 	return "", false
 }
 
-// Outcome returns the outcome that s names; ok is false for the eight states
-// that are not an outcome.
+// Outcome returns s as an outcome; ok is false if s is neither completed nor
+// failed.
 func (s State) Outcome() (o Outcome, ok bool) { return ParseOutcome(s) }
 
 // Ended reports whether a guest in state s no longer runs.
@@ -76,11 +78,12 @@ func (s State) StartsRun() bool {
 	return false
 }
 
-// path is the path of a guest. Steps may be skipped or repeated.
+// path is the order of states of a guest that works as planned. It may skip or
+// repeat states.
 var path = [...]State{Requested, Provisioning, Booted, Starting, Ready, Completed}
 
-// Follows reports whether a transition from last to s is a usual one
-// (docs/protocol.md, "Transitions").
+// Follows reports whether a transition from last to s is usual. docs/protocol.md,
+// "Transitions", defines the usual ones, and what ingest does with others.
 func (s State) Follows(last State) bool {
 	if s == last {
 		_, isOutcome := s.Outcome()
@@ -101,9 +104,9 @@ func (s State) Follows(last State) bool {
 	return offPath || to > from || (last == Ready && s == Starting)
 }
 
-// Reaches reports whether a guest whose status shows s is in state want or has
-// passed it on the way to ready. A status shows only the last state of a
-// commit, so a state that was passed within one commit never appears in it.
+// Reaches reports whether a guest whose current state is s is in state want, or
+// has passed want on the way to ready. A caller that compares states for equality
+// could miss want: the status shows only the last state of each commit.
 func (s State) Reaches(want State) bool {
 	if s == want {
 		return true
@@ -113,7 +116,7 @@ func (s State) Reaches(want State) bool {
 	return step >= 0 && slices.Index(up, s) > step
 }
 
-// An Outcome is how a run ended: the status of a result.
+// An Outcome is how a run ended. It is the value of status in a result.
 type Outcome string
 
 // The two outcomes.
@@ -125,9 +128,9 @@ const (
 // Outcomes returns the two outcomes.
 func Outcomes() []Outcome { return []Outcome{OutcomeCompleted, OutcomeFailed} }
 
-// ParseOutcome returns the outcome that word names, and whether there is one.
-// It does not allocate.
-func ParseOutcome[T ~string | ~[]byte](word T) (Outcome, bool) {
+// ParseOutcome returns the outcome called word; ok is false if there is none. It
+// does not allocate.
+func ParseOutcome[T ~string | ~[]byte](word T) (o Outcome, ok bool) {
 	switch string(word) {
 	case "completed":
 		return OutcomeCompleted, true
@@ -137,10 +140,10 @@ func ParseOutcome[T ~string | ~[]byte](word T) (Outcome, bool) {
 	return "", false
 }
 
-// IsOf reports whether r is the result of the run that s describes. It is not
-// if it comes from another boot, or if s is of a later event and shows a guest
-// that runs: then a new run has begun, and a crash came before its writer could
-// set r aside.
+// IsOf reports whether r is the result of the run that s describes. It reports
+// false if r is from another boot. It also reports false if s belongs to a later
+// event than r and the guest has not ended: then a new run has started, and its
+// writer crashed before it could move r to result.json.prev.
 func (r *Result) IsOf(s *Status) bool {
 	if !SameBoot(r.BootID, s.BootID) {
 		return false
@@ -149,14 +152,15 @@ func (r *Result) IsOf(s *Status) bool {
 	return !later || s.State.Ended()
 }
 
-// SameBoot reports whether two artifacts can be from the same boot: their boot
-// IDs are equal, or one of them has none.
+// SameBoot reports whether artifacts with the boot IDs a and b may be from the
+// same boot: the IDs are equal, or one of them is "".
 func SameBoot(a, b string) bool { return a == "" || b == "" || a == b }
 
-// RunOutcome returns the outcome of the run that s describes; ok is false as
-// long as the run has none that both files agree on. A status that is itself an
-// outcome counts once its result is there, and a result once the status shows
-// that the guest has ended.
+// RunOutcome returns the outcome of the run that s describes. s and r may be nil.
+// ok is false until the status and the result agree that the run has ended: the
+// state of s is completed, failed, stopped or destroyed, and r is the result of
+// the same run. If s is completed or failed, r must have the same outcome and be
+// from the same event.
 func RunOutcome(s *Status, r *Result) (o Outcome, ok bool) {
 	if s == nil || r == nil || !s.State.Ended() || !r.IsOf(s) {
 		return "", false

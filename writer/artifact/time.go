@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// ParseTime parses RFC 3339 with an upper-case T and Z; ok is false for
-// anything else. time.Parse alone also accepts an hour of one digit, a comma
-// before the fraction (go.dev/issue/54580), and a zone of 24 hours or 60 minutes.
+// ParseTime parses a time as in RFC 3339, with an upper-case T and Z; ok is false
+// for anything else. It is stricter than time.Parse, which also accepts an hour
+// of one digit, a comma before the fraction (go.dev/issue/54580), and a zone
+// offset of 24 hours or 60 minutes.
 func ParseTime(text []byte) (t time.Time, ok bool) {
 	if err := t.UnmarshalText(text); err != nil {
 		return time.Time{}, false
@@ -22,9 +23,9 @@ func ParseTime(text []byte) (t time.Time, ok bool) {
 	return t, string(zone[:2]) < "24" && string(zone[3:]) < "60"
 }
 
-// appendTime appends t as RFC 3339 in UTC with milliseconds, quoted. It is
-// written by hand because time.AppendFormat would parse its layout for each of
-// a million lines.
+// appendTime appends t as a JSON string, in RFC 3339 format, in UTC and with
+// milliseconds. It does not use time.AppendFormat, which would parse its layout
+// again for each line.
 func appendTime(dst []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()

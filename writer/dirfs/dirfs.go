@@ -1,12 +1,13 @@
 // Package dirfs accesses files relative to a directory that is held open.
 //
 // Another user may own the directory and replace anything in it at any moment.
-// Therefore a file is always opened relative to the directory's descriptor,
-// never through a symbolic link in its last component, and without blocking on
-// a FIFO or acquiring a terminal. Anything but a regular file is rejected, and
-// so is, for writing, a file with a second link, which may lie outside.
+// Therefore the package opens every file relative to the descriptor of the
+// directory, follows no symbolic link, does not block on a FIFO, and does not
+// acquire a controlling terminal. It rejects everything except regular files. For
+// writing, it also rejects a file with a second link, which may be outside the
+// directory.
 //
-// No call returns EINTR: it is repeated (signal(7)).
+// A system call that a signal interrupts is repeated (signal(7)).
 package dirfs
 
 import (
@@ -19,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Retry calls f again as long as a signal interrupts it.
+// Retry calls f until it returns something other than EINTR.
 func Retry(f func() error) error {
 	for {
 		err := f()
@@ -39,29 +40,30 @@ func RetryInt(f func() (int, error)) (int, error) {
 	}
 }
 
-// An ID identifies a file, or a directory, whatever its name.
+// An ID identifies a file or a directory independently of its name.
 type ID struct{ Dev, Ino uint64 }
 
 // IDOf returns the ID of the file that st describes.
 func IDOf(st *unix.Stat_t) ID { return ID{uint64(st.Dev), st.Ino} }
 
-// A Dir is a directory that is held open. The zero Dir is closed. Not for
-// concurrent use.
+// A Dir is a directory that is held open. The zero Dir is closed. A Dir is not
+// safe for concurrent use.
 //
-// If fd is not 0, it is a descriptor of the directory id, which was at path
-// when it was opened; root, if not nil, refers to the same directory.
+// If fd is not 0, it is a descriptor of the directory id, which was at path when
+// it was opened. If root is not nil, it refers to the same directory.
 type Dir struct {
 	path   string
 	fd     int
 	id     ID
 	root   *os.Root
-	stale  bool // fd is of no use after a failed fsync
-	pinned bool
+	stale  bool // Open must open path again
+	pinned bool // Open does not check which directory is at path
 }
 
-// Open opens the directory at path and creates it if it is missing. A directory
-// that is already open is kept, unless another one is now at path: a writer must
-// not continue in one that was removed or moved away.
+// Open opens the directory at path, and creates it if it is missing. If the Dir
+// is already open, Open checks that the same directory is still at path, and
+// otherwise opens the new one: a writer must not continue in a directory that was
+// removed or renamed.
 func (d *Dir) Open(path string) error {
 	if d.fd > 0 {
 		current := d.path == path && !d.stale && (d.pinned || d.isAtPath())
@@ -109,21 +111,21 @@ func (d *Dir) IsOpen() bool { return d.fd > 0 }
 // ID returns the ID of the open directory.
 func (d *Dir) ID() ID { return d.id }
 
-// Path returns the path at which the directory was opened.
+// Path returns the path that was given to Open; "" if the Dir is closed.
 func (d *Dir) Path() string { return d.path }
 
-// Pin keeps Open from comparing the open directory with the one at its path,
-// until Unpin. It is meant for the time that a lock is held, in which all calls
-// must see one directory.
+// Pin makes Open keep the open directory, without a check of its path, until
+// Unpin. A writer pins the directory while it holds a lock in it, so that all its
+// calls use the same directory.
 func (d *Dir) Pin() { d.pinned = true }
 
-// Unpin ends what Pin began.
+// Unpin cancels Pin.
 func (d *Dir) Unpin() { d.pinned = false }
 
-// ErrReplaced is returned by Root if another directory has taken the path.
-var ErrReplaced = errors.New("the directory was replaced meanwhile; check which users may write to its parent, and try again")
+// ErrReplaced is returned by Root if another directory is now at the path.
+var ErrReplaced = errors.New("another directory is now at this path; try again, and check which users may write to the parent directory")
 
-// Root returns the open directory as an os.Root.
+// Root returns the open directory as an os.Root. The Dir closes it.
 func (d *Dir) Root() (*os.Root, error) {
 	if d.root != nil {
 		return d.root, nil
@@ -147,7 +149,8 @@ func (d *Dir) Root() (*os.Root, error) {
 	return root, nil
 }
 
-// Close closes the directory. The next Open opens it again. A nil Dir is closed.
+// Close closes the directory. Open may be called again. Close does nothing if d is
+// nil or closed.
 func (d *Dir) Close() {
 	if d == nil || d.fd == 0 {
 		return
@@ -159,33 +162,36 @@ func (d *Dir) Close() {
 	*d = Dir{pinned: d.pinned}
 }
 
-// Sync makes the names in the directory durable. After an error the descriptor
-// is not used again, because the kernel reports a lost page only once.
+// Sync makes the names of the files in the directory durable. After an error the
+// next Open opens the directory again, because the kernel reports a lost page only
+// once for each descriptor.
 func (d *Dir) Sync() error {
 	err := Retry(func() error { return unix.Fsync(d.fd) }) //fault:sync-directory
 	d.stale = err != nil                                   //fault:reopen-directory
 	return pathError("fsync", d.path, err)
 }
 
-// Stat describes the directory itself.
+// Stat returns the file status of the directory.
 func (d *Dir) Stat() (st unix.Stat_t, err error) {
 	err = Retry(func() error { return unix.Fstat(d.fd, &st) })
 	return st, pathError("stat", d.path, err)
 }
 
-// StatFile describes the file called name. It follows no link.
+// StatFile returns the file status of the file called name. It does not follow a
+// symbolic link.
 func (d *Dir) StatFile(name string) (st unix.Stat_t, err error) {
 	err = Retry(func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	return st, pathError("stat", d.join(name), err)
 }
 
-// Rename renames a file within the directory, replacing any file called name.
+// Rename renames the file old in the directory to name, and replaces a file that
+// has that name.
 func (d *Dir) Rename(old, name string) error {
 	err := Retry(func() error { return unix.Renameat(d.fd, old, d.fd, name) })
 	return pathError("rename", d.join(old), err)
 }
 
-// Exchange swaps the names of two files in the directory, atomically.
+// Exchange atomically swaps the names of two files in the directory.
 func (d *Dir) Exchange(a, b string) error {
 	err := Retry(func() error { return unix.Renameat2(d.fd, a, d.fd, b, unix.RENAME_EXCHANGE) })
 	return pathError("exchange", d.join(b), err)
@@ -197,7 +203,7 @@ func (d *Dir) Remove(name string) error {
 	return pathError("remove", d.join(name), err)
 }
 
-// Names returns the names in the directory, in no order.
+// Names returns the names of the files in the directory, in no particular order.
 func (d *Dir) Names() ([]string, error) {
 	root, err := d.Root()
 	if err != nil {
@@ -214,7 +220,8 @@ func (d *Dir) Names() ([]string, error) {
 // join returns the path of a name in the directory, for errors.
 func (d *Dir) join(name string) string { return filepath.Join(d.path, name) }
 
-// makeDirs creates dir and its missing parents, each durable in its parent.
+// makeDirs creates dir and its missing parents. It syncs the parent of each
+// directory that it creates.
 func makeDirs(dir string) error {
 	parent := filepath.Dir(dir)
 	err := os.Mkdir(dir, 0o755)
@@ -225,13 +232,13 @@ func makeDirs(dir string) error {
 		err = os.Mkdir(dir, 0o755)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		return nil // created meanwhile; if it is not a directory, opening it fails
+		return nil // another process created it; if it is not a directory, the caller cannot open it
 	}
 	if err != nil {
 		return err
 	}
 	if err := syncDir(parent); err != nil {
-		_ = os.Remove(dir) // else the next attempt finds it, and does not sync its name
+		_ = os.Remove(dir) // otherwise the next attempt would find dir and not sync its name
 		return err
 	}
 	return nil
@@ -253,8 +260,8 @@ func pathError(op, path string, err error) error {
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
-// Cause returns the error inside an *fs.PathError or *os.LinkError, to be
-// wrapped with another path.
+// Cause returns the error inside an *fs.PathError or *os.LinkError, or err if it
+// is neither. A caller uses it to wrap the error with another path.
 func Cause(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {

@@ -9,19 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The reasons for which a file is not opened. Another process may have put it
-// there, so the message names what to check.
+// The reasons for which OpenFile and Open reject a file.
 var (
 	ErrNotRegular = errors.New("not a regular file; remove it, and check which users may write to the directory")
 	ErrLinked     = errors.New("the file has a second link; remove it, and check which users may write to the directory")
 	ErrSymlink    = errors.New("a symbolic link; remove it, and check which users may write to the directory")
 )
 
-// openFlags are set for every file.
+// openFlags are added to the flags of every open: do not follow a symbolic link, do
+// not block on a FIFO, do not acquire a controlling terminal.
 const openFlags = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC //fault:no-follow
 
-// A File is an open regular file. Its errors are *fs.PathErrors. The zero File
-// is not usable; a nil one is closed. Not for concurrent use.
+// A File is an open regular file. All errors of its methods are *fs.PathErrors. A
+// nil File is closed; the zero File must not be used. A File is not safe for
+// concurrent use.
 type File struct {
 	fd   int // -1 if it is closed
 	path string
@@ -29,10 +30,11 @@ type File struct {
 	dir  ID
 }
 
-// OpenFile opens the file called name, as the package says. If flags ask for
-// O_CREAT, mode is the file's mode whatever the umask; it is set again if an
-// existing file has another one. The mode of a file of another user is left as
-// it is.
+// OpenFile opens the file called name by the rules in the package comment. flags
+// are those of open(2). If mode is not 0, OpenFile sets the mode of a new or
+// existing file to it, whatever the umask is. It cannot change the mode of another
+// user's file, and ignores that. The error wraps ErrNotRegular, ErrLinked,
+// ErrSymlink or an errno.
 func (d *Dir) OpenFile(name string, flags int, mode uint32) (*File, error) {
 	path := d.join(name)
 	fd, err := RetryInt(func() (int, error) { return unix.Openat(d.fd, name, flags|openFlags, mode) })
@@ -50,13 +52,13 @@ func (d *Dir) OpenFile(name string, flags int, mode uint32) (*File, error) {
 	}
 	f.id = IDOf(&st)
 	if mode != 0 && st.Mode&0o777 != mode {
-		_ = unix.Fchmod(fd, mode) // fails for another user's file, whose mode is that user's choice
+		_ = unix.Fchmod(fd, mode) // fails for another user's file
 	}
 	return f, nil
 }
 
-// Open opens a file for reading by path, by the same rules, for readers that
-// hold no directory open. It creates nothing.
+// Open opens the file called name in the directory dir for reading, by the same
+// rules. It is for readers that do not hold a Dir open. It creates nothing.
 func Open(dir, name string) (*os.File, error) {
 	path := filepath.Join(dir, name)
 	f, err := os.OpenFile(path, unix.O_RDONLY|openFlags, 0)
@@ -74,7 +76,8 @@ func Open(dir, name string) (*os.File, error) {
 	return f, nil
 }
 
-// openCause explains the errno that O_NOFOLLOW gives for a link (open(2)).
+// openCause replaces ELOOP, which open(2) returns for a symbolic link because of
+// O_NOFOLLOW.
 func openCause(err error) error {
 	if err == unix.ELOOP {
 		return ErrSymlink
@@ -82,8 +85,8 @@ func openCause(err error) error {
 	return err
 }
 
-// CheckRegular checks that st is a regular file and, if it is to be written,
-// that it has no second link.
+// CheckRegular returns ErrNotRegular if st does not describe a regular file. If
+// write is true, it returns ErrLinked for a file with a second link.
 func CheckRegular(st *unix.Stat_t, write bool) error {
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
@@ -103,7 +106,7 @@ func (f *File) Dir() ID { return f.dir }
 // Fd returns the descriptor.
 func (f *File) Fd() int { return f.fd }
 
-// Close closes the file.
+// Close closes the file. It does nothing if f is nil or closed.
 func (f *File) Close() {
 	if f != nil && f.fd >= 0 {
 		unix.Close(f.fd)
@@ -111,14 +114,15 @@ func (f *File) Close() {
 	}
 }
 
-// Stat describes the file.
+// Stat returns the file status.
 func (f *File) Stat() (st unix.Stat_t, err error) {
 	err = Retry(func() error { return unix.Fstat(f.fd, &st) })
 	return st, pathError("stat", f.path, err)
 }
 
-// Write writes text with one call. Less than all of it is an error: the cause,
-// such as a full disk, is known only from a call for the rest (write(2)).
+// Write appends text with one call of write(2). If that writes only part of the
+// text, Write returns an error. To learn the cause, such as a full disk, it tries
+// once to write the rest.
 func (f *File) Write(text []byte) (int, error) {
 	n, err := RetryInt(func() (int, error) { return unix.Write(f.fd, text) })
 	if err == nil && n < len(text) {
@@ -130,7 +134,8 @@ func (f *File) Write(text []byte) (int, error) {
 	return max(n, 0), pathError("write", f.path, err)
 }
 
-// WriteAt writes text at an offset with one call.
+// WriteAt writes text at an offset with one call of pwrite(2). It returns
+// io.ErrShortWrite if that writes only part of the text.
 func (f *File) WriteAt(text []byte, at int64) (int, error) {
 	n, err := RetryInt(func() (int, error) { return unix.Pwrite(f.fd, text, at) })
 	if err == nil && n < len(text) {
@@ -139,7 +144,8 @@ func (f *File) WriteAt(text []byte, at int64) (int, error) {
 	return max(n, 0), pathError("write", f.path, err)
 }
 
-// ReadAt fills text from an offset. A file that ends earlier is an error.
+// ReadAt fills text from an offset. It returns io.ErrUnexpectedEOF if the file
+// ends too early.
 func (f *File) ReadAt(text []byte, at int64) (int, error) {
 	read := 0
 	for read < len(text) {
@@ -155,13 +161,14 @@ func (f *File) ReadAt(text []byte, at int64) (int, error) {
 	return read, nil
 }
 
-// ReadAll reads the whole file, which must not be larger than most bytes.
-func (f *File) ReadAll(most int64) ([]byte, error) {
+// ReadAll reads the whole file. It returns ErrTooLarge if the file has more than
+// maxSize bytes.
+func (f *File) ReadAll(maxSize int64) ([]byte, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if st.Size > most {
+	if st.Size > maxSize {
 		return nil, pathError("read", f.path, ErrTooLarge)
 	}
 	text := make([]byte, st.Size)
@@ -169,18 +176,18 @@ func (f *File) ReadAll(most int64) ([]byte, error) {
 	return text, err
 }
 
-// ErrTooLarge is returned for a file that is larger than any that can be read.
-var ErrTooLarge = errors.New("the file is too large to be read")
+// ErrTooLarge reports that a file is larger than the maximum given to ReadAll.
+var ErrTooLarge = errors.New("the file is too large; move it to another directory")
 
-// Truncate sets the size.
+// Truncate sets the size of the file in bytes.
 func (f *File) Truncate(size int64) error {
 	err := Retry(func() error { return unix.Ftruncate(f.fd, size) })
 	return pathError("truncate", f.path, err)
 }
 
-// Sync makes the content durable. After an error the descriptor must not be
-// used again: the kernel reports a lost page once, then forgets it (fsync(2),
-// ERRORS).
+// Sync makes the content of the file durable. After an error the File must not be
+// used again: the kernel reports a lost page only once, so a second Sync could
+// succeed although the page is lost (fsync(2)).
 func (f *File) Sync() error {
 	err := Retry(func() error { return unix.Fdatasync(f.fd) })
 	return pathError("fdatasync", f.path, err)

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TryLock takes a flock(2) on fd if it is free, and reports whether it did. how
-// is LOCK_SH or LOCK_EX.
+// TryLock locks fd with flock(2) if it can do so without waiting, and reports
+// whether it did. how is unix.LOCK_SH or unix.LOCK_EX.
 func TryLock(fd, how int) (bool, error) {
 	err := Retry(func() error { return unix.Flock(fd, how|unix.LOCK_NB) })
 	if err == unix.EWOULDBLOCK {
@@ -16,23 +16,24 @@ func TryLock(fd, how int) (bool, error) {
 	return err == nil, err
 }
 
-// A LockWait is a flock(2) that is being waited for on its own goroutine,
-// because flock has no time limit and repeated attempts without waiting starve
-// beside a busy process. It keeps its place in the queue while nobody waits in
-// Within. The descriptor must stay open until the wait is over.
+// A LockWait is a goroutine that waits for a flock(2). flock has no time limit,
+// and a process that only tries repeatedly might never get a lock that other
+// processes use heavily. The goroutine keeps its place in the queue of the lock
+// until it has the lock, also while no call of Within is in progress. The
+// descriptor must stay open until then. A LockWait is not safe for concurrent use.
 type LockWait struct{ done chan error }
 
-// WaitLock starts to wait for a flock on fd. how is LOCK_SH or LOCK_EX.
+// WaitLock starts to wait for a flock on fd. how is unix.LOCK_SH or unix.LOCK_EX.
 func WaitLock(fd, how int) *LockWait {
 	w := &LockWait{make(chan error, 1)}
 	go func() { w.done <- Retry(func() error { return unix.Flock(fd, how) }) }()
 	return w
 }
 
-// Within waits until the lock is taken, at most for limit; ok is false if the
-// limit is over. After it has returned true, the wait is over and must not be
-// used again; err is then the error of flock.
-func (w *LockWait) Within(limit time.Duration) (ok bool, err error) {
+// Within waits for at most limit. done is true once flock has returned; err is
+// then its error, and w must not be used again. done is false if the limit has
+// passed; Within may then be called again.
+func (w *LockWait) Within(limit time.Duration) (done bool, err error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -43,7 +44,8 @@ func (w *LockWait) Within(limit time.Duration) (ok bool, err error) {
 	}
 }
 
-// Abandon calls f, on another goroutine, when the wait is over.
+// Abandon makes another goroutine call f once flock has returned. w must not be
+// used again.
 func (w *LockWait) Abandon(f func()) {
 	go func() {
 		<-w.done

@@ -15,8 +15,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A trap is what an attacker who owns the directory puts in an artifact's place.
-// set makes it at path; the canary is a file outside.
+// A trap is an object by which an attacker, who owns the directory, replaces a file.
+// set creates it at path. The canary is a file outside the directory.
 type trap struct {
 	name string
 	set  func(path, canary string) error
@@ -34,19 +34,19 @@ func traps() []trap {
 	}
 }
 
-// attacked are the names that an attacker tries.
+// attacked returns the names of the files that the attacker replaces.
 func attacked() []string {
 	return []string{"status.json", "events.jsonl", "events.jsonl.seq", "result.json", "rejected.jsonl",
 		"events.jsonl.torn", "events.jsonl.1", "result.json.prev"}
 }
 
-// nobody is the user that owns the attacked directory, if root may give it away.
+// nobody is the user that owns the attacked directory if the tests run as root.
 const nobody = 65534
 
 const canaryText = "outside\n"
 
-// setCanary makes the file outside, with an old time, and gives the directory
-// away.
+// setCanary creates the canary, with an old modification time, and gives the
+// directory to the user nobody.
 func (b *bench) setCanary() error {
 	path := filepath.Join(b.outside(), "canary")
 	if err := os.WriteFile(path, []byte(canaryText), 0o600); err != nil {
@@ -64,30 +64,30 @@ func (b *bench) setCanary() error {
 	return nil
 }
 
-// checkCanary demands that nothing outside was touched, and that the program
-// exited by itself.
+// checkCanary checks that nothing outside the directory was changed, and that the
+// program exited without a crash or a kill.
 func checkCanary(b *bench, j *job, tl *trial, g *ledger) {
 	if !slices.Contains([]int{0, 1, j.s.code}, tl.exit.code) || strings.Contains(tl.stderr, "goroutine ") {
 		g.find(blocked, "exit %d", tl.exit.code)
 	}
-	if err := os.RemoveAll(b.dir()); err != nil { // with our link to the canary
+	if err := os.RemoveAll(b.dir()); err != nil { // also the hard link to the canary
 		g.find(notRepaired, "%v", err)
 	}
 	path := filepath.Join(b.outside(), "canary")
 	text, _ := os.ReadFile(path)
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
-		g.find(touched, "%v", err)
+		g.find(changedOutside, "%v", err)
 	}
 	if string(text) != canaryText || st.Mode != unix.S_IFREG|0o600 || int(st.Uid) != os.Getuid() || st.Nlink != 1 || st.Mtim.Sec != 1e9 {
-		g.find(touched, "the canary: %q, %+v", text, st)
+		g.find(changedOutside, "the canary: %q, %+v", text, st)
 	}
 	if names := namesIn(b.outside()); !slices.Equal(names, []string{"canary"}) {
-		g.find(touched, "outside are %q", names)
+		g.find(changedOutside, "the files outside are %q", names)
 	}
 }
 
-// swapJob swaps the artifact called name for a trap.
+// swapJob replaces the file called name by a trap.
 func swapJob(s *scenario, c *call, tp trap, name string) job {
 	arm := func(b *bench) func(int) error {
 		err := b.setCanary()
@@ -106,8 +106,8 @@ func swapJob(s *scenario, c *call, tp trap, name string) job {
 		f: fault{act: hooked, at: c.n, label: ": " + name + " becomes a " + tp.name}}
 }
 
-// attackJobs swap at every call the artifact that the call is about, and another
-// one, for every kind of trap.
+// attackJobs returns the jobs that replace files at every call, with every kind of
+// trap: the file that the call uses, and another one.
 func attackJobs(s *scenario, calls []*call) (jobs []job) {
 	names := attacked()
 	for _, c := range calls {
@@ -125,18 +125,18 @@ func attackJobs(s *scenario, calls []*call) (jobs []job) {
 	return jobs
 }
 
-// TestAttackerSwaps lets the owner of the directory put traps in the artifacts'
-// places while the writer, which may be root, is at work.
-func TestAttackerSwaps(t *testing.T) {
+// TestAttack_swapped_files replaces files by traps, as the owner of the directory
+// could, while the writer runs, as root if possible.
+func TestAttack_swapped_files(t *testing.T) {
 	t.Parallel()
 	program, n := program(t), share(t, 120)
 	if !testenv.IsRoot() {
-		t.Log("not root: the directory keeps its owner")
+		t.Log("not root: the owner of the directory is not changed")
 	}
-	least := 3690
+	minPoints := 3690
 	if !testenv.CanMknod() {
-		t.Log("no CAP_MKNOD: no device is planted")
-		least = least * 6 / 7
+		t.Log("no CAP_MKNOD: devices are not tried")
+		minPoints = minPoints * 6 / 7
 	}
 	var jobs []job
 	for _, name := range []string{"status/existing", "event/existing", "event/torn line", "result/existing",
@@ -148,5 +148,5 @@ func TestAttackerSwaps(t *testing.T) {
 		}
 		jobs = append(jobs, attackJobs(s, calls)...)
 	}
-	trySome(t, program, "attacker swaps", jobs, n, least)
+	trySome(t, program, "attacker swaps", jobs, n, minPoints)
 }

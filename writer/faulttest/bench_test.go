@@ -16,12 +16,12 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// patience limits a run of the program: it is a hundred times longer than any run
-// takes.
-const patience = 30 * time.Second
+// runLimit is the time limit of a run of the program, a hundred times longer than any
+// run takes.
+const runLimit = 30 * time.Second
 
-// A bench is where one goroutine tries one point after the other. Below base it
-// has the watched directory, which may be the root of a disk, and in that the
+// A bench is a directory in which one goroutine tries one point after the other. base
+// contains the watched directory, which may be the root of a disk. That contains the
 // state directory.
 type bench struct {
 	program string
@@ -29,7 +29,7 @@ type bench struct {
 	below   string           // the state directory, relative to the watched one
 	disk    *disk            // nil if everything is in memory
 	counts  func(*call) bool // which calls are counted; nil: all
-	second  chan string      // how the other writer ended, for checkSecond
+	second  chan string      // receives how the other writer ended, for waitForSecond
 	lost    bool             // the disk has lost its power since reset
 }
 
@@ -37,8 +37,8 @@ func (b *bench) watched() string { return filepath.Join(b.base, "watched") }
 func (b *bench) dir() string     { return filepath.Join(b.watched(), b.below) }
 func (b *bench) outside() string { return filepath.Join(b.base, "outside") }
 
-// newBenches makes as many benches as points are tried at a time, in memory,
-// where fsync costs nothing.
+// newBenches creates a bench for each point that is tried at the same time. They are in
+// memory, where fsync is fast.
 func newBenches(t *testing.T, program string) (all []*bench) {
 	t.Helper()
 	for range min(runtime.NumCPU(), 4) {
@@ -47,9 +47,9 @@ func newBenches(t *testing.T, program string) (all []*bench) {
 	return all
 }
 
-// reset makes the bench as it is before the scenario.
+// reset prepares the bench for the scenario.
 func (b *bench) reset(s *scenario) error {
-	first, _, _ := strings.Cut(b.below, "/") // the disk has other directories
+	first, _, _ := strings.Cut(b.below, "/") // the root of a disk has other directories
 	for _, dir := range []string{filepath.Join(b.watched(), first), b.outside()} {
 		if err := os.RemoveAll(dir); err != nil {
 			return err
@@ -70,25 +70,24 @@ func (b *bench) reset(s *scenario) error {
 	return nil
 }
 
-// allows returns what a picture of the state directory may show right after a
-// fault.
+// allows returns the defects that the state directory may have immediately after a fault.
 func (b *bench) allows() allowance {
 	return allowance{torn: []string{eventsLog, rejectsLog}, nuls: b.disk != nil}
 }
 
-// A trial is one run of a scenario under one fault.
+// A trial is one run of a scenario with one fault.
 type trial struct {
 	exit    exit
-	settled int // lines acknowledged
+	acked   int // lines acknowledged
 	stderr  string
 	calls   []*call
 	faulted *call
-	err     error // of the test itself
+	err     error // the test itself failed
 }
 
-// try runs s under f.
+// try runs s with the fault f.
 func (b *bench) try(s *scenario, f fault) (tl trial) {
-	tr := &tracer{watch: b.watched(), counts: b.counts, fault: f, limit: patience, fired: make(chan struct{})}
+	tr := &tracer{watch: b.watched(), counts: b.counts, fault: f, limit: runLimit, fired: make(chan struct{})}
 	guest, err := newGuest(s, tr.fired, f)
 	if err != nil {
 		return trial{err: err}
@@ -101,27 +100,29 @@ func (b *bench) try(s *scenario, f fault) (tl trial) {
 	defer stderr.Close()
 	go guest.run()
 	tl.exit, tl.err = tr.run(append([]string{b.program}, s.argv(b.dir())...), &os.ProcAttr{
-		Dir: "/", Env: quiet(),
+		Dir: "/", Env: deterministicEnv(),
 		Files: []*os.File{guest.stdin, stderr, stderr, guest.acks},
 	})
 	tr.fire()
-	tl.settled = guest.wait()
+	tl.acked = guest.wait()
 	if tl.exit.code == s.code {
-		tl.settled = len(s.lines()) // this exit code acknowledges all of them
+		tl.acked = len(s.lines()) // this exit code acknowledges all of them
 	}
 	text, _ := os.ReadFile(stderr.Name())
 	tl.stderr, tl.calls, tl.faulted = string(text), tr.calls, tr.faulted
 	return tl
 }
 
-// quiet keeps Go's runtime from doing anything on its own, so that each run makes
-// the same calls: no preemption, whose signals interrupt calls, and no garbage
-// collection, which may close files.
-func quiet() []string { return []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off"} }
+// deterministicEnv returns the environment with which each run makes the same calls. It
+// turns off preemption, whose signals interrupt calls, and the garbage collection, which
+// may close files.
+func deterministicEnv() []string {
+	return []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off"}
+}
 
-// plain runs the program untraced.
+// plain runs the program without the tracer.
 func (b *bench) plain(input string, args ...string) (code int, stderr string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	defer cancel()
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, b.program, args...)

@@ -14,33 +14,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A call is one system call of the traced program: one that touches the watched
-// directory, or an acknowledgement of ingest, which has the name "ack".
+// A call is one system call of the traced program that uses the watched directory,
+// or an acknowledgement of ingest, which has the name "ack".
 //
-// object and target are the same in every run: they are relative to the watched
-// directory, and the number of a temporary is replaced by "*". path and other
-// are the same paths in full.
+// object and target are relative to the watched directory, and "*" replaces the
+// number of a temporary file, so they are the same in every run. path and other are
+// the corresponding absolute paths.
 type call struct {
-	n    int    // counted from 1; 0 for one that is not counted
-	name string // as in the kernel's table, "ack" or "unlock"
-	fd   int    // the descriptor of the object; -1 if it is given by name
+	n    int    // the number of the call, from 1 on; 0 if it is not counted
+	name string // the name of the system call, "ack" or "unlock"
+	fd   int    // the descriptor of the object; -1 if the call has a path
 
 	object string
 	target string // of a rename or link
 	path   string
 	other  string
 
-	creates   bool   // it creates a name that did not exist
-	mayCreate bool   // an openat with O_CREAT
+	creates   bool   // the call creates a new name
+	mayCreate bool   // the call is openat with O_CREAT
 	ino       uint64 // of the object, before the call
 	length    uint64 // of a write
 
-	took   bool // it had its effect
+	done   bool // it had its effect
 	failed bool // it returned an error
 	again  bool // it was interrupted, and the program repeats it
 }
 
-// String describes the call, the same in every run.
+// String describes the call. The text is the same in every run.
 func (c *call) String() string {
 	text := c.name + " " + c.object
 	if c.target != "" {
@@ -52,11 +52,11 @@ func (c *call) String() string {
 	return text
 }
 
-// An operand is where the arguments of a system call name an object: by
-// descriptor, by path, or by a path relative to a descriptor.
+// An operand has the indexes of the arguments of a system call that name an object:
+// a descriptor, a path, or a path relative to a descriptor. -1 means none.
 type operand struct{ fd, path int }
 
-// A signature is a system call that may touch files.
+// A signature is a system call that may use files.
 type signature struct {
 	name     string
 	operands []operand
@@ -67,9 +67,9 @@ func byPath(name string) signature { return signature{name, []operand{{-1, 0}}} 
 func byAt(name string) signature   { return signature{name, []operand{{0, 1}}} }
 func byAts(name string) signature  { return signature{name, []operand{{0, 1}, {2, 3}}} }
 
-// signatures are all system calls with which a Go program can read or change a
-// file or a directory. Others are not counted, such as epoll_ctl, which os.File
-// tries on every descriptor.
+// signatures returns all system calls with which a Go program can read or change a
+// file or a directory, by number. Others are not counted, such as epoll_ctl, which
+// os.File tries on every descriptor.
 var signatures = sync.OnceValue(func() map[uint64]signature {
 	return map[uint64]signature{
 		unix.SYS_READ: byFD("read"), unix.SYS_WRITE: byFD("write"),
@@ -105,7 +105,7 @@ var signatures = sync.OnceValue(func() map[uint64]signature {
 	}
 })
 
-// temporary matches the name of a temporary of the program; its number is random.
+// temporary matches the path of a temporary file, which contains a random number.
 var temporary = regexp.MustCompile(`(^|/)(\.(?:status|result)\.json(?:\.prev)?)[0-9]+( \(deleted\))?$`)
 
 // changes reports whether a call changes a file or a directory, may create one,
@@ -118,8 +118,8 @@ func changes(c *call) bool {
 	return c.mayCreate
 }
 
-// decode describes a system call at its entry. It returns nil for one that does
-// not touch the watched directory.
+// decode returns the call that a thread is about to make; nil if it does not use the
+// watched directory.
 func (tr *tracer) decode(tid int, nr uint64, args [6]uint64) *call {
 	sig, ok := signatures()[nr]
 	if !ok {
@@ -152,7 +152,7 @@ func (tr *tracer) decode(tid int, nr uint64, args [6]uint64) *call {
 	return c
 }
 
-// look records what the durability model must know from before the call.
+// look records the properties of the object before the call.
 func (c *call) look(tid int, args [6]uint64) {
 	c.mayCreate = c.name == "openat" && args[2]&unix.O_CREAT != 0
 	var st unix.Stat_t
@@ -171,7 +171,7 @@ func (c *call) look(tid int, args [6]uint64) {
 	c.creates = c.name == "mkdirat" || c.mayCreate
 }
 
-// resolve returns the path that an operand names.
+// resolve returns the absolute path of an operand.
 func (tr *tracer) resolve(tid int, o operand, args [6]uint64) string {
 	base := ""
 	switch {
@@ -194,7 +194,8 @@ func (tr *tracer) watches(path string) bool {
 	return path == tr.watch || strings.HasPrefix(path, tr.watch+"/")
 }
 
-// below returns path relative to the watched directory.
+// below returns path relative to the watched directory, with "*" for the number of a
+// temporary file.
 func (tr *tracer) below(path string) string {
 	if path == "" {
 		return ""
@@ -206,8 +207,8 @@ func (tr *tracer) below(path string) string {
 	return temporary.ReplaceAllString(rel, "$1$2*$3")
 }
 
-// readString reads a C string from the memory of a thread, page by page, because
-// the next page may not be mapped.
+// readString reads a C string from the memory of a thread. It reads page by page,
+// because the page after the string may not be mapped.
 func readString(tid int, addr uint64) string {
 	const page = 4096
 	var text []byte

@@ -7,11 +7,11 @@ import (
 	"testing"
 )
 
-// crashJobs are all points at which a scenario can be killed.
+// crashJobs returns all points at which a scenario can be killed.
 func crashJobs(s *scenario, calls []*call) (jobs []job) {
 	add := func(c *call, f fault) {
 		f.at = c.n
-		jobs = append(jobs, job{s: s, f: f, call: c.String(), odd: len(jobs)%4 == 3, check: checkKilled})
+		jobs = append(jobs, job{s: s, f: f, call: c.String(), otherKind: len(jobs)%4 == 3, check: checkKilled})
 	}
 	for _, c := range calls {
 		add(c, fault{act: killBefore})
@@ -23,8 +23,8 @@ func crashJobs(s *scenario, calls []*call) (jobs []job) {
 	return jobs
 }
 
-// parts are the lengths to which a write is cut: one byte, half of it, and all
-// but its last byte.
+// parts returns the lengths to which a write is cut short: one byte, half of it, and
+// all but its last byte.
 func parts(c *call) (lengths []uint64) {
 	if c.name != "write" && c.name != "pwrite64" {
 		return nil
@@ -37,8 +37,8 @@ func parts(c *call) (lengths []uint64) {
 	return lengths
 }
 
-// TestCrashPoints kills the program before and after every call, and in every
-// write.
+// TestCrashPoints kills the program before and after every call, and after a part of
+// every write.
 func TestCrashPoints(t *testing.T) {
 	t.Parallel()
 	program, n := program(t), share(t, 12)

@@ -18,9 +18,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestDeadDisk takes the disk away from a stream. It reports path and cause, reads
-// on, acknowledges nothing more and exits with 1; what it had acknowledged is
-// there at the next boot.
+// TestDeadDisk cuts a running ingest off from its disk. ingest reports the path and
+// the cause, continues to read, acknowledges nothing more and exits with 1. All that
+// it had acknowledged is on the disk at the next boot.
 func TestDeadDisk(t *testing.T) {
 	needDisks(t)
 	for _, fs := range fileSystems() {
@@ -34,13 +34,13 @@ func deadDisk(t *testing.T, d *disk) {
 	defer s.cmd.Process.Kill()
 	s.write(t, transition("starting", "line-1"))
 	s.acknowledged(t, 1)
-	testenv.Must(t, d.losePower(noLuck, dir))
+	testenv.Must(t, d.losePower(syncedOnly, dir))
 	s.write(t, transition("ready", "line-2"))
 	if text := s.hear(t, unix.EIO.Error()); !strings.Contains(text, dir) {
 		t.Errorf("%q names no path below %s", text, dir)
 	}
 	s.hear(t, "cannot be written; reading on")
-	more := make([]line, 5000) // more than pipe and program take in at once
+	more := make([]line, 5000) // more than fits into the pipe and one read
 	for i := range more {
 		more[i] = transition("ready", fmt.Sprint("more ", i))
 	}
@@ -59,7 +59,7 @@ func deadDisk(t *testing.T, d *disk) {
 		}
 	}
 	testenv.Must(t, d.remount())
-	g := &ledger{before: new(picture), settled: 1,
+	g := &ledger{before: new(picture), acked: 1,
 		lines: []line{transition("starting", "line-1"), transition("ready", "line-2")}}
 	g.check(look(dir, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true}))
 	for _, f := range g.findings {
@@ -67,16 +67,16 @@ func deadDisk(t *testing.T, d *disk) {
 	}
 }
 
-// A stream is an ingest that runs.
+// A stream is a running ingest.
 type stream struct {
 	cmd    *exec.Cmd
 	in     *os.File
 	acks   *bufio.Reader
 	stderr *bufio.Reader
-	heard  strings.Builder // the lines of stderr that were read
+	heard  strings.Builder // the lines that were read from stderr
 }
 
-// hung is far longer than anything that a test waits for takes.
+// hung is the limit of each wait, far longer than any takes.
 const hung = time.Minute
 
 func startStream(t *testing.T, program, dir string, flags ...string) *stream {
@@ -120,7 +120,7 @@ func (s *stream) acknowledged(t *testing.T, number int) {
 	}
 }
 
-// hear waits until a line of stderr contains words, and returns it.
+// hear waits for a line on stderr that contains words, and returns it.
 func (s *stream) hear(t *testing.T, words string) string {
 	t.Helper()
 	for {
@@ -135,7 +135,7 @@ func (s *stream) hear(t *testing.T, words string) string {
 	}
 }
 
-// end waits for the end and returns all of stderr.
+// end waits until the program has ended, and returns all that it wrote to stderr.
 func (s *stream) end(t *testing.T) string {
 	t.Helper()
 	rest, err := io.ReadAll(s.stderr)

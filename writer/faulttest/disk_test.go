@@ -16,14 +16,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A fileSystem is one that a guest, or a machine that runs the program itself,
-// may have its state directory on.
+// A fileSystem is a file system on which the state directory may be.
 type fileSystem struct {
 	name    string
-	kind    string // as for mount(2)
+	kind    string // the type, as for mount(2)
 	size    int64  // of the image, in bytes
 	options string
-	mkfs    []string // the command that makes it; the image is its last argument
+	mkfs    []string // the command that creates it, without its last argument, the image
 }
 
 func fileSystems() []fileSystem {
@@ -31,7 +30,7 @@ func fileSystems() []fileSystem {
 	return []fileSystem{
 		{"ext4-ordered", "ext4", 16 << 20, "data=ordered", ext4},
 		{"ext4-writeback", "ext4", 16 << 20, "data=writeback,commit=300", ext4},
-		{"xfs", "xfs", 320 << 20, "", []string{"mkfs.xfs", "-q"}}, // mkfs.xfs makes no smaller one
+		{"xfs", "xfs", 320 << 20, "", []string{"mkfs.xfs", "-q"}}, // the minimum of mkfs.xfs
 	}
 }
 
@@ -52,8 +51,9 @@ func needDisks(t *testing.T) {
 	}
 }
 
-// needKernel ends the test if the kernel does not have the file system: a mount
-// of what is not a device fails earlier if it has.
+// needKernel ends the test if the kernel does not have the file system. It tries to
+// mount something that is not a device: ENODEV means that the kernel does not know
+// the type.
 func (fs fileSystem) needKernel(t *testing.T) {
 	t.Helper()
 	if err := unix.Mount("none", t.TempDir(), fs.kind, 0, ""); err == unix.ENODEV {
@@ -61,19 +61,19 @@ func (fs fileSystem) needKernel(t *testing.T) {
 	}
 }
 
-// A disk is an image on a loop device that can lose its power.
+// A disk is an image on a loop device. It can simulate a loss of power.
 type disk struct {
 	fileSystem
 	device string
-	held   *os.File // the device: the kernel frees it when it is closed
-	base   string   // a directory of the test, in memory
-	root   string   // in base; where the disk is mounted
+	held   *os.File // the device, which the kernel frees when it is closed
+	base   string   // a directory in memory
+	root   string   // the mount point, in base
 }
 
-// newDisk makes an image and mounts it.
+// newDisk creates an image and mounts it.
 func (fs fileSystem) newDisk(t *testing.T) *disk {
 	t.Helper()
-	dir := testenv.TempDir(t) // fast, and no disk wears
+	dir := testenv.TempDir(t) // in memory, which is fast
 	d := &disk{fileSystem: fs, base: dir, root: filepath.Join(dir, "watched")}
 	image := filepath.Join(dir, "image")
 	testenv.Must(t, os.Mkdir(d.root, 0o755))
@@ -86,9 +86,9 @@ func (fs fileSystem) newDisk(t *testing.T) *disk {
 	return d
 }
 
-// attach puts the image on a loop device. The device is held open and detached
-// immediately: the kernel then frees it when it is closed, even if this process is
-// killed.
+// attach attaches the image to a loop device. It keeps the device open and detaches
+// it immediately: the kernel then frees it as soon as it is closed, even if this
+// process is killed.
 func (d *disk) attach(t *testing.T, image string) {
 	t.Helper()
 	d.device = strings.TrimSpace(run(t, "losetup", "--find", "--show", image))
@@ -124,8 +124,9 @@ func (d *disk) mount() error {
 	return nil
 }
 
-// unmount waits for the last user: the threads of a killed process may end after
-// the process was waited for. It also drops what the kernel caches of the device.
+// unmount unmounts the disk. It waits until no process uses it, because the threads
+// of a killed process may end after the process has been waited for. It also drops
+// the kernel's cache of the device.
 func (d *disk) unmount() error {
 	err := unix.Unmount(d.root, 0)
 	for until := time.Now().Add(10 * time.Second); err == unix.EBUSY && time.Now().Before(until); {
@@ -138,7 +139,8 @@ func (d *disk) unmount() error {
 	return unix.IoctlSetInt(int(d.held.Fd()), unix.BLKFLSBUF, 0)
 }
 
-// remount is the next boot: the file system replays its journal.
+// remount unmounts and mounts the disk, as at the next boot: the file system replays
+// its journal.
 func (d *disk) remount() error {
 	if err := d.unmount(); err != nil {
 		return err
@@ -146,27 +148,28 @@ func (d *disk) remount() error {
 	return d.mount()
 }
 
-// The ioctl that cuts a file system off from its disk (xfs_io(8), shutdown),
-// which golang.org/x/sys does not name.
+// The ioctl that cuts a file system off from its disk (xfs_io(8), shutdown). It is
+// not defined in golang.org/x/sys.
 const (
 	ioctlShutdown = 0x8004587d // FS_IOC_SHUTDOWN
 	noLogFlush    = 2
 )
 
-// A luck is what happens to reach the disk before the power is lost, besides what
-// was synced. dir is the state directory.
-type luck struct {
+// A survival is a variant of a power loss. write writes the data that survives
+// although it was not synced. dir is the state directory.
+type survival struct {
 	name  string
 	write func(d *disk, dir string) error
 }
 
 var (
-	noLuck = luck{"nothing unsynced", func(*disk, string) error { return nil }}
-	lucks  = []luck{noLuck, {"the journal", (*disk).commitJournal}, {"the data", writeBack}}
+	syncedOnly = survival{"nothing unsynced", func(*disk, string) error { return nil }}
+	survivals  = []survival{syncedOnly, {"the journal", (*disk).commitJournal}, {"the data", writeBack}}
 )
 
-// losePower cuts the file system off from its disk.
-func (d *disk) losePower(with luck, dir string) error {
+// losePower writes the data that survives, and cuts the file system off from its
+// disk.
+func (d *disk) losePower(with survival, dir string) error {
 	if err := with.write(d, dir); err != nil {
 		return err
 	}
@@ -178,7 +181,8 @@ func (d *disk) losePower(with luck, dir string) error {
 	return unix.IoctlSetPointerInt(int(root.Fd()), ioctlShutdown, noLogFlush)
 }
 
-// commitJournal syncs another file, which commits all changes of names and sizes.
+// commitJournal syncs an unrelated file. The file system then writes its journal,
+// with all changes of names and sizes.
 func (d *disk) commitJournal(string) error {
 	f, err := os.OpenFile(filepath.Join(d.root, "neighbour"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -191,9 +195,9 @@ func (d *disk) commitJournal(string) error {
 	return f.Sync()
 }
 
-// writeBack writes the data of all files, and nothing else.
+// writeBack writes the data of all files to the disk, without names and sizes.
 func writeBack(_ *disk, dir string) error {
-	entries, _ := os.ReadDir(dir) // the program may not have made it yet
+	entries, _ := os.ReadDir(dir) // the program may not have created it yet
 	for _, e := range entries {
 		f, err := os.Open(filepath.Join(dir, e.Name()))
 		if err != nil {
@@ -209,7 +213,7 @@ func writeBack(_ *disk, dir string) error {
 	return nil
 }
 
-// syncAll makes all of the disk durable.
+// syncAll makes everything on the disk durable.
 func (d *disk) syncAll() error {
 	root, err := os.Open(d.root)
 	if err != nil {

@@ -1,90 +1,90 @@
-// Package faulttest kills the program, makes its system calls fail, interferes
-// with its files and takes its power away, at every point where that can make a
-// difference. Then it compares what is left with the promises of docs/format.md.
-// It consists of tests; nothing imports it.
+// Package faulttest tests the program under faults. It kills the program, makes
+// its system calls fail, changes its files and simulates a loss of power, at every
+// point where that can make a difference. Then it checks that the files keep the
+// promises of docs/format.md. The package contains only tests.
 //
-// The moments that matter are microseconds long, so a kill at a random time shows
-// nothing. Instead the real program, built once, runs under a ptrace(2) tracer,
-// which counts the system calls that touch the state directory and stops at the
-// Nth.
+// The critical moments last only microseconds, so a kill at a random time would
+// hardly ever hit one. Instead the tests run the real program under a ptrace(2)
+// tracer. The tracer counts the system calls that use the state directory, and
+// injects the fault at the Nth.
 //
 // # Failure model
 //
-// It is that of package writer: what a sync confirmed survives a power loss, a
-// name survives once its directory was synced, a rename is atomic, and a short
-// write is either whole or cut. Everything else may happen:
+// The failure model is that of package writer: data survives a power loss once it
+// is synced, a name survives once its directory is synced, a rename is atomic, and
+// a reader sees a short write completely or cut short. Everything else may happen:
 //
 //	crash_test.go         the program is killed before or after a call, or within a write
-//	iofault_test.go       a call fails, before or after its effect; a write falls short;
-//	                      a call is interrupted; the disk becomes full and stays so
+//	iofault_test.go       a call fails, before or after its effect; a write is short;
+//	                      a call is interrupted; the disk becomes full and stays full
 //	signal_test.go        SIGTERM arrives at a call
 //	secondwriter_test.go  another process appends at a call
-//	seqfile_test.go       the seq file, with its lock, is unlinked or replaced at a call
-//	attack_test.go        the directory's owner puts a link, FIFO, device or directory in
-//	                      the place of an artifact at a call
+//	seqfile_test.go       the seq file, with its lock, is removed or replaced at a call
+//	attack_test.go        at a call, the owner of the directory replaces a file by a
+//	                      link, FIFO, device or directory
 //	powerloss_test.go     the power is lost before a call, on ext4 and xfs
-//	deaddisk_test.go      the disk dies under a stream that continues
+//	deaddisk_test.go      the disk fails while a stream is being read
 //	qemu_test.go          a whole machine is killed under load
 //
-// A power loss is tried on loop devices, with FS_IOC_SHUTDOWN: the file system is
-// cut off from its disk, and mounted again as at the next boot. Three sorts of luck
-// decide what is on the disk: only what was synced; also the journal, so that there
-// are names and sizes without their data; or also the data, without names and
-// sizes.
+// Power losses are simulated on loop devices. FS_IOC_SHUTDOWN cuts the file system
+// off from its disk; then the disk is mounted again, as at the next boot. Each
+// power loss is tried in three variants. The disk contains only synced data; or
+// also the journal, that is, new names and sizes without their data; or also the
+// data, without new names and sizes.
 //
-// # What is checked
+// # Checks
 //
-// The model (picture_test.go, model_test.go) shares no code with the writer. It
-// demands of what is left:
+// The checks (picture_test.go, model_test.go) share no code with the writer:
 //
-//   - Each artifact is valid for the strictest reader. Only a log may lack the end
-//     of its last line, and only right after a fault.
-//   - Nothing is missing that was there before, or that was acknowledged by an
-//     acknowledgement of ingest or by an exit code.
-//   - Seqs have no gap and no repetition, also for a writer that relies on the seq
-//     file alone. The status and the result have their events.
-//   - The next writer, of the same kind or the other, repairs all of it: no
-//     temporary, torn line or wrong mode is left.
+//   - Each artifact is valid for the strictest reader. Only the last line of a log
+//     may be torn, and only immediately after a fault.
+//   - All earlier artifacts are still there, and all that the program has
+//     acknowledged, through the acknowledgements of ingest or its exit code.
+//   - Seqs have no gaps and no duplicates, also for a writer that reads only the
+//     seq file. The status and the result have their events.
+//   - The next writer, an ingest or a one-shot command, repairs everything: it
+//     leaves no temporary file, torn line or wrong mode.
 //   - After an error the program exits with 0 only if it repeated the call, or if
-//     the error is listed as harmless, with the reason.
+//     the test lists the error as harmless.
 //
-// A kill cannot show that a sync is missing, because the kernel lives on. So
-// durability_test.go follows all calls of a run, and demands that data is synced
-// before its file is renamed, each step of a commit before the next, and everything
-// before the acknowledgement; and that after a failed sync the descriptor is not
-// used again.
+// A kill cannot reveal a missing sync, because the kernel keeps the data. Therefore
+// durability_test.go follows all calls of a run. It checks that data is synced
+// before its file is renamed, that each step of a commit is durable before the next
+// and everything before the acknowledgement, and that a descriptor is not used again
+// after a failed sync.
 //
 // # Mutants
 //
-// mutant_test.go proves that the sweeps see what they look for: it builds the
-// program without one safeguard, and a sweep must find what goes wrong. The line
-// that has the safeguard ends with a comment:
+// mutant_test.go checks the tests themselves: it builds a mutant, that is, the
+// program without one safeguard, and the tests must find the consequences. The line
+// with the safeguard ends with a marker:
 //
 //	err = f.file.Sync() //fault:sync-log
 //
-// A mutant changes the line by its form (it drops it, or makes its condition false,
-// for example), not by the names in it. Who rewrites such a line keeps the marker
-// on the line that has the safeguard now; TestMutantMarkers fails if a marker is
-// missing, or if no mutant uses it.
+// A mutant edits the line without knowing its text: for example, it deletes the line
+// or makes its condition false. If you rewrite such a line, keep the marker on the
+// line that now has the safeguard. TestMutantMarkers fails if a marker is missing or
+// if no mutant uses it.
 //
 // # Points, and how to run all of them
 //
 // A scenario (scenarios_test.go) is one use of the program on a prepared directory.
-// It is run twice without a fault and must make the same calls. A point is one
-// scenario with one fault at one of these calls. Each test logs how many points it
-// tried, how many there are, and what it found of each kind; it fails if there are
-// fewer points than there were when it was written.
+// The tests run each scenario twice without a fault; both runs must make the same
+// calls. A point is a scenario with one fault at one of these calls. Each test logs
+// how many points it tried, how many exist, and how many problems of each kind it
+// found. It fails if fewer points exist than when the test was written.
 //
-//	go test ./writer/faulttest                # a fixed share, in seconds
+//	go test ./writer/faulttest                # a fixed sample, in seconds
 //	SWEEP=full go test -v ./writer/faulttest  # all points, in minutes
 //
-// Tracing must be allowed, which many containers forbid. Root is needed to give the
-// attacked directory to another user, and for the loop devices, with mkfs.ext4 and
-// mkfs.xfs. Machines are killed only with SWEEP=full, PIKA_QEMU_CYCLES=N times; they
-// need qemu-system-x86_64, and PIKA_QEMU_KERNEL with the directory that
-// testdata/qemu/fetch-kernel filled. The tests that lack something are skipped.
+// The tests need permission to trace, which many containers do not give. As root
+// they also give the attacked directory to another user, and use loop devices, which
+// need mkfs.ext4 and mkfs.xfs. TestKilledMachine runs only with SWEEP=full. It kills
+// PIKA_QEMU_CYCLES machines, and needs qemu-system-x86_64 and a kernel in the
+// directory PIKA_QEMU_KERNEL (run testdata/qemu/fetch-kernel to get one). A test
+// that needs something that is missing is skipped.
 //
-// When a point fails, the test names the scenario, the fault, the number of the
-// call and the call itself. A new artifact, or a new step of a commit, needs its
-// place in the model (picture.take, durability.step).
+// If a point fails, the test names the scenario, the fault, the call and its number.
+// If you add an artifact or a step of a commit, add it to the checks too
+// (picture.add, durability.step).
 package faulttest

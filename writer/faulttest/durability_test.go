@@ -7,44 +7,47 @@ import (
 	"slices"
 )
 
-// A durability follows what a power loss would leave, by the failure model of
-// package writer: data survives once it was synced, a name once its directory
-// was. It is given each call, and finds every acknowledgement, and every step of
-// a commit, that comes before all that it depends on is durable.
+// A durability tracks which data and names would survive a power loss, by the failure
+// model of package writer: data survives once it is synced, and a name once its
+// directory is synced. It follows all calls of a run. It reports each acknowledgement
+// and each step of a commit that comes too early, that is, before everything that it
+// depends on is durable.
 type durability struct {
 	ledger *ledger
 	files  map[uint64]*writtenFile // by inode
-	names  map[string]bool         // paths that are not durable
-	badDir map[string]int          // descriptors on which a sync of the directory failed
+	names  map[string]bool         // the paths that are not durable
+	badDir map[string]int          // for a directory, the descriptor on which a sync failed
 }
 
 // A writtenFile is a file that was written.
 //
-// After a failed sync the kernel treats the pages as clean: only if they are
-// written again, and synced on another descriptor, are they durable.
+// After a failed sync the kernel considers the pages clean. They are durable only
+// after they have been written again and synced on another descriptor.
 type writtenFile struct {
 	path    string
 	dirty   bool
 	lost    bool // a sync failed
-	badFD   int  // on this descriptor; -1 if it was closed
-	written bool // again, after the sync failed
+	badFD   int  // the descriptor of that sync; -1 if it has been closed
+	written bool // the file was written again after that
 }
 
 // checkDurable checks all calls of a run.
 func (g *ledger) checkDurable(calls []*call, acknowledged bool) {
 	d := durability{g, map[uint64]*writtenFile{}, map[string]bool{}, map[string]int{}}
 	for _, c := range calls {
-		d.take(c)
+		d.apply(c)
 	}
 	if acknowledged {
 		d.demand("the exit")
 	}
 }
 
-// isArtifact reports whether path must be durable: a temporary need not be.
+// isArtifact reports whether path must be durable, that is, whether it is not a
+// temporary file.
 func isArtifact(path string) bool { return !temporary.MatchString(path) }
 
-func (d *durability) take(c *call) {
+// apply updates the model with a call.
+func (d *durability) apply(c *call) {
 	switch {
 	case c.again:
 	case c.name == "ack":
@@ -54,13 +57,13 @@ func (d *durability) take(c *call) {
 	case c.name == "close":
 		d.close(c)
 	default:
-		if c.took {
+		if c.done {
 			d.change(c)
 		}
 	}
 }
 
-// change takes a call that changed the directory or a file.
+// change updates the model with a call that changed the directory or a file.
 func (d *durability) change(c *call) {
 	switch c.name {
 	case "write", "pwrite64", "ftruncate":
@@ -126,7 +129,7 @@ func (d *durability) sync(c *call) {
 	}
 }
 
-// close forgets a descriptor, because its number is used again.
+// close forgets a descriptor, because the kernel will use its number again.
 func (d *durability) close(c *call) {
 	if f := d.files[c.ino]; f != nil && f.badFD == c.fd {
 		f.badFD = -1
@@ -136,7 +139,7 @@ func (d *durability) close(c *call) {
 	}
 }
 
-// step demands what must be durable before a step of the commit.
+// step checks that all earlier steps of the commit are durable before the next step.
 func (d *durability) step(c *call) {
 	name := filepath.Base(c.path)
 	if c.name == "renameat" {
@@ -154,7 +157,8 @@ func (d *durability) step(c *call) {
 	}
 }
 
-// demand finds what is not durable, of the files called names or of all artifacts.
+// demand reports the files called names that are not durable; all artifacts if no
+// names are given.
 func (d *durability) demand(before string, names ...string) {
 	wanted := func(path string) bool {
 		return isArtifact(path) && (names == nil || slices.Contains(names, filepath.Base(path)))

@@ -12,22 +12,22 @@ import (
 // ackFD is the descriptor on which ingest acknowledges.
 const ackFD = 3
 
-// A guest writes the parts of a scenario's input, and waits until each is
-// acknowledged before it writes the next.
+// A guest writes the input of a scenario. It waits until ingest has acknowledged
+// each part before it writes the next.
 type guest struct {
-	parts  [][]line
-	hasty  bool            // it stops to wait once the fault has happened
-	fired  <-chan struct{} // closed when the fault has happened
-	stdin  *os.File        // the program's ends
-	acks   *os.File
-	in     *os.File // the guest's ends
-	out    *os.File
-	ended  chan struct{}
-	number int // the last line acknowledged
+	parts   [][]line
+	givesUp bool            // it stops waiting for acknowledgements once the fault has happened
+	fired   <-chan struct{} // closed when the fault has happened
+	stdin   *os.File        // the program's ends of the pipes
+	acks    *os.File
+	in      *os.File // the guest's ends of the pipes
+	out     *os.File
+	ended   chan struct{}
+	number  int // of the last acknowledged line
 }
 
 func newGuest(s *scenario, fired <-chan struct{}, f fault) (*guest, error) {
-	g := &guest{parts: s.feed, fired: fired, hasty: f.stays || f.act == hooked, ended: make(chan struct{})}
+	g := &guest{parts: s.feed, fired: fired, givesUp: f.stays || f.act == hooked, ended: make(chan struct{})}
 	if !s.ingests() {
 		g.parts = nil
 	}
@@ -39,7 +39,8 @@ func newGuest(s *scenario, fired <-chan struct{}, f fault) (*guest, error) {
 	return g, err
 }
 
-// run writes and reads. It ignores errors: they mean that the program has ended.
+// run writes the input and reads the acknowledgements. It ignores errors, because
+// they mean that the program has ended.
 func (g *guest) run() {
 	acks := make(chan int, 1000)
 	go readAcks(g.out, acks)
@@ -47,7 +48,7 @@ func (g *guest) run() {
 	for _, part := range g.parts {
 		text := ""
 		for _, l := range part {
-			if l.text != "" { // the guest does not write what ingest supplies
+			if l.text != "" { // ingest itself writes the fallback result
 				text += l.text + "\n"
 				written++
 			}
@@ -67,7 +68,7 @@ func (g *guest) run() {
 // await waits until a line is acknowledged, or the program has ended.
 func (g *guest) await(acks <-chan int, number int) {
 	fired := g.fired
-	if !g.hasty {
+	if !g.givesUp {
 		fired = nil
 	}
 	for g.number < number {
@@ -93,8 +94,8 @@ func readAcks(from io.Reader, acks chan<- int) {
 	}
 }
 
-// wait returns the last line acknowledged. It is called when the program has
-// ended.
+// wait returns the number of the last acknowledged line. It must be called after the
+// program has ended.
 func (g *guest) wait() int {
 	g.stdin.Close()
 	g.acks.Close()

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// harmless returns why the program may continue as if nothing had happened if c
-// fails; "" if it may not.
+// harmless returns the reason why the program may ignore that c has failed; "" if it
+// must not.
 func (s *scenario) harmless(c *call) string {
 	isCleaning := strings.Contains(c.object, ".json*") || c.object == "run"
 	switch {
@@ -34,7 +34,7 @@ func (s *scenario) harmless(c *call) string {
 	return ""
 }
 
-// checkFailed checks what the program did about an error.
+// checkFailed checks how the program handled an error.
 func checkFailed(b *bench, j *job, tl *trial, g *ledger) {
 	call, code := tl.faulted, tl.exit.code
 	warned := strings.Contains(tl.stderr, "; trying again")
@@ -42,7 +42,7 @@ func checkFailed(b *bench, j *job, tl *trial, g *ledger) {
 	case strings.Contains(tl.stderr, "goroutine "):
 		g.find(notRepaired, "it panicked")
 	case code == j.s.code && (j.f.errno == unix.EINTR || j.f.act == shorten):
-		// The call was repeated, or the rest was written: the model checks the outcome.
+		// The program repeated the call or wrote the rest; the model checks the files.
 	case j.f.errno == unix.EINTR:
 		g.find(notRepaired, "an interrupted call was not repeated: exit %d", code)
 	case code == j.s.code && !warned && j.s.harmless(call) == "":
@@ -56,7 +56,7 @@ func checkFailed(b *bench, j *job, tl *trial, g *ledger) {
 	b.repair(j, g)
 }
 
-// checkWarning demands the path and the cause of the error on stderr.
+// checkWarning checks that stderr has the path and the cause of the error.
 func (j *job) checkWarning(b *bench, tl *trial, g *ledger) {
 	cause := j.f.errno.Error()
 	if j.f.act == shorten {
@@ -67,7 +67,7 @@ func (j *job) checkWarning(b *bench, tl *trial, g *ledger) {
 	}
 }
 
-// errnosOf are the errors with which a call fails.
+// errnosOf returns the errors with which the tests make a call fail.
 func errnosOf(c *call) []unix.Errno {
 	switch c.name {
 	case "write", "pwrite64", "mkdirat", "renameat", "fsync", "fdatasync":
@@ -80,26 +80,26 @@ func errnosOf(c *call) []unix.Errno {
 	return []unix.Errno{unix.EIO}
 }
 
-// interruptible are the calls that signal(7) and their own pages say can be
-// interrupted.
+// interruptible reports whether a signal can interrupt the call, according to
+// signal(7) and the manual page of the call.
 func interruptible(c *call) bool {
 	switch c.name {
 	case "openat", "read", "pread64", "write", "pwrite64", "flock", "fsync", "fdatasync", "ftruncate":
-		return !strings.Contains(c.object, ".json*") || c.name != "flock" // that one does not wait
+		return !strings.Contains(c.object, ".json*") || c.name != "flock" // the lock of a temporary file is only tried
 	}
 	return false
 }
 
-// faultJobs are all errors that a scenario can meet.
+// faultJobs returns the jobs with all errors that the calls of a scenario can return.
 func faultJobs(s *scenario, calls []*call) (jobs []job) {
 	add := func(c *call, f fault) {
 		f.at = c.n
-		jobs = append(jobs, job{s: s, f: f, call: c.String(), odd: len(jobs)%4 == 3, check: checkFailed})
+		jobs = append(jobs, job{s: s, f: f, call: c.String(), otherKind: len(jobs)%4 == 3, check: checkFailed})
 	}
 	for _, c := range calls {
 		for _, errno := range errnosOf(c) {
 			add(c, fault{act: failBefore, errno: errno})
-			if c.name != "mkdirat" { // no file system makes a directory and returns an error
+			if c.name != "mkdirat" { // no file system creates a directory and returns an error
 				add(c, fault{act: failAfter, errno: errno})
 			}
 		}
@@ -113,19 +113,19 @@ func faultJobs(s *scenario, calls []*call) (jobs []job) {
 	return jobs
 }
 
-// fullDiskJobs are the points from which on the disk stays full.
+// fullDiskJobs returns the jobs in which the disk is full from one call on.
 func fullDiskJobs(s *scenario, calls []*call) (jobs []job) {
 	for _, c := range calls {
 		if needsSpace(c) {
-			jobs = append(jobs, job{s: s, call: c.String(), odd: len(jobs)%4 == 3, check: checkGaveUp,
+			jobs = append(jobs, job{s: s, call: c.String(), otherKind: len(jobs)%4 == 3, check: checkGaveUp,
 				f: fault{act: failBefore, errno: unix.ENOSPC, at: c.n, stays: true}})
 		}
 	}
 	return jobs
 }
 
-// checkGaveUp checks that a stream which gave up waiting for space exits with 1 and
-// says why.
+// checkGaveUp checks that a stream that gave up waiting for space exits with 1 and
+// reports the cause on stderr.
 func checkGaveUp(b *bench, j *job, tl *trial, g *ledger) {
 	if tl.exit.code != 1 {
 		g.find(falseZero, "exit %d", tl.exit.code)
@@ -135,8 +135,8 @@ func checkGaveUp(b *bench, j *job, tl *trial, g *ledger) {
 	b.repair(j, g)
 }
 
-// TestFailedCalls makes every call fail once, before and after its effect, and
-// every write fall short.
+// TestFailedCalls makes every call fail once, before and after its effect, and cuts
+// every write short.
 func TestFailedCalls(t *testing.T) {
 	t.Parallel()
 	program, n := program(t), share(t, 40)
@@ -147,8 +147,7 @@ func TestFailedCalls(t *testing.T) {
 	trySome(t, program, "failed calls", jobs, n, 3850)
 }
 
-// TestFullDisk lets the disk become full at every call that needs space, and stay
-// full.
+// TestFullDisk makes the disk full from each call on that needs space.
 func TestFullDisk(t *testing.T) {
 	program, n := program(t), share(t, 10)
 	var jobs []job

@@ -17,14 +17,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// module is the root of the module, from this directory.
+// module is the root directory of the module, relative to this package.
 const module = "../.."
 
-// inNamespace is set in the process that has its own mount namespace.
+// inNamespace is the environment variable that is set in the process that has its own
+// mount namespace.
 const inNamespace = "PIKA_FAULTTEST_NAMESPACE"
 
-// TestMain runs the tests in a mount namespace, if that is allowed. However they
-// end, the kernel unmounts their disks when the last of their processes is gone.
+// TestMain runs the tests in a new mount namespace, if that is allowed. The kernel
+// then unmounts their disks when the last of their processes ends, even if they are
+// killed.
 func TestMain(m *testing.M) {
 	if os.Getenv(inNamespace) == "" {
 		if code, ok := runInNamespace(); ok {
@@ -35,10 +37,10 @@ func TestMain(m *testing.M) {
 	os.Exit(testenv.Main{M: m, Umask: 0o077}.Run())
 }
 
-// runInNamespace runs these tests again, in a mount namespace. It is not ok if
-// that is not allowed.
+// runInNamespace runs these tests in a child process with a new mount namespace. ok
+// is false if that is not allowed.
 func runInNamespace() (code int, ok bool) {
-	runtime.LockOSThread() // Pdeathsig belongs to the thread
+	runtime.LockOSThread() // Pdeathsig is sent when this thread ends
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
@@ -49,8 +51,7 @@ func runInNamespace() (code int, ok bool) {
 	return cmd.ProcessState.ExitCode(), err == nil || errors.As(err, &exit)
 }
 
-// share returns which part of a sweep is tried: one point in n, or all of them
-// with SWEEP=full.
+// share returns n, so that one point in n is tried, or 1 with SWEEP=full.
 func share(t *testing.T, n int) int {
 	t.Helper()
 	if os.Getenv("SWEEP") != "" {
@@ -60,7 +61,7 @@ func share(t *testing.T, n int) int {
 	return n
 }
 
-// Whether this process may trace, probed once for all tests.
+// The result of probe, which runs once for all tests.
 var (
 	probed   sync.Once
 	probeErr error
@@ -83,12 +84,12 @@ func needTracer(t *testing.T, path string) {
 	}
 }
 
-// probe tries to trace the program.
+// probe tries to trace the program. It returns an error if that is not allowed.
 func probe(path string) error {
 	result := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked, as the tracer requires
-		tr := &tracer{watch: filepath.Dir(path), limit: patience}
+		runtime.LockOSThread() // never unlocked, as the tracer requires
+		tr := &tracer{watch: filepath.Dir(path), limit: runLimit}
 		_, err := tr.run([]string{path, "--version"}, &os.ProcAttr{Files: []*os.File{nil, nil, nil}})
 		result <- err
 	}()

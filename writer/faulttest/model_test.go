@@ -10,49 +10,49 @@ import (
 	"strings"
 )
 
-// The kinds of a finding.
+// The kinds of findings.
 const (
-	lost        = "lost"
-	repeated    = "repeated"
-	gap         = "gaps"
-	unloadable  = "unloadable"
-	leftOver    = "left-over temporaries"
-	seqTooLow   = "seq file too low"
-	disagree    = "artifacts that disagree"
-	notRepaired = "not repaired"
-	falseZero   = "false acknowledgements"
-	blocked     = "blocked"
-	notDurable  = "not durable"
-	touched     = "touched outside"
+	lost           = "lost"
+	repeated       = "repeated"
+	gap            = "gaps"
+	unloadable     = "unloadable"
+	leftOver       = "left-over temporaries"
+	seqTooLow      = "seq file too low"
+	disagree       = "artifacts that disagree"
+	notRepaired    = "not repaired"
+	falseZero      = "false acknowledgements"
+	blocked        = "blocked"
+	notDurable     = "not durable"
+	changedOutside = "changed outside"
 )
 
-// kinds are all of them, in the order in which they are reported.
+// kinds lists the kinds in the order in which they are reported.
 var kinds = []string{lost, repeated, gap, unloadable, leftOver, seqTooLow, disagree, notRepaired, falseZero, blocked,
-	notDurable, touched}
+	notDurable, changedOutside}
 
-// A finding is a promise that was not kept.
+// A finding is a promise of docs/format.md that was not kept.
 type finding struct {
 	kind string
 	text string
 }
 
-// A ledger is what must be true of a state directory, given its content before,
-// the lines written since, and how many of them were acknowledged.
+// A ledger knows the content of a state directory before a run, the lines that the run
+// writes, and how many of them were acknowledged. It checks the content afterwards.
 type ledger struct {
-	before   *picture
-	lines    []line
-	settled  int    // how many lines were acknowledged
-	foreign  string // message of another writer's event, which may be anywhere
-	seqGone  bool   // a hook has unlinked or replaced the seq file
-	maySkip  bool   // a failed append may have used up the first seq of an empty log
-	findings []finding
+	before     *picture
+	lines      []line
+	acked      int    // how many lines were acknowledged
+	otherEvent string // the message of another writer's event, which may be at any position
+	seqGone    bool   // a hook has unlinked or replaced the seq file
+	maySkip    bool   // a failed append may have used up the first seq of an empty log
+	findings   []finding
 }
 
 func (g *ledger) find(kind, format string, args ...any) {
 	g.findings = append(g.findings, finding{kind, fmt.Sprintf(format, args...)})
 }
 
-// check compares the directory as it is now with the ledger.
+// check compares the current content of the directory with the ledger.
 func (g *ledger) check(now *picture) {
 	for _, text := range now.unloaded {
 		g.find(unloadable, "%s", text)
@@ -70,9 +70,9 @@ func (g *ledger) check(now *picture) {
 	g.checkResult(now)
 }
 
-// checkSeqs demands that the seqs increase by one from event to event, and that
-// the first event follows the seq file if there was no event before. A torn line
-// from before that lacks only its newline counts as an event.
+// checkSeqs checks that the seqs increase by one from event to event. If the log had
+// no events before, the first seq must be the number in the seq file plus one. An
+// earlier torn line counts as an event if only its newline was missing.
 func (g *ledger) checkSeqs(now *picture) {
 	all, before := now.all(), g.before.all()
 	for i := 1; i < len(all); i++ {
@@ -103,15 +103,15 @@ func (g *ledger) checkSeqs(now *picture) {
 	}
 }
 
-// checkEvents demands all events from before, then those written since, in their
-// order, at least as many as were acknowledged, and no others. A tail that lacked
-// only its newline may have become an event.
+// checkEvents checks that the log has all earlier events, then the new ones in their
+// order, at least those that were acknowledged, and no others. A torn line of which
+// only the newline was missing may have become an event.
 func (g *ledger) checkEvents(now *picture) {
-	all := slices.DeleteFunc(now.all(), func(a *artifact) bool { return g.foreign != "" && a.message == g.foreign })
+	all := slices.DeleteFunc(now.all(), func(a *artifact) bool { return g.otherEvent != "" && a.message == g.otherEvent })
 	before := g.before.all()
 	for i, old := range before {
 		if i >= len(all) || *all[i] != *old {
-			g.find(lost, "event %q from before", old.message)
+			g.find(lost, "the earlier event %q", old.message)
 			return
 		}
 	}
@@ -125,21 +125,21 @@ func (g *ledger) checkEvents(now *picture) {
 		case !l.event:
 		case len(all) > 0 && l.wrote(all[0]):
 			all = all[1:]
-		case i < g.settled:
-			g.find(lost, "event %q was acknowledged", l.message)
+		case i < g.acked:
+			g.find(lost, "the acknowledged event %q", l.message)
 			return
 		}
 	}
 	if len(all) > 0 {
-		g.find(repeated, "event %q is there twice, or out of its order", all[0].message)
+		g.find(repeated, "event %q is in the log twice or in the wrong place", all[0].message)
 	}
 }
 
-// checkTail demands that a torn line from before is kept, somewhere.
+// checkTail checks that an earlier torn line is still in the log or in the .torn file.
 func (g *ledger) checkTail(now *picture, log string, sc *schema) {
 	tail := g.before.torn[log]
 	_, err := sc.decode(tail)
-	if err != nil && tail != "" && !strings.HasPrefix(now.torn[log], tail) && !strings.Contains(now.aside[log], tail) {
+	if err != nil && tail != "" && !strings.HasPrefix(now.torn[log], tail) && !strings.Contains(now.moved[log], tail) {
 		g.find(lost, "the torn line %.60q", tail)
 	}
 }
@@ -148,7 +148,7 @@ func (g *ledger) checkRejects(now *picture) {
 	rejects := now.rejects
 	for _, old := range g.before.rejects {
 		if len(rejects) == 0 || rejects[0].message != old.message {
-			g.find(lost, "reject %q from before", old.message)
+			g.find(lost, "the earlier rejected line %q", old.message)
 			return
 		}
 		rejects = rejects[1:]
@@ -158,18 +158,18 @@ func (g *ledger) checkRejects(now *picture) {
 		case !l.rejected:
 		case len(rejects) > 0 && strings.Contains(rejects[0].message, l.message):
 			rejects = rejects[1:]
-		case i < g.settled:
-			g.find(lost, "reject %q was acknowledged", l.message)
+		case i < g.acked:
+			g.find(lost, "the acknowledged rejected line %q", l.message)
 			return
 		}
 	}
 	if len(rejects) > 0 {
-		g.find(repeated, "reject %q is there twice", rejects[0].message)
+		g.find(repeated, "rejected line %q is in the file twice", rejects[0].message)
 	}
 }
 
-// checkSeqFile demands that a writer which relies on the seq file alone uses no
-// seq twice, unless it would have done so before.
+// checkSeqFile checks that a writer that reads only the seq file uses no seq twice,
+// unless it would have done so before the run.
 func (g *ledger) checkSeqFile(now *picture) {
 	last := now.lastSeq()
 	if tail, err := eventSchema.decode(now.torn[eventsLog]); err == nil {
@@ -181,8 +181,8 @@ func (g *ledger) checkSeqFile(now *picture) {
 	}
 }
 
-// checkStatus demands the last acknowledged status or a later one, its event, and
-// a result with a final state.
+// checkStatus checks that the status is the last acknowledged one or a later one, that
+// its event is in the log, and that a final state has a result.
 func (g *ledger) checkStatus(now *picture) {
 	at := g.checkSource("status", now, now.status, g.before.status, func(l line) bool { return l.status })
 	isFinal := now.status != nil && now.status.hasSeq && (now.status.word == "completed" || now.status.word == "failed")
@@ -191,13 +191,14 @@ func (g *ledger) checkStatus(now *picture) {
 	}
 }
 
-// checkResult demands the last acknowledged result or a later one, and its event.
-// The start of a run moves the result of the previous run to result.json.prev.
+// checkResult checks that the result is the last acknowledged one or a later one, and
+// that its event is in the log. The start of a run moves the result of the previous run
+// to result.json.prev.
 func (g *ledger) checkResult(now *picture) {
 	old := g.before.result
 	isResult := func(l line) bool { return l.result }
 	isMoved := now.result == nil && now.prev != nil && old != nil && g.startsRun() &&
-		!slices.ContainsFunc(g.lines[:g.settled], isResult)
+		!slices.ContainsFunc(g.lines[:g.acked], isResult)
 	if !isMoved {
 		g.checkSource("result", now, now.result, old, isResult)
 	}
@@ -213,11 +214,11 @@ func (g *ledger) startsRun() bool {
 
 func isSame(a, b *artifact) bool { return a != nil && b != nil && *a == *b }
 
-// Where the status or the result comes from, if not from a line.
+// The sources of a status or result that no line wrote.
 const (
-	fromBefore  = -1 // it was there before
-	absent      = -2 // it is not there, and was not
-	unexplained = -3 // it is gone, or no line wrote it
+	fromBefore  = -1 // it existed before
+	absent      = -2 // it does not exist, and did not exist before
+	unexplained = -3 // it no longer exists, or no line wrote it
 )
 
 // source returns the number of the line that wrote a, or one of the constants.
@@ -236,16 +237,15 @@ func (g *ledger) source(a, before *artifact, isWriter func(line) bool) int {
 	return unexplained
 }
 
-// checkSource demands that a, the status or the result, comes from the last
-// acknowledged line or a later one, and has that line's event. It returns where
-// it comes from.
+// checkSource checks that a, the status or the result, comes from the last acknowledged
+// line or a later one, and that its event is in the log. It returns the source of a.
 func (g *ledger) checkSource(name string, now *picture, a, before *artifact, isWriter func(line) bool) (at int) {
 	at = g.source(a, before, isWriter)
 	if at == unexplained {
 		g.find(lost, "%s is gone, or no line wrote it", name)
 		return at
 	}
-	for i := max(at+1, 0); i < g.settled; i++ {
+	for i := max(at+1, 0); i < g.acked; i++ {
 		if isWriter(g.lines[i]) {
 			g.find(lost, "%s %q was acknowledged", name, g.lines[i].message)
 			return at
@@ -260,13 +260,13 @@ func (g *ledger) checkSource(name string, now *picture, a, before *artifact, isW
 	return at
 }
 
-// stale matches the name of a temporary whose number is long enough for the next
-// writer to remove it.
+// stale matches the name of a temporary file whose number is so long that the next
+// writer removes it.
 var stale = regexp.MustCompile(`^\..*\d{15,}$`)
 
-// checkRepaired demands of a directory that the next writer has used that no trace
-// of a fault is left, except in the files named by ill.
-func (g *ledger) checkRepaired(now *picture, ill ...string) {
+// checkRepaired checks that the next writer has repaired all files, except those in
+// except.
+func (g *ledger) checkRepaired(now *picture, except ...string) {
 	for _, name := range now.names {
 		if stale.MatchString(name) {
 			g.find(leftOver, "%s", name)
@@ -276,7 +276,7 @@ func (g *ledger) checkRepaired(now *picture, ill ...string) {
 			want = 0o600
 		}
 		mode, isKnown := now.modes[name]
-		if isKnown && mode != want && !temporary.MatchString(name) && !slices.Contains(ill, name) {
+		if isKnown && mode != want && !temporary.MatchString(name) && !slices.Contains(except, name) {
 			g.find(notRepaired, "%s has mode %v", name, mode)
 		}
 	}

@@ -16,29 +16,29 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A mutant is the program with one safeguard taken out. The sweep must notice it.
+// A mutant is the program without one safeguard. The sweep must find a problem.
 type mutant struct {
 	name     string
 	edits    []edit
 	scenario string
-	kind     string // of a finding that the sweep must make
+	kind     string // the kind of a finding that the sweep must make
 
-	// Which points are tried: those of jobs whose call contains at. A mutant
-	// without jobs is tried with power losses at all calls.
+	// The sweep tries the points of jobs whose call contains at. If jobs is nil, it
+	// tries power losses at all calls.
 	jobs func(*scenario, []*call) []job
 	at   string
 }
 
-// crashMutants are found in memory, by the calls or by what they leave.
+// crashMutants returns the mutants that the sweeps in memory find.
 func crashMutants() []mutant {
 	return []mutant{
 		{"without the repair of a torn line", []edit{{"repair-tail", always}},
 			"event/existing", unloadable, crashJobs, "write run/events.jsonl"},
-		{"with seqs from the seq file alone", []edit{{"seq-from-log", never}},
+		{"with seqs only from the seq file", []edit{{"seq-from-log", never}},
 			"event/existing", gap, crashJobs, "events.jsonl.seq"},
 		{"without the sync of the directory", []edit{{"sync-directory", nilError}},
 			"status/existing", notDurable, crashJobs, "sync"},
-		{"with a seq file that is overwritten as it is", []edit{{"raise-seq", never}},
+		{"with a seq file that is overwritten without being raised", []edit{{"raise-seq", never}},
 			"event/more digits", seqTooLow, crashJobs, "events.jsonl.seq"},
 		{"with the rename before the sync", []edit{{"sync-temporary", renameInstead("faultRenameThenSync")}},
 			"status/existing", notDurable, crashJobs, "sync"},
@@ -50,21 +50,21 @@ func crashMutants() []mutant {
 			"ingest/three directives", disagree, crashJobs, "renameat"},
 		{"with a write error that is ignored", []edit{{"report-append", nilError}},
 			"event/existing", lost, faultJobs, "write run/events.jsonl"},
-		{"without the undoing of a failed append", []edit{{"undo-append", drop}, {"resolve-append", always}},
+		{"with a failed append that is not undone", []edit{{"undo-append", drop}, {"resolve-append", always}},
 			"ingest/three directives", repeated, faultJobs, "write run/events.jsonl"},
 		{"with a second sync on the same descriptor", []edit{{"reopen-directory", drop}},
 			"ingest/three directives", notDurable, faultJobs, "fsync run"},
 		{"with links that are followed", []edit{{"no-follow", replace("unix.O_NOFOLLOW", "0")}},
-			"event/existing", touched, attackJobs, "openat run/events.jsonl"},
+			"event/existing", changedOutside, attackJobs, "openat run/events.jsonl"},
 		{"with a write through a second link", []edit{{"no-second-link", never}},
-			"event/existing", touched, attackJobs, "openat run/events.jsonl"},
+			"event/existing", changedOutside, attackJobs, "openat run/events.jsonl"},
 	}
 }
 
-// withoutLogSync is the number of the mutant that a machine is killed with.
+// withoutLogSync is the index in powerMutants of the mutant that TestKilledMachine runs.
 const withoutLogSync = 1
 
-// powerMutants are found by a power loss on at least one file system.
+// powerMutants returns the mutants that power losses find, on at least one file system.
 func powerMutants() []mutant {
 	return []mutant{
 		{"without the sync of the directory", []edit{{"sync-directory", nilError}}, "status/existing", lost, nil, ""},
@@ -72,7 +72,7 @@ func powerMutants() []mutant {
 		{"without the sync of a temporary", []edit{{"sync-temporary", renameInstead("faultRename")}},
 			"result/new", unloadable, nil, ""},
 		{"without the sync of a raised seq", []edit{{"sync-raised-seq", never}}, "event/high seq file", seqTooLow, nil, ""},
-		{"with NULs that are treated as garbage", []edit{{"trim-nuls", replace(`\x00`, "")}},
+		{"with a seq file in which NULs are invalid", []edit{{"trim-nuls", replace(`\x00`, "")}},
 			"event/only seq file", repeated, nil, ""},
 	}
 }
@@ -89,34 +89,34 @@ var errNotUsable = errors.New("the edit does not fit the line")
 // drop deletes the line.
 func drop(lines []string, i int) ([]string, error) { return slices.Delete(lines, i, i+1), nil }
 
-// afterNext exchanges the line and the one after it.
+// afterNext swaps the line and the next one.
 func afterNext(lines []string, i int) ([]string, error) {
 	lines[i], lines[i+1] = lines[i+1], lines[i]
 	return lines, nil
 }
 
-// never makes the condition of an if or a case false, always makes that of an if
-// true. Names in it stay in use.
+// never makes the condition of an if or a case false, and always makes that of an if
+// true. Both keep the condition in the code, so all variables are still used.
 var (
 	never  = rewrite(`^(\s*)(if|case) (.*)( \{|:)$`, "$1$2 false && ($3)$4")
 	always = rewrite(`^(\s*)(if) (.*)( \{)$`, "$1$2 true || ($3)$4")
 )
 
-// nilError makes the error that is assigned or returned nil.
+// nilError replaces an error that is assigned or returned by nil.
 var nilError = rewrite(`^(\s*)(\w+ :?=|return) .*$`, "$1$2 error(nil)")
 
-// renameInstead calls a function of testdata/mutant/rename.go instead of
-// renameio's.
+// renameInstead replaces the call of renameio by one of a function in
+// testdata/mutant/rename.go.
 func renameInstead(function string) func([]string, int) ([]string, error) {
 	return rewrite(`^(\s*return )(\w+)\.CloseAtomicallyReplace\(\)$`, "${1}"+function+"(${2})")
 }
 
-// replace replaces old, which is not a name of this program.
+// replace replaces the text old in the line.
 func replace(old, new string) func([]string, int) ([]string, error) {
 	return rewrite(regexp.QuoteMeta(old), strings.ReplaceAll(new, "$", "$$"))
 }
 
-// rewrite replaces what an expression matches in the line without its comment.
+// rewrite replaces the match of a regular expression in the line, without its comment.
 func rewrite(from, to string) func([]string, int) ([]string, error) {
 	expression := regexp.MustCompile(from)
 	return func(lines []string, i int) ([]string, error) {
@@ -156,9 +156,9 @@ func findMarkers(t *testing.T) map[string]string {
 	return files
 }
 
-// apply returns the changed files of the mutant, by their paths. A marker that is
-// missing or on a line that the edit does not fit is an error: the program itself
-// proves nothing.
+// apply returns the changed files of the mutant, by their paths. It ends the test if a
+// marker is missing, or if the edit does not change the marked line: a mutant that
+// equals the program would prove nothing.
 func (m *mutant) apply(t *testing.T) map[string]string {
 	t.Helper()
 	markers, changed := findMarkers(t), map[string]string{}
@@ -202,8 +202,8 @@ func (m *mutant) build(t *testing.T) (program string) {
 	return testenv.ProgramWith(t, overlay)
 }
 
-// TestMutantMarkers checks that each mutant finds its lines, and that no line is
-// marked for a mutant that there is not.
+// TestMutantMarkers checks that each mutant finds its markers, and that a mutant uses
+// each marker.
 func TestMutantMarkers(t *testing.T) {
 	used := map[string]bool{}
 	for _, m := range slices.Concat(crashMutants(), powerMutants()) {
@@ -219,9 +219,8 @@ func TestMutantMarkers(t *testing.T) {
 	}
 }
 
-// TestCrashMutants takes safeguards out of the program, one at a time, and demands
-// that the sweeps in memory notice each. The first five are always tried, the
-// others with SWEEP=full.
+// TestCrashMutants checks that the sweeps in memory find each of crashMutants. It tries
+// the first five, and with SWEEP=full all of them.
 func TestCrashMutants(t *testing.T) {
 	program(t)
 	all := crashMutants()
@@ -243,14 +242,14 @@ func (m *mutant) testInMemory(t *testing.T) {
 		tried, ty = len(jobs), sweep(t, benches, jobs)
 	}
 	if ty.kinds[m.kind] == 0 {
-		t.Fatalf("nothing of the kind %q found at %d points: %v", m.kind, tried, ty)
+		t.Fatalf("no finding of the kind %q at %d points: %v", m.kind, tried, ty)
 	}
 	first, _, _ := strings.Cut(ty.shown[0], "\n")
 	t.Logf("found %d times at %d points: %s", ty.kinds[m.kind], tried, first)
 }
 
-// TestPowerLossMutants does the same with power losses. The first two are always
-// tried, the others with SWEEP=full.
+// TestPowerLossMutants checks that power losses find each of powerMutants. It tries the
+// first two, and with SWEEP=full all of them.
 func TestPowerLossMutants(t *testing.T) {
 	needDisks(t)
 	program(t)
@@ -268,6 +267,6 @@ func (m *mutant) testOnDisks(t *testing.T) {
 	s.changes = 0 // the mutant makes fewer calls
 	found, points := sweepDisks(t, m.build(t), 1, []scenario{s})
 	if found.kinds[m.kind] == 0 {
-		t.Errorf("nothing of the kind %q found at %d points: %v", m.kind, points, found)
+		t.Errorf("no finding of the kind %q at %d points: %v", m.kind, points, found)
 	}
 }

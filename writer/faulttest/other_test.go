@@ -8,6 +8,6 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// TestFaults takes the place of all tests of this package: the tracer uses the registers
-// of amd64.
+// TestFaults replaces all tests of this package on other systems, because the tracer
+// uses the registers of amd64.
 func TestFaults(t *testing.T) { testenv.Missing(t, "Linux on amd64") }

@@ -18,17 +18,17 @@ import (
 	"unicode/utf8"
 )
 
-// An artifact is what a strict reader takes from one status, result, event or
-// reject. It shares no code with the writer.
+// An artifact is a status, result, event or rejected line as a strict reader decodes it.
+// The reader shares no code with the writer.
 type artifact struct {
-	word    string // its state, kind or outcome; of a reject the error
-	message string // of a reject the error
+	word    string // the state, kind or outcome; for a rejected line, the error
+	message string // for a rejected line, the error
 	seq     uint64
 	hasSeq  bool
 }
 
-// A schema is what decode demands of an object: the names of the word and the
-// message, and of all members that must be there.
+// A schema has the names of the members that decode requires: of the word, of the
+// message, and of all others.
 type schema struct {
 	word, message string
 	required      []string
@@ -41,14 +41,15 @@ var (
 	rejectSchema = schema{"error", "error", []string{"timestamp", "line", "offset"}}
 )
 
-// words are the values that a word may have, by its name; a reject's may have any.
+// words lists the valid values of a word, by its name. That of a rejected line may have
+// any value.
 var words = map[string][]string{"state": states, "kind": states, "status": {"completed", "failed"}}
 
 var states = []string{"requested", "provisioning", "booted", "unreachable", "stopped",
 	"destroyed", "starting", "ready", "failed", "completed"}
 
-// decode reads one object as the host does: valid UTF-8, no name twice, nothing
-// after it, every required member there and of its type.
+// decode reads one object as the host does. The object must be valid UTF-8, have no name
+// twice, have nothing after it, and have all required members with the right types.
 func (sc *schema) decode(text string) (*artifact, error) {
 	fields, err := members(text)
 	if err != nil {
@@ -83,7 +84,7 @@ func (sc *schema) decode(text string) (*artifact, error) {
 	return a, err
 }
 
-// members reads an object, in which no name may come twice.
+// members reads an object. It returns an error if a name occurs twice.
 func members(text string) (map[string]json.RawMessage, error) {
 	if !utf8.ValidString(text) {
 		return nil, errors.New("invalid UTF-8")
@@ -100,7 +101,7 @@ func members(text string) (map[string]json.RawMessage, error) {
 		}
 		name := token.(string)
 		if fields[name] != nil {
-			return nil, fmt.Errorf("%s comes twice", name)
+			return nil, fmt.Errorf("%s occurs twice", name)
 		}
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
@@ -112,42 +113,41 @@ func members(text string) (map[string]json.RawMessage, error) {
 		return nil, err
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("something follows the object")
+		return nil, errors.New("text after the object")
 	}
 	return fields, nil
 }
 
-// The names of the logs. A fault may leave their last line without its end, and
-// readers are promised to see nothing worse.
+// The names of the logs. After a fault, their last line may be torn.
 const (
 	eventsLog  = "events.jsonl"
 	rejectsLog = "rejected.jsonl"
 )
 
-// An allowance is what a picture may show although no writer leaves it.
+// An allowance lists the defects that a picture may have immediately after a fault.
 type allowance struct {
-	torn []string // logs whose last line may lack its end
-	nuls bool     // the seq file may end in NULs, as after a power loss
+	torn []string // the logs whose last line may be torn
+	nuls bool     // the seq file may end with NULs, as after a power loss
 }
 
-// A picture is what a state directory contains, as strict readers see it.
+// A picture is the content of a state directory, as strict readers decode it.
 type picture struct {
 	names    []string
-	modes    map[string]os.FileMode // nil if the picture was not taken from a directory
+	modes    map[string]os.FileMode // nil if the picture is not of a directory
 	old      []*artifact            // events.jsonl.1
-	events   []*artifact            // events.jsonl, whole lines
+	events   []*artifact            // events.jsonl, without a torn line
 	rejects  []*artifact
-	torn     map[string]string // the last line of a log, if it has no newline, by log
-	aside    map[string]string // the file of torn lines, by log
+	torn     map[string]string // the torn line of each log
+	moved    map[string]string // the .torn file of each log
 	status   *artifact         // nil if there is none
 	result   *artifact
 	prev     *artifact
-	seq      uint64 // as a writer reads it that relies on the seq file alone
+	seq      uint64 // from the seq file, as the Python command reads it
 	seqText  string
-	unloaded []string // the files that are not valid, and why
+	unloaded []string // the files that are not valid, and the reasons
 }
 
-// look takes a picture of the state directory at dir, which may not exist.
+// look returns a picture of the state directory at dir, which may be missing.
 func look(dir string, allowed allowance) *picture {
 	files, modes := map[string]string{}, map[string]os.FileMode{}
 	var unread []string
@@ -172,11 +172,11 @@ func look(dir string, allowed allowance) *picture {
 	return p
 }
 
-// lookAt takes a picture of files, by name.
+// lookAt returns a picture of files, given by their names and contents.
 func lookAt(files map[string]string, allowed allowance) *picture {
-	p := &picture{names: slices.Sorted(maps.Keys(files)), torn: map[string]string{}, aside: map[string]string{}}
+	p := &picture{names: slices.Sorted(maps.Keys(files)), torn: map[string]string{}, moved: map[string]string{}}
 	for _, name := range p.names {
-		if err := p.take(name, files[name], allowed); err != nil {
+		if err := p.add(name, files[name], allowed); err != nil {
 			p.unloaded = append(p.unloaded, fmt.Sprintf("%s: %v", name, err))
 		}
 	}
@@ -184,14 +184,15 @@ func lookAt(files map[string]string, allowed allowance) *picture {
 }
 
 func namesIn(dir string) (names []string) {
-	entries, _ := os.ReadDir(dir) // the program may not have made it yet
+	entries, _ := os.ReadDir(dir) // the program may not have created it yet
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
 	return names
 }
 
-func (p *picture) take(name, text string, allowed allowance) (err error) {
+// add decodes a file and adds its artifacts to the picture.
+func (p *picture) add(name, text string, allowed allowance) (err error) {
 	switch name {
 	case "status.json":
 		p.status, err = statusSchema.decode(text)
@@ -206,7 +207,7 @@ func (p *picture) take(name, text string, allowed allowance) (err error) {
 	case rejectsLog:
 		p.rejects, p.torn[name], err = rejectSchema.decodeLog(text)
 	case eventsLog + ".torn", rejectsLog + ".torn":
-		p.aside[strings.TrimSuffix(name, ".torn")] = text
+		p.moved[strings.TrimSuffix(name, ".torn")] = text
 	case eventsLog + ".seq":
 		p.seqText = text
 		if allowed.nuls {
@@ -220,8 +221,8 @@ func (p *picture) take(name, text string, allowed allowance) (err error) {
 	return err
 }
 
-// decodeLog reads a log. Like the host, it rejects all of it because of one bad
-// line, unless that is the last one and lacks its newline.
+// decodeLog reads a log. Like the host, it rejects the whole log if one line is invalid,
+// unless that is the last line and has no newline.
 func (sc *schema) decodeLog(text string) (lines []*artifact, torn string, err error) {
 	for line := range strings.Lines(text) {
 		if !strings.HasSuffix(line, "\n") {
@@ -236,8 +237,8 @@ func (sc *schema) decodeLog(text string) (lines []*artifact, torn string, err er
 	return lines, "", nil
 }
 
-// readSeq reads a seq file as the Python command does: an empty one is 0, and
-// one that is not a number is an error.
+// readSeq parses the content of a seq file as the Python command does. An empty file is
+// 0. It returns an error if the file is not a number.
 func readSeq(text string) (uint64, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -246,10 +247,10 @@ func readSeq(text string) (uint64, error) {
 	return strconv.ParseUint(text, 10, 64)
 }
 
-// all returns the events of the log and the one before it.
+// all returns the events of the old log and the current one.
 func (p *picture) all() []*artifact { return slices.Concat(p.old, p.events) }
 
-// lastSeq returns the last seq in use.
+// lastSeq returns the seq of the last event.
 func (p *picture) lastSeq() uint64 {
 	all := p.all()
 	if len(all) == 0 {
@@ -258,8 +259,8 @@ func (p *picture) lastSeq() uint64 {
 	return all[len(all)-1].seq
 }
 
-// eventOf returns the event of a status or result: each scenario has every
-// message only once.
+// eventOf returns the event of a status or result. It finds the event by its message,
+// because each scenario uses a message only once.
 func (p *picture) eventOf(a *artifact) *artifact {
 	all := p.all()
 	i := slices.IndexFunc(all, func(e *artifact) bool { return e.message == a.message })

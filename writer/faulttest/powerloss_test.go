@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// disksEach is how many disks of each file system are used at once: most of the
-// time of a point is a wait for the kernel to unmount.
+// disksEach is how many disks of each file system are used at the same time. A point
+// mostly waits for the kernel to unmount.
 const disksEach = 2
 
-// newDiskBenches makes benches on disks of one file system. They count the calls
-// that change the disk: between two of them a power loss leaves the same.
+// newDiskBenches creates benches on disks of one file system. They count only the calls
+// that change the disk, because power losses between two of those leave the same data.
 func newDiskBenches(t *testing.T, program string, fs fileSystem) (all []*bench) {
 	t.Helper()
 	for range disksEach {
@@ -23,10 +23,10 @@ func newDiskBenches(t *testing.T, program string, fs fileSystem) (all []*bench) 
 	return all
 }
 
-// losePower is the job that takes the power away before a call, or after the end
-// of the program if c is nil.
-func losePower(s *scenario, c *call, with luck) job {
-	j := job{s: s, odd: !s.ingests(), then: nextBoot(with)} // the next writer is always ingest, which uses every file
+// losePower returns the job that simulates a power loss before the call c, or after the
+// end of the program if c is nil.
+func losePower(s *scenario, c *call, with survival) job {
+	j := job{s: s, otherKind: !s.ingests(), then: nextBoot(with)} // the next writer is always ingest, which uses every file
 	if c == nil {
 		j.f = fault{act: nothing, label: ": power lost after the end, on the disk is " + with.name}
 		j.check = checkEnded
@@ -43,8 +43,8 @@ func losePower(s *scenario, c *call, with luck) job {
 	return j
 }
 
-// nextBoot mounts the disk again, after it has lost its power.
-func nextBoot(with luck) func(*bench, *job, *ledger) error {
+// nextBoot returns a function that loses the power of the disk and mounts it again.
+func nextBoot(with survival) func(*bench, *job, *ledger) error {
 	return func(b *bench, _ *job, _ *ledger) error {
 		if !b.lost {
 			if err := b.disk.losePower(with, b.dir()); err != nil {
@@ -55,18 +55,18 @@ func nextBoot(with luck) func(*bench, *job, *ledger) error {
 	}
 }
 
-// powerJobs are all points at which a scenario can lose its power.
+// powerJobs returns all points of a scenario at which the power can be lost.
 func powerJobs(s *scenario, calls []*call) (jobs []job) {
 	for _, c := range append(slices.Clip(calls), nil) {
-		for _, with := range lucks {
+		for _, with := range survivals {
 			jobs = append(jobs, losePower(s, c, with))
 		}
 	}
 	return jobs
 }
 
-// sweepDisks takes the power away at one in n of the points of the scenarios, on
-// every file system. It returns what it found, and how many points there are.
+// sweepDisks tries one in n of the points of the scenarios, on every file system. It
+// returns its findings and the number of all points.
 func sweepDisks(t *testing.T, program string, n int, all []scenario) (found *tally, points int) {
 	t.Helper()
 	systems := fileSystems()
@@ -76,7 +76,7 @@ func sweepDisks(t *testing.T, program string, n int, all []scenario) (found *tal
 		benches := newDiskBenches(t, program, fs)
 		group.Go(func() {
 			jobs := jobsOnDisk(t, benches, all)
-			tallies[i], counts[i] = sweep(t, benches, thin(jobs, n)), len(jobs)
+			tallies[i], counts[i] = sweep(t, benches, sample(jobs, n)), len(jobs)
 		})
 	}
 	group.Wait()
@@ -89,8 +89,8 @@ func sweepDisks(t *testing.T, program string, n int, all []scenario) (found *tal
 	return found, points
 }
 
-// jobsOnDisk runs the scenarios without a fault and returns the points of all the
-// calls that they make.
+// jobsOnDisk runs the scenarios without a fault, and returns the points at all calls that
+// they make.
 func jobsOnDisk(t *testing.T, benches []*bench, all []scenario) (jobs []job) {
 	t.Helper()
 	calls := make([][]*call, len(all))
@@ -108,14 +108,14 @@ func jobsOnDisk(t *testing.T, benches []*bench, all []scenario) (jobs []job) {
 	return jobs
 }
 
-// TestPowerLoss takes the power away at every call that changes the disk.
+// TestPowerLoss simulates a power loss before every call that changes the disk.
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
 	needDisks(t)
 	program, n := program(t), share(t, 50)
 	found, points := sweepDisks(t, program, n, scenarios())
 	found.report(t, "power losses", points)
-	if least := 3650; points < least {
-		t.Errorf("power losses: %d points, expected at least %d", points, least)
+	if minPoints := 3650; points < minPoints {
+		t.Errorf("power losses: %d points, expected at least %d", points, minPoints)
 	}
 }

@@ -19,18 +19,18 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// guestModules are what the kernel needs for the disk, in the order in which they
-// are loaded.
+// guestModules lists the kernel modules for the disk, in the order in which they are
+// loaded.
 var guestModules = []string{"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"}
 
-// guestLines are what a guest is given to write: more than it has time for.
+// guestLines is the input of ingest in the guest, more than it has time to read.
 var guestLines = many(3000)[0]
 
-// TestKilledMachine kills a machine under load, several times, and reads its disk
-// at the next boot.
+// TestKilledMachine kills a machine under load several times, and checks its disk at
+// each next boot.
 func TestKilledMachine(t *testing.T) {
 	if os.Getenv("SWEEP") == "" {
-		t.Skip("machines are killed in sweeps only: set SWEEP=full")
+		t.Skip("runs only with SWEEP=full")
 	}
 	cycles, _ := strconv.Atoi(os.Getenv("PIKA_QEMU_CYCLES"))
 	kernel := os.Getenv("PIKA_QEMU_KERNEL")
@@ -46,7 +46,7 @@ func TestKilledMachine(t *testing.T) {
 		mutant := powerMutants()[withoutLogSync]
 		m := newMachine(t, mutant.build(t), kernel)
 		if ty, _ := m.cycles(t, 1); ty.kinds[lost] == 0 {
-			t.Errorf("nothing is lost %s: %s", mutant.name, ty.shown)
+			t.Errorf("the program %s has lost nothing: %s", mutant.name, ty.shown)
 		}
 	})
 }
@@ -54,7 +54,7 @@ func TestKilledMachine(t *testing.T) {
 // A machine is a guest with a disk.
 type machine struct{ kernel, initrd, disk string }
 
-// newMachine makes a disk, and an initramfs with the program.
+// newMachine creates a disk, and an initramfs with the program.
 func newMachine(t *testing.T, program, kernel string) *machine {
 	t.Helper()
 	dir := t.TempDir()
@@ -98,8 +98,8 @@ func findModule(t *testing.T, kernel, name string) string {
 	return ""
 }
 
-// An archive is a cpio archive as the kernel unpacks it into its first file
-// system (Documentation/driver-api/early-userspace/buffer-format.rst).
+// An archive is a cpio archive that the kernel unpacks into its initramfs
+// (Documentation/driver-api/early-userspace/buffer-format.rst).
 type archive struct {
 	bytes.Buffer
 	dirs map[string]bool
@@ -127,37 +127,37 @@ func (a *archive) add(name string, mode int, data []byte) {
 
 func (a *archive) pad() { a.Write(make([]byte, -a.Len()&3)) }
 
-// cycles loads and kills the machine n times. What each one had acknowledged must
-// be there at the next boot.
+// cycles boots and kills the machine n times. At each boot it checks that everything
+// that was acknowledged before is on the disk. acks is the number of acknowledged lines.
 func (m *machine) cycles(t *testing.T, n int) (ty *tally, acks int) {
 	t.Helper()
 	ty = newTally()
 	b := m.boot(t, "load=cycle-0")
 	for i := range n {
-		settled := b.killAt(t, 20+37*i%200)
-		acks += settled
+		acked := b.killAt(t, 20+37*i%200)
+		acks += acked
 		if i+1 < n {
 			b = m.boot(t, fmt.Sprintf("read=cycle-%d load=cycle-%d", i, i+1))
 		} else {
 			b = m.boot(t, fmt.Sprintf("read=cycle-%d", i))
 		}
 		ty.points["kill"]++
-		for _, f := range b.examine(t, settled) {
+		for _, f := range b.examine(t, acked) {
 			ty.kinds[f.kind]++
-			ty.shown = append(ty.shown, fmt.Sprintf("cycle %d, line %d acknowledged: %s: %s", i, settled, f.kind, f.text))
+			ty.shown = append(ty.shown, fmt.Sprintf("cycle %d, line %d acknowledged: %s: %s", i, acked, f.kind, f.text))
 		}
 	}
 	b.killAt(t, 0)
 	return ty, acks
 }
 
-// A boot is a machine that runs.
+// A boot is a running machine.
 type boot struct {
 	cmd     *exec.Cmd
 	console *bufio.Reader
 }
 
-// boot starts the machine without KVM, which most CI does not have.
+// boot starts the machine. It does not use KVM, which most CI systems do not have.
 func (m *machine) boot(t *testing.T, options string) *boot {
 	t.Helper()
 	cmd := exec.Command("qemu-system-x86_64", "-M", "q35,accel=tcg", "-cpu", "max", "-m", "512", "-smp", "1",
@@ -173,7 +173,8 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 	return &boot{cmd, bufio.NewReader(r)}
 }
 
-// line returns the next line for the test; "" at the end of the machine.
+// line returns the next line that the guest writes for the test; "" if the machine has
+// ended.
 func (b *boot) line(t *testing.T) string {
 	t.Helper()
 	for {
@@ -194,51 +195,52 @@ func (b *boot) line(t *testing.T) string {
 	}
 }
 
-// killAt kills the machine when the line is acknowledged, and returns the last
-// one that it had acknowledged by then.
-func (b *boot) killAt(t *testing.T, number int) (settled int) {
+// killAt kills the machine when the line with this number is acknowledged, and returns
+// the number of the last acknowledged line.
+func (b *boot) killAt(t *testing.T, number int) (acked int) {
 	t.Helper()
-	for settled < number {
+	for acked < number {
 		text := b.line(t)
-		if _, err := fmt.Sscanf(text, "@ACK %d", &settled); err != nil {
+		if _, err := fmt.Sscanf(text, "@ACK %d", &acked); err != nil {
 			t.Fatalf("%q instead of the acknowledgement of line %d: %v", text, number, err)
 		}
 	}
 	testenv.Must(t, b.cmd.Process.Kill())
-	_ = b.cmd.Wait() // it was killed
+	_ = b.cmd.Wait() // returns an error, because the machine was killed
 	for text := b.line(t); text != ""; text = b.line(t) {
 		if n, _ := fmt.Sscanf(text, "@ACK %d", &number); n == 1 {
-			settled = number
+			acked = number
 		}
 	}
-	return settled
+	return acked
 }
 
-// examine checks what the machine found on its disk, and what the next writer left.
-func (b *boot) examine(t *testing.T, settled int) []finding {
+// examine checks the files on the disk of the machine, as they are at boot and after the
+// next writer has run.
+func (b *boot) examine(t *testing.T, acked int) []finding {
 	t.Helper()
 	found, repaired, code := map[string]string{}, map[string]string{}, 0
-	for repaired["status.json"] == "" { // the last one shown
+	for repaired["status.json"] == "" { // the last file that the guest shows
 		text := b.line(t)
 		words := strings.Split(text, " ") // an empty file has an empty text
 		switch {
 		case len(words) == 3 && words[0] == "@FOUND":
 			addFile(t, found, words)
-		case len(words) == 3 && words[0] == "@HEALED":
+		case len(words) == 3 && words[0] == "@REPAIRED":
 			addFile(t, repaired, words)
 		case len(words) > 1 && words[0] == "@NEXT":
 			code, _ = strconv.Atoi(words[1])
 		default:
-			t.Fatalf("%q is not understood", text)
+			t.Fatalf("unexpected line %q", text)
 		}
 	}
 	before := lookAt(found, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true})
-	g := &ledger{before: new(picture), lines: guestLines, settled: settled}
+	g := &ledger{before: new(picture), lines: guestLines, acked: acked}
 	g.check(before)
 	if len(before.unloaded) > 0 {
 		return g.findings
 	}
-	now, next := lookAt(repaired, allowance{}), &ledger{before: before, lines: nextLines(), settled: len(nextLines())}
+	now, next := lookAt(repaired, allowance{}), &ledger{before: before, lines: nextLines(), acked: len(nextLines())}
 	if code != nextCode {
 		next.find(notRepaired, "the next writer exited with %d, want %d", code, nextCode)
 	}

@@ -18,31 +18,31 @@ type scenario struct {
 	prepare func(dir string) error
 	feed    [][]line // the input of ingest; each part is acknowledged before the next is written
 
-	// backstop is run after each point, as a unit's ExecStopPost= does, and must
-	// leave a result.
-	backstop bool
+	// After each point, run ingest --require-result, as ExecStopPost= of a unit does.
+	// There must be a result afterwards.
+	fallback bool
 
 	code int // the exit code without a fault
 
-	// How many calls there are at least, and how many of them change the
-	// directory: fewer mean that the tracer misses some.
+	// The minimum number of calls, and of calls that change the directory. If there
+	// are fewer, the tracer misses some.
 	calls, changes int
 }
 
 // A line is one directive, or what a one-shot command writes.
 type line struct {
-	text                            string // "" if ingest supplies it, or a one-shot writes it
+	text                            string // "" for the fallback result and for a one-shot command
 	event, status, result, rejected bool   // the artifacts that it writes
 	word                            string // the state, kind or outcome
-	message                         string // of a rejected line, part of the error
+	message                         string // for a rejected line, part of the error
 }
 
-// wrote reports whether a is what the line writes.
+// wrote reports whether the line writes a.
 func (l *line) wrote(a *artifact) bool { return a.message == l.message && a.word == l.word }
 
 func (s *scenario) ingests() bool { return s.args[0] == "ingest" }
 
-// lines returns all that is written, in order.
+// lines returns all lines, in order.
 func (s *scenario) lines() (all []line) {
 	for _, part := range s.feed {
 		all = append(all, part...)
@@ -58,8 +58,8 @@ func (s *scenario) argv(dir string) (args []string) {
 	return args
 }
 
-// transition is a line that writes the event, the status and, if the state is
-// final, the result.
+// transition returns a line that writes an event, the status and, if the state is final,
+// the result.
 func transition(state, message string) line {
 	isFinal := state == "completed" || state == "failed"
 	return line{event: true, status: true, result: isFinal, word: state, message: message,
@@ -74,12 +74,13 @@ func badLine(message string) line {
 	return line{rejected: true, message: message, text: "STATE=" + message}
 }
 
-// supplied is the result that ingest supplies at the end of the input.
-func supplied() line {
+// fallbackResult returns the line that ingest --require-result adds at the end of the
+// input.
+func fallbackResult() line {
 	return line{event: true, status: true, result: true, word: "failed", message: "lifecycle stream ended without a result"}
 }
 
-// each puts every line in its own part.
+// each puts each line into a separate part.
 func each(lines ...line) (parts [][]line) {
 	for _, l := range lines {
 		parts = append(parts, []line{l})
@@ -87,7 +88,8 @@ func each(lines ...line) (parts [][]line) {
 	return parts
 }
 
-// many makes parts of the given sizes, of events and, every tenth, a transition.
+// many returns parts with the given numbers of lines. Every tenth line is a transition;
+// the others are events.
 func many(sizes ...int) (parts [][]line) {
 	n := 0
 	for _, size := range sizes {
@@ -106,7 +108,7 @@ func many(sizes ...int) (parts [][]line) {
 	return parts
 }
 
-// scenarios are all uses of the program that are swept.
+// scenarios returns all scenarios.
 func scenarios() []scenario {
 	status := []string{"status", "--state-dir=DIR", "--state=ready", "--message=line-1"}
 	event := []string{"event", "--state-dir=DIR", "--kind=ready", "--message=line-1"}
@@ -118,10 +120,10 @@ func scenarios() []scenario {
 	anEvent := each(line{event: true, word: "ready", message: "line-1"})
 	aResult := each(line{result: true, word: "failed", message: "line-1"})
 	return []scenario{
-		{name: "status/new", calls: 38, changes: 7, args: status, prepare: missing, feed: aStatus},
+		{name: "status/new", calls: 38, changes: 7, args: status, prepare: noDirectory, feed: aStatus},
 		{name: "status/existing", calls: 29, changes: 5, args: status, prepare: ended(3), feed: aStatus},
-		{name: "status/temporaries", calls: 39, changes: 5, args: status, prepare: littered, feed: aStatus},
-		{name: "event/new", calls: 30, changes: 10, args: event, prepare: missing, feed: anEvent},
+		{name: "status/temporaries", calls: 39, changes: 5, args: status, prepare: withTemporaries, feed: aStatus},
+		{name: "event/new", calls: 30, changes: 10, args: event, prepare: noDirectory, feed: anEvent},
 		{name: "event/empty directory", calls: 20, changes: 8, args: event, prepare: empty, feed: anEvent},
 		{name: "event/existing", calls: 20, changes: 4, args: event, prepare: ended(3), feed: anEvent},
 		{name: "event/more digits", calls: 22, changes: 6, args: event, prepare: ended(9), feed: anEvent},
@@ -131,9 +133,9 @@ func scenarios() []scenario {
 		{name: "event/high seq file", calls: 23, changes: 6, args: event, prepare: seqFile("20\n"), feed: anEvent},
 		{name: "event/no seq file", calls: 20, changes: 4, args: event, prepare: seqFile(""), feed: anEvent},
 		{name: "event/only seq file", calls: 23, changes: 7, args: event, prepare: onlySeqFile, feed: anEvent},
-		{name: "result/new", calls: 38, changes: 7, args: result, prepare: missing, feed: aResult},
+		{name: "result/new", calls: 38, changes: 7, args: result, prepare: noDirectory, feed: aResult},
 		{name: "result/existing", calls: 29, changes: 5, args: result, prepare: ended(3), feed: aResult},
-		{name: "ingest/one directive", calls: 62, changes: 7, args: ingest(), prepare: missing, feed: each(transition("starting", "line-1"))},
+		{name: "ingest/one directive", calls: 62, changes: 7, args: ingest(), prepare: noDirectory, feed: each(transition("starting", "line-1"))},
 		{name: "ingest/three directives", calls: 138, changes: 30, args: ingest(), prepare: running(8),
 			feed: each(transition("starting", "line-1"), transition("ready", "line-2"), transition("completed", "line-3"))},
 		{name: "ingest/200 directives", calls: 126, changes: 20, args: ingest(), prepare: running(3), feed: many(1, 39, 60, 100)},
@@ -147,8 +149,8 @@ func scenarios() []scenario {
 			feed: [][]line{{badLine("bad-1"), transition("ready", "line-1")}, {badLine("bad-2")}}},
 		{name: "ingest/torn lines", calls: 57, changes: 12, args: ingest(), prepare: tornLogs, code: 3,
 			feed: [][]line{{badLine("bad-1"), eventLine("line-1")}}},
-		{name: "ingest/supplied result", calls: 117, changes: 24, args: ingest("--require-result"), prepare: missing, backstop: true,
-			feed: [][]line{{transition("starting", "line-1")}, {supplied()}}},
+		{name: "ingest/fallback result", calls: 117, changes: 24, args: ingest("--require-result"), prepare: noDirectory, fallback: true,
+			feed: [][]line{{transition("starting", "line-1")}, {fallbackResult()}}},
 	}
 }
 
@@ -162,7 +164,7 @@ func named(t *testing.T, name string) *scenario {
 	return &all[i]
 }
 
-// What is in the state directory before.
+// The content of the state directory before a scenario.
 
 const stamp = "2026-03-25T20:00:00.123Z"
 
@@ -180,12 +182,12 @@ func resultText(seq int) string {
 		"  \"finished_at\": %q,\n  \"message\": \"old-%d\",\n  \"seq\": %d\n}\n", stamp, seq, seq)
 }
 
-// missing leaves it to the program to make the state directory.
-func missing(string) error { return nil }
+// noDirectory does nothing, so the program has to create the state directory.
+func noDirectory(string) error { return nil }
 
 func empty(dir string) error { return put(dir, nil) }
 
-// put writes files as an earlier writer left them.
+// put writes files with the modes that an earlier writer would have given them.
 func put(dir string, files map[string]string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -205,7 +207,7 @@ func put(dir string, files map[string]string) error {
 	return nil
 }
 
-// events are the files after n events, the last of which has the given state.
+// events returns the files after n events, the last of which has the given state.
 func events(n int, state string) map[string]string {
 	log := ""
 	for i := 1; i < n; i++ {
@@ -218,7 +220,7 @@ func events(n int, state string) map[string]string {
 	}
 }
 
-// endedRun are the files after n events, of which the last one completed the run.
+// endedRun returns the files after n events, the last of which completed the run.
 func endedRun(n int) map[string]string {
 	files := events(n, "completed")
 	files["result.json"] = resultText(n)
@@ -233,7 +235,7 @@ func ended(n int) func(string) error {
 	return func(dir string) error { return put(dir, endedRun(n)) }
 }
 
-// tail is a log of three events, followed by text.
+// tail prepares a log of three events, followed by text.
 func tail(text string) func(string) error {
 	return func(dir string) error {
 		files := endedRun(3)
@@ -243,8 +245,8 @@ func tail(text string) func(string) error {
 	}
 }
 
-// seqFile is a log of three events beside a seq file with another number, or
-// without a seq file if text is "".
+// seqFile prepares a log of three events and a seq file with another number; no seq file
+// if text is "".
 func seqFile(text string) func(string) error {
 	return func(dir string) error {
 		files := endedRun(3)
@@ -256,13 +258,13 @@ func seqFile(text string) func(string) error {
 	}
 }
 
-// onlySeqFile has a number that grows by a digit.
+// onlySeqFile prepares a seq file whose next number has one more digit.
 func onlySeqFile(dir string) error {
 	return put(dir, map[string]string{"events.jsonl.seq": "9\n"})
 }
 
-// littered has temporaries that killed writers left.
-func littered(dir string) error {
+// withTemporaries prepares two temporary files, as of writers that were killed.
+func withTemporaries(dir string) error {
 	files := endedRun(3)
 	files[".status.json1234567890123456789"] = "{"
 	files[".status.json2234567890123456789"] = ""

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// TestSecondWriter lets a one-shot append at every call. Both events are in the
-// log, each with its own seq.
+// TestSecondWriter appends an event with a one-shot command at every call. Both events
+// are in the log, with different seqs.
 func TestSecondWriter(t *testing.T) {
 	program, n := program(t), share(t, 60)
 	var jobs []job
 	for _, s := range scenarios() {
 		command := s.args[0]
 		if command == "status" || command == "result" || strings.Contains(s.name, "rotation") {
-			continue // they do not use the log, or rotate it where the other writer makes them
+			continue // they do not use the log, or the other writer changes the point at which they rotate it
 		}
 		for _, c := range callsOf(t, program, &s) {
 			jobs = append(jobs, job{s: &s, call: c.String(), arm: startSecond, then: waitForSecond, check: checkSecond,
@@ -28,8 +28,8 @@ func TestSecondWriter(t *testing.T) {
 
 const secondMessage = "second"
 
-// startSecond starts the other writer. It is waited for later, because it may
-// wait for the lock that the stopped program holds.
+// startSecond starts the other writer. It does not wait for it, because the other writer
+// may wait for the lock that the stopped program holds.
 func startSecond(b *bench) func(int) error {
 	b.second = make(chan string, 1)
 	return func(int) error {
@@ -42,7 +42,7 @@ func startSecond(b *bench) func(int) error {
 }
 
 func waitForSecond(b *bench, _ *job, g *ledger) error {
-	g.foreign = secondMessage
+	g.otherEvent = secondMessage
 	if end := <-b.second; !strings.HasPrefix(end, "exit 0") {
 		g.find(notRepaired, "the other writer: %s", end)
 	}
@@ -57,7 +57,7 @@ func checkSecond(b *bench, j *job, tl *trial, g *ledger) {
 		}
 	}
 	if count != 1 {
-		g.find(lost, "the other writer's event is there %d times", count)
+		g.find(lost, "the other writer's event is in the log %d times", count)
 	}
 	checkEnded(b, j, tl, g)
 }

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestSeqFileTakenAway unlinks or replaces the seq file at every call: the log
-// decides, and nothing is lost or numbered twice.
-func TestSeqFileTakenAway(t *testing.T) {
+// TestSeqFile_removed_or_replaced removes or replaces the seq file at every call. The seqs
+// then come from the log, no event is lost, and no seq is used twice.
+func TestSeqFile_removed_or_replaced(t *testing.T) {
 	program, n := program(t), share(t, 30)
 	var jobs []job
 	for _, name := range []string{"event/existing", "event/torn line", "ingest/three directives", "ingest/rotation"} {
@@ -22,7 +22,7 @@ func TestSeqFileTakenAway(t *testing.T) {
 			jobs = append(jobs, job{s: s, f: f, call: c.String(), arm: replaceSeq, check: checkEnded, takesSeq: true})
 		}
 	}
-	trySome(t, program, "seq files taken away", jobs, n, 550)
+	trySome(t, program, "seq files removed or replaced", jobs, n, 550)
 }
 
 func unlinkSeq(b *bench) func(int) error {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestSignal sends SIGTERM at every call: all lines that were in the pipe are still
-// committed.
+// TestSignal sends SIGTERM at every call. ingest still commits all lines that are in the
+// pipe.
 func TestSignal(t *testing.T) {
 	program, n := program(t), share(t, 60)
 	terminate := func(*bench) func(int) error {
@@ -18,7 +18,7 @@ func TestSignal(t *testing.T) {
 	var jobs []job
 	for _, s := range scenarios() {
 		if !s.ingests() {
-			continue // SIGTERM kills a one-shot as SIGKILL does
+			continue // a one-shot command does not handle SIGTERM
 		}
 		calls := callsOf(t, program, &s)
 		s.args = append(s.args, "--grace=60s")

@@ -13,29 +13,27 @@ import (
 	"testing"
 )
 
-// A job is one point of a sweep: a scenario, a fault, and the check of what is
-// left.
-//
-// All fields after check may be zero.
+// A job is one point of a sweep: a scenario, a fault, and the check of the files
+// afterwards. All fields after check may be zero.
 type job struct {
 	s     *scenario
 	f     fault
 	check func(b *bench, j *job, tl *trial, g *ledger)
 
-	call     string                                  // the call that the fault must meet
-	odd      bool                                    // the next writer is of the other kind
-	arm      func(b *bench) func(pid int) error      // makes the hook of f, on a bench that is ready
-	then     func(b *bench, j *job, g *ledger) error // what happens between the run and the check
-	owned    bool                                    // the hook does what the owner of a directory can: the artifacts are not checked
-	takesSeq bool                                    // the hook takes the seq file away
+	call      string                                  // the expected call at which the fault happens
+	otherKind bool                                    // the next writer is a one-shot command if the scenario is an ingest, and vice versa
+	arm       func(b *bench) func(pid int) error      // returns the hook of f, on a bench that has been reset
+	then      func(b *bench, j *job, g *ledger) error // called between the run and the check
+	owned     bool                                    // the hook replaces files as the owner of the directory could; the artifacts are not checked
+	takesSeq  bool                                    // the hook removes or replaces the seq file
 }
 
-// A tally counts what a sweep found.
+// A tally counts the points and the findings of a sweep.
 type tally struct {
 	mu     sync.Mutex
 	points map[string]int // by action
 	kinds  map[string]int // findings, by kind
-	shown  []string       // findings in words
+	shown  []string       // the texts of the findings
 }
 
 func newTally() *tally { return &tally{points: map[string]int{}, kinds: map[string]int{}} }
@@ -51,7 +49,7 @@ func (ty *tally) add(j *job, g *ledger, tl *trial) {
 	}
 }
 
-// merge adds the findings of another sweep, with the place where they were made.
+// merge adds the findings of another sweep. place says where that ran.
 func (ty *tally) merge(other *tally, place string) {
 	for act, n := range other.points {
 		ty.points[act] += n
@@ -71,11 +69,12 @@ func (ty *tally) total() (n int) {
 	return n
 }
 
-// maxShown is how many findings are shown: enough to see what they have in common.
+// maxShown is how many findings are reported in full. That is enough to see what they
+// have in common.
 const maxShown = 40
 
-// report fails the test for each finding, and logs how many points were tried of
-// all that there are.
+// report reports each finding as an error of the test, and logs how many points were
+// tried. all is the number of all points.
 func (ty *tally) report(t *testing.T, what string, all int) {
 	t.Helper()
 	slices.Sort(ty.shown)
@@ -89,7 +88,7 @@ func (ty *tally) report(t *testing.T, what string, all int) {
 	t.Logf("%s: %d points of %d (%s): %v", what, ty.total(), all, ty.byAction(), ty)
 }
 
-// String gives the number of findings of each kind.
+// String returns the number of findings of each kind.
 func (ty *tally) String() string {
 	var parts []string
 	for _, kind := range kinds {
@@ -98,7 +97,7 @@ func (ty *tally) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// byAction gives the number of points of each action.
+// byAction returns the number of points of each action.
 func (ty *tally) byAction() string {
 	var parts []string
 	for _, act := range slices.Sorted(maps.Keys(ty.points)) {
@@ -114,7 +113,7 @@ func sweep(t *testing.T, benches []*bench, jobs []job) *tally {
 	var workers sync.WaitGroup
 	for _, b := range benches {
 		workers.Go(func() {
-			runtime.LockOSThread() // and never unlocked, as the tracer requires
+			runtime.LockOSThread() // never unlocked, as the tracer requires
 			for j := range queue {
 				b.point(t, j, ty)
 			}
@@ -128,7 +127,7 @@ func sweep(t *testing.T, benches []*bench, jobs []job) *tally {
 	return ty
 }
 
-// point tries one point and compares what is left with the model.
+// point tries one point and checks the files afterwards.
 func (b *bench) point(t *testing.T, j *job, ty *tally) {
 	if err := b.reset(j.s); err != nil {
 		t.Error(err)
@@ -148,7 +147,7 @@ func (b *bench) point(t *testing.T, j *job, ty *tally) {
 			j.s.name, j.f, tl.faulted, j.call, strings.Join(text(tl.calls), "\n"))
 		return
 	case tl.exit.blocked:
-		g.find(blocked, "it did not end within %v", patience)
+		g.find(blocked, "it did not end within %v", runLimit)
 	}
 	if j.then != nil {
 		if err := j.then(b, j, g); err != nil {
@@ -156,7 +155,7 @@ func (b *bench) point(t *testing.T, j *job, ty *tally) {
 			return
 		}
 	}
-	g.settled = tl.settled
+	g.acked = tl.acked
 	if !j.owned {
 		g.check(look(b.dir(), b.allows()))
 	}
@@ -164,8 +163,8 @@ func (b *bench) point(t *testing.T, j *job, ty *tally) {
 	ty.add(j, g, &tl)
 }
 
-// checkKilled checks that the program was killed, and that the next writer repairs
-// what is left.
+// checkKilled checks that the program was killed, and that the next writer repairs the
+// files.
 func checkKilled(b *bench, j *job, tl *trial, g *ledger) {
 	if tl.exit.code != killedCode {
 		g.find(blocked, "it should have been killed, but exited with %d", tl.exit.code)
@@ -173,7 +172,7 @@ func checkKilled(b *bench, j *job, tl *trial, g *ledger) {
 	b.repair(j, g)
 }
 
-// checkEnded checks that the program did all that it should.
+// checkEnded checks that the program wrote all lines and ended as without a fault.
 func checkEnded(b *bench, j *job, tl *trial, g *ledger) {
 	if tl.exit.code != j.s.code {
 		g.find(lost, "exit %d, want %d", tl.exit.code, j.s.code)
@@ -181,31 +180,31 @@ func checkEnded(b *bench, j *job, tl *trial, g *ledger) {
 	b.repair(j, g)
 }
 
-// repair runs the next writer, which is mostly of the scenario's own kind, and
-// checks what it leaves.
+// repair runs the next writer, usually of the same kind as the scenario, and checks the
+// files afterwards.
 func (b *bench) repair(j *job, g *ledger) {
 	if len(g.findings) > 0 {
-		return // they explain what the next writer finds
+		return // the findings after the next writer would have the same cause
 	}
-	if j.s.backstop {
-		b.backstop(g)
+	if j.s.fallback {
+		b.fallback(g)
 	}
 	next := &ledger{before: look(b.dir(), b.allows())}
-	var ill []string
-	if j.s.ingests() != j.odd {
+	var except []string
+	if j.s.ingests() != j.otherKind {
 		b.repairByIngest(next)
 	} else {
-		ill = []string{rejectsLog, rejectsLog + ".torn"} // the next reject repairs them
+		except = []string{rejectsLog, rejectsLog + ".torn"} // only an ingest that rejects a line repairs them
 		b.repairByOneshots(next, j.s.args[0])
 	}
 	name, isChmod := strings.CutPrefix(j.call, "fchmod run/")
 	if isChmod && j.f.act == failBefore && strings.HasSuffix(name, ".torn") {
-		ill = append(ill, name) // only the next repair opens it again
+		except = append(except, name) // opened only when the next torn line is moved
 	}
-	next.settled = len(next.lines)
-	now := look(b.dir(), allowance{torn: ill})
+	next.acked = len(next.lines)
+	now := look(b.dir(), allowance{torn: except})
 	next.check(now)
-	next.checkRepaired(now, ill...)
+	next.checkRepaired(now, except...)
 	g.findings = append(g.findings, next.findings...)
 }
 
@@ -217,8 +216,7 @@ func (b *bench) expect(g *ledger, code int, input string, args ...string) {
 	}
 }
 
-// repairByOneshots runs the command that the scenario runs or, after ingest, all
-// three.
+// repairByOneshots runs the one-shot command of the scenario; all three after an ingest.
 func (b *bench) repairByOneshots(g *ledger, command string) {
 	for _, o := range []struct {
 		flag string
@@ -236,15 +234,15 @@ func (b *bench) repairByOneshots(g *ledger, command string) {
 	}
 }
 
-// nextLines are what the next ingest is given: a line for each artifact. It exits
-// with nextCode.
+// nextLines returns the input of the next ingest, which writes all artifacts. That ingest
+// exits with nextCode.
 func nextLines() []line {
 	return []line{transition("starting", "next-1"), badLine("next-2"), transition("completed", "next-3")}
 }
 
 const nextCode = 3
 
-// nextInput is nextLines as ingest reads them.
+// nextInput returns the text of nextLines.
 func nextInput() (input string) {
 	for _, l := range nextLines() {
 		input += l.text + "\n"
@@ -257,17 +255,18 @@ func (b *bench) repairByIngest(g *ledger) {
 	b.expect(g, nextCode, nextInput(), "ingest", "--state-dir="+b.dir())
 }
 
-// backstop runs ingest as a unit's ExecStopPost= does: whatever happened to the
-// stream, there must be a result afterwards.
-func (b *bench) backstop(g *ledger) {
+// fallback runs ingest --require-result without input, as ExecStopPost= of a unit does,
+// and checks that there is a result afterwards.
+func (b *bench) fallback(g *ledger) {
 	b.expect(g, 0, "", "ingest", "--state-dir="+b.dir(), "--require-result")
 	now := look(b.dir(), allowance{})
 	if now.result == nil || now.result.word != "failed" {
-		g.find(lost, "no result after the backstop")
+		g.find(lost, "no fallback result")
 	}
 }
 
-// dryRuns are the calls of all scenarios without a fault, once for all tests.
+// dryRuns has the calls that each scenario makes without a fault. It runs the scenarios
+// once for all tests.
 type dryRuns struct {
 	once  sync.Once
 	mu    sync.Mutex
@@ -275,11 +274,11 @@ type dryRuns struct {
 	tally *tally
 }
 
-// inMemory are the dry runs on benches in memory.
+// inMemory has the dry runs on benches in memory.
 var inMemory dryRuns
 
-// callsOf returns the calls that a scenario makes without a fault. Each scenario
-// is run twice and must make the same calls, because points are given by number.
+// callsOf returns the calls that a scenario makes without a fault. Each scenario is run
+// twice and must make the same calls, because a fault is injected at a call number.
 func callsOf(t *testing.T, program string, s *scenario) []*call {
 	t.Helper()
 	d := &inMemory
@@ -315,10 +314,10 @@ func (d *dryRuns) run(t *testing.T, program string) {
 	d.tally = sweep(t, newBenches(t, program), jobs)
 }
 
-// dryRun is the job that runs a scenario without a fault. It calls to with the
+// dryRun returns the job that runs a scenario without a fault. The job calls to with the
 // counted calls, on another goroutine.
-func dryRun(s *scenario, odd bool, to func([]*call)) job {
-	return job{s: s, f: fault{act: nothing}, odd: odd, check: func(b *bench, j *job, tl *trial, g *ledger) {
+func dryRun(s *scenario, otherKind bool, to func([]*call)) job {
+	return job{s: s, f: fault{act: nothing}, otherKind: otherKind, check: func(b *bench, j *job, tl *trial, g *ledger) {
 		g.checkDurable(tl.calls, true)
 		to(slices.DeleteFunc(slices.Clone(tl.calls), func(c *call) bool { return c.n == 0 }))
 		checkEnded(b, j, tl, g)
@@ -332,9 +331,9 @@ func text(calls []*call) (lines []string) {
 	return lines
 }
 
-// thin takes one of n jobs: the first of a shuffle that is always the same, so
-// that every kind of job has its share.
-func thin(jobs []job, n int) []job {
+// sample returns one in n of the jobs. It chooses them randomly, but the same ones in
+// every run.
+func sample(jobs []job, n int) []job {
 	shuffled := make([]job, 0, len(jobs))
 	for _, i := range rand.New(rand.NewPCG(1, 2)).Perm(len(jobs)) {
 		shuffled = append(shuffled, jobs[i])
@@ -342,12 +341,12 @@ func thin(jobs []job, n int) []job {
 	return shuffled[:(len(jobs)+n-1)/n]
 }
 
-// trySome tries one in n of the jobs, in memory, and fails the test if there are
-// fewer than least of them in all.
-func trySome(t *testing.T, program, what string, jobs []job, n, least int) {
+// trySome tries one in n of the jobs, in memory. The test fails if jobs has fewer than
+// minPoints elements.
+func trySome(t *testing.T, program, what string, jobs []job, n, minPoints int) {
 	t.Helper()
-	sweep(t, newBenches(t, program), thin(jobs, n)).report(t, what, len(jobs))
-	if len(jobs) < least {
-		t.Errorf("%s: %d points, expected at least %d", what, len(jobs), least)
+	sweep(t, newBenches(t, program), sample(jobs, n)).report(t, what, len(jobs))
+	if len(jobs) < minPoints {
+		t.Errorf("%s: %d points, expected at least %d", what, len(jobs), minPoints)
 	}
 }

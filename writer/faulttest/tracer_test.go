@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An action is what happens at a point.
+// An action is the kind of a fault.
 type action string
 
 // The actions.
@@ -20,22 +20,22 @@ const (
 	nothing    action = "nothing"
 	killBefore action = "kill before"
 	killAfter  action = "kill after"
-	tear       action = "tear"        // part of a write is done, then the program is killed
-	shorten    action = "shorten"     // part of a write is done, and the call returns its size
+	tear       action = "tear"        // a write writes a part, then the program is killed
+	shorten    action = "shorten"     // a write writes a part and returns its size
 	failBefore action = "fail before" // the call returns an error and has no effect
 	failAfter  action = "fail after"  // the call returns an error but has its effect
 	hooked     action = "hook"        // only the hook is called
 )
 
-// A fault is what happens at the Nth counted call.
+// A fault happens at the Nth counted call.
 type fault struct {
 	at    int
 	act   action
 	errno unix.Errno          // of failBefore and failAfter
 	stays bool                // later calls that need space on the disk fail as well
-	part  uint64              // bytes of a write that are done, for tear and shorten
-	hook  func(pid int) error // called before the call is made, whatever the action; may be nil
-	label string              // what the hook does
+	part  uint64              // for tear and shorten: how many bytes are written
+	hook  func(pid int) error // called before the call, with every action; may be nil
+	label string              // describes the hook
 }
 
 func (f fault) String() string {
@@ -52,33 +52,33 @@ func (f fault) String() string {
 	return text + f.label
 }
 
-// A tracer runs one program and carries out one fault. It counts the system
-// calls of all threads together; strace(1) counts for each thread, and a Go
-// program does not make the same call on the same thread twice.
+// A tracer runs one program and injects one fault. It counts the system calls of all
+// threads together. strace(1) can inject faults too, but counts the calls of each thread
+// separately, and a Go program makes the same call on different threads in each run.
 //
-// It must be used from a goroutine that is locked to its thread: the kernel
-// accepts ptrace requests only from the tracing thread.
+// A tracer must be used from a goroutine that is locked to its thread, because the
+// kernel accepts ptrace requests only from the tracing thread.
 type tracer struct {
-	watch  string           // the watched directory, its real path
+	watch  string           // the watched directory, without symbolic links
 	counts func(*call) bool // which calls below watch are counted; nil: all
 	fault  fault
 	limit  time.Duration // a program that runs longer is killed
-	fired  chan struct{} // closed when the fault has been carried out; may be nil
+	fired  chan struct{} // closed when the fault has happened; may be nil
 
 	pid     int
 	count   int
 	known   map[int]bool  // threads that have reported their start
-	flying  map[int]*call // between entry and exit, by thread
-	faulted *call         // the call that the fault met; nil before
-	calls   []*call       // those that have ended, in order, also the ones not counted
+	inCall  map[int]*call // the call that each thread has entered but not left
+	faulted *call         // the call at which the fault happened; nil before that
+	calls   []*call       // all calls that have returned, in order, including those that are not counted
 	isFired bool          // fired is closed
-	err     error         // of the hook
+	err     error         // the error of the hook
 }
 
 // An exit is how a traced program ended.
 type exit struct {
 	code    int  // killedCode if a signal ended it
-	blocked bool // it ran longer than the limit
+	blocked bool // the program ran longer than the limit
 }
 
 // killedCode is the exit code of a program that a signal ended.
@@ -87,9 +87,9 @@ const killedCode = -1
 const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
 	unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
 
-// run starts the program stopped, and traces it to its end. The program has its
-// own process group, and only children of this thread are waited for, so that
-// several tracers can run beside other children of this process.
+// run starts the program and traces it until it ends. Other tracers and other children of
+// this process may run at the same time: the program has its own process group, and run
+// waits only for children of this thread.
 func (tr *tracer) run(argv []string, attr *os.ProcAttr) (exit, error) {
 	attr.Sys = &syscall.SysProcAttr{Ptrace: true, Setpgid: true}
 	process, err := os.StartProcess(argv[0], argv, attr)
@@ -98,7 +98,7 @@ func (tr *tracer) run(argv []string, attr *os.ProcAttr) (exit, error) {
 	}
 	defer process.Release()
 	tr.pid = process.Pid
-	tr.known, tr.flying = map[int]bool{tr.pid: true}, map[int]*call{}
+	tr.known, tr.inCall = map[int]bool{tr.pid: true}, map[int]*call{}
 	var status unix.WaitStatus
 	if _, err := wait(tr.pid, &status); err != nil {
 		return exit{}, err
@@ -120,7 +120,7 @@ func (tr *tracer) run(argv []string, attr *os.ProcAttr) (exit, error) {
 
 func (tr *tracer) kill() { _ = unix.Kill(tr.pid, unix.SIGKILL) }
 
-// wait is wait4 for the children of this thread.
+// wait calls wait4 for the children of this thread only.
 func wait(pid int, status *unix.WaitStatus) (int, error) {
 	for {
 		tid, err := unix.Wait4(pid, status, unix.WALL|unix.WNOTHREAD, nil)
@@ -130,8 +130,8 @@ func wait(pid int, status *unix.WaitStatus) (int, error) {
 	}
 }
 
-// loop answers every stop of every thread until the program has ended. The
-// kernel reports the first thread last.
+// loop handles all stops of all threads until the program has ended. The kernel reports
+// the end of the first thread last.
 func (tr *tracer) loop() (status unix.WaitStatus, _ error) {
 	for {
 		tid, err := wait(-tr.pid, &status)
@@ -140,7 +140,7 @@ func (tr *tracer) loop() (status unix.WaitStatus, _ error) {
 			return status, os.NewSyscallError("wait4", err)
 		case status.Stopped():
 			signal := tr.stop(tid, status)
-			// ESRCH: it was killed meanwhile, and its end is still to be reported.
+			// ESRCH: the thread has been killed; the kernel has yet to report its end.
 			if err := unix.PtraceSyscall(tid, signal); err != nil && err != unix.ESRCH {
 				return status, os.NewSyscallError("ptrace", err)
 			}
@@ -160,10 +160,10 @@ func (tr *tracer) stop(tid int, status unix.WaitStatus) int {
 	case signal == unix.SIGTRAP && status.TrapCause() > 0:
 		return 0
 	case signal == unix.SIGSTOP && !tr.known[tid]:
-		tr.known[tid] = true // every new thread starts with one
+		tr.known[tid] = true // a new thread starts with this stop
 		return 0
 	}
-	return int(signal) // SIGURG, with which Go preempts, and the hooks' own
+	return int(signal) // a signal of a hook, or SIGURG, which Go uses for preemption
 }
 
 // syscallInfo is struct ptrace_syscall_info (ptrace(2)).
@@ -192,18 +192,18 @@ func (tr *tracer) syscall(tid int) {
 		return // killed meanwhile
 	case info.op == atEntry:
 		tr.enter(tid, &info)
-	case info.op == atExit && tr.flying[tid] != nil:
+	case info.op == atExit && tr.inCall[tid] != nil:
 		tr.leave(tid, int64(info.nr))
 	}
 }
 
-// enter counts a call and carries out what happens before it.
+// enter counts a call, and carries out the part of the fault that comes before the call.
 func (tr *tracer) enter(tid int, info *syscallInfo) {
 	c := tr.decode(tid, info.nr, info.args)
 	if c == nil {
 		return
 	}
-	tr.flying[tid] = c
+	tr.inCall[tid] = c
 	if c.name == "ack" || (tr.counts != nil && !tr.counts(c)) {
 		return
 	}
@@ -217,7 +217,7 @@ func (tr *tracer) enter(tid int, info *syscallInfo) {
 	}
 }
 
-// begin carries out the part of the fault that comes at the entry.
+// begin carries out the part of the fault that comes before the call.
 func (tr *tracer) begin(tid int) {
 	f := &tr.fault
 	if f.hook != nil {
@@ -225,7 +225,7 @@ func (tr *tracer) begin(tid int) {
 	}
 	switch f.act {
 	case killBefore:
-		skip(tid) // the kernel may still make the call after the kill
+		skip(tid) // otherwise the kernel might still make the call after the kill
 		tr.kill()
 	case failBefore:
 		skip(tid)
@@ -235,14 +235,13 @@ func (tr *tracer) begin(tid int) {
 	tr.fire()
 }
 
-// skip keeps the kernel from making the call that a thread has entered: no call
-// has that number.
+// skip prevents the call that a thread has entered, by setting an invalid call number.
 func skip(tid int) {
 	setRegister(tid, func(r *unix.PtraceRegs) { r.Orig_rax = ^uint64(0) })
 }
 
-// fire reports that the fault has happened: from then on the guest must not wait
-// for acknowledgements, which may not come.
+// fire reports that the fault has happened. From then on the guest does not wait for
+// acknowledgements, which may never come.
 func (tr *tracer) fire() {
 	if !tr.isFired && tr.fired != nil {
 		tr.isFired = true
@@ -250,8 +249,8 @@ func (tr *tracer) fire() {
 	}
 }
 
-// repeats reports whether a fault that stays meets c as well: a full disk is
-// full for every call that needs space.
+// repeats reports whether c fails because of an earlier fault that stays: on a full disk,
+// every call that needs space fails.
 func (tr *tracer) repeats(c *call) bool {
 	return tr.fault.stays && tr.faulted != nil && needsSpace(c)
 }
@@ -266,11 +265,11 @@ func needsSpace(c *call) bool {
 	return false
 }
 
-// leave carries out the part of the fault that comes at the exit, and records
-// the call.
+// leave carries out the part of the fault that comes after the call, and records the
+// call.
 func (tr *tracer) leave(tid int, result int64) {
-	c := tr.flying[tid]
-	delete(tr.flying, tid)
+	c := tr.inCall[tid]
+	delete(tr.inCall, tid)
 	isFaulted := c == tr.faulted
 	failsHere := isFaulted && (tr.fault.act == failBefore || tr.fault.act == failAfter)
 	failsAgain := !isFaulted && c.n > 0 && tr.repeats(c) && c.n > tr.faulted.n
@@ -282,13 +281,13 @@ func (tr *tracer) leave(tid int, result int64) {
 		setRegister(tid, func(r *unix.PtraceRegs) { r.Rax = -uint64(errno) })
 		c.failed, c.again = true, errno == unix.EINTR
 	}
-	c.took = result >= 0
-	c.failed = c.failed || !c.took
+	c.done = result >= 0
+	c.failed = c.failed || !c.done
 	tr.calls = append(tr.calls, c)
 }
 
-// setRegister changes the registers of a stopped thread. It fails only if the
-// thread was killed.
+// setRegister changes the registers of a stopped thread. It ignores errors, which occur
+// only if the thread has been killed.
 func setRegister(tid int, change func(*unix.PtraceRegs)) {
 	var regs unix.PtraceRegs
 	if unix.PtraceGetRegs(tid, &regs) != nil {

@@ -2,8 +2,9 @@ package strictjson
 
 import "strconv"
 
-// An Object builds a JSON object, one member after the other. The zero Object
-// is empty. The caller adds each name once.
+// An Object builds a JSON object in normal form, one member after the other. The
+// zero Object is empty. The caller must not add a name twice. An Object is not
+// safe for concurrent use.
 //
 //	var o strictjson.Object
 //	o.Text("signal", "SIGKILL")
@@ -11,13 +12,13 @@ import "strconv"
 //	text := o.Value()
 type Object struct{ text []byte }
 
-// Text adds a string.
+// Text adds a string. It replaces each byte that is not valid UTF-8 by U+FFFD.
 func (o *Object) Text(name, text string) { o.text = AppendText(o.begin(name), text) }
 
 // Int adds an integer.
 func (o *Object) Int(name string, n int64) { o.text = strconv.AppendInt(o.begin(name), n, 10) }
 
-// Uint adds an integer that is not negative.
+// Uint adds an unsigned integer.
 func (o *Object) Uint(name string, n uint64) { o.text = strconv.AppendUint(o.begin(name), n, 10) }
 
 // Bool adds true or false.
@@ -50,7 +51,7 @@ func (o *Object) Values(name string, values []Value) {
 	o.text = append(o.text, ']')
 }
 
-// begin adds a name and its colon.
+// begin returns the text with a name and a colon added.
 func (o *Object) begin(name string) []byte {
 	separator := byte(',')
 	if len(o.text) == 0 {
@@ -60,7 +61,7 @@ func (o *Object) begin(name string) []byte {
 	return append(o.text, ':')
 }
 
-// Value returns the object. It is valid until the next call of a method.
+// Value returns the object. The value is valid until the next call of a method.
 func (o *Object) Value() Value {
 	if len(o.text) == 0 {
 		return Value("{}")

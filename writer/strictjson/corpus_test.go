@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// A writer makes JSON texts, most of them valid, out of parts on which readers
-// are known to differ.
+// A writer generates JSON texts, most of them valid, from parts that JSON readers
+// treat differently.
 type writer struct {
 	*rand.Rand
 	b strings.Builder
@@ -58,7 +58,7 @@ func (w *writer) number() {
 		return
 	}
 	part := pick(w, numberParts)
-	if strings.ContainsAny(part, "NI+.9") && w.IntN(8) > 0 { // what is rejected takes the text with it
+	if strings.ContainsAny(part, "NI+.9") && w.IntN(8) > 0 { // one invalid number would make the whole text invalid
 		part = "7"
 	}
 	w.b.WriteString(part)
@@ -91,7 +91,7 @@ func (w *writer) list(opening, closing byte, element func()) {
 	w.b.WriteByte(opening)
 	count := w.IntN(5)
 	if w.IntN(30) == 0 {
-		count += 20 // more names than are compared each with each
+		count += 20 // more than fewMembers
 	}
 	for i := range count {
 		if i > 0 {
@@ -102,9 +102,9 @@ func (w *writer) list(opening, closing byte, element func()) {
 	w.b.WriteByte(closing)
 }
 
-// corpus returns count generated texts, the same every time, and every vector
-// of the tables. In every fourth generated text one byte is changed, dropped or
-// doubled.
+// corpus returns the texts of the tables accepted and rejected, and count
+// generated texts, the same ones in every run. In every fourth generated text, one
+// byte is changed, removed or doubled.
 func corpus(count int) (texts []string) {
 	for _, c := range accepted {
 		texts = append(texts, c.text)
@@ -121,14 +121,14 @@ func corpus(count int) (texts []string) {
 		w.value(1 + w.IntN(5))
 		text := w.b.String()
 		if i%4 == 0 {
-			text = w.damaged(text)
+			text = w.corrupt(text)
 		}
 		texts = append(texts, text)
 	}
 	return texts
 }
 
-func (w *writer) damaged(text string) string {
+func (w *writer) corrupt(text string) string {
 	at := w.IntN(len(text))
 	switch before, after := text[:at], text[at+1:]; w.IntN(3) {
 	case 0:

@@ -6,21 +6,22 @@ import (
 	"slices"
 )
 
-// A member is the position of one "name":value in the normal form.
+// A member is one "name":value in the normal form, given by offsets.
 type member struct {
-	first int // where the name came first, for the order
-	name  int // its opening quote
-	value int // the byte after its colon
-	end   int // the byte after its value
+	first int // of the first member of the same name; gives the order
+	name  int // of the opening quote of the name
+	value int // after the colon
+	end   int // after the value
 }
 
-// fewMembers is up to how many members are compared each with each: at most 120
-// short comparisons, mostly of lengths, are cheaper than a sort. With more
-// members, a hostile sender could make the square expensive.
+// fewMembers is the number of members up to which namesDiffer compares all pairs.
+// At most 120 comparisons, mostly of lengths, are faster than a sort. With more
+// members, hostile input could make the quadratic time expensive.
 const fewMembers = 16
 
-// allDiffer reports whether the members are few and have different names.
-func (n *Normaliser) allDiffer(src []byte, members []member) bool {
+// namesDiffer reports whether the members surely have different names. It reports
+// false without a check if there are more than fewMembers.
+func (n *Normaliser) namesDiffer(src []byte, members []member) bool {
 	if len(members) > fewMembers {
 		return false
 	}
@@ -34,7 +35,8 @@ func (n *Normaliser) allDiffer(src []byte, members []member) bool {
 	return true
 }
 
-// nameOf returns the name of a member, which Normaliser.name left in one piece.
+// nameOf returns the name of a member, which is completely in dst or src because
+// of readName.
 func (n *Normaliser) nameOf(src []byte, m member) []byte {
 	if m.name < len(n.dst) {
 		return n.dst[m.name : m.value-1]
@@ -43,15 +45,15 @@ func (n *Normaliser) nameOf(src []byte, m member) []byte {
 	return src[m.name+shift : m.value-1+shift]
 }
 
-// removeDuplicates makes the names of the object at dst[start:], which ends dst, unique.
-// Until then values that were replaced stay in dst: taking each out as it is
-// found would move the rest of the object every time, which is quadratic.
+// removeDuplicates makes the names of the object dst[start:] unique. It removes
+// all replaced values at once, because removing them one by one would move the
+// rest of the object each time, which takes quadratic time.
 func removeDuplicates(dst []byte, start int, members []member) []byte {
 	kept := mergeDuplicates(dst, members)
 	if len(kept) == len(members) {
 		return dst
 	}
-	end := len(dst)
+	end := len(dst) // write the new object after the old one, then move it
 	for _, m := range kept {
 		dst = append(append(dst, ','), dst[m.name:m.end]...)
 	}
@@ -60,10 +62,10 @@ func removeDuplicates(dst []byte, start int, members []member) []byte {
 	return dst[:start+copy(dst[start:], dst[end:])]
 }
 
-// mergeDuplicates leaves of members with the same name one, with the place of the first
-// and the text of the last (their names are the same text). It sorts instead of
-// hashing: no table to grow or to seed against chosen collisions, and what
-// nested objects need is one stack.
+// mergeDuplicates merges members with the same name into one, which has the
+// position of the first and the value of the last. It sorts the members instead
+// of hashing their names: that needs no memory for a table, and no protection
+// against chosen collisions.
 func mergeDuplicates(dst []byte, members []member) []member {
 	slices.SortFunc(members, func(a, b member) int {
 		return cmp.Or(bytes.Compare(dst[a.name:a.value], dst[b.name:b.value]), a.first-b.first)

@@ -12,7 +12,8 @@ import (
 
 const mebibyte = 1 << 20
 
-// fill joins what element makes for 0, 1, 2, … until the text has the size.
+// fill returns a list of the elements 0, 1, 2, … that has about the given size in
+// bytes.
 func fill(size int, opening, closing string, element func(i int) string) string {
 	var b strings.Builder
 	b.WriteString(opening)
@@ -29,7 +30,8 @@ func fill(size int, opening, closing string, element func(i int) string) string 
 	return b.String() + closing
 }
 
-// members are count members under names names in turn.
+// members returns count members of an object, whose names repeat after names
+// members.
 func members(count, names int) string {
 	var b strings.Builder
 	for i := range count {
@@ -38,8 +40,8 @@ func members(count, names int) string {
 	return b.String()
 }
 
-// wrapped puts inner inside objects that have the same members before and after
-// it; both come twice.
+// wrapped puts inner into nested objects. Each has the same members before and
+// after the inner object, so all their names occur twice.
 func wrapped(levels int, members, inner string) string {
 	for range levels {
 		inner = "{" + members + `"in":0,"in":` + inner + "," + members + `"z":1}`
@@ -98,9 +100,9 @@ var hostileRejected = []string{
 	"falling exponent", "exponent of zeros", "far and back", "small and back", "400 digits",
 }
 
-// A quadratic algorithm needs a minute for a mebibyte, a linear one some
-// hundredths of a second. The limit is far from both, for slow machines and the
-// race detector.
+// A quadratic algorithm takes a minute for 1 MiB, and a linear one a few hundredths
+// of a second. The limit is far from both, to allow for slow machines and the race
+// detector.
 func TestNormalise_hostile(t *testing.T) {
 	for name, text := range hostileTexts(mebibyte) {
 		t.Run(name, func(t *testing.T) {
@@ -123,8 +125,8 @@ func TestNormalise_hostile(t *testing.T) {
 	}
 }
 
-// Common texts are normalised without allocation, and so are texts that the
-// fast path does not cover.
+// A Normaliser that is used again does not allocate, neither for common texts nor
+// for texts that need slow code.
 func TestNormalise_allocations(t *testing.T) {
 	for _, text := range []string{
 		`{"step": "boot", "elapsed_ms": 1234.5, "host": "worker-17.example"}`,

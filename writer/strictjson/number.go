@@ -2,30 +2,30 @@ package strictjson
 
 import "bytes"
 
-// number reads the number at src[at], of which the digits stay as written.
-func number(src []byte, at int) (next int, err error) {
-	end, near, err := scanNumber(src, at)
+// readNumber reads the number at src[at]. It does not change the digits.
+func readNumber(src []byte, at int) (next int, err error) {
+	end, surelyInRange, err := scanNumber(src, at)
 	if err != nil {
 		return end, err
 	}
-	if !near && !inRange(src[at:end]) {
+	if !surelyInRange && !inRange(src[at:end]) {
 		return at, errorAt(at, "expected a number in the range of an IEEE 754 double")
 	}
 	return end, nil
 }
 
-// nearLen is up to what length a number with no exponent, or one of two digits,
-// needs no second look: it is below 10^(200+99).
-const nearLen = 200
+// inRangeLen is the length in bytes up to which a number is surely in the range of
+// a double if its exponent has at most two digits: it is below 10^(200+99).
+const inRangeLen = 200
 
-// scanNumber returns the end of the number at src[at] (RFC 8259 section 6), and
-// whether it is near enough to zero to be in range at a glance.
-func scanNumber(src []byte, at int) (end int, near bool, err error) {
+// scanNumber returns the offset after the number at src[at] (RFC 8259 section 6).
+// surelyInRange is true if inRange need not check the number.
+func scanNumber(src []byte, at int) (end int, surelyInRange bool, err error) {
 	whole := at
 	if src[at] == '-' {
 		whole++
 	}
-	end, err = digits(src, whole)
+	end, err = digitsEnd(src, whole)
 	if err != nil {
 		return end, false, err
 	}
@@ -33,7 +33,7 @@ func scanNumber(src []byte, at int) (end int, near bool, err error) {
 		end = whole + 1
 	}
 	if hasByte(src, end, '.') {
-		end, err = digits(src, end+1)
+		end, err = digitsEnd(src, end+1)
 		if err != nil {
 			return end, false, err
 		}
@@ -44,17 +44,17 @@ func scanNumber(src []byte, at int) (end int, near bool, err error) {
 		if hasByte(src, end, '+') || hasByte(src, end, '-') {
 			end++
 		}
-		end, err = digits(src, end)
+		end, err = digitsEnd(src, end)
 		if err != nil {
 			return end, false, err
 		}
 	}
-	return end, end-at <= nearLen && end-power <= len("e99"), nil
+	return end, end-at <= inRangeLen && end-power <= len("e99"), nil
 }
 
-// digits returns the end of the digits at src[at], of which there is one at
-// least.
-func digits(src []byte, at int) (end int, err error) {
+// digitsEnd returns the offset after the digits at src[at]. There must be at least
+// one.
+func digitsEnd(src []byte, at int) (end int, err error) {
 	end = at
 	for end < len(src) && '0' <= src[end] && src[end] <= '9' {
 		end++
@@ -65,37 +65,41 @@ func digits(src []byte, at int) (end int, err error) {
 	return end, nil
 }
 
-// longestPowered is how long a number with an exponent may be. Readers stop
-// counting an exponent somewhere (Go's strconv at 10000, David Gay's strtod,
-// which Python and jq carry, at 19999), so where the mantissa is long enough to
-// reach back over that, the number is 1 to one of them and infinite to another.
-const longestPowered = 4096
+// maxLenWithExponent is the maximum length in bytes of a number with an exponent.
+// Readers cap the exponent at different values: Go's strconv at 10000, David
+// Gay's strtod, which Python and jq contain, at 19999. With a mantissa of so many
+// digits, such as 0.000…1e20000, one reader would get a finite number and another
+// one infinity.
+const maxLenWithExponent = 4096
 
-// These bound the first seventeen digits of a number of 309 places, that is
-// from 1e308 on. The largest double is 1.7976931348623157e308 to seventeen
-// digits, and correct rounding takes even the 158 after that down to it.
-// serde_json does not round correctly: unless told otherwise it takes as many
-// digits as fit 64 bits, as a double, times a power of ten from a table, and
-// refuses when the product is infinite. For a given count of digits that product
-// never falls when the digits rise, so the largest of each count tells for all:
-// up to eighteen digits the whole range is safe, while of nineteen
-// 1797693134862315649, and of twenty 17976931348623156225, are too much, however
-// exact.
+// boundShort and boundLong are the largest accepted first seventeen digits of a
+// number from 1e308 on. The largest double is 1.7976931348623157e308, to seventeen
+// digits. Readers that round correctly accept that and even
+// 1.7976931348623158e308. serde_json by default does not round correctly. It
+// converts as many digits as fit into 64 bits to a double, multiplies that by a
+// power of ten from a table, and rejects the number if the product is infinite.
+//
+// For a given count of digits, the product never decreases when the digits
+// increase, so one bound is enough for each count. Up to eighteen digits,
+// serde_json accepts everything up to boundShort. With nineteen digits it rejects
+// numbers from 1797693134862315649 on, and with twenty from 17976931348623156225
+// on, although some of these are less than the largest double.
 const (
 	boundShort = "17976931348623157" // for up to eighteen digits
-	boundLong  = "17976931348623155"
+	boundLong  = "17976931348623155" // for more digits
 )
 
-// inRange reports whether every reader has a double for the number. It counts
-// places and compares digits: to convert would be to trust one reader's
-// rounding. A number too small for a double is zero to all of them.
+// inRange reports whether a number, with or without a minus sign, is in the range
+// of a double for every reader. It compares digits instead of converting the
+// number, because readers round differently. All readers convert a number that is
+// too small for a double to zero.
 func inRange(number []byte) bool {
-	mantissa, power := cutPower(number)
-	if len(mantissa) < len(number) && len(number) > longestPowered {
+	mantissa, power := splitExponent(number)
+	if len(mantissa) < len(number) && len(number) > maxLenWithExponent {
 		return false
 	}
 	whole, fraction, _ := bytes.Cut(bytes.TrimLeft(mantissa, "-0"), []byte("."))
-	places := len(whole) + power // of 0.ddd times ten to that, d > 0
+	places := len(whole) + power // the number is 0.d… times 10^places, where d is not 0
 	if len(whole) == 0 {
 		significant := bytes.TrimLeft(fraction, "0")
 		places -= len(fraction) - len(significant)
@@ -114,9 +118,9 @@ func inRange(number []byte) bool {
 	return string(head[:n]) <= boundLong
 }
 
-// cutPower returns what stands before the exponent, and the exponent; one that
-// is far beyond any number of longestPowered bytes is left at about that.
-func cutPower(number []byte) (mantissa []byte, power int) {
+// splitExponent returns the mantissa and the exponent of a number. It caps the
+// exponent in the millions, which maxLenWithExponent digits cannot compensate.
+func splitExponent(number []byte) (mantissa []byte, power int) {
 	at := bytes.IndexAny(number, "eE")
 	if at < 0 {
 		return number, 0

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Members calls found with each name, in quotes, and value of an object in
-// normal form, and with the offset of the value in it.
+// Members calls found for each member of an object in normal form. name includes
+// its quotes, and at is the offset of value in object.
 func Members(object Value, found func(name, value Value, at int)) {
 	for at := 1; object[at] != '}'; {
 		nameEnd := stringEnd(object, at)
@@ -22,7 +22,7 @@ func Members(object Value, found func(name, value Value, at int)) {
 	}
 }
 
-// stringEnd returns the end of the string at text[at], which is known to be one.
+// stringEnd returns the offset after the string at text[at], which must be valid.
 func stringEnd(text []byte, at int) int {
 	for at++; ; at++ {
 		at += bytes.IndexByte(text[at:], '"')
@@ -36,7 +36,8 @@ func stringEnd(text []byte, at int) int {
 	}
 }
 
-// valueEnd returns the end of the value at text[at], in normal form.
+// valueEnd returns the offset after the value at text[at], which must be in normal
+// form and in an object.
 func valueEnd(text []byte, at int) int {
 	for depth := 0; ; {
 		switch text[at] {
@@ -65,9 +66,10 @@ func valueEnd(text []byte, at int) int {
 	}
 }
 
-// Altered reports in what a JSON text differs in meaning from its normal form:
-// readers disagree about such a text, or reject it. It is empty if the two mean
-// the same.
+// Altered returns the reason why a JSON text and its normal form differ in
+// meaning: "invalid UTF-8", "a lone surrogate" or "a name that occurs twice in an
+// object". Some readers reject such a text or read other values. Altered returns
+// "" if both have the same meaning.
 func Altered(text []byte, normal Value) (why string) {
 	if bytes.Equal(text, normal) {
 		return ""
@@ -75,20 +77,20 @@ func Altered(text []byte, normal Value) (why string) {
 	if !utf8.Valid(text) {
 		return "invalid UTF-8"
 	}
-	names, lone := shape(text)
+	names, lone := countNames(text)
 	if lone {
 		return "a lone surrogate"
 	}
-	kept, _ := shape(normal)
+	kept, _ := countNames(normal)
 	if kept != names {
 		return "a name that occurs twice in an object"
 	}
 	return ""
 }
 
-// shape counts the names in a JSON text, and reports whether it has an escaped
-// surrogate without its partner.
-func shape(text []byte) (names int, lone bool) {
+// countNames counts the member names in a JSON text. lone reports whether the text
+// contains an escaped surrogate that is not part of a pair.
+func countNames(text []byte) (names int, lone bool) {
 	inside := false
 	for at := 0; at < len(text); at++ {
 		switch c := text[at]; {
@@ -105,13 +107,14 @@ func shape(text []byte) (names int, lone bool) {
 	return names, lone
 }
 
-// escapeSize returns the size of the escape that text begins with; a pair of
-// surrogates counts as one. ok is false for a lone surrogate.
+// escapeSize returns how many bytes of the escape at the start of text its caller
+// must skip: two, or all of a surrogate or a pair of them. ok is false for a lone
+// surrogate.
 func escapeSize(text []byte) (size int, ok bool) {
 	const unitSize = len(`\u0000`)
 	first, isUnit := unit(text)
 	if !isUnit || !utf16.IsSurrogate(first) {
-		return 2, true // the digits of \u0041 need no special care
+		return 2, true // the digits of \u0041 contain neither quote, colon nor backslash
 	}
 	second, isUnit := unit(text[unitSize:])
 	if isUnit && utf16.DecodeRune(first, second) != utf8.RuneError {
@@ -120,7 +123,8 @@ func escapeSize(text []byte) (size int, ok bool) {
 	return unitSize, false
 }
 
-// unit returns the UTF-16 code unit of an escape that text begins with.
+// unit returns the UTF-16 code unit of the \u escape at the start of text. ok is
+// false if text does not start with one.
 func unit(text []byte) (r rune, ok bool) {
 	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
 		return 0, false

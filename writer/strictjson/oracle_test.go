@@ -12,13 +12,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// The readers that others wrote. Each is one process that is given every
-// accepted text, a line each: the original and its normal form, in base64. It
-// prints a line for each pair of which the normal form does not load, or means
-// something else than the original where that loads too.
+// Programs that check the normal form with other JSON readers. The test starts
+// each program once. Each line of its input is an accepted text and its normal
+// form, in base64. The program prints a line for each pair whose normal form it
+// cannot read, and for each pair that has two different values.
 
-// In Python the original means what it means after its lone surrogates are
-// U+FFFD. Floats are compared by their text.
+// The Python program replaces lone surrogates in the value of the original by
+// U+FFFD before it compares. It compares floats by their text.
 const pythonReader = `
 import base64, json, math, sys
 def no(name): raise ValueError(name)
@@ -47,8 +47,9 @@ for n, line in enumerate(sys.stdin):
 print('compared', compared)
 `
 
-// Cleaned names may fall together, and then the order decides that JavaScript
-// does not keep: such an original is not compared.
+// In the JavaScript program, two names may become equal when lone surrogates are
+// replaced. Which value is then the last one depends on the order of the members,
+// which JavaScript does not keep. The program does not compare such originals.
 const nodeReader = `
 const { isDeepStrictEqual } = require('util')
 const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -112,8 +113,8 @@ func acceptedCorpus(t *testing.T) (texts, normals [][]byte) {
 	return texts, normals
 }
 
-// hostileSmall returns small hostile texts in a fixed order, because readers
-// report a text by its line.
+// hostileSmall returns small hostile texts, always in the same order, because the
+// programs report a text by its line number.
 func hostileSmall() (texts []string) {
 	all := hostileTexts(mebibyte / 32)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -135,12 +136,12 @@ func checkReader(t *testing.T, cmd *exec.Cmd, texts [][]byte) {
 		t.Errorf("%.500s", line)
 	}
 	if len(lines) == 1 && len(lines[0]) < len("compared 1000") {
-		t.Errorf("%s of %d: too few", lines[0], len(texts))
+		t.Errorf("the program compared only %s of %d texts", lines[0], len(texts))
 	}
 }
 
-// checkJQ checks only that jq loads the texts, because jq has only doubles and
-// its own order of keys.
+// checkJQ checks only that jq reads the texts and finds the right type. It does
+// not compare values, because jq stores all numbers as doubles and sorts keys.
 func checkJQ(t *testing.T, normals [][]byte) {
 	cmd := oracle(t, "jq", "-c", "type")
 	cmd.Stdin = bytes.NewReader(append(bytes.Join(normals, []byte("\n")), '\n'))
@@ -150,12 +151,12 @@ func checkJQ(t *testing.T, normals [][]byte) {
 	}
 	for i, kind := range strings.Fields(string(out)) {
 		if !strings.HasPrefix(kinds[normals[i][0]], kind[1:2]) {
-			t.Fatalf("%.100q is a %s to jq", normals[i], kind)
+			t.Fatalf("jq reads %.100q as a %s", normals[i], kind)
 		}
 	}
 }
 
-// kinds has the first letter of the name of the type of what starts so.
+// kinds maps the first byte of a value to the first letter of its type in jq.
 var kinds = map[byte]string{
 	'"': "s", '{': "o", '[': "a", 't': "b", 'f': "b", 'n': "n", '-': "n", '0': "n", '1': "n", '2': "n",
 	'3': "n", '4': "n", '5': "n", '6': "n", '7': "n", '8': "n", '9': "n",

@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// reference is the normal form of a text that encoding/json calls valid, made
-// from encoding/json's tokens, and reasons to reject it.
+// A reference builds the normal form of a text from the tokens of encoding/json,
+// and notes the reasons to reject it.
 type reference struct {
-	tokens *json.Decoder
-	depth  int
-	far    bool // a number that some reader has no double for
-	edge   bool // a number that may be rejected or accepted: see inRange
-	deep   bool
+	tokens     *json.Decoder
+	depth      int
+	outOfRange bool // the text has a number that some reader cannot convert to a double
+	nearLimit  bool // the text has a number near the limit, which may be accepted or rejected: see inRange
+	deep       bool
 }
 
 func makeReference(t testing.TB, text []byte) (normal string, r *reference) {
@@ -85,16 +85,17 @@ func (r *reference) object(t testing.TB) string {
 func (r *reference) number(literal string) string {
 	f, err := strconv.ParseFloat(literal, 64)
 	if err != nil || serdeRejects([]byte(literal)) != "" {
-		r.far = true
+		r.outOfRange = true
 	}
-	r.edge = r.edge || math.Abs(f) >= 1.7976931348623155e308
-	if len(literal) > longestPowered && strings.ContainsAny(literal, "eE") {
-		r.edge = true
+	r.nearLimit = r.nearLimit || math.Abs(f) >= 1.7976931348623155e308
+	if len(literal) > maxLenWithExponent && strings.ContainsAny(literal, "eE") {
+		r.nearLimit = true
 	}
 	return literal
 }
 
-// quoted is a JSON string, written the slow and plain way.
+// quoted returns text as a JSON string in normal form. It is a slow and simple
+// implementation.
 func quoted(text string) string {
 	var b strings.Builder
 	for _, c := range text {
@@ -109,8 +110,8 @@ func quoted(text string) string {
 	return `"` + b.String() + `"`
 }
 
-// check checks everything that holds for all texts, and returns the normal form
-// if there is one.
+// check normalises a text, checks all properties that are true for every text, and
+// returns the normal form. ok is false if the text was rejected.
 func check(t testing.TB, text []byte) (normal []byte, ok bool) {
 	t.Helper()
 	var n Normaliser
@@ -120,18 +121,18 @@ func check(t testing.TB, text []byte) (normal []byte, ok bool) {
 		t.Fatalf("the input was changed from %q to %q", before, text)
 	}
 	if !bytes.HasPrefix(normal, []byte("kept")) {
-		t.Fatalf("%.200q: what dst held became %.200q", text, normal)
+		t.Fatalf("%.200q: the old content of dst became %.200q", text, normal)
 	}
 	if normal = normal[len("kept"):]; err != nil {
 		checkRejection(t, text, normal, err)
 		return nil, false
 	}
 	if !json.Valid(text) {
-		t.Fatalf("took %.200q, which encoding/json calls invalid", text)
+		t.Fatalf("accepted %.200q, which encoding/json rejects", text)
 	}
 	want, r := makeReference(t, text)
-	if r.deep || r.far {
-		t.Fatalf("took %.200q; too deep: %v, out of range: %v", text, r.deep, r.far)
+	if r.deep || r.outOfRange {
+		t.Fatalf("accepted %.200q; too deep: %v, out of range: %v", text, r.deep, r.outOfRange)
 	}
 	if string(normal) != want {
 		t.Fatalf("%.200q:\n got %.400s\nwant %.400s", text, normal, want)
@@ -155,12 +156,13 @@ func checkRejection(t testing.TB, text, appended []byte, err error) {
 	if !json.Valid(text) {
 		return
 	}
-	if _, r := makeReference(t, text); !r.deep && !r.far && !r.edge {
+	if _, r := makeReference(t, text); !r.deep && !r.outOfRange && !r.nearLimit {
 		t.Fatalf("rejected %.200q: %v", text, err)
 	}
 }
 
-// checkNormal loads a text in normal form with the readers in this process.
+// checkNormal checks that encoding/json and the model of serde_json accept a text
+// in normal form, and that it is its own normal form.
 func checkNormal(t testing.TB, normal []byte) {
 	t.Helper()
 	var loaded any
@@ -172,7 +174,7 @@ func checkNormal(t testing.TB, normal []byte) {
 	}
 	again, err := new(Normaliser).Normalise(nil, normal)
 	if err != nil || !bytes.Equal(again, normal) {
-		t.Fatalf("%.200q is not its own normal form, but %.200q (%v)", normal, again, err)
+		t.Fatalf("the normal form of %.200q is %.200q (%v), want the same text", normal, again, err)
 	}
 	if text, ok := loaded.(string); ok {
 		if got, ok := Value(normal).Text(); !ok || got != text {

@@ -9,17 +9,17 @@ import (
 	"unicode/utf8"
 )
 
-// serdeModel reads a text as serde_json's deserializer for a Value does with the
-// features it has unless asked for others: its limits on nesting, on strings and
-// on numbers, and its arithmetic. It panics with a string where serde_json
-// returns an error.
+// A serdeModel reads a text as serde_json with its default features reads a Value.
+// It has the same limits on nesting, strings and numbers, and the same arithmetic.
+// It panics with a string where serde_json returns an error.
 type serdeModel struct {
 	text []byte
 	at   int
-	left int // how many more levels may be opened
+	left int // how many more levels the text may nest
 }
 
-// serdeRejects returns why serde_json does not load the text, or "".
+// serdeRejects returns the reason why serde_json rejects the text; "" if it
+// accepts it.
 func serdeRejects(text []byte) (why string) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -249,8 +249,8 @@ func (m *serdeModel) exponent(significand uint64, power int) {
 	}
 }
 
-// scale is the step that overflows: a double times a power of ten from a table
-// of correctly rounded ones. (Pow10 of package math is not that table.)
+// scale is the step that may overflow. It multiplies a double by a power of ten
+// from a table with correct rounding, which math.Pow10 does not have.
 func (m *serdeModel) scale(significand uint64, power int) {
 	f := float64(significand)
 	for power < -308 && f != 0 {
@@ -272,7 +272,7 @@ func (m *serdeModel) scale(significand uint64, power int) {
 	}
 }
 
-// The model is useful only if it rejects what serde_json rejects.
+// The model accepts and rejects the same texts as serde_json.
 func TestSerdeModel(t *testing.T) {
 	for _, text := range []string{
 		`1.7976931348623157e308`, `0e9999999999`, `1e-9999999999`, `18446744073709551616`,

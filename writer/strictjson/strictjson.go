@@ -1,32 +1,33 @@
-// Package strictjson takes any JSON text and writes it so that it loads in the
-// strictest reader.
+// Package strictjson puts JSON into a normal form that even the strictest reader
+// accepts.
 //
-// JSON readers agree on the grammar (RFC 8259) and on little else. serde_json
-// and Go reject a number outside the range of a double, which Python and
-// JavaScript make infinite; serde_json rejects a lone surrogate, which Go
-// replaces and Python keeps; a repeated member name is an error for one reader,
-// and others use the first or the last of its values. Readers disagree about
-// such a text, or reject the whole file. Therefore nothing is passed through: a
-// value is either rejected, with the offset and what was expected there, or
-// appended in a normal form that all of these readers load alike.
+// JSON readers agree on the grammar (RFC 8259), but differ in many details.
+// serde_json and Go reject a number outside the range of a double, but Python and
+// JavaScript read it as infinity. serde_json rejects a lone surrogate, Go
+// replaces it and Python keeps it. If an object has two members of the same name,
+// some readers report an error, and others use the first or the last value.
+// Therefore a program must not copy JSON from its input to its output unchanged.
+// This package either rejects a value, with an offset and an explanation, or
+// writes it in a normal form that all these readers read in the same way:
 //
-//   - Outside strings there is no white space.
-//   - Strings hold valid UTF-8, as raw as RFC 8259 section 7 allows: the quote,
-//     the backslash and what is below U+0020 are escaped, nothing else is.
-//     Every byte of the input that is not valid UTF-8, and every lone
-//     surrogate, is U+FFFD. A raw control character is not JSON and is rejected.
-//   - Numbers keep their digits as written, however many, inside the range of
-//     an IEEE 754 double. One that underflows is accepted.
-//   - A repeated member name keeps its first place and its last value, as in
-//     JavaScript and Python. Names are compared in normal form, so a and \u0061
-//     are one name.
-//   - Arrays and objects nest at most MaxDepth deep.
+//   - There is no white space outside strings.
+//   - Strings are valid UTF-8. Only the characters that RFC 8259 section 7
+//     requires are escaped: the quote, the backslash and the characters below
+//     U+0020. Each byte of the input that is not valid UTF-8, and each lone
+//     surrogate, becomes U+FFFD. The package rejects a control character that is
+//     not escaped, because it is not JSON.
+//   - Numbers keep all their digits as written. The package rejects a number
+//     outside the range of an IEEE 754 double, but accepts one that underflows.
+//   - If a member name is repeated, the first position and the last value are
+//     kept, as in JavaScript and Python. Names are compared in normal form, so a
+//     and \u0061 are the same name.
+//   - Arrays and objects nest at most MaxDepth levels deep.
 //
-// A text in normal form stays the same.
+// The normal form of a text in normal form is the text itself.
 //
-// Time is O(n log n) in the length of the text at worst and memory is linear,
-// whatever the text: it may be hostile. A large object costs 32 bytes a member
-// of scratch besides its text.
+// The input may be hostile. For every input of n bytes, the time is at most
+// O(n log n), and the memory is O(n). Besides its text, each member of a large
+// object takes 32 bytes of temporary memory.
 package strictjson
 
 import (
@@ -34,15 +35,17 @@ import (
 	"strconv"
 )
 
-// MaxDepth is how deep arrays and objects may nest; [] is one deep. The lowest
-// limit of the readers is serde_json's: 128 levels, with the artifact around the
-// value. Half of that leaves room for programs that wrap an artifact once more.
+// MaxDepth is how many levels deep arrays and objects may nest; [] is one level.
+// serde_json has the lowest limit of all readers, 128 levels. MaxDepth is half of
+// that, because the value is inside an artifact, which other programs may put
+// into further objects.
 const MaxDepth = 64
 
 // A Value is one JSON value in normal form. Only this package creates values.
 type Value []byte
 
-// Text returns the text of a string, and false for a value that is none.
+// Text returns the text of a string, with its escapes decoded. ok is false if the
+// value is not a string.
 func (v Value) Text() (text string, ok bool) {
 	if len(v) < 2 || v[0] != '"' {
 		return "", false
@@ -68,45 +71,46 @@ func (v Value) Text() (text string, ok bool) {
 	return string(append(plain, v[from:at]...)), true
 }
 
-// An Error says where a text stops being acceptable. Every error of this
-// package is an *Error.
+// An Error reports where and why a text was rejected. Every error of this package
+// is an *Error.
 type Error struct {
-	Offset int    // of the first byte that does not fit, counted from the start of src
-	Why    string // what was expected there
+	Offset int    // of the first byte that is wrong, from the start of src
+	Why    string // begins with "expected", such as "expected a colon"
 }
 
 func (e *Error) Error() string {
 	return "offset " + strconv.Itoa(e.Offset) + ": " + e.Why
 }
 
-// errorAt returns the interface and not *Error, so that no caller can hold a nil
-// *Error in an error that is not nil.
+// errorAt returns an error and not an *Error, so that a caller cannot convert a
+// nil *Error to an error that is not nil.
 func errorAt(at int, why string) error { return &Error{Offset: at, Why: why} }
 
-// A Normaliser puts values in normal form. The zero value is ready; it owns the
-// scratch that objects need, so that with a warm one nothing is allocated, and
-// is for one goroutine at a time.
+// A Normaliser puts values into normal form. The zero Normaliser is ready to use.
+// It keeps the memory that it needs for objects, so a Normaliser that is used
+// again rarely allocates. It is not safe for concurrent use.
 //
-// Most values are in normal form already. So what has been read is not copied
-// until something comes that must change; then all before it is copied at once.
+// Most values are in normal form already. Therefore a Normaliser copies text only
+// when it reaches a byte that it has to change or remove: it then copies all text
+// before that byte at once.
 type Normaliser struct {
-	// Depth is how deep the arrays and objects of a value may nest; 0 is
-	// MaxDepth. It is less for a value that goes inside others, and more only
-	// for a text that has a value of MaxDepth inside.
+	// Depth is how many levels deep the arrays and objects of a value may nest;
+	// 0 means MaxDepth. It is lower for a value that will become part of other
+	// values, and higher only for a text that contains a value of MaxDepth.
 	Depth int
 
-	// What has been read is, in normal form, dst and then src[from:], where
-	// src is the text and ends at the offset that is being read.
+	// While the offset at in src is being read, the normal form of the text
+	// before it is dst followed by src[from:at].
 	dst     []byte
 	from    int
-	members []member // of the objects that are open, the innermost last
+	members []member // the members read so far of all unfinished objects, innermost object last
 }
 
-// Append appends the value that starts at src[at], which is its first byte and
-// not white space, and returns the extended dst and the offset after the value.
-// What follows the value is the caller's to judge: of 01 the 0 is taken. The
-// depth of nesting is counted from this value. On an error out holds what dst
-// held. dst and src must not overlap.
+// Append appends the normal form of the value that starts at src[at] to dst. It
+// returns the extended dst and the offset after the value. src[at] must not be
+// white space. Append does not check the text after the value: of 01 it reads the
+// 0. Levels of nesting are counted from this value. If Append returns an error,
+// out equals dst. dst and src must not overlap.
 func (n *Normaliser) Append(dst, src []byte, at int) (out []byte, next int, err error) {
 	next, err = n.read(dst, src, at)
 	if err != nil {
@@ -116,8 +120,9 @@ func (n *Normaliser) Append(dst, src []byte, at int) (out []byte, next int, err 
 	return n.dst, next, nil
 }
 
-// Value is Append where the value is wanted by itself: it is part of src if it
-// stands there in normal form, else it is put in buf, which grows as it must.
+// Value returns the normal form of the value that starts at src[at], as Append
+// does. If the value is in normal form already, Value returns a part of src.
+// Otherwise it writes the value to buf, which grows as needed.
 func (n *Normaliser) Value(buf *[]byte, src []byte, at int) (value Value, next int, err error) {
 	next, err = n.read((*buf)[:0], src, at)
 	if err != nil {
@@ -131,7 +136,8 @@ func (n *Normaliser) Value(buf *[]byte, src []byte, at int) (value Value, next i
 	return n.dst, next, nil
 }
 
-// Normalise is Append for a whole text: one value, and white space around it.
+// Normalise appends the normal form of src to dst. src is one value, optionally
+// with white space before and after it.
 func (n *Normaliser) Normalise(dst, src []byte) ([]byte, error) {
 	out, next, err := n.Append(dst, src, SkipSpace(src, 0))
 	if err != nil {
@@ -144,23 +150,26 @@ func (n *Normaliser) Normalise(dst, src []byte) ([]byte, error) {
 	return out, nil
 }
 
-// read reads the value at src[at], to come after dst, up to the offset next.
+// read reads the value at src[at]. Its normal form is then n.dst, which begins
+// with dst, followed by src[n.from:next].
 func (n *Normaliser) read(dst, src []byte, at int) (next int, err error) {
 	n.dst, n.from, n.members = dst, at, n.members[:0]
-	return n.value(src, at, cmp.Or(n.Depth, MaxDepth))
+	return n.readValue(src, at, cmp.Or(n.Depth, MaxDepth))
 }
 
-// flush copies what has been read, up to the offset to, to dst.
+// flush copies the text before the offset to from src to dst.
 func (n *Normaliser) flush(src []byte, to int) {
 	n.dst = append(n.dst, src[n.from:to]...)
 	n.from = to
 }
 
-// pos returns where in the normal form src[at] stands, which is being read.
+// pos returns the offset in the normal form that corresponds to src[at], the byte
+// that is being read.
 func (n *Normaliser) pos(at int) int { return len(n.dst) + at - n.from }
 
-// SkipSpace returns the offset of the first byte at or after at that is not
-// white space. JSON knows four (RFC 8259 section 2); a byte order mark is none.
+// SkipSpace returns the offset of the first byte from src[at] on that is not white
+// space; len(src) if there is none. JSON has four white space characters (RFC 8259
+// section 2); a byte order mark is not one of them.
 func SkipSpace(src []byte, at int) int {
 	for at < len(src) && (src[at] == ' ' || src[at] == '\n' || src[at] == '\r' || src[at] == '\t') {
 		at++

@@ -19,7 +19,7 @@ var accepted = []struct{ text, normal string }{
 	{`""`, `""`},
 	{`"no <b>HTML</b> & 'quotes'"`, `"no <b>HTML</b> & 'quotes'"`},
 
-	// Escapes: each of the short ones, in both directions, and every other way to write them.
+	// Escapes: each short one, and every other way to write the same character.
 	{`"\"\\\/\b\f\n\r\t"`, `"\"\\/\b\f\n\r\t"`},
 	{`"\u0022\u005c\u005C\u002f\u0008\u000c\u000a\u000d\u0009"`, `"\"\\\\/\b\f\n\r\t"`},
 	{`"\u0000\u0001\u001f\u001F\u000B\u007f\u0080"`, "\"\\u0000\\u0001\\u001f\\u001f\\u000b\x7f\u0080\""},
@@ -28,7 +28,7 @@ var accepted = []struct{ text, normal string }{
 	{"\"\u2028\u2029\"", "\"\u2028\u2029\""},
 	{"\"\ufeffinside\"", "\"\ufeffinside\""},
 
-	// Surrogates: pairs, and every way to be lone.
+	// Surrogates: pairs, and all kinds of lone ones.
 	{`"\ud83d\ude00"`, `"😀"`},
 	{`"\uD800\uDC00\udbff\udfff"`, "\"\U00010000\U0010ffff\""},
 	{`"\ud800"`, `"�"`},
@@ -75,7 +75,7 @@ var accepted = []struct{ text, normal string }{
 	{"1.79769313486231570e308", "1.79769313486231570e308"},
 	{"1.797693134862315599e308", "1.797693134862315599e308"},
 
-	// Repeated names: the first place, the last value, all ways to write the name.
+	// Repeated names: the first position and the last value are kept, however the name is written.
 	{`{"a":1,"a":2}`, `{"a":2}`},
 	{`{"a":1,"b":2,"a":3}`, `{"a":3,"b":2}`},
 	{`{"a":1,"\u0061":[true]}`, `{"a":[true]}`},
@@ -83,8 +83,8 @@ var accepted = []struct{ text, normal string }{
 	{"{\"\xff\":1,\"\\ud800\":2}", `{"�":2}`},
 	{`{"":1,"":2,"":3}`, `{"":3}`},
 	{`{"a":{"x":1,"x":2},"b":0,"a":{"y":1,"z":[{"q":1,"q":2}],"y":3}}`, `{"a":{"y":3,"z":[{"q":2}]},"b":0}`},
-	{`{"a":"long enough to be in the way","b":1,"a":0,"b":"also long enough to be in the way"}`,
-		`{"a":0,"b":"also long enough to be in the way"}`},
+	{`{"a":"longer than its new value","b":1,"a":0,"b":"longer than its old value"}`,
+		`{"a":0,"b":"longer than its old value"}`},
 	{`{"a":1,"A":2,"aa":3}`, `{"a":1,"A":2,"aa":3}`},
 	{`[{"a":1},{"a":2}]`, `[{"a":1},{"a":2}]`},
 	{`{"a":{"a":{"a":1}}}`, `{"a":{"a":{"a":1}}}`},
@@ -264,12 +264,12 @@ func TestError(t *testing.T) {
 	}
 }
 
-// A text that is cut anywhere is rejected.
+// A text that is cut short at any byte is rejected.
 func TestNormalise_cut_text(t *testing.T) {
 	whole := `{"a\n\u00e9\ud83d\ude00é":[1.5e-3,true,false,null,{"b":"c"},[]],"é":{}}`
 	for end := range whole {
 		if got, ok := check(t, []byte(whole[:end])); ok {
-			t.Errorf("took %q as %q", whole[:end], got)
+			t.Errorf("accepted %q as %q", whole[:end], got)
 		}
 	}
 	if _, ok := check(t, []byte(whole)); !ok {
@@ -292,26 +292,26 @@ func TestDepth(t *testing.T) {
 		}
 	}
 	if _, ok := check(t, []byte("["+strings.Repeat("[[]],", 1000)+nested(63)+"]")); !ok {
-		t.Error("closed arrays count towards the depth")
+		t.Error("closed arrays were counted as levels")
 	}
 }
 
 func TestDepth_custom(t *testing.T) {
-	for _, c := range []struct{ depth, most int }{{0, 64}, {1, 1}, {63, 63}, {65, 65}} {
+	for _, c := range []struct{ depth, limit int }{{0, 64}, {1, 1}, {63, 63}, {65, 65}} {
 		n := Normaliser{Depth: c.depth}
-		for _, deep := range []int{c.most, c.most + 1} {
+		for _, deep := range []int{c.limit, c.limit + 1} {
 			objects := strings.Repeat(`{"a":`, deep) + "1" + strings.Repeat("}", deep)
 			_, err := n.Normalise(nil, []byte(nested(deep)))
 			_, err2 := n.Normalise(nil, []byte(objects))
-			if (err == nil) != (deep <= c.most) || (err2 == nil) != (deep <= c.most) {
-				t.Errorf("Depth %d, %d deep: %v, %v", c.depth, deep, err, err2)
+			if (err == nil) != (deep <= c.limit) || (err2 == nil) != (deep <= c.limit) {
+				t.Errorf("Depth %d, %d levels: arrays %v, objects %v", c.depth, deep, err, err2)
 			}
 		}
 	}
 }
 
-// A value is read from the middle of a text. Its depth counts from itself, and
-// what follows it is ignored.
+// Append reads a value from the middle of a text, counts levels from that value,
+// and ignores the text after it.
 func TestAppend(t *testing.T) {
 	var n Normaliser
 	for _, c := range []struct {
@@ -339,15 +339,15 @@ func TestAppend(t *testing.T) {
 		}
 	}
 	if _, _, err := n.Append(nil, []byte("1"), 2); err == nil {
-		t.Error("accepted a value beyond the end")
+		t.Error("accepted an offset after the end of the text")
 	}
 }
 
-// An error discards the scratch space of the open objects.
+// After an error, the members of the unfinished objects are forgotten.
 func TestAppend_after_error(t *testing.T) {
 	var n Normaliser
 	if _, _, err := n.Append(nil, []byte(`{"a":1,"b":{"c":1,"d":x`), 0); err == nil {
-		t.Fatal("took it")
+		t.Fatal("accepted invalid JSON")
 	}
 	if out, _, err := n.Append(nil, []byte(`{"a":2,"c":3}`), 0); string(out) != `{"a":2,"c":3}` {
 		t.Error(string(out), err)
@@ -357,8 +357,7 @@ func TestAppend_after_error(t *testing.T) {
 	}
 }
 
-// A value in normal form is not copied. Normalising any other leaves the text
-// unchanged.
+// Value does not copy a value that is in normal form, and never changes the text.
 func TestValue(t *testing.T) {
 	var n Normaliser
 	buf := make([]byte, 0, 100)
@@ -383,10 +382,10 @@ func TestValue(t *testing.T) {
 			t.Errorf("%s: got %s, %d, %v", c.src, value, next, err)
 		}
 		if same := &value[0] == &src[c.at]; same != c.same || !same && &value[0] != &buf[0] {
-			t.Errorf("%s: part of it %v, of buf %v", c.src, same, &value[0] == &buf[0])
+			t.Errorf("%s: the value is a part of src: %v, of buf: %v", c.src, same, &value[0] == &buf[0])
 		}
 		if cap(value) > len(value) && c.same {
-			t.Errorf("%s: appending to the value would write over the text", c.src)
+			t.Errorf("%s: appending to the value would overwrite the text", c.src)
 		}
 	}
 	if value, at, err := n.Value(&buf, []byte(`[1,x`), 0); value != nil || at != 0 || err == nil {
@@ -405,8 +404,8 @@ func TestSkipSpace(t *testing.T) {
 	}
 }
 
-// Every character and every byte, alone and at each of the eight positions of a
-// machine word.
+// Many characters, and every byte at each of the eight positions in a machine
+// word.
 func TestText_every_character(t *testing.T) {
 	for r := rune(0); r <= utf8.MaxRune; r++ {
 		if r < 0x3000 || r&0xfff < 2 || r&0xfff == 0xfff {
@@ -424,7 +423,7 @@ func TestText_every_character(t *testing.T) {
 
 func checkText(t *testing.T, text string) {
 	t.Helper()
-	want := quoted(text) // ranging over a string, too, counts bad bytes one by one
+	want := quoted(text) // range also yields one U+FFFD for each invalid byte
 	if got := AppendText([]byte("x"), text); string(got) != "x"+want {
 		t.Fatalf("%q: %s, want %s", text, got, want)
 	}
@@ -434,11 +433,11 @@ func checkText(t *testing.T, text string) {
 	checkNormal(t, []byte(want))
 	end := strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r >= utf8.RuneSelf })
 	if got := plainEnd([]byte(text), 0); got != end && (end >= 0 || got != len(text)) {
-		t.Fatalf("%q: plain up to %d, want %d", text, got, end)
+		t.Fatalf("%q: plainEnd is %d, want %d", text, got, end)
 	}
 }
 
-// Text is meant for strings, but must not panic on any other text.
+// Text is for strings, but must not panic on any other bytes.
 func TestText_not_a_string(t *testing.T) {
 	for _, v := range []string{``, `"`, `null`, `1`, `{}`, `["a"]`, `"a`, `"\"`, `"\u00`, `"a"b"`, `"\q"`, `"a" `} {
 		if text, ok := Value(v).Text(); ok {
@@ -447,9 +446,9 @@ func TestText_not_a_string(t *testing.T) {
 	}
 }
 
-// The product grows with the digits. So if the largest accepted significand of
-// each length is finite, all are. The bounds are tight: the next seventeen
-// digits are too many for some length.
+// The product in serde_json does not decrease when the digits increase. So if the
+// largest accepted number of each length is finite there, all are. The bounds are
+// exact: if the last digit of one were larger, serde_json would reject some numbers.
 func TestNumber_bounds(t *testing.T) {
 	largest := func(bound string, count int) string {
 		digits := bound + strings.Repeat("9", 60)
@@ -461,19 +460,20 @@ func TestNumber_bounds(t *testing.T) {
 			bound = boundLong
 		}
 		if text := largest(bound, count); serdeRejects([]byte(text)) != "" {
-			t.Errorf("%s: should be rejected", text)
+			t.Errorf("%s: within the bound, but serde_json rejects it", text)
 		} else if _, ok := check(t, []byte(text)); !ok {
 			t.Errorf("%s: rejected", text)
 		}
 	}
 	for _, text := range []string{"1.7976931348623158e308", "1.7976931348623156999e308", "1.797693134862315699e308"} {
 		if serdeRejects([]byte(text)) == "" {
-			t.Errorf("%s: should be accepted", text)
+			t.Errorf("%s: above the bound, but serde_json accepts it", text)
 		}
 	}
 }
 
-// The same number in many forms: with a point, with zeros, with an exponent.
+// The same number is accepted or rejected in every notation: with a point, with
+// zeros, with an exponent.
 func TestNumber_forms(t *testing.T) {
 	for _, digits := range []string{"1", "9", "17", "18", "1797", "1798", boundShort, boundLong, "17976931348623156", "17976931348623158", boundShort + "00", boundLong + "99999"} {
 		for _, zeros := range []int{0, 1, 200, 310, 400} {

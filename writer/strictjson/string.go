@@ -7,17 +7,18 @@ import (
 	"unicode/utf8"
 )
 
-// text reads the string at src[at].
-func (n *Normaliser) text(src []byte, at int) (next int, err error) {
+// readString reads the string at src[at].
+func (n *Normaliser) readString(src []byte, at int) (next int, err error) {
 	at = plainEnd(src, at+1)
 	if hasByte(src, at, '"') {
 		return at + 1, nil
 	}
-	return n.mixed(src, at)
+	return n.readMixedString(src, at)
 }
 
-// mixed reads a string on from src[at], which is not plain.
-func (n *Normaliser) mixed(src []byte, at int) (next int, err error) {
+// readMixedString reads the rest of a string from src[at] on, where the first byte
+// is that is not plain.
+func (n *Normaliser) readMixedString(src []byte, at int) (next int, err error) {
 	for ; ; at = plainEnd(src, at) {
 		switch {
 		case at == len(src):
@@ -27,7 +28,7 @@ func (n *Normaliser) mixed(src []byte, at int) (next int, err error) {
 		case src[at] == '\\':
 			n.flush(src, at)
 			var r rune
-			r, at, err = escaped(src, at)
+			r, at, err = decodeEscape(src, at)
 			if err != nil {
 				return at, err
 			}
@@ -35,15 +36,15 @@ func (n *Normaliser) mixed(src []byte, at int) (next int, err error) {
 		case src[at] < ' ':
 			return at, errorAt(at, "expected a control character to be escaped")
 		default:
-			at = n.character(src, at)
+			at = n.readNonASCII(src, at)
 		}
 	}
 }
 
-// character reads the character at src[at], which is not ASCII. A byte that
-// begins none becomes U+FFFD: one for each byte, as Go's decoder counts; Unicode
-// 16 section 3.9 allows that and asks for no count.
-func (n *Normaliser) character(src []byte, at int) (next int) {
+// readNonASCII reads the character at src[at], which is not ASCII. Each byte that
+// is not part of a character becomes one U+FFFD, as in Go's decoder. Unicode 16,
+// section 3.9, allows that but does not require a certain number.
+func (n *Normaliser) readNonASCII(src []byte, at int) (next int) {
 	if r, size := utf8.DecodeRune(src[at:]); r != utf8.RuneError || size > 1 {
 		return at + size
 	}
@@ -52,7 +53,8 @@ func (n *Normaliser) character(src []byte, at int) (next int) {
 	return at + 1
 }
 
-// AppendText appends text as a JSON string.
+// AppendText appends text as a JSON string in normal form. It replaces each byte
+// that is not valid UTF-8 by U+FFFD.
 func AppendText[T ~string | ~[]byte](dst []byte, text T) []byte {
 	return appendText(dst, []byte(text))
 }
@@ -77,8 +79,8 @@ func appendText(dst, text []byte) []byte {
 	return append(append(dst, text[from:]...), '"')
 }
 
-// plainEnd returns the offset of the first byte at or after at that is not plain
-// ASCII, where plain means that a JSON string holds it as it is.
+// plainEnd returns the offset of the first byte from src[at] on that is not plain.
+// A byte is plain if it is ASCII and needs no escape in a JSON string.
 func plainEnd(src []byte, at int) int {
 	for ; at+8 <= len(src); at += 8 {
 		if odd := notPlain(binary.LittleEndian.Uint64(src[at:])); odd != 0 {
@@ -93,46 +95,49 @@ func plainEnd(src []byte, at int) int {
 
 func isPlain(c byte) bool { return ' ' <= c && c < utf8.RuneSelf && c != '"' && c != '\\' }
 
-const ones = 0x0101010101010101 // a byte times ones is that byte eight times
+const ones = 0x0101010101010101 // ones*b repeats the byte b eight times
 
-// notPlain is isPlain for eight bytes: it marks, by its top bit, the first that is a
-// quote, a backslash, below ' ' or not ASCII; marks above the first may be wrong. Taking
-// one from a zero byte, or ' ' from a smaller one, borrows into that top bit,
-// and on into the bytes above. What is not ASCII has its top bit still in one of
-// the three.
+// notPlain finds the first of eight bytes that is not plain: a quote, a backslash,
+// a byte below ' ' or a byte that is not ASCII. It sets the top bit of that byte
+// in its result. The bits of higher bytes may be wrong.
+//
+// In an ASCII byte, a subtraction sets the top bit only if it underflows: for a
+// byte below ' ', or for a zero, which is a quote or backslash after the ^. An
+// underflow also changes the bytes above. A byte that is not ASCII keeps its top
+// bit in at least one of the three differences.
 func notPlain(eight uint64) uint64 {
 	quote, backslash := eight^ones*'"', eight^ones*'\\'
 	return ((eight - ones*' ') | (quote - ones) | (backslash - ones)) & (ones << 7)
 }
 
-// appendUnescaped appends the character that the escape whose backslash is
-// src[at] stands for.
+// appendUnescaped appends the character of the escape whose backslash is src[at].
 func appendUnescaped(dst, src []byte, at int) ([]byte, int, error) {
-	r, next, err := escaped(src, at)
+	r, next, err := decodeEscape(src, at)
 	if err != nil {
 		return dst, at, err
 	}
 	return utf8.AppendRune(dst, r), next, nil
 }
 
-// appendChar appends one character of a string.
+// appendChar appends one character of a string, with an escape if it needs one.
 func appendChar(dst []byte, r rune) []byte {
 	switch {
 	case r == '"' || r == '\\':
 		return append(dst, '\\', byte(r))
 	case r >= ' ':
 		return utf8.AppendRune(dst, r)
-	case shorts[r] != 'u':
-		return append(dst, '\\', shorts[r])
+	case shortEscapes[r] != 'u':
+		return append(dst, '\\', shortEscapes[r])
 	}
 	return append(dst, '\\', 'u', '0', '0', '0'+byte(r>>4), "0123456789abcdef"[r&15])
 }
 
-// shorts has, for each control character, the letter that escapes it.
-const shorts = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu"
+// shortEscapes has, for each control character, the letter of its escape: u for
+// those that have only a \u escape.
+const shortEscapes = "uuuuuuuubtnufruuuuuuuuuuuuuuuuuu"
 
-// escaped returns the character that the escape at src[at] stands for.
-func escaped(src []byte, at int) (r rune, next int, err error) {
+// decodeEscape returns the character of the escape whose backslash is src[at].
+func decodeEscape(src []byte, at int) (r rune, next int, err error) {
 	at++
 	if at >= len(src) {
 		return 0, at, errorAt(at, expectedEscape)
@@ -151,17 +156,18 @@ func escaped(src []byte, at int) (r rune, next int, err error) {
 	case 't':
 		return '\t', at + 1, nil
 	case 'u':
-		return escapedUnit(src, at+1)
+		return decodeUnicodeEscape(src, at+1)
 	}
 	return 0, at, errorAt(at, expectedEscape)
 }
 
 const expectedEscape = `expected one of "\/bfnrtu after the backslash`
 
-// escapedUnit returns the character whose four hex digits start at src[at]; of a
-// pair of surrogates the second escape is taken with the first. A surrogate that
-// has no partner is U+FFFD, and what follows it is left to speak for itself.
-func escapedUnit(src []byte, at int) (r rune, next int, err error) {
+// decodeUnicodeEscape returns the character of the \u escape whose four hex digits
+// start at src[at]. If that is the first of a pair of surrogates, it reads the
+// second escape too. It returns U+FFFD for a lone surrogate, and then reads nothing
+// after it.
+func decodeUnicodeEscape(src []byte, at int) (r rune, next int, err error) {
 	r, err = hex4(src, at)
 	if err != nil {
 		return 0, at, err

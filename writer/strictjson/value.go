@@ -1,29 +1,29 @@
 package strictjson
 
-// hasByte reports whether src has c at the offset, which may be past its end.
+// hasByte reports whether src[at] is c; false if at is not an offset in src.
 func hasByte(src []byte, at int, c byte) bool { return at < len(src) && src[at] == c }
 
-// value reads the value at src[at], of which the arrays and objects may nest
-// depth deep, and returns the offset after it, as all that read do.
-func (n *Normaliser) value(src []byte, at, depth int) (next int, err error) {
+// readValue reads the value at src[at], in which arrays and objects may nest depth
+// levels deep. Like all read methods, it returns the offset after it.
+func (n *Normaliser) readValue(src []byte, at, depth int) (next int, err error) {
 	if at >= len(src) {
 		return at, errorAt(at, expectedValue)
 	}
 	switch src[at] {
 	case '"':
-		return n.text(src, at)
+		return n.readString(src, at)
 	case '{':
-		return n.object(src, at, depth-1)
+		return n.readObject(src, at, depth-1)
 	case '[':
-		return n.array(src, at, depth-1)
+		return n.readArray(src, at, depth-1)
 	case 't':
-		return word(src, at, "true")
+		return readWord(src, at, "true")
 	case 'f':
-		return word(src, at, "false")
+		return readWord(src, at, "false")
 	case 'n':
-		return word(src, at, "null")
+		return readWord(src, at, "null")
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		return number(src, at)
+		return readNumber(src, at)
 	}
 	return at, errorAt(at, expectedValue)
 }
@@ -33,7 +33,7 @@ const (
 	expectedShallow = "expected arrays and objects to nest at most 64 deep"
 )
 
-func word(src []byte, at int, word string) (next int, err error) {
+func readWord(src []byte, at int, word string) (next int, err error) {
 	end := at + len(word)
 	if end > len(src) || string(src[at:end]) != word {
 		return at, errorAt(at, expectedValue)
@@ -41,16 +41,16 @@ func word(src []byte, at int, word string) (next int, err error) {
 	return end, nil
 }
 
-// space leaves out the white space at src[at].
-func (n *Normaliser) space(src []byte, at int) (next int) {
+// skipSpace leaves the white space at src[at] out of the normal form.
+func (n *Normaliser) skipSpace(src []byte, at int) (next int) {
 	if at < len(src) && src[at] > ' ' {
 		return at
 	}
-	return n.drop(src, at, SkipSpace(src, at))
+	return n.skip(src, at, SkipSpace(src, at))
 }
 
-// drop leaves out src[at:next].
-func (n *Normaliser) drop(src []byte, at, next int) int {
+// skip leaves src[at:next] out of the normal form, and returns next.
+func (n *Normaliser) skip(src []byte, at, next int) int {
 	if next > at {
 		n.flush(src, at)
 		n.from = next
@@ -58,24 +58,24 @@ func (n *Normaliser) drop(src []byte, at, next int) int {
 	return next
 }
 
-func (n *Normaliser) array(src []byte, at, depth int) (next int, err error) {
+func (n *Normaliser) readArray(src []byte, at, depth int) (next int, err error) {
 	if depth < 0 {
 		return at, errorAt(at, expectedShallow)
 	}
-	at = n.space(src, at+1)
+	at = n.skipSpace(src, at+1)
 	if hasByte(src, at, ']') {
 		return at + 1, nil
 	}
 	for {
-		at, err = n.value(src, at, depth)
+		at, err = n.readValue(src, at, depth)
 		if err != nil {
 			return at, err
 		}
-		at = n.space(src, at)
+		at = n.skipSpace(src, at)
 		if !hasByte(src, at, ',') {
 			break
 		}
-		at = n.space(src, at+1)
+		at = n.skipSpace(src, at+1)
 	}
 	if !hasByte(src, at, ']') {
 		return at, errorAt(at, "expected a comma or a closing bracket")
@@ -83,30 +83,30 @@ func (n *Normaliser) array(src []byte, at, depth int) (next int, err error) {
 	return at + 1, nil
 }
 
-func (n *Normaliser) object(src []byte, at, depth int) (next int, err error) {
+func (n *Normaliser) readObject(src []byte, at, depth int) (next int, err error) {
 	if depth < 0 {
 		return at, errorAt(at, expectedShallow)
 	}
 	start, outer := n.pos(at), len(n.members)
-	at = n.space(src, at+1)
+	at = n.skipSpace(src, at+1)
 	if hasByte(src, at, '}') {
 		return at + 1, nil
 	}
 	for {
-		at, err = n.member(src, at, depth)
+		at, err = n.readMember(src, at, depth)
 		if err != nil {
 			return at, err
 		}
 		if !hasByte(src, at, ',') {
 			break
 		}
-		at = n.space(src, at+1)
+		at = n.skipSpace(src, at+1)
 	}
 	if !hasByte(src, at, '}') {
 		return at, errorAt(at, "expected a comma or a closing brace")
 	}
 	at++
-	if members := n.members[outer:]; !n.allDiffer(src, members) {
+	if members := n.members[outer:]; !n.namesDiffer(src, members) {
 		n.flush(src, at)
 		n.dst = removeDuplicates(n.dst, start, members)
 	}
@@ -114,34 +114,34 @@ func (n *Normaliser) object(src []byte, at, depth int) (next int, err error) {
 	return at, nil
 }
 
-// member reads one name and value, and what white space comes after it.
-func (n *Normaliser) member(src []byte, at, depth int) (next int, err error) {
+// readMember reads a name, its value and the white space after it.
+func (n *Normaliser) readMember(src []byte, at, depth int) (next int, err error) {
 	if !hasByte(src, at, '"') {
 		return at, errorAt(at, "expected a key in double quotes")
 	}
 	m := member{first: n.pos(at), name: n.pos(at)}
-	at, err = n.name(src, at)
+	at, err = n.readName(src, at)
 	if err != nil {
 		return at, err
 	}
-	at = n.space(src, at)
+	at = n.skipSpace(src, at)
 	if !hasByte(src, at, ':') {
 		return at, errorAt(at, "expected a colon")
 	}
 	m.value = n.pos(at + 1)
-	at, err = n.value(src, n.space(src, at+1), depth)
+	at, err = n.readValue(src, n.skipSpace(src, at+1), depth)
 	if err != nil {
 		return at, err
 	}
 	m.end = n.pos(at)
 	n.members = append(n.members, m)
-	return n.space(src, at), nil
+	return n.skipSpace(src, at), nil
 }
 
-// name reads a name, and leaves it all in src or, if part of it had to be
-// changed, all in dst: so it is one piece, to be compared.
-func (n *Normaliser) name(src []byte, at int) (next int, err error) {
-	next, err = n.text(src, at)
+// readName reads a name. The normal form of the name is then completely in src
+// or, if part of it had to be changed, completely in dst, where nameOf finds it.
+func (n *Normaliser) readName(src []byte, at int) (next int, err error) {
+	next, err = n.readString(src, at)
 	if err == nil && n.from > at {
 		n.flush(src, next)
 	}

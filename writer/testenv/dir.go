@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bases returns the directories in which tests make theirs, best first. What the
-// user chose with TMPDIR is the only one. Otherwise memory comes first, because a
-// guest has its state directory there and a sync costs nothing.
+// bases returns the directories in which tests create their directories, best first. If
+// TMPDIR is set, it is the only one. Otherwise directories in memory come first, because
+// a guest has its state directory in memory and a sync is fast there.
 func bases() []string {
 	if dir := os.Getenv("TMPDIR"); dir != "" {
 		return []string{dir}
@@ -25,8 +25,8 @@ func bases() []string {
 	return []string{"/dev/shm", os.Getenv("XDG_RUNTIME_DIR"), "/run", os.TempDir()}
 }
 
-// makeDir makes a directory that every user may enter, in the first of the bases
-// that can be used and is in memory, or in the last.
+// makeDir creates a directory that every user may enter, in the first of the bases that
+// is in memory and writable, or else in the last.
 func makeDir(bases []string) (string, error) {
 	last := len(bases) - 1
 	for _, base := range bases[:last] {
@@ -40,8 +40,9 @@ func makeDir(bases []string) (string, error) {
 	return makeOpenDir(bases[last])
 }
 
-// minMemory is what the largest test takes: a disk image of 320 MiB, half as much
-// again, and some. A container often has 64 MiB.
+// minMemory is the free space in bytes that a tmpfs must have. The largest test needs a
+// disk image of 320 MiB, half as much again, and some more. In a container, /dev/shm
+// often has only 64 MiB.
 const minMemory = 512 << 20
 
 // inMemory reports whether a directory is on a tmpfs with space for the tests.
@@ -50,8 +51,8 @@ func inMemory(dir string) bool {
 	return unix.Statfs(dir, &st) == nil && st.Type == unix.TMPFS_MAGIC && st.Bavail*uint64(st.Bsize) >= minMemory
 }
 
-// makeOpenDir makes a directory of mode 0755, whatever the umask is. Its name is
-// short, because the path of a socket must fit into 107 bytes.
+// makeOpenDir creates a directory with mode 0755, whatever the umask is. Its name is
+// short, because the path of a socket may have at most 107 bytes.
 func makeOpenDir(base string) (string, error) {
 	dir, err := os.MkdirTemp(base, "pika")
 	if err != nil {
@@ -64,23 +65,24 @@ func makeOpenDir(base string) (string, error) {
 	return dir, nil
 }
 
-// TempDir returns a new directory for the test, which is removed when the test
-// ends. It is in memory if there is a tmpfs to write to, and in TMPDIR if that is
-// set. Every user may enter it. Take t.TempDir for what need not be in memory.
+// TempDir returns a new directory that every user may enter. It is in TMPDIR if that is
+// set, and otherwise in memory if there is a writable tmpfs. The directory is removed
+// when the test ends. Use t.TempDir for files that need not be in memory.
 func TempDir(t testing.TB) string {
 	t.Helper()
 	return removeAtEnd(t)(makeDir(bases()))
 }
 
-// maxPlainDir leaves 27 bytes for the name of a socket: sockaddr_un holds 107
-// bytes and a final NUL (unix(7)).
+// maxPlainDir is the maximum length of the path in bytes. It leaves 27 bytes for the name
+// of a socket: the path of a socket has at most 107 bytes (unix(7)).
 const maxPlainDir = 80
 
-// plain is a path that a shell, a URL and a list of words take as it is.
+// plain matches a path that needs no quoting in a shell, a URL or a list of words.
 var plain = regexp.MustCompile(`^[-/._0-9A-Za-z]+$`)
 
-// PlainDir is TempDir with a path that is short enough for a socket and can be
-// pasted into a script. If TMPDIR has no such path, the directory is elsewhere.
+// PlainDir returns a directory as TempDir does, with a path that is short enough for a
+// socket and needs no quoting in a script. If that is not possible in TMPDIR, the
+// directory is in another place.
 func PlainDir(t testing.TB) string {
 	t.Helper()
 	for _, base := range append(bases(), "/dev/shm", "/tmp") {
@@ -96,8 +98,8 @@ func PlainDir(t testing.TB) string {
 	return ""
 }
 
-// OpenToAll ends the test unless every user may enter these directories: TMPDIR
-// may be one user's.
+// OpenToAll ends the test unless every user may enter these directories. Often only one
+// user may enter TMPDIR.
 func OpenToAll(t testing.TB, dirs ...string) {
 	t.Helper()
 	for _, dir := range dirs {
@@ -121,33 +123,34 @@ func removeAtEnd(t testing.TB) func(string, error) string {
 		Must(t, err)
 		t.Cleanup(func() {
 			if err := os.RemoveAll(dir); err != nil {
-				t.Errorf("remove the test's directory: %v", err)
+				t.Errorf("remove the directory of the test: %v", err)
 			}
 		})
 		return dir
 	}
 }
 
-// Main runs the tests of a package that share a directory or the built program, or
-// that make files of certain modes:
+// Main runs the tests of a package. A package needs it if its tests use Shared, Program,
+// or a certain umask:
 //
 //	func TestMain(m *testing.M) { os.Exit(testenv.Main{M: m}.Run()) }
 type Main struct {
 	M     *testing.M
-	Umask int // of the tests and all that they start; 0 is 022, whatever the caller's is
+	Umask int // the umask of the tests and their child processes; 0 means 022
 }
 
-// shared is the directory of Main, "" outside of its Run.
+// shared is the directory that Main.Run creates; "" before and after.
 var shared string
 
-// Run sets the umask, makes the shared directory, runs the tests, removes it and returns the exit
-// code. The directory is not in memory, where containers forbid to run programs.
+// Run sets the umask, creates the shared directory, runs the tests, removes the directory
+// and returns the exit code. The directory is not in memory, because containers often
+// mount such directories noexec.
 func (m Main) Run() (code int) {
 	if m.Umask == 0 {
 		m.Umask = 0o022
 	}
 	unix.Umask(m.Umask)
-	base := os.Getenv("GOTMPDIR") // as the go command, which runs programs there
+	base := os.Getenv("GOTMPDIR") // the go command also runs programs there
 	if base == "" {
 		base = os.TempDir()
 	}
@@ -166,7 +169,7 @@ func (m Main) Run() (code int) {
 	return m.M.Run()
 }
 
-// removeReadOnly removes a tree, with directories that their owner made read-only.
+// removeReadOnly removes a directory tree, including directories that are read-only.
 func removeReadOnly(root string) error {
 	if os.RemoveAll(root) == nil {
 		return nil
@@ -180,8 +183,8 @@ func removeReadOnly(root string) error {
 	return os.RemoveAll(root)
 }
 
-// Shared returns the directory that the tests of this process share, and panics
-// unless [Main.Run] has made one.
+// Shared returns the directory that all tests of this process share. It panics unless it
+// is called during [Main.Run].
 func Shared() string {
 	if shared == "" {
 		panic("testenv: TestMain must call testenv.Main.Run")
@@ -199,8 +202,8 @@ var buildProgram = sync.OnceValues(func() (string, error) {
 	return path, Build(path, module+"/cmd/"+program)
 })
 
-// Program returns the path of the program as it is released, built once for the
-// tests of this process. Every user may run it.
+// Program returns the path of the program, built with the flags of a release. It is built
+// once for all tests of this process. Every user may run it.
 func Program(t testing.TB) string {
 	t.Helper()
 	Tool(t, "go")
@@ -210,8 +213,8 @@ func Program(t testing.TB) string {
 	return path
 }
 
-// ProgramWith builds the program with other files instead of its own. The
-// paths in replaced, from the file to its replacement, are absolute.
+// ProgramWith builds the program with some source files replaced, and returns its path.
+// replaced maps the absolute path of a file to that of its replacement.
 func ProgramWith(t testing.TB, replaced map[string]string) string {
 	t.Helper()
 	Tool(t, "go")
@@ -225,7 +228,7 @@ func ProgramWith(t testing.TB, replaced map[string]string) string {
 	return path
 }
 
-// Build builds a package as a static program, which every user may run.
+// Build builds the package pkg as a static program at path. Every user may run it.
 func Build(path, pkg string, flags ...string) error {
 	args := append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", path}, flags...)
 	cmd := exec.Command("go", append(args, pkg)...)
@@ -233,11 +236,11 @@ func Build(path, pkg string, flags ...string) error {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
 	}
-	return os.Chmod(path, 0o755) // go build obeys the umask
+	return os.Chmod(path, 0o755) // go build applies the umask
 }
 
-// readSources opens the sources of the program, so that go test knows that a
-// result depends on them: it does not see what go build reads.
+// readSources reads the source files of the program. Then the test cache of go test
+// depends on them, which it would not otherwise, because go build runs as a child process.
 func readSources(t testing.TB) {
 	t.Helper()
 	root, err := moduleRoot()
@@ -259,8 +262,8 @@ func readSources(t testing.TB) {
 	}
 }
 
-// moduleRoot returns the directory of go.mod, from the one in which go test runs
-// the tests of a package.
+// moduleRoot returns the directory of go.mod: the working directory, which is that of
+// the package under test, or one of its parents.
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()
 	for err == nil {
@@ -268,7 +271,7 @@ func moduleRoot() (string, error) {
 			return dir, nil
 		}
 		if dir == "/" {
-			return "", fmt.Errorf("no go.mod above the working directory")
+			return "", fmt.Errorf("no go.mod in the working directory or above it")
 		}
 		dir = filepath.Dir(dir)
 	}

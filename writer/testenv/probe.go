@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// other is a user and a group that own no file.
+// other is the ID of a user and of a group that own no files.
 const other = 65534
 
 var canActAsRoot = sync.OnceValue(probeRoot)
 
-// IsRoot reports whether the tests run as root that may give files away, become
-// another user, and do with the files of others as it likes. Root without these
-// capabilities, or in a user namespace that has only itself, is not.
+// IsRoot reports whether the tests run as root with the capabilities to change the owner
+// of files, to become another user, and to use the files of other users. It is false for
+// root without these capabilities, or in a user namespace without other users.
 func IsRoot() bool { return canActAsRoot() == nil }
 
 // Root ends the test unless [IsRoot].
@@ -47,10 +47,10 @@ func probeRoot() error {
 			return fmt.Errorf("no %s", name)
 		}
 	}
-	return inDir(func(dir string) error { return os.Chown(dir, other, other) }) // a user namespace may not have them
+	return inDir(func(dir string) error { return os.Chown(dir, other, other) }) // fails in a user namespace without that user
 }
 
-// effectiveCapabilities returns the set of this process, as bits.
+// effectiveCapabilities returns the effective capabilities of this process as a bit set.
 func effectiveCapabilities() (set uint64, err error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -58,7 +58,7 @@ func effectiveCapabilities() (set uint64, err error) {
 	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), err
 }
 
-// inDir calls f with a directory that is removed afterwards.
+// inDir calls f with a new directory, and removes the directory afterwards.
 func inDir(f func(dir string) error) error {
 	dir, err := makeDir(bases())
 	if err != nil {
@@ -67,7 +67,7 @@ func inDir(f func(dir string) error) error {
 	return errors.Join(f(dir), os.RemoveAll(dir))
 }
 
-// CanMknod reports whether a device can be made in a temporary directory.
+// CanMknod reports whether the tests may create a device in a temporary directory.
 var CanMknod = sync.OnceValue(func() bool {
 	return inDir(func(dir string) error {
 		return unix.Mknod(filepath.Join(dir, "null"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3)))
@@ -85,12 +85,12 @@ var canMount = sync.OnceValue(func() error {
 	})
 })
 
-// inMountNamespace calls f on a thread that has a mount namespace of its own,
-// which ends with the thread.
+// inMountNamespace calls f on a thread with a new mount namespace, which ends with the
+// thread.
 func inMountNamespace(f func() error) error {
 	result := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			result <- fmt.Errorf("unshare: %w", err)
 			return
@@ -104,8 +104,8 @@ func inMountNamespace(f func() error) error {
 	return <-result
 }
 
-// CanMount reports whether a mount namespace can be made and a tmpfs be mounted
-// there.
+// CanMount reports whether the tests may create a mount namespace and mount a tmpfs in
+// it.
 func CanMount() bool { return canMount() == nil }
 
 // Mount ends the test unless [CanMount].
@@ -116,12 +116,13 @@ func Mount(t testing.TB) {
 	}
 }
 
-// aloneEnv names the test that a process of [Alone] runs.
+// aloneEnv is the environment variable that [Alone] sets in the child process, to the name
+// of the test.
 const aloneEnv = "PIKA_TEST_ALONE"
 
-// Alone runs the calling test once more, in a process of its own, where it may
-// change limits, users and directories. It returns true there, and false in the
-// first process once the other one has passed:
+// Alone runs the calling test in a child process, in which it may change limits, the user
+// or the working directory. Alone returns true in the child process. In the parent, it
+// returns false after the child has passed, and otherwise ends the test:
 //
 //	if !testenv.Alone(t) {
 //		return
@@ -131,8 +132,9 @@ func Alone(t *testing.T) bool {
 	return alone(t, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL})
 }
 
-// AloneWithMounts is [Alone] with a mount namespace: what the test mounts is gone
-// when it ends. It ends the test unless [CanMount].
+// AloneWithMounts is like [Alone], but the child process has a new mount namespace, so
+// everything that the test mounts is unmounted when it ends. AloneWithMounts ends the
+// test unless [CanMount].
 func AloneWithMounts(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(aloneEnv) != t.Name() {
@@ -146,7 +148,7 @@ func alone(t *testing.T, attr *syscall.SysProcAttr) bool {
 	if os.Getenv(aloneEnv) == t.Name() {
 		return true
 	}
-	runtime.LockOSThread() // Pdeathsig is of the thread
+	runtime.LockOSThread() // Pdeathsig is sent when this thread ends
 	defer runtime.UnlockOSThread()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Args[0] = os.Args[0]
@@ -164,22 +166,22 @@ func alone(t *testing.T, attr *syscall.SysProcAttr) bool {
 	return false
 }
 
-// straceWorks has strace trace itself: a container may have the command but not
-// the right to trace.
+// straceWorks runs strace on itself, because a container may contain strace but not allow
+// tracing.
 var straceWorks = sync.OnceValues(func() ([]byte, error) {
 	return exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "strace", "-V").CombinedOutput()
 })
 
-// Strace ends the test unless strace is installed and may trace.
+// Strace ends the test unless strace is installed and tracing is allowed.
 func Strace(t testing.TB) {
 	t.Helper()
 	Tool(t, "strace")
 	if text, err := straceWorks(); err != nil {
-		Missing(t, "the right to trace; allow ptrace(2) (%v: %s)", err, bytes.TrimSpace(text))
+		Missing(t, "permission to trace; allow ptrace(2) (%v: %s)", err, bytes.TrimSpace(text))
 	}
 }
 
-// canBoot starts a container on an overlay of the machine's own root, as
+// canBoot starts a container on an overlay of the root file system of this machine, as
 // testdata/boot/boot does.
 var canBoot = sync.OnceValue(func() error {
 	return inMountNamespace(func() error {
@@ -204,12 +206,12 @@ var canBoot = sync.OnceValue(func() error {
 	})
 })
 
-// Systemd ends the test unless testdata/boot/boot can boot a systemd.
+// Systemd ends the test unless testdata/boot/boot can boot systemd in a container.
 func Systemd(t testing.TB) {
 	t.Helper()
 	Tools(t, "bash", "systemd-nspawn", "/lib/systemd/systemd", "unshare", "setpriv", "timeout", "findmnt", "mount")
 	Root(t)
 	if err := canBoot(); err != nil {
-		Missing(t, "to boot systemd in a container; run as root with all capabilities (%v)", err)
+		Missing(t, "permission to boot systemd in a container; run as root with all capabilities (%v)", err)
 	}
 }

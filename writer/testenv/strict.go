@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// StrictJSON checks that text is one JSON value which the strictest reader
-// takes: valid UTF-8, no name twice, no lone surrogate, numbers inside double
-// range, nesting below 127.
+// StrictJSON returns an error unless text is one JSON value that the strictest reader
+// accepts: it is valid UTF-8, has no name twice in an object and no lone surrogate, its
+// numbers are in the range of a double, and it nests at most 126 levels deep.
 func StrictJSON(text string) error {
 	if !utf8.ValidString(text) {
 		return errors.New("invalid UTF-8")
@@ -26,12 +26,12 @@ func StrictJSON(text string) error {
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return errors.New("something follows the value")
+		return errors.New("text after the value")
 	}
 	return nil
 }
 
-// strictToken checks the value that comes next.
+// strictToken checks the next value.
 func strictToken(d *json.Decoder, depth int) error {
 	token, err := d.Token()
 	if err != nil {
@@ -50,7 +50,7 @@ func strictToken(d *json.Decoder, depth int) error {
 	return nil
 }
 
-// strictMembers checks what an object or array holds.
+// strictMembers checks the members of an object or the elements of an array.
 func strictMembers(d *json.Decoder, object bool, depth int) error {
 	seen := map[json.Token]bool{}
 	for d.More() {
@@ -60,7 +60,7 @@ func strictMembers(d *json.Decoder, object bool, depth int) error {
 				return err
 			}
 			if seen[name] {
-				return fmt.Errorf("%q stands twice", name)
+				return fmt.Errorf("%q occurs twice", name)
 			}
 			seen[name] = true
 		}
@@ -95,8 +95,9 @@ func strictEscapes(text string) error {
 	return nil
 }
 
-// surrogate reads \uXXXX as a surrogate of the half that starts at base.
-func surrogate(text string, base uint64) (uint64, bool) {
+// surrogate returns the code unit of the escape \uXXXX at the start of text. ok is false
+// if there is none, or if it is not one of the 1024 surrogates that start at base.
+func surrogate(text string, base uint64) (unit uint64, ok bool) {
 	if len(text) < 6 || text[:2] != `\u` {
 		return 0, false
 	}

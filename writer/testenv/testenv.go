@@ -1,18 +1,19 @@
-// Package testenv asks the machine what it offers to a test, and has the small
+// Package testenv finds out which tools and permissions a test can use, and has
 // helpers that the tests of several packages share. Only tests import it.
 //
-// A test says what it needs before it starts:
+// A test declares its requirements before it starts:
 //
-//	testenv.Tool(t, "jq")      // a command
-//	testenv.Root(t)            // an ability: the probe tries it
+//	testenv.Tool(t, "jq")      // a program
+//	testenv.Root(t)            // a permission
 //	dir := testenv.TempDir(t)  // a directory in memory
 //
-// Where that is missing the test is skipped with a reason, so the tests pass in
-// any container and for any user. PIKA_TEST_NO_SKIP=1 turns each of these skips
-// into a failure: set it on a machine on which every test must run.
+// If a requirement is missing, the test is skipped and reports the reason, so the
+// tests pass in any container and for any user. With PIKA_TEST_NO_SKIP=1, the test
+// fails instead. Set it on a machine on which every test must run.
 //
-// A probe tries the ability itself and never asks for user 0 alone: root in a
-// container often may not mount, and an ordinary user sometimes may.
+// To find out whether a permission exists, the package tries to use it, and does not
+// only check the user ID: root in a container often may not mount, and an ordinary
+// user sometimes may.
 package testenv
 
 import (
@@ -28,11 +29,12 @@ import (
 // noSkip is the environment variable that turns skips into failures.
 const noSkip = "PIKA_TEST_NO_SKIP"
 
-// NoSkip reports whether a missing part is a failure.
+// NoSkip reports whether a test must fail, and not be skipped, if a requirement is
+// missing.
 func NoSkip() bool { return os.Getenv(noSkip) == "1" }
 
-// Missing ends a test that needs something which is not here: it skips the test,
-// or fails it if [NoSkip]. The text completes "needs".
+// Missing ends a test because a requirement is missing: it skips the test, or fails it
+// if [NoSkip]. The format describes the requirement and follows the word "needs".
 func Missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if NoSkip() {
@@ -41,8 +43,8 @@ func Missing(t testing.TB, format string, args ...any) {
 	t.Skipf("needs "+format, args...)
 }
 
-// Tool returns the path of a command, which may be given by name or by path. It
-// ends the test if the command is not installed.
+// Tool returns the path of a program, which is given by name or path. It ends the test
+// if the program is not installed.
 func Tool(t testing.TB, name string) (path string) {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -52,7 +54,7 @@ func Tool(t testing.TB, name string) (path string) {
 	return path
 }
 
-// Tools ends the test if one of the commands is not installed.
+// Tools ends the test if one of the programs is not installed.
 func Tools(t testing.TB, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -60,7 +62,8 @@ func Tools(t testing.TB, names ...string) {
 	}
 }
 
-// findPython asks Python for its path: a shim on PATH can take a second to start.
+// findPython returns the path that Python itself reports. The python3 on PATH may be a
+// shim that takes a second to start.
 var findPython = sync.OnceValues(func() (string, error) {
 	path, err := exec.Command("python3", "-c", "import sys; print(sys.executable)").Output()
 	return strings.TrimSpace(string(path)), err
@@ -73,7 +76,7 @@ func Python(t testing.TB) (path string) {
 	Tool(t, "python3")
 	path, err := findPython()
 	if err != nil {
-		Missing(t, "a python3 that runs; it ends with %v", err)
+		Missing(t, "a working python3 (%v)", err)
 	}
 	return path
 }
@@ -86,7 +89,7 @@ func Must(t testing.TB, errs ...error) {
 	}
 }
 
-// ReadFile returns the content of a file. It ends the test if there is none.
+// ReadFile returns the content of a file. It ends the test if it cannot read the file.
 func ReadFile(t testing.TB, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -94,7 +97,7 @@ func ReadFile(t testing.TB, path string) string {
 	return string(text)
 }
 
-// ReadIfExists returns the content of a file, or "" if there is none.
+// ReadIfExists returns the content of a file, or "" if the file is missing.
 func ReadIfExists(t testing.TB, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)

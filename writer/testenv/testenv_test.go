@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A recorder is a test that notes how it ends.
+// A recorder is a testing.TB that records how the test ends.
 type recorder struct {
 	testing.TB
 	ended string
@@ -19,7 +19,7 @@ type recorder struct {
 func (r *recorder) Skipf(format string, args ...any)  { r.end("skip: "+format, args...) }
 func (r *recorder) Fatalf(format string, args ...any) { r.end("fail: "+format, args...) }
 
-// end notes the first end: after a real one no code of the test would run.
+// end records only the first end, because Skipf and Fatalf of a real test do not return.
 func (r *recorder) end(format string, args ...any) {
 	if r.ended == "" {
 		r.ended = fmt.Sprintf(format, args...)
@@ -58,7 +58,7 @@ func TestTempDir(t *testing.T) {
 		}
 	})
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
-		t.Errorf("%s is left behind: %v", dir, err)
+		t.Errorf("%s was not removed: %v", dir, err)
 	}
 }
 
@@ -84,7 +84,7 @@ func TestPlainDir(t *testing.T) {
 				t.Errorf("%s", dir)
 			}
 			if left, err := os.ReadDir(base); err != nil || len(left) > 0 {
-				t.Errorf("%v, %v are left behind", left, err)
+				t.Errorf("%v were not removed (%v)", left, err)
 			}
 		})
 	}

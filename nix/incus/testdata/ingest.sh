@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# ingest.sh stands on PATH for pika-cloud-lifecycle. It tells INGEST_NEWS its pid
-# and its arguments, then becomes INGEST, whose acknowledgements follow.
+# ingest.sh is on PATH as pika-cloud-lifecycle. It prints its process ID and arguments
+# to INGEST_NEWS, and then executes INGEST, which sends its acknowledgements there.
 set -euo pipefail
 
 echo "$$ $*" >"$INGEST_NEWS"

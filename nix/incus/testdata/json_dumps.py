@@ -1,4 +1,4 @@
-"""Prints a directive the way that Python callers do."""
+"""Prints a directive the way that Python callers should."""
 
 import json
 import sys

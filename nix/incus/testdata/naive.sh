@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# naive.sh has the defect of the boot script that was once in use: its service
-# fails, set -e ends it at wait, and it never comes to say so.
+# naive.sh has the defect of an earlier boot script: its service fails, set -e ends
+# the script at wait, and it never reports the failure.
 set -euo pipefail
 
 exec 3> >(exec pika-cloud-lifecycle ingest --require-result)

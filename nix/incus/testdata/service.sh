@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# service.sh is a service that does as a test says. It leaves a child behind,
-# tells NEWS its pid, the child's, and the signals that it was started with
-# ignored, and exits with the code that it reads from ORDERS. ON_TERM is what
-# it does about SIGTERM: a code to exit with, or "never".
+# service.sh is a service that a test controls. It starts a child that outlives it,
+# prints its process ID, that of the child, and the signals that it inherited as
+# ignored to NEWS, and exits with the code that it reads from ORDERS. ON_TERM is its
+# reaction to SIGTERM: an exit code, or "never".
 set -euo pipefail
 
-# Asked of a child: bash itself always ignores SIGQUIT, but no child of it does.
+# Read from a child, because bash itself always ignores SIGQUIT.
 ignored=$(sed -n 's/^SigIgn:[[:space:]]*//p' /proc/self/status)
 case ${ON_TERM-} in
 '') ;;

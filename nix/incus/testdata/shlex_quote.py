@@ -1,4 +1,4 @@
-"""Prints a directive the way that Python callers must not."""
+"""Prints a directive in a way that is not safe."""
 
 import shlex
 import sys

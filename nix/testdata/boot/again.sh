@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# again.sh finds the artifacts of the boot before, and has all of the agent's
-# unit killed, its stream too.
+# again.sh starts with the artifacts of the previous boot, and kills the whole unit of
+# the agent, with its stream.
 # shellcheck source=lab.sh source-path=SCRIPTDIR
 . /opt/lab/lab.sh
 state=/opt/lab/state

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# agent.sh takes a managed agent through a life: ready, dead, restarted, ready,
+# agent.sh takes a managed agent through these states: ready, failed, restarted, ready,
 # and stopped by the power-off that ends this boot.
 # shellcheck source=lab.sh source-path=SCRIPTDIR
 . /opt/lab/lab.sh
 state=/opt/lab/state
 unit=pika-cloud-managed-agent.service
 
-await stands starting
+await in_state starting
 systemctl show --value -p ActiveState "$unit" >"$out/while-starting"
 touch /run/healthy
 reaches ready
@@ -17,12 +17,12 @@ keep ready
 
 rm /run/healthy
 echo 7 >/var/lib/agent/orders
-died() { [[ -e $state/result.json.prev ]] && stands starting; }
+died() { [[ -e $state/result.json.prev ]] && in_state starting; }
 await died
 keep died
 systemctl show --value -p NRestarts "$unit" >"$out/restarts"
 
 touch /run/healthy
-await stands ready
+await in_state ready
 await active "$unit" active
-cp /var/lib/agent/said "$out/agent"
+cp /var/lib/agent/output "$out/agent"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# ci.sh has the CI image run jobs, one after the other.
+# ci.sh runs jobs in the CI image, one after the other.
 # shellcheck source=lab.sh source-path=SCRIPTDIR
 . /opt/lab/lab.sh
 unit=pika-cloud-ci.service
 
-# ask NAME REQUEST runs a job and keeps what it leaves.
+# ask NAME REQUEST runs a job and keeps its artifacts.
 ask() {
   mkdir -p /var/lib/pika-cloud
   echo "$2" >/var/lib/pika-cloud/request.json
@@ -19,7 +19,7 @@ job() {
     '{schema_version: 2, command: $command, timeout_secs: $timeout, run_as_root: $root}'
 }
 
-# Without a request nothing was run at boot.
+# Without a request no job runs at boot.
 considered() { (($(systemctl show --value -p ConditionTimestampMonotonic "$unit") > 0)); }
 await considered
 [[ $(systemctl show --value -p ConditionResult "$unit") == no ]]
@@ -35,8 +35,8 @@ pgrep -u ci >"$out/left" || :
 ask after "$(job 'echo harmless')"
 stat -c '%A %U %n' "$state" "$state"/* >"$out/modes"
 
-# The last is ended by the power-off.
+# The power-off ends the last job.
 job 'echo up; sleep infinity' >/var/lib/pika-cloud/request.json
 systemctl start --no-block "$unit"
-await stands starting
+await in_state starting
 await grep -q up "$state/logs/guest.log"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# fake-agent.sh is an agent that ends as it is told. It says who it is and what it can
-# reach.
+# fake-agent.sh is an agent that exits with the code that it reads from a FIFO. It
+# reports its user and whether it can forge a status.
 set -euo pipefail
 
 trap 'exit 0' TERM
@@ -10,7 +10,7 @@ trap 'exit 0' TERM
 	echo "$HOME"
 	echo "notify ${NOTIFY_SOCKET-none}"
 	if echo forged >/opt/lab/state/status.json; then echo forged; fi
-} >>/var/lib/agent/said 2>/dev/null
+} >>/var/lib/agent/output 2>/dev/null
 [[ -p /var/lib/agent/orders ]] || mkfifo /var/lib/agent/orders
 exec 4<>/var/lib/agent/orders
 read -r code <&4

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# hostile.sh is a job that wants to forge what the host is told about it, or to keep
-# the host from being told. What it could do stands in artifacts/can.
+# hostile.sh is a job that tries to forge its result, or to prevent it. It lists what it
+# was able to do in artifacts/can.
 state=/run/pika-cloud
 forged='{"schema_version":1,"status":"completed","exit_code":0,"finished_at":"2026-01-01T00:00:00Z","message":"forged"}'
 
 can() { echo "$*" >>$state/artifacts/can; }
 can start
 
-# In the directory.
+# Attack the state directory.
 for file in status.json events.jsonl result.json events.jsonl.seq new; do
   { echo "$forged" >$state/$file; } 2>/dev/null && can write $file
   [[ -e $state/$file ]] && rm -f $state/$file 2>/dev/null && can remove $file
@@ -19,7 +19,7 @@ done
 mv $state/logs $state/mine 2>/dev/null && can move logs
 rmdir $state/artifacts 2>/dev/null && can remove artifacts
 
-# Through the stream.
+# Attack the stream.
 for fd in /proc/self/fd/*; do
   number=${fd##*/}
   ((number > 2)) && [[ $(readlink "$fd") == *pipe* ]] && can reach "descriptor $number"
@@ -30,7 +30,7 @@ for fd in /proc/[0-9]*/fd/*; do
   [[ $owner == root ]] && { echo 'STATE=completed MESSAGE=forged' >"$fd"; } 2>/dev/null && can write "$fd"
 done
 
-# To the processes.
+# Attack the processes.
 for process in $(pgrep -f 'pika-cloud-lifecycle|ci-job.py'); do
   kill -KILL "$process" 2>/dev/null && can kill "$process"
 done
@@ -38,7 +38,7 @@ systemctl stop pika-cloud-ci.service 2>/dev/null && can stop the unit
 systemd-notify --status=forged 2>/dev/null && can notify
 NOTIFY_SOCKET=/run/systemd/notify systemd-notify WATCHDOG=trigger 2>/dev/null
 
-# For the next job, and the room that the artifacts need.
+# Attack the next job, and the space for the artifacts.
 rm -f $state/logs/guest.log
 ln -s ../status.json $state/logs/guest.log
 setsid sleep infinity &
@@ -53,10 +53,10 @@ try:
 except OSError:
     pass
 else:
-    open("/run/pika-cloud/artifacts/can", "a").write("start as many processes as it likes\n")
+    open("/run/pika-cloud/artifacts/can", "a").write("start any number of processes\n")
 END
 for place in artifacts logs; do
   head -c 2M /dev/zero >$state/$place/full 2>/dev/null
-  (($(stat -c %s $state/$place/full) < 2 * 1024 * 1024)) || mv $state/$place/full $state/$place/more-than-its-own
+  (($(stat -c %s $state/$place/full) < 2 * 1024 * 1024)) || mv $state/$place/full $state/$place/larger-than-allowed
 done
 exit 3

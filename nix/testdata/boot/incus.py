@@ -1,5 +1,5 @@
-"""incus.py SOCKET LOG is what the host gives a guest of Incus to talk to: it logs
-each request, and answers that all is well."""
+"""incus.py SOCKET LOG serves the guest socket of Incus: it logs each request, and
+answers 200."""
 
 import http.server
 import os

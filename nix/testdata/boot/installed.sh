@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# installed.sh does what cloud-init does with the user data of docs/install.md,
-# and looks at what that put here.
+# installed.sh runs the user data of docs/install.md, as cloud-init does, and checks
+# the installed files.
 # shellcheck source=lab.sh source-path=SCRIPTDIR
 . /opt/lab/lab.sh
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# keep.sh copies the state directory when all units have stopped.
+# keep.sh copies the state directory after all units have stopped.
 set -euo pipefail
 
 for dir in /run/pika-cloud /var/lib/pika-cloud; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# setup.sh does what NixOS does when it activates a system, to the users and the
-# rules for systemd-tmpfiles.
+# setup.sh creates the users and the systemd-tmpfiles rules, as NixOS does when it
+# activates a system.
 set -euo pipefail
 
 systemd-sysusers /opt/lab/users.conf

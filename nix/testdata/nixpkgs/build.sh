@@ -1,4 +1,4 @@
-# build.sh builds and installs a Go program, in the steps of nixpkgs.
+# build.sh builds and installs a Go program in the same steps as nixpkgs.
 # shellcheck shell=bash
 : "${go:?}" "${src:?}" "${out:?}" "${goModules:?}" "${cache:?}" "${ldflags?}" "${postPatch?}" "${postInstall?}"
 export PATH=$go:/usr/bin:/bin HOME=$PWD GOTOOLCHAIN=local

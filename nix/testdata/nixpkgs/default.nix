@@ -1,6 +1,5 @@
-# As much of nixpkgs as the files in nix use. What is to be run is the host's
-# own, in /usr; the one thing that is really built is a Go module, as build.sh
-# says.
+# The parts of nixpkgs that the files in nix use. Programs are those of this
+# machine, in /usr. Only Go modules are really built, by build.sh.
 {
   system ? builtins.currentSystem,
 }:
@@ -16,7 +15,7 @@ let
     meta.mainProgram = name;
   };
 
-  # A derivation of which the host's bash builds what script says.
+  # A derivation that the bash of this machine builds by running script.
   run = name: attrs: script:
     derivation (
       attrs
@@ -38,8 +37,8 @@ let
       let function = if builtins.isFunction f then f else import f; in
       function (builtins.intersectAttrs (builtins.functionArgs function) pkgs // given);
 
-    # In nixpkgs, too, it is two derivations: the modules, whose hash is known
-    # and whose build may use the network, and the program, whose build may not.
+    # Two derivations, as in nixpkgs: the modules, which have a fixed hash and may use
+    # the network, and the program, which may not.
     buildGoModule = args:
       let
         name = "${args.pname}-${args.version}";

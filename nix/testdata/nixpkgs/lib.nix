@@ -1,5 +1,5 @@
-# As much of nixpkgs' lib as the files in nix use: the module system, in its
-# meaning, and a few functions. What they use beyond it is an error here.
+# The parts of nixpkgs' lib that the files in nix use: the module system and a few
+# functions. Using any other part is an error.
 let
   inherit (builtins)
     all
@@ -52,7 +52,7 @@ let
     cleanSource = src: builtins.path { path = src; name = "source"; filter = path: _: baseNameOf path != ".git"; };
     licenses.mit = "MIT";
 
-    # Options and what qualifies a definition.
+    # Options, and the properties of a definition: priorities and conditions.
     mkOption = option: option // { _type = "option"; };
     mkEnableOption = what: mkOption { type = types.bool; default = false; example = true; description = "Whether to enable ${what}."; };
     literalExpression = text: { _type = "literalExpression"; inherit text; };
@@ -65,21 +65,21 @@ let
     isOption = value: (value._type or "") == "option";
     at = concatStringsSep ".";
 
-    # plain takes the conditions off a definition, which is then none, one or many.
+    # plain evaluates the conditions of a definition, and returns zero or more definitions.
     plain = def:
       if (def._type or "") == "if" then optionals def.condition (plain def.content)
       else if (def._type or "") == "merge" then concatMap plain def.contents
       else [ def ];
 
-    # spread takes them off a set of definitions, and puts them on each within.
+    # spread moves the conditions of a set of definitions to each of its members.
     spread = set:
       if (set._type or "") == "if" then map (mapAttrs (_: mkIf set.condition)) (spread set.content)
       else if (set._type or "") == "merge" then concatMap spread set.contents
       else if (set._type or "") == "override" then map (mapAttrs (_: mkOverride set.priority)) (spread set.content)
       else [ set ];
 
-    # mergeDefs merges the definitions of one option: those of the strongest
-    # priority, each of which must be of the type.
+    # mergeDefs merges the definitions of one option that have the highest priority.
+    # Each must have the type of the option.
     mergeDefs = path: type: defs:
       let
         all' = concatMap plain defs;
@@ -130,7 +130,7 @@ let
             genAttrs (unique (concatMap attrNames sets)) (name:
               mergeDefs (path ++ [ name ]) type (concatMap (set: optional (set ? ${name}) set.${name}) sets));
         };
-        # A setting of a unit: one value, or a list that several modules add to.
+        # A setting of a unit: one value, or a list that several modules extend.
         setting = {
           description = "systemd option";
           check = value: isBool value || isInt value || isString value || isPath value || isList value || value == null;
@@ -147,7 +147,7 @@ let
         };
       };
 
-    # evalModules evaluates modules to one config.
+    # evalModules evaluates modules into one config.
     evalModules = { modules, specialArgs ? { }, path ? [ ] }:
       let
         args = specialArgs // { inherit config lib; };
@@ -163,7 +163,7 @@ let
           else
             concatMap load (value.imports or [ ])
             ++ [ { file = if isPath module then toString module else null; options = value.options or { }; config = if full then value.config or { } else rest; } ];
-        # A file that several modules import counts once.
+        # A file that several modules import is evaluated once.
         loaded = foldl' (seen: module:
           if module.file != null && any (other: other.file == module.file) seen then seen else seen ++ [ module ]
         ) [ ] (concatMap load modules);
@@ -192,13 +192,13 @@ let
       in
       { inherit config options; };
 
-    # nixosSystem evaluates modules beside those of nixos.nix.
+    # nixosSystem evaluates modules together with those of nixos.nix.
     nixosSystem = { system ? builtins.currentSystem, modules }:
       evalModules {
         modules = [ ./nixos.nix ] ++ modules;
         specialArgs = {
           pkgs = import ./. { inherit system; };
-          # systemd expands % and $ in what is quoted, too.
+          # systemd also expands % and $ inside quotes.
           utils.escapeSystemdExecArgs = args: concatStringsSep " " (map (arg: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (toJSON arg)) args);
         };
       };

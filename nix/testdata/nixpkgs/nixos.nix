@@ -1,6 +1,5 @@
-# As much of NixOS as the modules in nix use. system.build.toplevel is a file
-# that says what a system is made of, and cannot be had where an assertion does
-# not hold.
+# The parts of NixOS that the modules in nix use. system.build.toplevel is a file that
+# lists the parts of a system. Evaluating it fails if an assertion fails.
 {
   config,
   lib,
@@ -14,7 +13,7 @@ let
   names = option (types.listOf types.str) [ ];
   settings = option (types.attrsOf types.setting) { };
 
-  # What all kinds of units have.
+  # The options of all kinds of units.
   unit = {
     description = option types.str "";
     documentation = names;

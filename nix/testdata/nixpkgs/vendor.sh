@@ -1,5 +1,5 @@
-# vendor.sh makes the modules of a Go program, as nixpkgs does, of those that
-# the host has.
+# vendor.sh creates the vendor directory of a Go program, as nixpkgs does, from the
+# module cache of this machine.
 # shellcheck shell=bash
 : "${go:?}" "${src:?}" "${out:?}" "${modules:?}" "${cache:?}" "${postPatch?}"
 export PATH=$go:/usr/bin:/bin HOME=$PWD GOFLAGS='' GOTOOLCHAIN=local

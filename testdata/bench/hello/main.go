@@ -1,5 +1,5 @@
-// Command hello is the least that a Go program can do: what a one-shot command
-// is measured against.
+// Command hello is a minimal Go program. The start-up time of a one-shot command is
+// compared with it.
 package main
 
 import "fmt"

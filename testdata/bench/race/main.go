@@ -1,11 +1,11 @@
-// Command race times pika-cloud-lifecycle beside what people would use instead,
-// and beside the least that the same system calls cost: whole processes, in
-// turn, after a round that does not count. Every figure is a median; every ratio
-// is the median of those of the rounds.
+// Command race measures pika-cloud-lifecycle, its alternatives, and a C program
+// that only makes the same system calls. It runs whole processes in turn, so that
+// a machine that slows down slows all of them, and does not count the first round.
+// Each time is the median of the rounds, and each ratio the median of their ratios.
 //
-//	race DIR     where DIR holds what testdata/bench/run built
+//	race DIR     DIR contains what testdata/bench/run has built
 //
-// It prints the tables of docs/performance.md.
+// It prints tables in Markdown. docs/performance.md summarises one run.
 package main
 
 import (
@@ -22,14 +22,14 @@ import (
 // A contender is a program in a race.
 type contender struct {
 	name string
-	argv []string // DIR stands for its directory
-	feed []string // what prints to its standard input; nothing if empty
+	argv []string // DIR is replaced by its directory
+	feed []string // the command whose output is its standard input; none if empty
 }
 
-// A lap is what one run of a contender took.
+// A lap is the duration of one run of a contender.
 type lap struct{ wall, cpu float64 } // seconds
 
-// built is where the programs are.
+// built is the directory of the programs.
 var built string
 
 func main() {
@@ -49,7 +49,7 @@ func main() {
 		loops(place.dir)
 		floods(place.dir)
 	}
-	fmt.Printf("\n## Elsewhere\n")
+	fmt.Printf("\n## Latency, prints, growth, memory\n")
 	latencies(tmpfs)
 	prints(tmpfs)
 	growth(tmpfs)
@@ -67,7 +67,7 @@ func tool(name string) string { return filepath.Join(built, name) }
 
 func ours(args ...string) []string { return append([]string{tool("pika-cloud-lifecycle")}, args...) }
 
-// machine says where and when, and what the binary weighs.
+// machine prints the machine, the date and the size of the binary.
 func machine() {
 	cpu, err := os.ReadFile("/proc/cpuinfo")
 	check(err)
@@ -85,7 +85,7 @@ func machine() {
 		strings.TrimSpace(string(kernel)), time.Now().UTC().Format(time.DateOnly), float64(binary.Size())/(1<<20))
 }
 
-// run runs a contender on dir as it is.
+// run runs a contender on dir, without emptying it.
 func (c *contender) run(dir string) lap {
 	cmd := exec.Command(c.argv[0], inside(dir, c.argv[1:])...)
 	cmd.Stderr = os.Stderr
@@ -113,8 +113,8 @@ func inside(dir string, args []string) (replaced []string) {
 	return replaced
 }
 
-// race runs all contenders in turn, each in a fresh directory, and prints how
-// the first compares with the others.
+// race runs all contenders in turn, each in an empty directory, and prints a
+// table that compares the first with the others.
 func race(title, dir string, rounds int, all ...contender) {
 	laps := make([][]lap, len(all))
 	for round := range rounds + 1 {
@@ -128,7 +128,7 @@ func race(title, dir string, rounds int, all ...contender) {
 			check(os.RemoveAll(run))
 		}
 	}
-	fmt.Printf("\n%s, %d rounds:\n\n| | median | least to most | its CPU | the first takes |\n|---|---|---|---|---|\n", title, rounds)
+	fmt.Printf("\n%s, %d rounds:\n\n| | median | minimum to maximum | CPU time | ratio of the first to this |\n|---|---|---|---|---|\n", title, rounds)
 	for i, c := range all {
 		walls := each(laps[i], func(l lap) float64 { return l.wall })
 		var ratios []float64
@@ -154,9 +154,9 @@ func quantile(values []float64, percent int) float64 {
 
 func share(ratio float64) string {
 	if ratio < 0.1 {
-		return fmt.Sprintf("1/%.0f of it", 1/ratio)
+		return fmt.Sprintf("1/%.0f", 1/ratio)
 	}
-	return fmt.Sprintf("%.2f of it", ratio)
+	return fmt.Sprintf("%.2f", ratio)
 }
 
 // seconds shows a time with three digits.
@@ -176,7 +176,7 @@ func oneShots(dir string) {
 		contender{name: "pika-cloud-lifecycle event", argv: ours("event", "--state-dir", "DIR", "--kind", "ready", "--message", "up")},
 		contender{name: "Go hello world", argv: []string{tool("hello")}},
 		contender{name: "C, the same system calls", argv: []string{tool("limit"), "event", "DIR"}},
-		contender{name: "Python, in the shape of the old command", argv: []string{"python3", tool("python_writer.py"), "event", "DIR/events.jsonl", "up"}})
+		contender{name: "Python, a stand-in for the old command", argv: []string{"python3", tool("python_writer.py"), "event", "DIR/events.jsonl", "up"}})
 }
 
 func loops(dir string) {
@@ -194,12 +194,12 @@ func loops(dir string) {
 func floods(dir string) {
 	for _, f := range []struct {
 		count, size, rounds int
-		all                 bool // the slow ones race too
+		all                 bool // includes the slow contenders
 	}{{1, 184, 20, true}, {1000, 184, 20, true}, {1_000_000, 184, 5, true},
 		{1_000_000, 100, 3, false}, {200_000, 1000, 3, false}, {2000, 100_000, 3, false}} {
 		json := []string{"cat", input(dir, f.count, f.size, false)}
 		words := []string{"cat", input(dir, f.count, f.size, true)}
-		// Nobody rotates: that would be another race.
+		// No contender rotates its log, because that would be another comparison.
 		ingest := ours("ingest", "--max-events", "0", "--state-dir", "DIR")
 		all := []contender{
 			{"pika-cloud-lifecycle, JSON", ingest, json},
@@ -212,7 +212,7 @@ func floods(dir string) {
 		}
 		if f.all {
 			all = append(all, contender{"jq -c .", []string{"sh", "-c", "exec jq -c . >DIR/file"}, json},
-				contender{"Python, json alone", []string{"python3", "-c", `import json, sys
+				contender{"Python, json only", []string{"python3", "-c", `import json, sys
 with open(sys.argv[1], "w") as f:
     for line in sys.stdin: f.write(json.dumps(json.loads(line)) + "\n")`, "DIR/file"}, json})
 		}
@@ -222,8 +222,8 @@ with open(sys.argv[1], "w") as f:
 	}
 }
 
-// input makes a file of directives of the size, their line ends counted, which
-// say the same in both syntaxes.
+// input creates a file of directives with the same content in either syntax. size
+// includes the newline.
 func input(dir string, count, size int, words bool) string {
 	head, tail := `{"state":"ready","message":"agent is ready`, `","details":{"step":"boot","elapsed_ms":1234.5,"host":"a1"}}`
 	if words {
@@ -248,8 +248,8 @@ func input(dir string, count, size int, words bool) string {
 	return f.Name()
 }
 
-// latencies is how long a lone line takes from write(2) to where a reader that
-// looks without pause sees it.
+// latencies measures the time from the write(2) of a single line until a reader
+// that polls without a pause sees the event in the log.
 func latencies(dir string) {
 	all := []contender{
 		{name: "pika-cloud-lifecycle", argv: ours("ingest", "--state-dir", "DIR")},
@@ -262,7 +262,7 @@ func latencies(dir string) {
 			took[i] = append(took[i], all[i].lines(filepath.Join(dir, "run"), lines)...)
 		}
 	}
-	fmt.Printf("\nFrom write to visible in events.jsonl, tmpfs, %d lone lines:\n\n| | p50 | p99 |\n|---|---|---|\n", rounds*lines)
+	fmt.Printf("\nFrom write to visible in events.jsonl, tmpfs, %d single lines:\n\n| | p50 | p99 |\n|---|---|---|\n", rounds*lines)
 	for i, c := range all {
 		fmt.Printf("| %s | %s | %s |\n", c.name, seconds(quantile(took[i], 50)), seconds(quantile(took[i], 99)))
 	}
@@ -298,7 +298,7 @@ func (c *contender) lines(dir string, count int) (took []float64) {
 	return took
 }
 
-// prints is what a directive costs the bash script that prints it.
+// prints measures the time that a bash script needs to print a directive.
 func prints(dir string) {
 	const count = 50_000
 	script := func(into string) []string {
@@ -319,12 +319,12 @@ func prints(dir string) {
 		}
 		ratios = append(ratios, took[0][len(ratios)]/took[1][len(ratios)])
 	}
-	fmt.Printf("\nOne printf in bash, %d rounds of %d:\n\n| into | median | the first takes |\n|---|---|---|\n", len(ratios), count)
+	fmt.Printf("\nOne printf in bash, %d rounds of %d:\n\n| into | median | ratio of the first to this |\n|---|---|---|\n", len(ratios), count)
 	fmt.Printf("| pika-cloud-lifecycle ingest | %s | |\n| cat > file | %s | %s |\n",
 		seconds(quantile(took[0], 50)), seconds(quantile(took[1], 50)), share(quantile(ratios, 50)))
 }
 
-// growth is what an append costs with a long log behind it.
+// growth measures an append to logs of different sizes.
 func growth(dir string) {
 	sizes := []int{1 << 10, 1 << 20, 1 << 30}
 	event := contender{argv: ours("event", "--state-dir", "DIR", "--kind", "ready", "--message", "up")}
@@ -341,14 +341,14 @@ func growth(dir string) {
 			}
 		}
 	}
-	fmt.Printf("\nOne append with a log behind it, tmpfs, %d rounds:\n\n| log | event | ingest of one line |\n|---|---|---|\n", rounds)
+	fmt.Printf("\nOne append to a log of this size, tmpfs, %d rounds:\n\n| log | event | ingest of one line |\n|---|---|---|\n", rounds)
 	for i, size := range sizes {
 		fmt.Printf("| %d KiB | %s | %s |\n", size>>10, seconds(quantile(laps[i][0], 50)), seconds(quantile(laps[i][1], 50)))
 		check(os.RemoveAll(filepath.Join(dir, fmt.Sprint(size))))
 	}
 }
 
-// log makes an events log of about the size.
+// log creates an event log of about the given size.
 func log(dir string, size int) {
 	check(os.MkdirAll(dir, 0o755))
 	f, err := os.Create(filepath.Join(dir, "events.jsonl"))
@@ -365,8 +365,8 @@ func log(dir string, size int) {
 	check(f.Close())
 }
 
-// memory is the most that a process holds, as time(1) tells: what a child of
-// this one reports is never less than this one held.
+// memory measures peak memory with time(1), because the kernel never reports less
+// for a child of this process than this process itself used.
 func memory(dir string) {
 	ingest := strings.Join(ours("ingest", "--state-dir", "DIR"), " ")
 	million := "cat " + input(dir, 1_000_000, 184, false)
@@ -378,7 +378,7 @@ func memory(dir string) {
 		{"ingest, 200 lines of 1 MiB", "for i in $(seq 200); do printf KIND=ready\\ MESSAGE=; head -c 1000000 /dev/zero | tr '\\0' x; echo; done", ingest},
 		{"ingest, 200 lines of 1 MiB of escapes", "for i in $(seq 200); do printf KIND=ready\\ MESSAGE=; head -c 1000000 /dev/zero | tr '\\0' '\\1'; echo; done", ingest},
 		{"ingest, a line of 1 GiB", "head -c 1073741824 /dev/zero", ingest + " || :"},
-		{"ingest, a million refused lines", "yes bad | head -1000000", ingest + " 2>&- || :"},
+		{"ingest, a million rejected lines", "yes bad | head -1000000", ingest + " 2>&- || :"},
 		{"Go hello world", "true", tool("hello")},
 		{"C, a million", million, tool("limit") + " ingest DIR"},
 		{"s6-log, a million", million, "s6-log t s1000000000 n2 DIR"},
@@ -391,7 +391,7 @@ func memory(dir string) {
 		check(exec.Command("bash", "-c", strings.ReplaceAll(script, "DIR", run)).Run())
 		text, err := os.ReadFile(filepath.Join(run, "peak"))
 		check(err)
-		lines := strings.Fields(string(text)) // before it, what time says of an exit code
+		lines := strings.Fields(string(text)) // time may print the exit code first
 		kib, err := strconv.ParseFloat(lines[len(lines)-1], 64)
 		check(err)
 		fmt.Printf("| %s | %.1f |\n", m.name, kib/1024)

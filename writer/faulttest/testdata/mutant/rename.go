@@ -1,4 +1,4 @@
-// A mutant gets this file in the package that it changes.
+// This file is added to the package that a mutant changes.
 package writer
 
 import (
@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// faultRename gives the temporary .NAMEnnn its NAME without a sync.
+// faultRename renames the temporary file .NAMEnnn to NAME without a sync.
 func faultRename(t *renameio.PendingFile) error {
 	dir, base := filepath.Split(t.Name())
 	name := strings.TrimRight(strings.TrimPrefix(base, "."), "0123456789")
 	return unix.Renameat(unix.AT_FDCWD, t.Name(), unix.AT_FDCWD, dir+name)
 }
 
-// faultRenameThenSync syncs it after the rename.
+// faultRenameThenSync syncs the file only after the rename.
 func faultRenameThenSync(t *renameio.PendingFile) error {
 	if err := faultRename(t); err != nil {
 		return err

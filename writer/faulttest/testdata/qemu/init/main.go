@@ -1,10 +1,10 @@
-// Command init is all that runs in the guest of the power-loss test. It mounts
-// the disk, shows on its console what the last guest left there, has the next
-// writer in, shows it again, and runs ingest under load, printing each
-// acknowledgement, until its power goes.
+// Command init is the only program in the guest of TestKilledMachine. It mounts the
+// disk, prints the files that the previous boot left there to its console, runs the next
+// writer, and prints the files again. Then it runs ingest under load and prints each
+// acknowledgement, until the machine is killed.
 //
-// Lines for the test begin with "@". The kernel's command line says what to do:
-// read=NAME and load=NAME name the state directories on the disk.
+// Lines for the test begin with "@". The options read=NAME and load=NAME on the command
+// line of the kernel name the state directories on the disk.
 package main
 
 import (
@@ -23,12 +23,12 @@ import (
 const disk = "/disk"
 
 func main() {
-	fmt.Println() // behind what the firmware has printed
+	fmt.Println() // end the last line of the firmware
 	if err := run(); err != nil {
 		fmt.Println("@ERROR", err)
 	}
 	unix.Sync()
-	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART) // which ends qemu -no-reboot
+	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART) // ends qemu, which runs with -no-reboot
 }
 
 func run() error {
@@ -61,7 +61,7 @@ func mountAll() error {
 			return err
 		}
 	}
-	modules, err := filepath.Glob("/modules/*") // named in the order in which they load
+	modules, err := filepath.Glob("/modules/*") // their names have the right order
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func mount(device, path, kind string) error {
 	return nil
 }
 
-// read shows a state directory before and after the next writer.
+// read prints the files of a state directory before and after the next writer.
 func read(dir string) error {
 	if err := show("@FOUND", dir); err != nil {
 		return err
@@ -100,9 +100,9 @@ func read(dir string) error {
 	defer next.Close()
 	cmd := exec.Command("/program", "ingest", "--state-dir="+dir)
 	cmd.Stdin = next
-	text, _ := cmd.CombinedOutput() // the test knows its exit code
+	text, _ := cmd.CombinedOutput() // exits with 3, because the input has an invalid line
 	fmt.Printf("@NEXT %d %q\n", cmd.ProcessState.ExitCode(), text)
-	return show("@HEALED", dir)
+	return show("@REPAIRED", dir)
 }
 
 func show(word, dir string) error {
@@ -120,8 +120,8 @@ func show(word, dir string) error {
 	return nil
 }
 
-// load feeds the input to ingest: a few lines, and when the first of them is
-// acknowledged the next ones, so that there is always more than is acknowledged.
+// load writes the input to ingest, a few lines at a time. It writes the next lines when
+// the first of the last ones is acknowledged, so ingest always has lines to read.
 func load(dir string) error {
 	input, err := os.ReadFile("/input")
 	if err != nil {
@@ -155,5 +155,5 @@ func load(dir string) error {
 		}
 		fmt.Print("@ACK ", text)
 	}
-	return io.ErrUnexpectedEOF // the power was to go before
+	return io.ErrUnexpectedEOF // the machine should have been killed before
 }

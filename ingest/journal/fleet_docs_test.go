@@ -10,9 +10,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// recipe runs on the booted machine, which is both guest and host. The names in
-// brackets are replaced by the blocks of docs/fleet.md.
-const recipe = `#!/bin/bash
+// fleetScript runs on a booted machine that is both guest and host. The test
+// replaces the names in brackets by the code blocks of docs/fleet.md.
+const fleetScript = `#!/bin/bash
 exec >/opt/lab/log 2>&1
 set -eux
 install /opt/lab/pika-cloud-lifecycle /usr/local/bin
@@ -37,9 +37,9 @@ systemctl is-active 'pika-cloud-fleet@*' systemd-journal-upload systemd-journal-
 touch /opt/lab/done
 `
 
-// The commands of docs/fleet.md work on a machine that systemd has booted. Its
-// packages are already installed, because it has no network.
-func TestFleetDocs(t *testing.T) {
+// The commands in docs/fleet.md work on a machine that systemd has booted. The
+// packages are already installed, because the machine has no network.
+func TestFleet_docs(t *testing.T) {
 	testenv.Tools(t, "bash", "systemd-nspawn", remote, upload)
 	testenv.Systemd(t)
 	page, err := os.ReadFile("../../docs/fleet.md")
@@ -47,10 +47,10 @@ func TestFleetDocs(t *testing.T) {
 	const install = "apt-get install -y systemd-journal-remote\n"
 	blocks := fences(string(page), "sh")
 	if len(blocks) != 5 || !strings.HasPrefix(blocks[0], install) || !strings.HasPrefix(blocks[1], install) {
-		t.Fatalf("docs/fleet.md has %d blocks; the first two install", len(blocks))
+		t.Fatalf("docs/fleet.md has %d sh blocks; want 5, of which the first two begin with %s", len(blocks), install)
 	}
 	script := strings.NewReplacer("[host]\n", blocks[0], "[guest]\n", strings.Replace(blocks[1], "//HOST:", "//127.0.0.1:", 1),
-		"[units]\n", blocks[2], "[look]\n", blocks[3]).Replace(recipe)
+		"[units]\n", blocks[2], "[look]\n", blocks[3]).Replace(fleetScript)
 	lab, units := t.TempDir(), t.TempDir()
 	copyFile(t, testenv.Program(t), filepath.Join(lab, Identifier), 0o755)
 	copyFile(t, "../../docs/units/pika-cloud-fleet@.service", filepath.Join(lab, "pika-cloud-fleet@.service"), 0o644)

@@ -1,4 +1,4 @@
-# Serves the socket of an instance as Incus does, and prints what it is told.
+# Serves the guest socket of Incus, and prints each request.
 import http.server
 import os
 import socketserver

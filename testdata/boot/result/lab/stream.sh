@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A boot script with a stream beside it: ingest is not the main process.
+# A boot script that starts ingest, which is not the main process of the unit.
 exec 3> >(exec /opt/lab/pika-cloud-lifecycle ingest --state-dir /run/stream --require-result)
 ingest=$!
 trap : PIPE
