@@ -18,7 +18,7 @@ var update = flag.Bool("u", false, "rewrite the samples of look.md")
 
 const lookPage = "look.md"
 
-// lookDir returns a directory with the guest that the samples are of.
+// lookDir returns a directory with the guest that the samples show.
 func lookDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -28,7 +28,7 @@ func lookDir(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(dir, "guest/events.jsonl.seq"), []byte("11\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"events.jsonl", "status.json", "result.json"} { // whatever the umask
+	for _, name := range []string{"events.jsonl", "status.json", "result.json"} { // independent of the umask
 		if err := os.Chmod(filepath.Join(dir, "guest", name), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func lookDir(t *testing.T) string {
 	return dir
 }
 
-// console runs the commands of a sample, and returns the sample with what they print.
+// console runs the commands of a sample, and returns the sample with their output.
 func console(t *testing.T, bash, dir, sample string) string {
 	t.Helper()
 	var all strings.Builder
@@ -68,11 +68,43 @@ func TestLook_samples(t *testing.T) {
 	})
 	checkPage(t, page, fresh)
 	if found < 6 {
-		t.Errorf("%d samples", found)
+		t.Errorf("the page has %d samples; expected 6 or more", found)
 	}
 }
 
-// checkPage compares the page with the fresh one, or writes it with -u.
+// The first example of the page works as it is.
+func TestLook_first_example(t *testing.T) {
+	bash := testenv.Tool(t, "bash")
+	dir := t.TempDir()
+	stdout, stderr, code := command{dir: dir}.run(t, bash, "-c", fenced(t, lookPage, "sh")[0])
+	if code != 0 || stderr != "" || !strings.Contains(stdout, "\nresult: failed, exit code 7, at ") ||
+		!strings.Contains(stdout, ": valid; 2 events in 1 boot, seq 1 to 2; state failed; result failed\n") {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	if picture := testenv.ReadFile(t, filepath.Join(dir, "guest.svg")); !strings.Contains(picture, "result: failed, exit code 7, at ") {
+		t.Errorf("guest.svg:\n%s", picture)
+	}
+}
+
+// The sample of an ordinary user is the output of verify.
+func TestLook_ordinary_user(t *testing.T) {
+	testenv.Root(t)
+	bash, setpriv := testenv.Tool(t, "bash"), testenv.Tool(t, "setpriv")
+	dir := lookDir(t)
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testenv.OpenToAll(t, dir, binDir(t))
+	stdout, stderr, code := command{dir: dir}.run(t, bash, "-c", setpriv+" --reuid 1000 --regid 1000 --clear-groups pika-cloud-lifecycle verify guest 2>&1")
+	if code != 3 || stderr != "" || !strings.Contains(testenv.ReadFile(t, lookPage), "```text\n"+stdout+"```") {
+		t.Errorf("exit %d; the page does not have\n%s%s", code, stdout, stderr)
+	}
+}
+
+// checkPage compares the page with one that has fresh samples. With -u, it writes the
+// fresh page.
 func checkPage(t *testing.T, page, fresh string) {
 	t.Helper()
 	switch {
@@ -82,7 +114,7 @@ func checkPage(t *testing.T, page, fresh string) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("%s differs from what is printed; -u writes it:\n%s", lookPage, fresh)
+		t.Errorf("%s differs from the output of the commands; -u writes it:\n%s", lookPage, fresh)
 	}
 }
 
@@ -110,12 +142,12 @@ func terminal(t *testing.T, dir, command string, flags ...string) string {
 			return screen
 		}
 	}
-	t.Fatal("the command does not end")
+	t.Fatal("the command did not end")
 	return ""
 }
 
-// A real terminal shows the screen in the page. No line is wrapped, however
-// wide its characters.
+// A real terminal shows the screen in the page. It wraps no line, even with wide
+// characters.
 func TestLook_terminal_screen(t *testing.T) {
 	dir := lookDir(t)
 	screen := terminal(t, dir, "pika-cloud-lifecycle show guest/events.jsonl guest/status.json guest/result.json")
@@ -141,7 +173,7 @@ func TestTerminal_colours(t *testing.T) {
 	}
 }
 
-// A terminal shows a mark below the column where the line was rejected.
+// A terminal shows a mark below the column at which a line is invalid.
 func TestTerminal_rejected_line(t *testing.T) {
 	screen := terminal(t, t.TempDir(), `printf 'MESSAGE="日本 x" STATE=redy\n' | pika-cloud-lifecycle ingest --state-dir run`)
 	if !strings.Contains(screen, "\n    MESSAGE=\"日本 x\" STATE=redy\n                           ^\n") {

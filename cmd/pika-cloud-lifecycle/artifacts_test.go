@@ -17,8 +17,7 @@ import (
 // schemas are the schemas of the artifacts that a script may leave, by name.
 type schemas map[string]*jsonschema.Schema
 
-// artifactSchemas says which schema each artifact is held against, and those
-// of many lines line by line.
+// artifactSchemas has the schema that describes each file, or each line of it.
 var artifactSchemas = map[string]string{
 	"status.json": "status.json", "result.json": "result.json", "result.json.prev": "result.json",
 	"events.jsonl": "events.json", "events.jsonl.1": "events.json", "rejected.jsonl": "rejected.json",
@@ -46,8 +45,8 @@ func compileSchemas(t *testing.T) schemas {
 	return all
 }
 
-// hold holds every artifact below dir against its schema, and returns how many
-// there were. Those that stood there before, as a script's own, are passed over.
+// hold compares every artifact below dir with its schema, and returns how many there
+// were. It ignores files that have not changed since before, such as a script's own.
 func (s schemas) hold(dir string, before map[string]string) (held int, err error) {
 	now, err := readArtifacts(dir)
 	for path, text := range now {
@@ -64,7 +63,7 @@ func (s schemas) hold(dir string, before map[string]string) (held int, err error
 	return held, err
 }
 
-// objects cuts an artifact into what one schema describes.
+// objects returns the objects of an artifact, each of which a schema describes.
 func (s schemas) objects(path, text string) []string {
 	if ext := filepath.Ext(path); ext == ".json" || ext == ".prev" {
 		return []string{text}
@@ -95,9 +94,8 @@ func readArtifacts(dir string) (map[string]string, error) {
 	return found, err
 }
 
-// TestArtifactsThatDoNotFitAreFound shows that the check of what scripts leave
-// can fail, for each artifact.
-func TestArtifactsThatDoNotFitAreFound(t *testing.T) {
+// TestSchemas_invalid_artifacts checks that hold finds an invalid file of each kind.
+func TestSchemas_invalid_artifacts(t *testing.T) {
 	s := compileSchemas(t)
 	for name := range artifactSchemas {
 		dir := t.TempDir()
@@ -106,7 +104,7 @@ func TestArtifactsThatDoNotFitAreFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := s.hold(dir, nil); err == nil {
-			t.Errorf("%s was taken", name)
+			t.Errorf("an invalid %s was accepted", name)
 		}
 	}
 }

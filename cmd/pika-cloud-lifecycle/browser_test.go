@@ -19,12 +19,12 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// browse has a headless Chromium open a file and returns its standard output.
+// browse opens a file in a headless Chromium, and returns its standard output.
 func browse(t *testing.T, path string, flags ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	dir := testenv.PlainDir(t) // for its sockets too, which it leaves behind
+	dir := testenv.PlainDir(t) // for its sockets too, which it does not remove
 	args := append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1",
 		"--hide-scrollbars", "--user-data-dir=" + dir}, flags...)
@@ -37,7 +37,7 @@ func browse(t *testing.T, path string, flags ...string) string {
 	return string(out)
 }
 
-// measure is a script that tells of each picture in a page where its texts are drawn.
+// measure is a script that writes where the texts of each picture in a page are drawn.
 const measure = `<pre id="found"></pre><script>
 const drawn = {};
 for (const div of document.querySelectorAll("div")) {
@@ -52,7 +52,7 @@ for (const div of document.querySelectorAll("div")) {
 document.getElementById("found").textContent = JSON.stringify(drawn);
 </script>`
 
-// A drawnPicture is what a browser makes of one, and a drawnText where it draws a text.
+// A drawnPicture is a picture as a browser draws it, and a drawnText a text in it.
 type (
 	drawnPicture struct {
 		Width, Height float64
@@ -66,7 +66,7 @@ type (
 	}
 )
 
-// inBrowser returns what a browser makes of pictures.
+// inBrowser returns pictures as a browser draws them.
 func inBrowser(t *testing.T, svgs map[string]string) (drawn map[string]drawnPicture) {
 	t.Helper()
 	page := []byte(`<!doctype html><meta charset="utf-8"><body style="margin:0">`)
@@ -79,7 +79,7 @@ func inBrowser(t *testing.T, svgs map[string]string) (drawn map[string]drawnPict
 	}
 	found := regexp.MustCompile(`(?s)<pre id="found">(.*?)</pre>`).FindStringSubmatch(browse(t, path, "--dump-dom"))
 	if found == nil {
-		t.Fatal("the page has run no script")
+		t.Fatal("the script of the page did not run")
 	}
 	if err := json.Unmarshal([]byte(html.UnescapeString(found[1])), &drawn); err != nil {
 		t.Fatal(err)
@@ -87,14 +87,16 @@ func inBrowser(t *testing.T, svgs map[string]string) (drawn map[string]drawnPict
 	return drawn
 }
 
-func TestABrowserDrawsPlots(t *testing.T) {
+func TestPlot_in_browser(t *testing.T) {
 	testenv.Tool(t, "chromium")
 	expected := map[string][]string{
-		"guest":  {"boot 1 of 2", "boot 2 of 2", "unreachable", "// 16m32s //", "2.716s", `service exited with 3: panic: \u001b[31mindex out of`, "all 412 tests passed"},
-		"three":  {"3 events, 1 boot", "884ms", "8.093s · listening on 8080", "all tests passed", "since boot", "10s"},
-		"python": {"since the first event", "by the wall clock: no uptime is known"},
-		"wild":   {"16 events, 2 boots, 8 failures", "<1> · ", `]]>\u0000\ufffe</title>`},
-		"many":   {"3000 events, 3 boots, 4 failures", "boot 3 of 3", "×"},
+		"guest":   {"boot 1 of 2", "boot 2 of 2", "unreachable", "// 16m32s //", "2.716s", `service exited with 3: panic: \u001b[31mindex out of`, "all 412 tests passed"},
+		"three":   {"3 events, 1 boot", "884ms", "8.093s · listening on 8080", "all tests passed", "since boot", "10s"},
+		"short":   {"300ms · starting make test", "exit code 7 · make: *** [test] Error 7", "result: failed, exit code 7, at", "since the first event, 2h00m after boot"},
+		"crowded": {"5 messages left out at ▾; point there, or run show", "result: completed, exit code 0, at", "exit code 0 · seven"},
+		"python":  {"since the first event", "by the wall clock: no uptime is known"},
+		"wild":    {"16 events, 2 boots, 8 failures", "<1> · ", `]]>\u0000\ufffe</title>`},
+		"many":    {"3000 events, 3 boots, 4 failures", "boot 3 of 3", "×"},
 	}
 	pictures := inBrowser(t, plotted(t))
 	if len(pictures) != len(expected) {
@@ -121,7 +123,7 @@ func TestABrowserDrawsPlots(t *testing.T) {
 		}
 		for _, want := range expected[name] {
 			if !strings.Contains(all.String(), want) {
-				t.Errorf("%s shows no %q:\n%s", name, want, all.String())
+				t.Errorf("%s does not show %q:\n%s", name, want, all.String())
 			}
 		}
 		if p.Titles == 0 || len(p.Texts) == 0 {
@@ -155,15 +157,15 @@ func pixels(t *testing.T, path string, wanted ...color.RGBA) (counts []int, colo
 	return counts, len(seen)
 }
 
-// The picture in the docs is such a screenshot.
-func TestAScreenshotOfAPlotShowsItsBars(t *testing.T) {
+// The picture in the docs is a screenshot of testdata/look/plot.svg.
+func TestPlot_screenshot(t *testing.T) {
 	testenv.Tool(t, "chromium")
 	svg, err := filepath.Abs(filepath.Join(lookDir, "plot.svg"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	shot := filepath.Join(t.TempDir(), "plot.png")
-	browse(t, svg, "--window-size=1200,576", "--screenshot="+shot)
+	browse(t, svg, "--window-size=1200,594", "--screenshot="+shot)
 	ready, failed, page := color.RGBA{0x3d, 0x9e, 0x62, 255}, color.RGBA{0xd4, 0x3d, 0x4a, 255}, color.RGBA{0xf6, 0xf7, 0xfa, 255}
 	counts, colours := pixels(t, shot, ready, failed, page)
 	if counts[0] < 5000 || counts[1] < 50 || counts[2] < 20000 || colours < 50 {
@@ -180,6 +182,6 @@ func TestAScreenshotOfAPlotShowsItsBars(t *testing.T) {
 		}
 	}
 	if kept, _ := pixels(t, inDocs, ready, failed, page); kept[0] < counts[0]/2 || kept[1] < counts[1]/2 || kept[0] > 2*counts[0] {
-		t.Errorf("docs/plot.png shows another picture; -u writes it: %d, %d", kept, counts)
+		t.Errorf("docs/plot.png differs from the screenshot; -u writes it: %d, %d", kept, counts)
 	}
 }

@@ -16,29 +16,29 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// What the program costs, in what can be counted: system calls, instructions,
-// bytes. Times are for testdata/bench, where nothing fails for a busy machine.
+// These tests limit what can be counted: system calls, instructions, bytes.
+// testdata/bench measures times, which depend on how busy the machine is.
 
-func TestBinaryIsSmall(t *testing.T) {
+func TestBinary_size(t *testing.T) {
 	st, err := os.Stat(testenv.Program(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%.2f MiB", float64(st.Size())/(1<<20))
-	if st.Size() > 4<<20 {
-		t.Errorf("the binary has %d bytes; expected 4 MiB at most", st.Size())
+	if st.Size() > 9<<19 {
+		t.Errorf("the binary has %d bytes; expected 4.5 MiB at most", st.Size())
 	}
 }
 
-// A tally is what strace saw of a run.
+// A tally counts the system calls of a run, as strace reports them.
 type tally struct {
 	calls map[string]int
-	all   int // without those of the Go runtime that depend on the moment
+	all   int // without those of the Go runtime that differ from run to run
 	read  int // bytes of files
 }
 
-// chatter are the calls by which the Go runtime looks after its threads: how many
-// there are depends on how slow strace makes the rest.
+// chatter are the calls with which the Go runtime manages its threads. Their number
+// depends on how much strace slows the program down.
 var chatter = regexp.MustCompile(`^(futex|nanosleep|tgkill|getpid|rt_sigreturn|sched_yield|epoll_pwait|madvise|clone3?|exit|gettid|sigaltstack|rt_sigprocmask|mmap|munmap|set_robust_list|rseq|restart_syscall)$`)
 
 // stracedCall matches the end of a call.
@@ -106,9 +106,9 @@ func readTally(t *testing.T, path string) tally {
 
 func (c tally) syncs() int { return c.calls["fsync"] + c.calls["fdatasync"] }
 
-// TestOneShotSystemCalls: a Go program that prints hello makes 145 of these
-// calls, nearly all of them to set up signals.
-func TestOneShotSystemCalls(t *testing.T) {
+// TestCost_one_shot_system_calls limits the calls of the one-shot commands. A Go program
+// that prints hello makes 145, nearly all of them to set up signals.
+func TestCost_one_shot_system_calls(t *testing.T) {
 	dir := testenv.TempDir(t)
 	for _, c := range []struct {
 		args       []string
@@ -119,19 +119,19 @@ func TestOneShotSystemCalls(t *testing.T) {
 		{[]string{"result", "--status", "failed"}, 190, 2},
 	} {
 		args := append(c.args, "--state-dir", dir, "--message", "up")
-		count(t, nil, args...) // what the first makes, later ones find
+		count(t, nil, args...) // creates the files
 		n := count(t, nil, args...)
 		t.Logf("%s: %d system calls, %d syncs", c.args[0], n.all, n.syncs())
 		if n.all > c.all || n.syncs() > c.syncs {
 			t.Errorf("%s makes %d system calls and %d syncs; expected %d and %d at most", c.args[0], n.all, n.syncs(), c.all, c.syncs)
 		}
 		if n.calls["epoll_create1"]+n.calls["socket"] > 0 && c.args[0] == "event" {
-			t.Error("event starts what it does not need")
+			t.Error("event opens an epoll instance or a socket, and needs neither")
 		}
 	}
 }
 
-// lone prints lines one by one, each when the one before is durable.
+// lone prints lines one by one, each after the previous one is durable.
 func lone(t *testing.T, lines int) func(io.Writer, *bufio.Reader) {
 	return func(in io.Writer, acks *bufio.Reader) {
 		for range lines {
@@ -145,19 +145,20 @@ func lone(t *testing.T, lines int) func(io.Writer, *bufio.Reader) {
 	}
 }
 
-func TestCommitSystemCalls(t *testing.T) {
+func TestCost_commit_system_calls(t *testing.T) {
 	args := []string{"ingest", "--ack-fd", "3", "--state-dir"}
 	one := count(t, lone(t, 1), append(args, testenv.TempDir(t))...)
 	more := count(t, lone(t, 101), append(args, testenv.TempDir(t))...)
 	calls, syncs := float64(more.all-one.all)/100, float64(more.syncs()-one.syncs())/100
 	t.Logf("%.2f system calls a lone directive, %.2f syncs", calls, syncs)
-	if calls > 37 || syncs > 4.05 { // the seq file grows by a digit twice
+	if calls > 37 || syncs > 4.05 { // the seq gets one more digit twice
 		t.Errorf("a lone directive makes %.2f system calls and %.2f syncs; expected 37 and 4 at most", calls, syncs)
 	}
 }
 
-// TestFloodSyncs: at full speed one fdatasync pays for half a mebibyte at least.
-func TestFloodSyncs(t *testing.T) {
+// TestCost_flood_syncs checks that, at full speed, each fdatasync is for at least half a
+// mebibyte.
+func TestCost_flood_syncs(t *testing.T) {
 	dir := testenv.TempDir(t)
 	line := `{"state":"ready","message":"guest agent is ready","details":{"step":"boot","host":"worker-17.example"}}` + "\n"
 	n := count(t, func(in io.Writer, _ *bufio.Reader) {
@@ -175,9 +176,9 @@ func TestFloodSyncs(t *testing.T) {
 	}
 }
 
-// TestNothingReadsTheLog: what an append costs does not depend on what is behind
-// it, and neither does a start.
-func TestNothingReadsTheLog(t *testing.T) {
+// TestCost_long_log checks that an append and a start cost the same with a log of any
+// length.
+func TestCost_long_log(t *testing.T) {
 	event := `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"%s","seq":%06d}` + "\n"
 	var costs [2][2]tally
 	for i, lines := range []int{1000, 500_000} {
@@ -204,8 +205,8 @@ func TestNothingReadsTheLog(t *testing.T) {
 // collected matches what callgrind counted.
 var collected = regexp.MustCompile(`Collected : (\d+)`)
 
-// instructions runs ingest on so many lines of input under callgrind, with one
-// thread and nothing that depends on the time.
+// instructions runs ingest on so many lines of input under callgrind, with one thread,
+// no preemption and no garbage collection, so the count is reproducible.
 func instructions(t *testing.T, line string, lines int) int {
 	t.Helper()
 	cmd := limitedCommand("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", testenv.Program(t), "ingest", "--state-dir", testenv.TempDir(t))
@@ -223,10 +224,9 @@ func instructions(t *testing.T, line string, lines int) int {
 	return n
 }
 
-// TestInstructionsADirective guards the scanners: the counts are the same to one
-// in two hundred on every run of one binary, so a tenth above what was measured
-// is a change.
-func TestInstructionsADirective(t *testing.T) {
+// TestCost_instructions limits the instructions of the scanners. Counts of one binary
+// differ by less than 0.5 %, so the limits are a tenth above the measured counts.
+func TestCost_instructions(t *testing.T) {
 	testenv.Tool(t, "valgrind")
 	if runtime.GOARCH != "amd64" {
 		testenv.Missing(t, "amd64, whose counts these are")

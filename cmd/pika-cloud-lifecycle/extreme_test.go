@@ -23,15 +23,15 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// The fuzz targets of this file read valid artifacts with extreme values. A seed, which
-// the fuzzer changes, chooses the values, so that each input is a valid artifact, and
-// the times of the first two events are the fuzzer's. It spends up to a minute to make
-// each new input of bytes shorter; numbers have no length.
+// The fuzz targets of this file read valid artifacts with extreme values. The fuzzer
+// changes a seed, from which the values are chosen, and the times of the first two
+// events. Its input has no byte strings, because it spends up to a minute to shorten each
+// new one.
 
 // oneOf returns one of some values.
 func oneOf[T any](r *rand.Rand, all ...T) T { return all[r.IntN(len(all))] }
 
-// An extremeEvent is an event as its line has it.
+// An extremeEvent has the values of one line of the log.
 type extremeEvent struct {
 	kind   string
 	time   time.Time
@@ -40,7 +40,7 @@ type extremeEvent struct {
 	seq    uint64
 }
 
-// An extremeGuest is the artifacts of a guest.
+// An extremeGuest has the artifacts of a guest.
 type extremeGuest struct {
 	*rand.Rand
 	first []int64 // times of the first events, in milliseconds from 1970 on
@@ -60,9 +60,9 @@ var states = func() (all []string) {
 	return all
 }()
 
-const mostUptime = 1 << 40 // milliseconds: longer ones count as none
+const mostUptime = 1 << 40 // milliseconds; a longer uptime counts as missing
 
-// What the values are chosen from; each may be something else too.
+// The values that are chosen most often. Others are random.
 var (
 	extremeTimes = []string{"", "", "", "2026-03-25T20:00:00.123Z", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z",
 		"0000-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999999-23:59", "1970-01-01T00:00:00Z", "1969-12-31T23:59:59.9999Z",
@@ -85,7 +85,7 @@ var (
 	endOfTime   = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli() - 1
 )
 
-// newExtremeGuest makes a guest of an input.
+// newExtremeGuest makes a guest from an input.
 func newExtremeGuest(seed uint64, first, second int64) *extremeGuest {
 	g := &extremeGuest{Rand: rand.New(rand.NewPCG(seed, 0)), first: []int64{first, second}}
 	for range g.IntN(30) {
@@ -97,7 +97,7 @@ func newExtremeGuest(seed uint64, first, second int64) *extremeGuest {
 	if g.IntN(2) == 0 {
 		g.addResult()
 	}
-	for range g.IntN(5) { // more find nothing else
+	for range g.IntN(5) { // more events have not found more problems
 		g.addEvent()
 	}
 	return g
@@ -159,7 +159,7 @@ func (g *extremeGuest) optional(dst []byte, name, value string) []byte {
 	return fmt.Appendf(dst, `,"%s":%s`, name, value)
 }
 
-// jsonText returns a text as a JSON string, and nothing for none.
+// jsonText returns a text as a JSON string; "" if it is empty.
 func jsonText(text string) string {
 	if text == "" {
 		return ""
@@ -169,14 +169,14 @@ func jsonText(text string) string {
 
 const millis = "2006-01-02T15:04:05.000Z07:00"
 
-// time returns a timestamp, which it sets when to if that is not nil.
+// time returns a timestamp, and sets *when to it if when is not nil.
 func (g *extremeGuest) time(when *time.Time) string {
 	text := oneOf(g.Rand, extremeTimes...)
 	n := len(g.events)
 	if when != nil && n < len(g.first) {
 		at := startOfTime + int64(uint64(g.first[n]-startOfTime)%uint64(endOfTime-startOfTime+1))
 		text = time.UnixMilli(at).UTC().Format(millis)
-	} else if text == "" && n > 0 { // not long after the one before
+	} else if text == "" && n > 0 { // not long after the previous event
 		at := g.events[n-1].time.UnixMilli() + g.Int64N(1<<g.IntN(40))
 		text = time.UnixMilli(max(startOfTime, min(at, endOfTime))).UTC().Format(millis)
 	} else if text == "" {
@@ -199,19 +199,19 @@ func (g *extremeGuest) message() string {
 	return string(strictjson.AppendText(nil, oneOf(g.Rand, append(extremeTexts, g.text)...)))
 }
 
-// details returns any JSON value, or nothing.
+// details returns any JSON value, or "".
 func (g *extremeGuest) details() string {
 	text := string(strictjson.AppendText(nil, g.text))
 	return oneOf(g.Rand, append(extremeDetails, text, "{"+text+":"+text+"}", "["+text+"]")...)
 }
 
-// write writes the artifacts, and no others, to a directory.
+// write writes the artifacts to a directory, and removes those of other guests.
 func (g *extremeGuest) write(t *testing.T, dir string) {
 	t.Helper()
 	for name, text := range map[string][]byte{writer.StatusName: g.status, writer.ResultName: g.result, writer.EventsName: g.log} {
 		path := filepath.Join(dir, name)
 		err := os.WriteFile(path, text, 0o644)
-		if err == nil && text == nil && name != writer.EventsName { // so that there is an artifact
+		if err == nil && text == nil && name != writer.EventsName { // a directory without any file is an error
 			err = os.Remove(path)
 		}
 		if err != nil {
@@ -222,7 +222,7 @@ func (g *extremeGuest) write(t *testing.T, dir string) {
 
 func (g *extremeGuest) size() int { return len(g.log) + len(g.status) + len(g.result) }
 
-// checkPrintable checks that a terminal obeys nothing in a text.
+// checkPrintable checks that a text has no characters that control a terminal.
 func checkPrintable(t *testing.T, text string) {
 	t.Helper()
 	if !utf8.ValidString(text) {
@@ -230,12 +230,12 @@ func checkPrintable(t *testing.T, text string) {
 	}
 	for _, r := range text {
 		if r < ' ' && r != '\n' || 0x7f <= r && r < 0xa0 || 0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 || r == 0xfffe || r == 0xffff {
-			t.Fatalf("%U is shown as it is: %q", r, text)
+			t.Fatalf("%U is not escaped: %q", r, text)
 		}
 	}
 }
 
-// checkSpan checks that a text is what a number of milliseconds is cut to.
+// checkSpan checks that a text is a number of milliseconds, cut to its last digit.
 func checkSpan(t *testing.T, what, text string, ms int64) {
 	t.Helper()
 	const (
@@ -249,7 +249,7 @@ func checkSpan(t *testing.T, what, text string, ms int64) {
 	if negative {
 		ms = -ms
 	}
-	from, unit := int64(0), int64(0) // what text says, and how much more is cut to the same
+	from, unit := int64(0), int64(0) // the milliseconds in text, and the unit of its last digit
 	for rest := length; rest != ""; {
 		number := rest[:len(rest)-len(strings.TrimLeft(rest, "0123456789."))]
 		name := rest[len(number) : len(rest)-len(strings.TrimLeft(rest[len(number):], "msdhy"))]
@@ -277,32 +277,63 @@ func step(a, b *extremeEvent) int64 {
 	return b.time.UnixMilli() - a.time.UnixMilli()
 }
 
-// A row is the columns of a line of an event.
+// A row has the columns of the line of an event.
 type row struct{ time, step, uptime, kind string }
 
-// rowOf returns the columns of a line, and whether it is of an event.
-func rowOf(line string) (r row, ok bool) {
-	if len(line) < 45 || line[2] != ':' || line[5] != ':' || line[8] != '.' {
-		return r, false
-	}
-	cell := func(from, to int) string { return strings.Trim(line[from:to], " ") }
-	return row{line[:12], cell(13, 21), cell(22, 30), cell(32, 44)}, line[12] == ' ' && line[21] == ' ' && line[30:32] == "  " && line[44] == ' '
+// rowColumns returns which columns a terminal of a width has between time and state,
+// and whether the message follows the state.
+func rowColumns(width int) (step, uptime, message bool) {
+	return width == 0 || width >= 35, width == 0 || width >= 44, width == 0 || width >= 60
 }
 
-// isMore reports whether a line is a heading, or more of the message above it.
-func isMore(line string) bool {
-	return strings.Trim(line, " ") == "" || strings.HasPrefix(line, strings.Repeat(" ", 45)) || strings.Contains(line[:min(len(line), 20)], " UTC, ")
+// rowOf returns the columns of a line, and whether it is the line of an event.
+func rowOf(line string, width int) (r row, ok bool) {
+	if len(line) < 12 || line[2] != ':' || line[5] != ':' || line[8] != '.' {
+		return r, false
+	}
+	r.time, line = line[:12], line[12:]
+	cell := func(size int) (text string) {
+		size = min(size, len(line))
+		text, line = strings.Trim(line[:size], " "), line[size:]
+		return text
+	}
+	step, uptime, message := rowColumns(width)
+	if step {
+		r.step = cell(9)
+	}
+	if uptime {
+		r.uptime = cell(9)
+	}
+	ok = strings.HasPrefix(line, "  ")
+	r.kind = cell(14)
+	if message {
+		return r, ok && strings.HasPrefix(line, " ")
+	}
+	return r, ok && line == ""
+}
+
+// isMore reports whether a line is a heading, or continues the line above it.
+func isMore(line string, width int) bool {
+	indent := 45
+	if _, _, message := rowColumns(width); !message {
+		indent = 4
+	}
+	return strings.Trim(line, " ") == "" || strings.HasPrefix(line, strings.Repeat(" ", indent)) || strings.Contains(line[:min(len(line), 20)], " UTC, ")
 }
 
 // checkRows checks that a text has a row for each event, in their order.
 func checkRows(t *testing.T, g *extremeGuest, text string, width int) {
 	t.Helper()
-	_, text, _ = strings.Cut(text, "\ntime             step ") // what is before may look like a row
+	const narrowest = 12 + 14 // time and state
+	hasStep, hasUptime, _ := rowColumns(width)
 	next := 0
 	for _, line := range strings.Split(text, "\n") {
-		r, ok := rowOf(line)
+		if columns := timeline.Columns(line); width > 0 && columns > max(width, narrowest) {
+			t.Fatalf("a line has %d columns of %d: %q", columns, width, line)
+		}
+		r, ok := rowOf(line, width)
 		if !ok {
-			if width != 1 && next > 0 && !isMore(line) {
+			if width != 1 && next > 0 && !isMore(line, width) {
 				t.Fatalf("neither a row nor a heading: %q", line)
 			}
 			continue
@@ -311,10 +342,10 @@ func checkRows(t *testing.T, g *extremeGuest, text string, width int) {
 			t.Fatalf("more rows than events: %q", line)
 		}
 		e := &g.events[next]
-		if r.time != e.time.UTC().Format("15:04:05.000") || r.kind != e.kind || (r.step == "") != (next == 0) || (r.uptime == "") != (e.uptime == 0) {
+		if r.time != e.time.UTC().Format("15:04:05.000") || r.kind != e.kind || (r.step == "") != (next == 0 || !hasStep) || (r.uptime == "") != (e.uptime == 0 || !hasUptime) {
 			t.Fatalf("row %d is %q, of %+v", next, line, e)
 		}
-		if next > 0 {
+		if r.step != "" {
 			ms := step(&g.events[next-1], e)
 			length, plus := strings.CutPrefix(r.step, "+")
 			if plus != (ms >= 0) {
@@ -325,10 +356,7 @@ func checkRows(t *testing.T, g *extremeGuest, text string, width int) {
 		if r.uptime != "" {
 			checkSpan(t, "an uptime", r.uptime, e.uptime)
 		}
-		if columns := timeline.Columns(line); width > 0 && columns > max(width, 45+8) {
-			t.Fatalf("row %d has %d columns of %d: %q", next, columns, width, line)
-		}
-		if width > 0 && len(line) > 300*max(width, 45+8) {
+		if width > 0 && len(line) > 300*max(width, narrowest) {
 			t.Fatalf("row %d has %d bytes", next, len(line))
 		}
 		next++
@@ -344,7 +372,7 @@ func extremeSeeds(f *testing.F) {
 	for seed := range uint64(30) {
 		f.Add(seed, now, now+1000)
 	}
-	f.Add(uint64(166), now, startOfTime) // booted, and ready 2026 years before
+	f.Add(uint64(166), now, startOfTime) // booted, then ready 2026 years earlier
 	f.Add(uint64(166), startOfTime, endOfTime)
 	f.Add(uint64(166), endOfTime, startOfTime)
 }
@@ -355,7 +383,7 @@ func FuzzShow(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, first, second int64) {
 		g := newExtremeGuest(seed, first, second)
 		g.write(t, dir)
-		width := oneOf(g.Rand, 0, 80, 1, 52, 200)
+		width := oneOf(g.Rand, 0, 80, 1, 52, 200, 26, 40)
 		shown, code := looker{"COLUMNS": strconv.Itoa(width)}.run("show", "--utc", "--state-dir", dir)
 		if code != exitOK || len(shown) > 10_000+100*g.size() {
 			t.Fatalf("exit %d, %d bytes of %d:\n%s", code, len(shown), g.size(), shown)
@@ -417,6 +445,12 @@ func FuzzPlot(f *testing.F) {
 		g := newExtremeGuest(seed, first, second)
 		g.write(t, dir)
 		picture, code := looker{}.run("plot", dir)
+		if len(g.events) == 0 {
+			if code != exitFailed || picture != "" {
+				t.Fatalf("exit %d without events: %q", code, picture)
+			}
+			return
+		}
 		if code != exitOK || len(picture) > 100_000+10_000*len(g.events) {
 			t.Fatalf("exit %d, %d bytes of %d events", code, len(picture), len(g.events))
 		}
@@ -424,9 +458,6 @@ func FuzzPlot(f *testing.F) {
 		about := checkPicture(t, picture)
 		if !strings.HasPrefix(about[0], fmt.Sprintf("%d event", len(g.events))) {
 			t.Fatalf("%q of %d events", about[0], len(g.events))
-		}
-		if len(g.events) == 0 {
-			return
 		}
 		ms, n := g.lastBoot()
 		m := lastsFor.FindStringSubmatch(about[len(about)-1])
@@ -437,9 +468,9 @@ func FuzzPlot(f *testing.F) {
 	})
 }
 
-// checkPicture checks that a picture is XML of the few elements that plot draws, and
-// that boxes and texts are on the page, and bars in order. It returns what it says
-// about the whole and each boot.
+// checkPicture checks that a picture is XML, has only the elements that plot draws, that
+// boxes and texts are on the page, and bars in order. It returns the subtitles: of the
+// picture, and of each boot.
 func checkPicture(t *testing.T, picture string) (about []string) {
 	t.Helper()
 	elements := []string{"svg", "title", "style", "defs", "linearGradient", "stop", "rect", "text", "path", "g"}
@@ -539,7 +570,7 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// disorder returns the lines at which a seq does not follow, or a boot comes back.
+// disorder returns the lines with a wrong seq, or with a boot that continues after another.
 func (g *extremeGuest) disorder() (lines []int) {
 	seen, boot := make(map[string]bool), ""
 	for i, e := range g.events {
@@ -566,15 +597,15 @@ func FuzzWait(f *testing.F) {
 		if g.IntN(2) == 0 && g.status != nil {
 			want = g.state
 		}
-		wait := func(format string) (string, int) { // less the watch for changes, which takes the kernel 10 ms to end
-			standing, err := history.Read(dir)
+		wait := func(format string) (string, int) { // does not watch for changes, because the kernel takes 10 ms to end that
+			current, err := history.Read(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			w := waiter{states: []artifact.State{artifact.State(want)}}
-			done, err := w.check(standing)
+			done, err := w.check(current)
 			var out strings.Builder
-			(&app{stdout: &out}).printStatus(standing, format)
+			(&app{stdout: &out}).printStatus(current, format)
 			switch {
 			case !done:
 				return out.String(), exitTimeout
@@ -612,9 +643,8 @@ func FuzzWait(f *testing.F) {
 	})
 }
 
-// However many events there are at one time, a picture has a limited size, and a text a
-// row for each.
-func TestManyEventsAtOneTime(t *testing.T) {
+// 100,000 events at one time make a small picture, and a row of text for each.
+func TestViews_many_events_at_one_time(t *testing.T) {
 	const n = 100_000
 	var g extremeGuest
 	for i := range n {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	sd "github.com/coreos/go-systemd/v22/journal"
+
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
@@ -14,7 +16,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/watch"
 )
 
-// follow shows what there is, and then each event as it is written. It ends only
+// follow shows the current files, and then each event as it is written. It ends only
 // with an error.
 func (a *app) follow(f *showFlags) error {
 	path, err := f.followedPath()
@@ -23,11 +25,11 @@ func (a *app) follow(f *showFlags) error {
 	}
 	dir, err := watch.Open(filepath.Dir(path)) // before any file is read
 	if err != nil {
-		return err
+		return openError(err)
 	}
 	defer dir.Close()
 	v := a.newView(f)
-	log, err := f.showCurrent(v, path)
+	log, err := a.showCurrent(f, v, path)
 	if err != nil {
 		return err
 	}
@@ -45,21 +47,35 @@ func (a *app) follow(f *showFlags) error {
 	}
 }
 
-// showCurrent shows what there is, and returns the log at path; nil if there is
-// none yet.
-func (f *showFlags) showCurrent(v view, path string) (log *logFile, err error) {
-	files, err := openFiles(f.dir, f.paths)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoArtifact) {
-		files, err = new(openedFiles), nil // it may be created later
-	}
-	if err != nil {
+// showCurrent shows the current files, and returns the log at path; nil if there is
+// none yet. A problem with another file is only logged.
+func (a *app) showCurrent(f *showFlags, v view, path string) (log *logFile, err error) {
+	files := openFiles(f.dir, f.paths)
+	v.current(files)
+	if err := v.Flush(); err != nil {
 		return nil, err
 	}
-	v.current(files)
+	for _, problem := range files.problems {
+		var none *noFilesError
+		var pathErr *fs.PathError
+		switch {
+		case errors.As(problem, &none), errors.Is(problem, fs.ErrNotExist): // it may be created later
+		case errors.As(problem, &pathErr) && filepath.Clean(pathErr.Path) == path:
+			return nil, problem
+		default:
+			a.log(sd.PriErr, problem.Error())
+		}
+	}
 	for _, l := range files.logs {
 		if err := l.show(v); err != nil {
 			return nil, err
 		}
+		if err := l.noEvents(); err != nil && !l.inDir && l.problems.count > 0 {
+			return nil, err // it is not a log
+		}
+		l.printPending(v)
+		l.printOmitted(v)
+		l.problems.immediate = true
 		log = nil
 		if filepath.Clean(l.path) == path {
 			log = l
@@ -79,11 +95,11 @@ func (f *showFlags) followedPath() (string, error) {
 			return filepath.Join(f.paths[0], writer.EventsName), nil
 		}
 		if err == nil && !info.Mode().IsRegular() {
-			return "", badUsage("show: --follow follows a file; %q is none", f.paths[0])
+			return "", badUsage("show: --follow needs a directory or a regular file, and %q is neither; leave out --follow", f.paths[0])
 		}
 		return filepath.Clean(f.paths[0]), nil
 	}
-	return "", badUsage("show: --follow follows one log; expected one directory or file, not %d", len(f.paths))
+	return "", badUsage("show: --follow follows one log; name one directory or file, not %d", len(f.paths))
 }
 
 // showNew shows the new lines of log, to its end, and returns the log at path:
@@ -106,9 +122,10 @@ func showNew(v view, log *logFile, path string) (*logFile, error) {
 			return log, nil
 		}
 		if err != nil {
-			return log, err
+			return log, openError(err)
 		}
 		next := newLogFile(f, f)
+		next.problems.immediate = true
 		if log != nil {
 			next.previous = &log.shown
 			log.file.Close()
@@ -117,7 +134,7 @@ func showNew(v view, log *logFile, path string) (*logFile, error) {
 	}
 }
 
-// isAt reports whether path still leads to the log.
+// isAt reports whether the log is still the file at path.
 func (l *logFile) isAt(path string) bool {
 	mine, err := l.file.Stat()
 	other, otherErr := os.Stat(path)
@@ -145,9 +162,9 @@ type seqRange struct {
 	any         bool
 }
 
-// wasShown reports whether an event was shown from the file that had the path
-// before. A file that begins with the same seq is a copy that has replaced it, as
-// verify --repair does. The event is counted as shown.
+// wasShown reports whether an event was already shown from the file that had the path
+// before, and counts the event as shown. A file that begins with the same seq is a
+// copy that has replaced it: verify --repair makes one.
 func (l *logFile) wasShown(e *artifact.Event) bool {
 	if !l.shown.any {
 		l.shown = seqRange{first: e.Seq, any: true}

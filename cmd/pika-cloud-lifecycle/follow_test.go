@@ -17,7 +17,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
 )
 
-// A follower is a show --follow under way.
+// A follower runs show --follow, and receives its lines.
 type follower struct {
 	*testing.T
 	dir   string
@@ -25,13 +25,22 @@ type follower struct {
 	lines chan string
 }
 
-// newFollower follows a state directory that is not there yet.
+// newFollower follows a state directory that does not exist yet.
 func newFollower(t *testing.T) *follower {
 	t.Helper()
-	f := &follower{T: t, dir: filepath.Join(t.TempDir(), "run"), lines: make(chan string, 100)}
+	f := startFollower(t, filepath.Join(t.TempDir(), "run"), io.Discard)
+	f.wants("no status")
+	f.wants("no result")
+	return f
+}
+
+// startFollower follows a state directory.
+func startFollower(t *testing.T, dir string, stderr io.Writer) *follower {
+	t.Helper()
+	f := &follower{T: t, dir: dir, lines: make(chan string, 100)}
 	f.log = filepath.Join(f.dir, "events.jsonl")
 	from, to := io.Pipe()
-	a := app{stdout: to, stderr: io.Discard, getenv: func(string) string { return "" }, bootID: func() string { return "" },
+	a := app{stdout: to, stderr: stderr, getenv: func(string) string { return "" }, bootID: func() string { return "" },
 		clock: func() ingest.Moment { return ingest.Moment{} }}
 	done := make(chan struct{})
 	go func() {
@@ -43,21 +52,19 @@ func newFollower(t *testing.T) *follower {
 			f.lines <- lines.Text()
 		}
 	}()
-	f.wants("no status")
-	f.wants("no verdict")
-	t.Cleanup(func() { // what it writes next fails, and ends it
-		from.CloseWithError(errors.New("gone"))
+	t.Cleanup(func() { // the next write of show fails, and show ends
+		from.CloseWithError(errors.New("closed"))
 		f.appends(0, "the last")
 		select {
 		case <-done:
 		case <-time.After(20 * time.Second):
-			t.Error("it goes on after its reader is gone")
+			t.Error("show continues after its reader has closed the pipe")
 		}
 	})
 	return f
 }
 
-// wants waits for a line that ends in text; headings and blank lines are passed over.
+// wants waits for a line that ends in text. It ignores headings and blank lines.
 func (f *follower) wants(text string) {
 	f.Helper()
 	for {
@@ -67,10 +74,10 @@ func (f *follower) wants(text string) {
 				return
 			}
 			if line != "" && !strings.HasPrefix(line, "2026-") && !strings.HasPrefix(line, "time ") {
-				f.Fatalf("shown is %q, want %q", line, text)
+				f.Fatalf("show printed %q, want %q", line, text)
 			}
 		case <-time.After(20 * time.Second):
-			f.Fatalf("%q was not shown", text)
+			f.Fatalf("show did not print %q", text)
 		}
 	}
 }
@@ -93,7 +100,7 @@ func (f *follower) appends(maxBytes int64, message string) {
 	}
 }
 
-// writes writes text behind what is in the log.
+// writes appends text to the log.
 func (f *follower) writes(text string) {
 	f.Helper()
 	file, err := os.OpenFile(f.log, os.O_WRONLY|os.O_APPEND, 0)
@@ -112,32 +119,33 @@ func (f *follower) must(err error) {
 	}
 }
 
-func TestFollowGoesOnThroughRotationAndReplacement(t *testing.T) {
+func TestFollow_rotation_and_replacement(t *testing.T) {
 	f := newFollower(t)
 	f.appends(0, "one")
 	f.wants("  one")
 	f.appends(0, "two")
 	f.wants("  two")
-	f.appends(1, "behind a rotation")
-	f.wants("  behind a rotation")
+	f.appends(1, "after a rotation")
+	f.wants("  after a rotation")
 	f.appends(0, "three")
 	f.wants("  three")
 
 	f.writes("what is this\n")
-	f.wants("is no event: column 1: expected a value")
+	f.wants("is not an event: column 1: expected a value")
 	if _, err := verify.Repair(f.dir); err != nil {
 		t.Fatal(err)
 	}
-	f.appends(0, "behind a repair") // which is not shown once more from the start
-	f.wants("  behind a repair")
+	f.appends(0, "after a repair") // the events before it are not shown again
+	f.wants("  after a repair")
 
 	f.must(os.RemoveAll(f.dir))
-	f.appends(0, "of a new directory")
-	f.wants("  of a new directory")
+	f.appends(0, "in a new directory")
+	f.wants("  in a new directory")
 }
 
-// What is cut back is not shown, nor is what is not whole yet.
-func TestFollowShowsWholeLinesOnly(t *testing.T) {
+// An incomplete line is not shown before its writer completes it, and not at all if
+// the writer removes it.
+func TestFollow_incomplete_line(t *testing.T) {
 	f := newFollower(t)
 	f.appends(0, "one")
 	f.wants("  one")
@@ -145,14 +153,47 @@ func TestFollowShowsWholeLinesOnly(t *testing.T) {
 	f.must(err)
 	const line = `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00Z","message":"two","boot_id":"b","seq":2}` + "\n"
 	f.writes(strings.Replace(line, "two", "cut", 1)[:90])
-	time.Sleep(50 * time.Millisecond) // for it to be seen; the test holds either way
+	time.Sleep(50 * time.Millisecond) // so show may read it; the test passes either way
 	f.must(os.Truncate(f.log, info.Size()))
 	f.writes(line[:50])
 	time.Sleep(50 * time.Millisecond)
 	f.writes(line[50:])
 	f.wants("  two")
 
-	f.must(os.Truncate(f.log, 0)) // and begun anew
+	f.must(os.Truncate(f.log, 0)) // the next event begins the log again
 	f.appends(0, "three")
 	f.wants("  three")
+}
+
+// A status that cannot be read is reported, and the log is followed.
+func TestFollow_unreadable_status(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "status.json"), "garbage\n")
+	stderr := make(lineWriter, 10)
+	f := startFollower(t, dir, stderr)
+	f.wants("status unknown, because status.json cannot be read")
+	f.wants("no result")
+	f.appends(0, "one")
+	f.wants("  one")
+	if got, want := <-stderr, "pika-cloud-lifecycle: "+dir+"/status.json is not a valid status: column 1: expected a value\n"; got != want {
+		t.Errorf("stderr %q, want %q", got, want)
+	}
+}
+
+// A lineWriter sends each write to a channel.
+type lineWriter chan string
+
+func (w lineWriter) Write(p []byte) (int, error) {
+	w <- string(p)
+	return len(p), nil
+}
+
+// A file that holds no events is not followed.
+func TestFollow_no_events(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "passwd")
+	writeFile(t, path, "root:x:0:0:root:/root:/bin/bash\n")
+	stdout, stderr, code := looker{}.runAll("show", "--follow", path)
+	if !strings.HasPrefix(stderr, "pika-cloud-lifecycle: "+path+" holds no events (line 1 is not an event: ") || stdout != "" || code != exitFailed {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
 }

@@ -22,28 +22,28 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// fullLoad tells whether there is time for all of it.
+// fullLoad reports whether the tests run with their full load, which takes minutes.
 func fullLoad() bool { return os.Getenv("SWEEP") != "" }
 
-// builtProgram has the real program run in the place of this test binary, whose
-// size and speed say nothing.
+// builtProgram returns a function that replaces this test binary, which is larger and
+// slower, with the real program.
 func builtProgram(t *testing.T) func(*exec.Cmd) {
 	t.Helper()
 	path := testenv.Program(t)
 	return func(cmd *exec.Cmd) { cmd.Path, cmd.Err = path, nil }
 }
 
-// A round of load: how many write at once.
+// The writers of a round, which write at the same time.
 const (
 	roundShots   = 100 // one-shot commands
-	roundPythons = 100 // writers of the Python command's lock protocol
-	roundBursts  = 100 // parts of the ingest, each acknowledged before the next
+	roundPythons = 100 // writers with the lock protocol of the Python command
+	roundBursts  = 100 // parts of the input of ingest, each acknowledged before the next
 	burst        = 100 // directives in a part
 )
 
-// TestEveryWriterGetsItsSeqUnderLoad: all kinds of writers at once, round after
-// round, each on a new log.
-func TestEveryWriterGetsItsSeqUnderLoad(t *testing.T) {
+// TestLoad_concurrent_writers runs writers of all kinds at the same time, and checks that
+// each event gets its own seq. Each round has a new log.
+func TestLoad_concurrent_writers(t *testing.T) {
 	rounds := 1
 	if fullLoad() {
 		rounds = 20
@@ -56,13 +56,13 @@ func TestEveryWriterGetsItsSeqUnderLoad(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("load: %d rounds, %d events in %v: seq contiguous, no error; waits for the lock given up %d",
+	t.Logf("load: %d rounds, %d events in %v: seq contiguous, no error; %d waits for the lock ended without it",
 		rounds, events, time.Since(start).Round(time.Millisecond), late)
 }
 
-// loadRound returns how many events were written, and how often a one-shot ran
-// again because it had given up the wait for the lock: on a machine that is busy
-// with other things its 5 s may pass, and nothing may have been written then.
+// loadRound returns how many events were written, and how often a one-shot command was
+// repeated because it had stopped waiting for the lock. On a busy machine it may wait
+// longer than its limit of 5 s; it must then have written nothing.
 func loadRound(t *testing.T, built func(*exec.Cmd)) (events, late int) {
 	dir := testenv.TempDir(t)
 	p := startIn(t, dir, built)
@@ -103,28 +103,28 @@ func loadRound(t *testing.T, built func(*exec.Cmd)) (events, late int) {
 	}
 	others.Wait()
 	p.in.Close()
-	for said := range strings.Lines(p.exits(exitOK)) {
-		if !strings.Contains(said, stillHeld) && !strings.Contains(said, "writing works again") {
-			t.Errorf("ingest said: %s", said)
+	for line := range strings.Lines(p.exits(exitOK)) {
+		if !strings.Contains(line, stillHeld) && !strings.Contains(line, "writing works again") {
+			t.Errorf("ingest printed on stderr: %s", line)
 		}
 	}
 	p.allOnce(want)
 	return roundShots + roundPythons + roundBursts*burst, int(gaveUp.Load())
 }
 
-// stillHeld is said by who gives up the wait for the lock.
+// stillHeld is in the message of a writer that stops waiting for the lock.
 const stillHeld = "still held by"
 
-func loadShot(dir, message string, built func(*exec.Cmd)) (said string, err error) {
+func loadShot(dir, message string, built func(*exec.Cmd)) (output string, err error) {
 	cmd := testCommand("event", "--state-dir", dir, "--kind", "booted", "--message", message)
 	built(cmd)
 	text, err := cmd.CombinedOutput()
 	return string(text), err
 }
 
-// appendAsPython appends an event as the Python command does: it trusts the seq
-// file alone. A flock belongs to the open file, so that a goroutine with one of
-// its own is as good as a process.
+// appendAsPython appends an event as the Python command does: it reads only the seq
+// file. A flock belongs to the open file, so a goroutine that opens the file itself
+// locks it like a process.
 func appendAsPython(path, message string) error {
 	seqFile, err := os.OpenFile(path+".seq", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -157,8 +157,8 @@ func appendAsPython(path, message string) error {
 	return errors.Join(err, log.Close())
 }
 
-// allOnce demands that the log has each message once, numbered from 1, and that
-// the seq file agrees.
+// allOnce checks that the log has each message once, with seqs from 1, and that the
+// seq file has the last.
 func (p *process) allOnce(want map[string]bool) {
 	p.Helper()
 	events, err := loadEvents([]byte(p.file("events.jsonl")))
@@ -167,7 +167,7 @@ func (p *process) allOnce(want map[string]bool) {
 	}
 	for _, e := range events {
 		if !want[e.Message] {
-			p.Errorf("%q stands twice, or nobody wrote it", e.Message)
+			p.Errorf("%q occurs twice, or no writer wrote it", e.Message)
 		}
 		delete(want, e.Message)
 	}
@@ -175,17 +175,17 @@ func (p *process) allOnce(want map[string]bool) {
 		p.Errorf("%d events from %+v on, %d are missing", len(events), events[:min(1, len(events))], len(want))
 	}
 	if seq := p.file("events.jsonl.seq"); seq != fmt.Sprintln(len(events)) {
-		p.Errorf("the seq file says %q after %d events", seq, len(events))
+		p.Errorf("the seq file has %q after %d events", seq, len(events))
 	}
 }
 
-// A seen is what a reader takes from an artifact.
+// A seen has the fields of an artifact that the tests compare.
 type seen struct {
 	Kind, State, Status, Message string
 	Seq                          int
 }
 
-// loadEvents reads whole lines, all of which must load, numbered without a gap.
+// loadEvents reads complete lines. Each must be valid JSON, and the seqs have no gap.
 func loadEvents(text []byte) (events []seen, err error) {
 	for line := range bytes.Lines(text) {
 		var e seen
@@ -202,21 +202,21 @@ func loadEvents(text []byte) (events []seen, err error) {
 
 // The limits of the flood.
 const (
-	floodEvents   = 4 << 20 // of the log: met again and again
+	floodEvents   = 4 << 20 // of the log, which is rotated often
 	floodRejected = 256 << 10
 	floodMemory   = 32 << 10 // in KiB, of the process
 )
 
-// TestAFloodLeavesMemoryAndDiskFlat: a flood of mixed directives, and then run
-// after run, while readers poll the artifacts.
-func TestAFloodLeavesMemoryAndDiskFlat(t *testing.T) {
+// TestLoad_flood writes many mixed directives, and then many runs, while readers poll the
+// files. Memory and files must stay within their limits.
+func TestLoad_flood(t *testing.T) {
 	directives, enough := 100_000, 5
 	if fullLoad() {
 		directives, enough = 1_000_000, 100
 	}
 	built, dir := builtProgram(t), testenv.TempDir(t)
 	w := &observers{dir: dir, stop: make(chan struct{})}
-	for _, look := range []func(){w.poll, w.judge, w.load, w.tail} {
+	for _, look := range []func(){w.readStatus, w.readResult, w.load, w.tail} {
 		w.readers.Go(func() { w.run(look) })
 	}
 	flood(t, dir, built, directives)
@@ -229,14 +229,14 @@ func TestAFloodLeavesMemoryAndDiskFlat(t *testing.T) {
 	for _, problem := range w.problems {
 		t.Error(problem)
 	}
-	t.Logf("readers: %d runs more, %d times a status with its event, %d times a verdict with its result, %d whole logs; "+
-		"an unterminated last line at %d of %d looks", runs, w.matched.Load(), w.verdicts.Load(), w.logs.Load(), w.unterminated, w.tails)
+	t.Logf("readers: %d more runs, %d times a status with its event, %d times a completed status with its result, %d complete logs; "+
+		"an incomplete last line in %d of %d reads", runs, w.matched.Load(), w.results.Load(), w.logs.Load(), w.unterminated, w.tails)
 	if !w.enough(enough) {
-		t.Error("the readers have not seen enough")
+		t.Error("the readers have read too few files")
 	}
 }
 
-// oneRun is a short run, which retires the verdict before and gives its own.
+// oneRun is a short run, which removes the previous result and writes its own.
 func oneRun(t *testing.T, dir string, built func(*exec.Cmd)) {
 	t.Helper()
 	p := startIn(t, dir, built, "--max-events", strconv.Itoa(floodEvents))
@@ -248,19 +248,19 @@ func oneRun(t *testing.T, dir string, built func(*exec.Cmd)) {
 	p.exits(exitOK)
 }
 
-// flood writes the directives and checks what they take.
+// flood writes the directives, and checks the memory and the files.
 func flood(t *testing.T, dir string, built func(*exec.Cmd), directives int) {
 	t.Helper()
 	start := time.Now()
 	p := startIn(t, dir, built, "--max-events", strconv.Itoa(floodEvents), "--max-rejected", strconv.Itoa(floodRejected))
-	go writeFlood(p.in, directives) // an error is the program's end, which is told below
-	for line, seq, refused := 0, 0, 0; line < directives; {
-		line, seq, refused = p.ack()
+	go writeFlood(p.in, directives) // it fails if the program ends, which the acknowledgements show
+	for line, seq, rejected := 0, 0, 0; line < directives; {
+		line, seq, rejected = p.ack()
 		for _, name := range []string{"events.jsonl", "events.jsonl.1", "rejected.jsonl"} {
 			p.below(name)
 		}
-		if bad := (line + floodBad - 1) / floodBad; refused != bad || seq != line-bad {
-			t.Fatalf("acknowledgement %d %d %d, expected %d refused", line, seq, refused, bad)
+		if bad := (line + floodBad - 1) / floodBad; rejected != bad || seq != line-bad {
+			t.Fatalf("acknowledgement %d %d %d, expected %d rejected lines", line, seq, rejected, bad)
 		}
 	}
 	took, used := time.Since(start), p.peak()
@@ -272,8 +272,8 @@ func flood(t *testing.T, dir string, built func(*exec.Cmd), directives int) {
 	}
 }
 
-// peak returns the most memory in KiB that the process has had. Its rusage will
-// not do: a process is born with the size of its parent.
+// peak returns the peak memory of the process in KiB. It does not use rusage, which
+// begins with the size of the parent process.
 func (p *process) peak() (used int) {
 	p.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -287,21 +287,21 @@ func (p *process) peak() (used int) {
 	return used
 }
 
-// below demands that an artifact is no larger than its cap.
+// below checks that a file is within its limit.
 func (p *process) below(name string) {
 	limit := int64(floodEvents)
 	if name == "rejected.jsonl" {
 		limit = floodRejected
 	}
 	if info, err := os.Stat(filepath.Join(p.dir, name)); err == nil && info.Size() > limit {
-		p.Errorf("%s has %d bytes, over its cap of %d", name, info.Size(), limit)
+		p.Errorf("%s has %d bytes, over its limit of %d", name, info.Size(), limit)
 	}
 }
 
-// floodBad is how often a line of the flood is refused.
+// floodBad is how many lines of the flood have one that is rejected.
 const floodBad = 50
 
-// writeFlood writes directives of all sorts; the verdict comes late.
+// writeFlood writes directives of all kinds. completed comes late.
 func writeFlood(to io.Writer, directives int) error {
 	w := bufio.NewWriterSize(to, 64<<10)
 	for i := range directives {
@@ -325,14 +325,14 @@ type observers struct {
 	stop    chan struct{}
 	readers sync.WaitGroup
 
-	matched, verdicts, logs atomic.Int64
-	tails, unterminated     int
+	matched, results, logs atomic.Int64
+	tails, unterminated    int
 
 	mu       sync.Mutex
 	problems []string
 }
 
-// run looks again and again.
+// run repeats look until stop is closed.
 func (w *observers) run(look func()) {
 	for {
 		select {
@@ -344,37 +344,37 @@ func (w *observers) run(look func()) {
 	}
 }
 
-// enough reports whether the readers have seen everything several times.
+// enough reports whether the readers have compared everything several times.
 func (w *observers) enough(times int) bool {
 	n := int64(times)
-	return w.matched.Load() >= n && w.verdicts.Load() >= n && w.logs.Load() >= n
+	return w.matched.Load() >= n && w.results.Load() >= n && w.logs.Load() >= n
 }
 
 func (w *observers) problem(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.problems) < 10 { // the others are the same
+	if len(w.problems) < 10 { // more repeat the first
 		w.problems = append(w.problems, fmt.Sprintf(format, args...))
 	}
 }
 
-// poll reads a status, and then the log, which must have its event.
-func (w *observers) poll() {
+// readStatus reads a status, and then the log, which must have its event.
+func (w *observers) readStatus() {
 	if status := w.whole("status.json"); status != nil {
 		w.match(status, w.read("events.jsonl"))
 	}
 }
 
-// judge reads a status, and then the result, which a verdict must have.
-func (w *observers) judge() {
+// readResult reads a status, and then the result, which must exist if the status is
+// completed.
+func (w *observers) readResult() {
 	status, result := w.whole("status.json"), w.whole("result.json")
 	if status != nil && status.State == "completed" {
-		w.verdict(status, result)
+		w.compareResult(status, result)
 	}
 }
 
-// load reads a log whole but for a last line without its end, in the strictest
-// way.
+// load reads the complete lines of a log, each of which must be valid.
 func (w *observers) load() {
 	log := w.read("events.jsonl")
 	events, err := loadEvents(log[:bytes.LastIndexByte(log, '\n')+1])
@@ -386,11 +386,11 @@ func (w *observers) load() {
 	}
 }
 
-// tail looks at the last byte of the log.
+// tail reads the last byte of the log.
 func (w *observers) tail() {
 	f, err := os.Open(filepath.Join(w.dir, "events.jsonl"))
 	if err != nil {
-		return // it is not there yet, or was just rotated
+		return // it does not exist yet, or was just rotated
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -406,23 +406,23 @@ func (w *observers) tail() {
 	}
 }
 
-// verdict demands the result of a status that says completed. If there is none
-// the next run has begun meanwhile.
-func (w *observers) verdict(status, result *seen) {
+// compareResult checks the result of a completed status. If there is none, the next run
+// must have begun.
+func (w *observers) compareResult(status, result *seen) {
 	switch {
 	case result != nil && result.Status == "completed" && result.Seq >= status.Seq:
-		w.verdicts.Add(1)
+		w.results.Add(1)
 	case result != nil:
 		w.problem("the status is %+v, the result %+v", *status, *result)
 	default:
 		if now := w.whole("status.json"); now == nil || now.Seq == status.Seq {
-			w.problem("the status is %+v, and there is no result", *status)
+			w.problem("the status is %+v, and the result is missing", *status)
 		}
 	}
 }
 
-// match demands the event of a status, in the log or the one before it. An
-// event that is older than both was rotated away since the status was read.
+// match checks that the event of a status is in the log or in the rotated log. An event
+// that is older than both was rotated away since the status was read.
 func (w *observers) match(status *seen, log []byte) {
 	mark := fmt.Appendf(nil, `"seq":%d}`+"\n", status.Seq)
 	at := bytes.Index(log, mark)
@@ -430,7 +430,7 @@ func (w *observers) match(status *seen, log []byte) {
 		log = w.read("events.jsonl.1")
 		if at = bytes.Index(log, mark); at < 0 {
 			if first := firstSeq(log); first == 0 || first <= status.Seq {
-				w.problem("the status is %+v, and its event is nowhere; the old log begins with %d", *status, first)
+				w.problem("the status is %+v, and its event is missing; the rotated log begins with %d", *status, first)
 			}
 			return
 		}
@@ -447,11 +447,11 @@ func (w *observers) match(status *seen, log []byte) {
 func firstSeq(log []byte) int {
 	var e seen
 	first, _, _ := bytes.Cut(log, []byte("\n"))
-	_ = json.Unmarshal(first, &e) // what does not load is 0
+	_ = json.Unmarshal(first, &e) // 0 if it is invalid
 	return e.Seq
 }
 
-// whole reads an artifact that is whole whenever it is there.
+// whole reads a file that must be complete if it exists.
 func (w *observers) whole(name string) *seen {
 	text := w.read(name)
 	if text == nil {

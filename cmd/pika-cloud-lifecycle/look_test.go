@@ -9,32 +9,43 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// The guest that is looked at: two boots, the first of which failed.
+// lookDir has the guest that the tests show: it has two boots, and failed in the first.
 const lookDir = "../../testdata/look"
 
-// A looker runs the program in this process, as a person would with this environment.
+// A looker runs the program in this process, with these environment variables.
 type looker map[string]string
 
-// run returns what a command writes to standard output and its exit code.
+// run returns the standard output of a command and its exit code.
 func (l looker) run(args ...string) (stdout string, code int) {
-	var out bytes.Buffer
-	a := app{stdout: &out, stderr: io.Discard, getenv: func(name string) string { return l[name] },
+	stdout, _, code = l.runAll(args...)
+	return stdout, code
+}
+
+// runAll returns the standard output and standard error of a command, and its exit code.
+func (l looker) runAll(args ...string) (stdout, stderr string, code int) {
+	var out, errs bytes.Buffer
+	a := app{stdout: &out, stderr: &errs, getenv: func(name string) string { return l[name] },
 		clock:  func() ingest.Moment { return ingest.Moment{Time: time.Date(2026, 3, 26, 1, 0, 5, 0, time.UTC)} },
 		bootID: func() string { return "88059f83-9637-4953-a507-8aac6f3477ee" }}
 	code = a.main(args)
-	return out.String(), code
+	return out.String(), errs.String(), code
 }
 
-// golden holds text against a file of testdata, or writes it with -u.
+// golden compares text with a file of testdata/look, or writes the file with -u.
 func golden(t *testing.T, name, text string) {
 	t.Helper()
 	path := filepath.Join(lookDir, name)
@@ -48,12 +59,12 @@ func golden(t *testing.T, name, text string) {
 		t.Fatal(err)
 	}
 	if text != string(want) {
-		t.Errorf("%s differs; -u writes it:\n%s", name, text)
+		t.Errorf("%s differs from this; -u writes it:\n%s", name, text)
 	}
 }
 
-func TestShowAtTwoWidths(t *testing.T) {
-	for _, columns := range []string{"80", "200"} {
+func TestShow_widths(t *testing.T) {
+	for _, columns := range []string{"40", "59", "80", "200"} {
 		text, code := looker{"COLUMNS": columns}.run("show", "--utc", "--state-dir", lookDir+"/guest")
 		if code != 0 {
 			t.Errorf("exit %d", code)
@@ -64,7 +75,7 @@ func TestShowAtTwoWidths(t *testing.T) {
 	golden(t, "show-whole.txt", whole)
 }
 
-func TestShowTellsTheSameOfCopiedFilesAndOfTheirDirectory(t *testing.T) {
+func TestShow_copied_files(t *testing.T) {
 	dir := t.TempDir()
 	var copies []string
 	for from, to := range map[string]string{"events.jsonl": "a", "status.json": "b", "result.json": "c"} {
@@ -83,7 +94,7 @@ func TestShowTellsTheSameOfCopiedFilesAndOfTheirDirectory(t *testing.T) {
 	}
 }
 
-func TestShowKnowsWhatIsOfAnotherBoot(t *testing.T) {
+func TestShow_earlier_boot(t *testing.T) {
 	for boot, want := range map[string]string{"88059f83-9637-4953-a507-8aac6f3477ee": "completed since 2026-03-26 01:00:00 UTC, for 5.000s\n",
 		"other": "completed since 2026-03-26 01:00:00 UTC, in an earlier boot\n"} {
 		var out bytes.Buffer
@@ -95,7 +106,7 @@ func TestShowKnowsWhatIsOfAnotherBoot(t *testing.T) {
 	}
 }
 
-func TestShowTellsLocalTimes(t *testing.T) {
+func TestShow_local_time(t *testing.T) {
 	zone := time.Local
 	defer func() { time.Local = zone }()
 	time.Local = time.FixedZone("HERE", 3600)
@@ -129,8 +140,8 @@ func manyEvents(t *testing.T, n int) (path string) {
 	return path
 }
 
-// wildEvents writes a log whose times are as far apart as they can be, and whose texts
-// are as hostile.
+// wildEvents writes a log with times that are as far apart as possible, and hostile
+// texts.
 func wildEvents(t *testing.T) (path string) {
 	t.Helper()
 	var log strings.Builder
@@ -147,12 +158,58 @@ func wildEvents(t *testing.T) (path string) {
 	return path
 }
 
-// plotted returns the pictures that are looked at, by name.
+// writeRun writes a state directory: events of one boot at these uptimes in
+// milliseconds, each of which is "uptime kind message", and a result if the last
+// event ends the run.
+func writeRun(t *testing.T, exitCode int, events ...string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	start := time.Date(2026, 3, 25, 20, 0, 0, 0, time.UTC)
+	var log strings.Builder
+	for i, event := range events {
+		var uptime int
+		var kind string
+		_, err := fmt.Sscan(event, &uptime, &kind)
+		fields := strings.SplitN(event, " ", 3)
+		if err != nil || len(fields) != 3 {
+			t.Fatalf("%q: %v", event, err)
+		}
+		when := start.Add(time.Duration(uptime) * time.Millisecond).Format("2006-01-02T15:04:05.000Z")
+		fmt.Fprintf(&log, `{"schema_version":1,"kind":%q,"timestamp":%q,"message":%q,"boot_id":"b","uptime_ms":%d,"seq":%d}`+"\n", kind, when, fields[2], uptime, i+1)
+		if kind == "completed" || kind == "failed" {
+			result := fmt.Sprintf(`{"schema_version":1,"status":%q,"exit_code":%d,"finished_at":%q,"message":%q,"boot_id":"b","seq":%d}`+"\n",
+				kind, exitCode, when, fields[2], i+1)
+			writeFile(t, filepath.Join(dir, "result.json"), result)
+		}
+	}
+	writeFile(t, filepath.Join(dir, "events.jsonl"), log.String())
+	return dir
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shortRun returns a run of 300 ms, two hours after the boot.
+func shortRun(t *testing.T) (dir string) {
+	return writeRun(t, 7, "7200000 starting starting make test", "7200300 failed make: *** [test] Error 7")
+}
+
+// crowdedRun returns a run with events that are too near each other for their messages.
+func crowdedRun(t *testing.T) (dir string) {
+	return writeRun(t, 0, "1000 starting one", "2000 ready two", "3600000 unreachable three", "3601000 ready four",
+		"3601500 unreachable five", "3602000 ready six", "7200000 completed seven")
+}
+
+// plotted returns the pictures that the tests check, by name.
 func plotted(t *testing.T) map[string]string {
 	t.Helper()
 	three := filepath.Join(lookDir, "three.jsonl")
 	all := make(map[string]string)
-	for name, path := range map[string]string{"guest": lookDir + "/guest", "three": three, "many": manyEvents(t, 3000), "python": filepath.Join(lookDir, "python.jsonl"), "wild": wildEvents(t)} {
+	for name, path := range map[string]string{"guest": lookDir + "/guest", "short": shortRun(t), "crowded": crowdedRun(t), "three": three, "many": manyEvents(t, 3000), "python": filepath.Join(lookDir, "python.jsonl"), "wild": wildEvents(t)} {
 		text, code := looker{}.run("plot", path)
 		if code != 0 {
 			t.Fatalf("%s: exit %d", name, code)
@@ -162,7 +219,7 @@ func plotted(t *testing.T) map[string]string {
 	return all
 }
 
-func TestPlotsAreXMLAndSelfContained(t *testing.T) {
+func TestPlot_self_contained_XML(t *testing.T) {
 	for name, text := range plotted(t) {
 		var titles []string
 		for d := xml.NewDecoder(strings.NewReader(text)); ; {
@@ -189,7 +246,7 @@ func TestPlotsAreXMLAndSelfContained(t *testing.T) {
 			}
 		}
 		if without := strings.Replace(text, "http://www.w3.org/2000/svg", "", 1); strings.Contains(without, "http") || strings.Contains(without, "@import") {
-			t.Errorf("%s refers to something outside", name)
+			t.Errorf("%s refers to another file", name)
 		}
 		if len(titles) < 3 {
 			t.Errorf("%s has the titles %q", name, titles)
@@ -204,7 +261,7 @@ func TestPlotsAreXMLAndSelfContained(t *testing.T) {
 	golden(t, "plot.svg", plotted(t)["guest"])
 }
 
-func TestAPlotIsNotBentByTheWallClock(t *testing.T) {
+func TestPlot_wall_clock_set(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(lookDir, "three.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -228,8 +285,8 @@ func TestAPlotIsNotBentByTheWallClock(t *testing.T) {
 	}
 }
 
-// An endless log is shown as it comes: nothing waits for its end.
-func TestShowStreams(t *testing.T) {
+// TestShow_endless_log checks that show prints events while the log is still written.
+func TestShow_endless_log(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "log")
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
@@ -251,14 +308,313 @@ func TestShowStreams(t *testing.T) {
 	lines := bufio.NewScanner(from)
 	for n := range 5000 {
 		if !lines.Scan() {
-			t.Fatalf("only %d lines are shown", n)
+			t.Fatalf("show printed only %d lines", n)
 		}
 	}
-	from.CloseWithError(errors.New("gone"))
+	from.CloseWithError(errors.New("closed"))
 	if code := <-shown; code != exitFailed {
 		t.Errorf("exit %d", code)
 	}
 	if err := <-written; !errors.Is(err, unix.EPIPE) {
 		t.Error(err)
+	}
+}
+
+// The picture has the result, with its exit code.
+func TestPlot_result(t *testing.T) {
+	for name, c := range map[string]struct{ dir, want string }{
+		"failed":    {shortRun(t), ">result: failed, exit code 7, at 2026-03-25 22:00:00 UTC: make: *** [test] Error 7<"},
+		"at_event":  {shortRun(t), ">exit code 7 · make: *** [test] Error 7<"},
+		"completed": {crowdedRun(t), ">result: completed, exit code 0, at 2026-03-25 22:00:00 UTC: seven<"},
+		"none":      {writeRun(t, 0, "1000 ready up"), ">no result<"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if picture, code := (looker{}).run("plot", c.dir); code != exitOK || !strings.Contains(picture, c.want) {
+				t.Errorf("exit %d; expected %q in\n%s", code, c.want, picture)
+			}
+		})
+	}
+	// A log that was copied without its result: nothing is known about a result.
+	if picture, _ := (looker{}).run("plot", filepath.Join(shortRun(t), "events.jsonl")); strings.Contains(picture, "result:") || strings.Contains(picture, "no result") {
+		t.Errorf("a result in\n%s", picture)
+	}
+}
+
+// A message that does not fit is marked, and the head has the number of these messages.
+func TestPlot_messages_left_out(t *testing.T) {
+	picture, _ := looker{}.run("plot", crowdedRun(t))
+	if marks := strings.Count(picture, `class="more"`); marks != 2 || !strings.Contains(picture, "5 messages left out at ▾; point there, or run show<") {
+		t.Errorf("%d marks in\n%s", marks, picture)
+	}
+	for _, message := range []string{">one<", ">exit code 0 · seven<"} {
+		if !strings.Contains(picture, strings.TrimPrefix(message, ">")) {
+			t.Errorf("no message %q in\n%s", message, picture)
+		}
+	}
+	if picture, _ := (looker{}).run("plot", shortRun(t)); strings.Contains(picture, "left out") || strings.Contains(picture, `class="more"`) {
+		t.Errorf("a mark for nothing in\n%s", picture)
+	}
+}
+
+// A short run fills the picture, and its axis begins at the first event.
+func TestPlot_short_run(t *testing.T) {
+	for name, c := range map[string]struct {
+		dir  string
+		want []string
+	}{
+		"300ms":  {shortRun(t), []string{">300ms · starting make test<", ">50ms<", ">since the first event, 2h00m after boot<"}},
+		"single": {writeRun(t, 0, "7200000 starting up"), []string{">up<", ">0s<", ">since the first event, 2h00m after boot<"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			picture, code := looker{}.run("plot", c.dir)
+			for _, want := range c.want {
+				if code != exitOK || !strings.Contains(picture, want) {
+					t.Errorf("exit %d; expected %q in\n%s", code, want, picture)
+				}
+			}
+			bar := regexp.MustCompile(`class="bar" x="[0-9.]+" y="[0-9]+" width="([0-9.]+)"`).FindStringSubmatch(picture)
+			if width, _ := strconv.ParseFloat(bar[1], 64); width < 900 {
+				t.Errorf("the bar is %v pixels wide; expected 900", width)
+			}
+		})
+	}
+}
+
+// copyGuest copies the guest, and changes the copy.
+func copyGuest(t *testing.T, change func(dir string) error) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "guest")
+	err := os.CopyFS(dir, os.DirFS(lookDir+"/guest"))
+	if err == nil {
+		err = change(dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A file that cannot be read is an error, and everything else is shown.
+func TestViews_unreadable_file(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(dir string) error
+		stderr string
+	}{
+		"garbage": {func(dir string) error { return os.WriteFile(dir+"/status.json", []byte("x"), 0o644) }, "status.json is not a valid status: column 1: expected a value\n"},
+		"directory": {func(dir string) error {
+			return errors.Join(os.Remove(dir+"/status.json"), os.Mkdir(dir+"/status.json", 0o755))
+		}, ""},
+		"symlink": {func(dir string) error {
+			return errors.Join(os.Remove(dir+"/status.json"), os.Symlink("result.json", dir+"/status.json"))
+		}, ""},
+		"too_large": {func(dir string) error { return os.Truncate(dir+"/status.json", 1<<30) }, "status.json: the file is too large to be read\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := copyGuest(t, c.change)
+			for _, command := range []string{"show", "plot"} {
+				stdout, stderr, code := looker{}.runAll(command, dir)
+				if code != exitFailed || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, dir+"/"+c.stderr) || !strings.Contains(stderr, "status.json") {
+					t.Errorf("%s: exit %d, %s", command, code, stderr)
+				}
+				if !strings.Contains(stdout, "listening on 8080") || !strings.Contains(stdout, "result: completed, exit code 0") {
+					t.Errorf("%s does not show the log and the result:\n%s", command, stdout)
+				}
+				if command == "show" && !strings.HasPrefix(stdout, "status unknown, because status.json cannot be read\n") {
+					t.Errorf("show prints\n%s", stdout)
+				}
+			}
+		})
+	}
+}
+
+// A file without any event is one line of standard error.
+func TestViews_no_events(t *testing.T) {
+	dir := t.TempDir()
+	const noEvents = "; name a state directory, or a status.json, result.json or events.jsonl\n"
+	for name, c := range map[string]struct{ text, want string }{
+		"passwd": {strings.Repeat("root:x:0:0:root:/root:/bin/bash\n", 30), " holds no events (line 1 is not an event: column 1: expected a value)" + noEvents},
+		"empty":  {"", " holds no events, because it is empty" + noEvents},
+		"binary": {"\x7fELF\x00\x01", " holds no events (line 1 is incomplete after 6 bytes: " + interrupted + ")" + noEvents},
+		"rejected": {`{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}` + "\n",
+			" holds rejected lines, not events; read it with a pager or jq\n"},
+	} {
+		path := filepath.Join(dir, name)
+		writeFile(t, path, c.text)
+		for _, args := range [][]string{{"show"}, {"show", "--format", "json"}, {"plot"}} {
+			stdout, stderr, code := looker{}.runAll(append(args, path)...)
+			if want := "pika-cloud-lifecycle: " + path + c.want; stdout != "" || stderr != want || code != exitFailed {
+				t.Errorf("%s %s: exit %d, %q, %q; expected %q", args, name, code, stdout, stderr, want)
+			}
+		}
+	}
+}
+
+// Of the invalid lines of a log that has events, only some are listed.
+func TestShow_many_invalid_lines(t *testing.T) {
+	dir := copyGuest(t, func(dir string) error {
+		text, err := os.ReadFile(dir + "/events.jsonl")
+		if err == nil {
+			err = os.WriteFile(dir+"/events.jsonl", append(text, strings.Repeat("x\n", 30)...), 0o644)
+		}
+		return err
+	})
+	stdout, stderr, code := looker{}.runAll("show", dir)
+	if n := strings.Count(stdout, "is not an event"); n != maxProblems || !strings.HasSuffix(stdout, "\nevents.jsonl has 20 more problems\n") || stderr != "" || code != exitOK {
+		t.Errorf("exit %d, %d lines, %s\n%s", code, n, stderr, stdout)
+	}
+	stdout, _ = looker{}.run("show", "--format", "json", dir)
+	if n := strings.Count(stdout, "is not an event"); n != maxProblems || !strings.HasSuffix(stdout, "\n"+`{"file":"events.jsonl","more_errors":20}`+"\n") {
+		t.Errorf("%d lines\n%s", n, stdout)
+	}
+	_, stderr, code = looker{}.runAll("plot", dir)
+	if want := "events.jsonl: 30 lines are not drawn; run show to see what is wrong\n"; !strings.HasSuffix(stderr, want) || code != exitOK {
+		t.Errorf("plot: exit %d, %s", code, stderr)
+	}
+}
+
+// A directory without the files of a guest, or that is not one, is one line of standard
+// error, with the cause.
+func TestViews_directory(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"empty", "other", "rejected", "status"} {
+		if err := os.Mkdir(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"d", "b", "a", "c"} {
+		writeFile(t, filepath.Join(root, "other", name), "x")
+	}
+	const rejected = `{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}` + "\n"
+	writeFile(t, filepath.Join(root, "rejected", "rejected.jsonl"), rejected+rejected)
+	writeFile(t, filepath.Join(root, "status", "status.json"), `{"schema_version":1,"state":"ready","updated_at":"2026-03-25T20:00:00Z","message":"m"}`+"\n")
+	t.Chdir(root)
+	const none = " has no status.json, events.jsonl or result.json"
+	for _, c := range []struct {
+		args []string
+		want string
+		code int
+	}{
+		{[]string{"show", "empty"}, "empty" + none + "; nothing has been recorded there yet", exitFailed},
+		{[]string{"plot", "empty"}, "empty" + none + "; nothing has been recorded there yet", exitFailed},
+		{[]string{"verify", "empty"}, "empty" + none + "; nothing has been recorded there yet", exitRejected},
+		{[]string{"show", "other"}, "other" + none + ", only a, b, c, …; name the state directory", exitFailed},
+		{[]string{"verify", "other"}, "other" + none + ", only a, b, c, …; name the state directory", exitRejected},
+		{[]string{"show", "rejected"}, "rejected: all 2 lines were rejected; see rejected/rejected.jsonl", exitFailed},
+		{[]string{"plot", "status"}, "status has no events to draw; run show to see the status and the result", exitFailed},
+		{[]string{"show", "none"}, "none: no such file or directory; name the state directory, or set PIKA_LIFECYCLE_DIR", exitFailed},
+		{[]string{"verify", "none"}, "none: no such file or directory; name the state directory, or set PIKA_LIFECYCLE_DIR", exitRejected},
+		{[]string{"verify", "status/status.json"}, "status/status.json is a file; verify checks a whole state directory, such as status", exitRejected},
+		{[]string{"verify", "other/a"}, "other/a is a file; verify checks a whole state directory", exitRejected},
+		{[]string{"verify", "empty", "other"}, "verify: expected one directory, not 2; run verify once for each", exitUsage},
+		{[]string{"verify", "empty", "--state-dir", "other"}, `verify: "empty" and --state-dir are both given; give one of them`, exitUsage},
+		{[]string{"show", "--state-dir=other", "empty"}, `show: "empty" and --state-dir are both given; give one of them`, exitUsage},
+		{[]string{"show", ""}, "show: a path is empty; name a directory or a file", exitUsage},
+	} {
+		stdout, stderr, code := looker{}.runAll(c.args...)
+		if stderr != "pika-cloud-lifecycle: "+c.want+"\n" || stdout != "" || code != c.code {
+			t.Errorf("%q: exit %d, %q\n%swant %q", c.args, code, stdout, stderr, c.want)
+		}
+	}
+}
+
+// The rejected lines of a directory are mentioned, even if its status has no number of
+// them.
+func TestViews_rejected_lines(t *testing.T) {
+	const line = `{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}` + "\n"
+	dir := copyGuest(t, func(dir string) error { return os.WriteFile(dir+"/rejected.jsonl", []byte(line+line+line), 0o644) })
+	if text, code := (looker{}).run("show", dir); code != exitOK || !strings.Contains(text, ", 2 lines rejected, see rejected.jsonl\n") || strings.Contains(text, "3 lines") {
+		t.Errorf("exit %d\n%s", code, text)
+	}
+	if err := os.Remove(dir + "/status.json"); err != nil {
+		t.Fatal(err)
+	}
+	if text, code := (looker{}).run("show", dir); code != exitOK || !strings.Contains(text, "\n3 lines rejected, see rejected.jsonl\n") {
+		t.Errorf("exit %d\n%s", code, text)
+	}
+	if text, _ := (looker{}).run("verify", dir); !strings.HasSuffix(text, "; 3 rejected lines in rejected.jsonl\n") {
+		t.Errorf("verify prints\n%s", text)
+	}
+}
+
+// No line is wider than a narrow terminal, and each message is below its event.
+func TestShow_narrow(t *testing.T) {
+	for columns := 26; columns < 60; columns++ {
+		text, _ := looker{"COLUMNS": strconv.Itoa(columns)}.run("show", "--utc", lookDir+"/guest")
+		for line := range strings.Lines(text) {
+			if n := timeline.Columns(strings.TrimSuffix(line, "\n")); n > columns {
+				t.Errorf("%d columns of %d: %q", n, columns, line)
+			}
+		}
+		if !strings.Contains(text, "  unreachable\n    no answer for 30 s\n") {
+			t.Errorf("%d columns:\n%s", columns, text)
+		}
+	}
+}
+
+// A long message is cut after three lines in a narrow terminal, and that of a failure is
+// not.
+func TestShow_narrow_long_message(t *testing.T) {
+	long := strings.Repeat("word ", 50) + "end"
+	dir := writeRun(t, 1, "1000 ready "+long, "2000 failed "+long)
+	text, _ := looker{"COLUMNS": "40"}.run("show", "--utc", filepath.Join(dir, "events.jsonl"))
+	ready, failed, _ := strings.Cut(text, "failed")
+	if n := strings.Count(ready, "\n    word"); n != 3 || !strings.Contains(ready, "…\n") {
+		t.Errorf("%d lines of a long message:\n%s", n, text)
+	}
+	if strings.Contains(failed, "…") || !strings.HasSuffix(failed, "end\n") {
+		t.Errorf("the message of the failure is cut:\n%s", text)
+	}
+}
+
+// An ordinary user sees everything that may be read, and what root is needed for.
+func TestViews_ordinary_user(t *testing.T) {
+	testenv.Root(t)
+	program := testenv.Program(t)
+	root := t.TempDir()
+	for _, path := range []string{filepath.Dir(root), root} {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testenv.OpenToAll(t, root, filepath.Dir(program))
+	dir, err := os.OpenRoot(lookDir + "/guest") // still open after Chdir
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	t.Chdir(root)
+	for name, mode := range map[string]os.FileMode{"status": 0o755, "closed": 0o700} {
+		err := errors.Join(os.CopyFS(name, dir.FS()), os.WriteFile(name+"/events.jsonl.seq", []byte("11\n"), 0o600),
+			os.Chmod(name+"/events.jsonl", 0o644), os.Chmod(name+"/result.json", 0o644), os.Chmod(name+"/status.json", 0o600), os.Chmod(name, mode))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const seqFile = "events.jsonl.seq: permission denied, so its number was not checked, and the other files were read without its lock; run as root to check it\n"
+	for _, c := range []struct {
+		args   []string
+		stdout string // a part of it
+		stderr string
+		code   int
+	}{
+		{[]string{"show", "status"}, "  listening on 8080", "status/status.json: permission denied; run as root to read it", exitFailed},
+		{[]string{"plot", "status"}, "listening on 8080", "status/status.json: permission denied; run as root to read it", exitFailed},
+		{[]string{"verify", "status"}, "status.json: permission denied, so its content was not checked; run as root to check it\n" + seqFile +
+			"status: no problems found, but the check is incomplete; 11 events in 2 boots, seq 1 to 11; result completed\n",
+			"status: not everything was checked; run as root to check the rest", exitRejected},
+		{[]string{"verify", "--repair", "status"}, "", "status/events.jsonl.seq: permission denied; run as root to repair the directory", exitFailed},
+		{[]string{"show", "closed"}, "", "closed: permission denied; run as root to read it", exitFailed},
+		{[]string{"show", "--follow", "closed"}, "", "closed: permission denied; run as root to read it", exitFailed},
+		{[]string{"plot", "closed"}, "", "closed: permission denied; run as root to read it", exitFailed},
+		{[]string{"verify", "closed"}, "", "closed: permission denied; run as root to read it", exitRejected},
+	} {
+		var stdout, stderr bytes.Buffer
+		cmd := limitedCommand(program, c.args...)
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+		_ = cmd.Run()
+		if !strings.Contains(stdout.String(), c.stdout) || (c.stdout == "") != (stdout.Len() == 0) || !strings.HasSuffix(stderr.String(), c.stderr+"\n") || strings.Count(stderr.String(), "\n") != 1 || cmd.ProcessState.ExitCode() != c.code {
+			t.Errorf("%q: exit %d, %s\n%s", c.args, cmd.ProcessState.ExitCode(), stderr.String(), stdout.String())
+		}
 	}
 }

@@ -30,7 +30,7 @@ func damaged(t *testing.T) (dir, log string) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"", "events.jsonl", "status.json", "result.json"} { // whatever the umask
+	for _, name := range []string{"", "events.jsonl", "status.json", "result.json"} { // independent of the umask
 		mode := os.FileMode(0o644)
 		if name == "" {
 			mode = 0o755
@@ -60,22 +60,22 @@ func readAll(t *testing.T, dir string) string {
 	return all.String()
 }
 
-// TestVerify_repair_killed kills a repair before each system call that changes
-// something: nothing is lost, there is a log, and the next repair completes it.
+// TestVerify_repair_killed kills a repair before each system call that changes a file.
+// No line may be lost, the log must exist, and the next repair must complete.
 func TestVerify_repair_killed(t *testing.T) {
 	testenv.Tool(t, "strace")
 	killed := 0
 	for _, call := range []string{"openat", "write", "pwrite64", "ftruncate", "fdatasync", "fsync", "renameat2", "renameat", "fchmod"} {
 		for n := 1; ; n++ {
 			dir, log := damaged(t)
-			// Calls are counted by thread, so a point may be tried twice, or not at all.
+			// strace counts calls by thread, so a call may be tried twice, or not at all.
 			cmd := limitedCommand("strace", "-f", "-qq", "-o", "/dev/null", "-P", dir, "-P", filepath.Join(dir, "events.jsonl"),
 				"-P", filepath.Join(dir, "events.jsonl.seq"), "-P", filepath.Join(dir, "events.jsonl.torn"), "-P", filepath.Join(dir, "events.jsonl.damaged1"),
 				"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n), program, "verify", "--repair", "--state-dir", dir)
 			cmd.Env = testCommand().Env
 			out, err := cmd.CombinedOutput()
 			if err == nil {
-				break // there are no more such calls
+				break // all such calls were tried
 			}
 			if killed++; killed > 500 {
 				t.Fatalf("%v\n%s", err, out)

@@ -14,14 +14,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A view prints artifacts, one line for each.
+// A view prints the files of a guest.
 type view interface {
 	// current prints the status and the result.
 	current(files *openedFiles)
 	// event prints an event. text is its line in normal form.
 	event(log *logFile, number uint64, e *artifact.Event, text []byte)
 	// problem prints what is wrong with a line of a log.
-	problem(log *logFile, line *history.Line, what string)
+	problem(log *logFile, p *lineProblem)
+	// omitted prints how many more problems a log has.
+	omitted(log *logFile, n uint64)
 	// Err returns the first error of a write.
 	Err() error
 	Flush() error
@@ -36,14 +38,14 @@ type showFlags struct {
 	utc    bool
 }
 
-// showMain shows the state of a guest and what happened to it.
+// showMain shows the state of a guest, and its events.
 func showMain(a *app, args []string) error {
 	flags, f := a.newFlags("show", showUsage), new(showFlags)
 	dir := a.stateDir(flags)
 	flags.StringVar(&f.format, "format", "text", "")
 	flags.BoolVar(&f.follow, "follow", false, "")
 	flags.BoolVar(&f.utc, "utc", false, "")
-	paths, err := flags.parseOperands(args)
+	paths, err := flags.pathOperands(args)
 	if err != nil {
 		return err
 	}
@@ -54,64 +56,162 @@ func showMain(a *app, args []string) error {
 	if f.follow {
 		return a.follow(f)
 	}
-	files, err := openFiles(f.dir, f.paths)
-	if err != nil {
-		return err
-	}
+	files := openFiles(f.dir, f.paths)
+	defer files.close()
 	v := a.newView(f)
-	v.current(files)
+	if files.any() {
+		v.current(files)
+	}
 	for _, log := range files.logs {
 		if err := log.showAll(v); err != nil {
-			return err
+			files.problems = append(files.problems, err)
 		}
-	}
-	return v.Flush()
-}
-
-// showAll shows a log to its end, and closes it.
-func (l *logFile) showAll(v view) error {
-	defer l.file.Close()
-	if err := l.show(v); err != nil {
-		return err
-	}
-	l.showRest(v)
-	return nil
-}
-
-// show shows the complete lines of a log up to its current end.
-func (l *logFile) show(v view) error {
-	for {
 		if err := v.Err(); err != nil {
 			return err
 		}
+	}
+	if err := v.Flush(); err != nil {
+		return err
+	}
+	return a.logProblems(files.problems)
+}
+
+// maxProblems is how many problems with the lines of a log are printed; more are
+// only counted, because a file of another kind has one on each line.
+const maxProblems = 10
+
+// A lineProblem is what is wrong with a line of a log.
+type lineProblem struct {
+	line   uint64
+	offset int64
+	what   string // a predicate, such as "is not an event"
+}
+
+// lineProblems are the problems with the lines of a log. They are kept until the
+// first valid event: a log without one has a single problem, which is an error.
+//
+// pending has at most maxProblems, and is empty once hasEvents or immediate is set.
+type lineProblems struct {
+	pending   []lineProblem
+	count     uint64
+	skipped   uint64 // lines that are not events
+	hasEvents bool
+	immediate bool // print each problem, however many there are, because show follows the log
+}
+
+// addProblem adds a problem, and prints it if the log has valid events.
+func (l *logFile) addProblem(v view, line *history.Line, what string) {
+	p := lineProblem{line.Number, line.Offset, what}
+	l.problems.count++
+	switch {
+	case l.problems.immediate, l.problems.hasEvents && l.problems.count <= maxProblems:
+		v.problem(l, &p)
+	case l.problems.count <= maxProblems:
+		l.problems.pending = append(l.problems.pending, p)
+	}
+}
+
+// printPending prints the problems that were kept.
+func (l *logFile) printPending(v view) {
+	for i := range l.problems.pending {
+		v.problem(l, &l.problems.pending[i])
+	}
+	l.problems.pending = nil
+}
+
+// printOmitted prints how many problems were not printed.
+func (l *logFile) printOmitted(v view) {
+	if l.problems.count > maxProblems {
+		v.omitted(l, l.problems.count-maxProblems)
+	}
+}
+
+// noEvents returns the error for a log that has no valid event; nil if it has one, or
+// if a file of a state directory is empty.
+func (l *logFile) noEvents() error {
+	switch {
+	case l.problems.hasEvents:
+		return nil
+	case len(l.problems.pending) > 0 && l.inDir:
+		p := &l.problems.pending[0]
+		return fmt.Errorf("%s holds no events (line %d %s); check the directory with verify", l.path, p.line, p.what)
+	case len(l.problems.pending) > 0:
+		p := &l.problems.pending[0]
+		return fmt.Errorf("%s holds no events (line %d %s); name a state directory, or a status.json, result.json or events.jsonl",
+			l.path, p.line, p.what)
+	case l.inDir:
+		return nil
+	}
+	return fmt.Errorf("%s holds no events, because it is empty; name a state directory, or a status.json, result.json or events.jsonl", l.path)
+}
+
+// showAll shows a log to its end. It returns the error of a read, or of a log without
+// events.
+func (l *logFile) showAll(v view) error {
+	if err := l.show(v); err != nil {
+		return err
+	}
+	beginOnly := l.isBeginOnly()
+	l.showRest(v)
+	if err := l.noEvents(); err != nil && !beginOnly {
+		return err
+	}
+	l.printPending(v)
+	l.printOmitted(v)
+	return nil
+}
+
+// isBeginOnly reports whether a log has nothing but the begin of a line, which may be
+// the first event while its writer appends it.
+func (l *logFile) isBeginOnly() bool {
+	line, ok := l.lines.Rest()
+	return ok && line.Number == 1 && !line.Long && line.Text[0] == '{'
+}
+
+// show shows the complete lines of a log up to its current end. It ends early if the
+// view cannot be written.
+func (l *logFile) show(v view) error {
+	for v.Err() == nil {
 		line, err := l.lines.Next()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
-			return err
+			return openError(err)
 		}
 		l.showLine(v, &line)
 	}
+	return nil
 }
 
 func (l *logFile) showLine(v view, line *history.Line) {
-	if line.Long {
-		v.problem(l, line, "is longer than any line that can be read")
-		return
-	}
 	e, err := l.decoder.Event(line.Text)
-	if e == nil {
-		v.problem(l, line, fmt.Sprintf("is no event: %v", err))
-		return
+	switch {
+	case line.Long:
+		l.problems.skipped++
+		l.addProblem(v, line, fmt.Sprintf("is longer than %d MiB", artifact.MaxSize>>20))
+	case e == nil:
+		l.problems.skipped++
+		l.addProblem(v, line, fmt.Sprintf("is not an event: %v", err))
+	default:
+		l.showEvent(v, line.Number, e)
 	}
-	if !l.wasShown(e) {
-		v.event(l, line.Number, e, l.decoder.Normal())
-	}
-	if err != nil {
-		v.problem(l, line, "is not an event to every reader: "+err.Error())
+	if e != nil && err != nil && !line.Long {
+		l.addProblem(v, line, fmt.Sprintf("is an event that other programs may read differently: %v", err))
 	}
 }
+
+// showEvent shows the event that was decoded last.
+func (l *logFile) showEvent(v view, number uint64, e *artifact.Event) {
+	l.problems.hasEvents = true
+	l.printPending(v)
+	if !l.wasShown(e) {
+		v.event(l, number, e, l.decoder.Normal())
+	}
+}
+
+// interrupted explains a last line without a newline.
+const interrupted = "its write was interrupted, or is still in progress"
 
 // showRest shows an incomplete last line, if there is one.
 func (l *logFile) showRest(v view) {
@@ -121,11 +221,12 @@ func (l *logFile) showRest(v view) {
 	}
 	e, err := l.decoder.Event(line.Text)
 	if err == nil && !line.Long {
-		v.event(l, line.Number, e, l.decoder.Normal())
-		v.problem(l, &line, "has no newline: its write was cut short, or is under way")
+		l.showEvent(v, line.Number, e)
+		l.addProblem(v, &line, "has no newline: "+interrupted)
 		return
 	}
-	v.problem(l, &line, fmt.Sprintf("is torn after %d bytes: its write was cut short, or is under way", len(line.Text)))
+	l.problems.skipped++
+	l.addProblem(v, &line, fmt.Sprintf("is incomplete after %d bytes: %s", len(line.Text), interrupted))
 }
 
 // newView returns the view that the flags ask for.
@@ -152,29 +253,31 @@ func (a *app) newView(f *showFlags) view {
 type textView struct {
 	timeline.Text
 	app  *app
-	live bool // the files may be those of this machine, now
+	live bool // the files may be the current ones of this machine
 }
 
 func (v *textView) current(files *openedFiles) {
-	now := timeline.Now{Status: files.status, Result: files.result}
+	now := timeline.Now{Status: files.status, Result: files.result, Rejected: files.rejected,
+		StatusUnreadable: files.statusUnreadable, ResultUnreadable: files.resultUnreadable}
 	if v.live {
 		now.BootID, now.Time = v.app.bootID(), v.app.clock().Time
 	}
-	for _, problem := range files.problems {
-		v.Note(problem)
-	}
-	if v.live || files.isDir || files.status != nil || files.result != nil { // a log alone does not tell
+	if v.live || files.isDir || files.status != nil || files.result != nil { // a copied log says nothing about them
 		v.Now(&now)
 	}
 }
 
 func (v *textView) event(_ *logFile, _ uint64, e *artifact.Event, _ []byte) { v.Event(e) }
 
-func (v *textView) problem(log *logFile, line *history.Line, what string) {
-	v.Note(fmt.Sprintf("line %d of %s %s", line.Number, filepath.Base(log.path), what))
+func (v *textView) problem(log *logFile, p *lineProblem) {
+	v.Note(fmt.Sprintf("line %d of %s %s", p.line, filepath.Base(log.path), p.what))
 }
 
-// A jsonView is for programs: one object a line.
+func (v *textView) omitted(log *logFile, n uint64) {
+	v.Note(fmt.Sprintf("%s has %s", filepath.Base(log.path), several(n, "more problem")))
+}
+
+// A jsonView is for programs: one object on each line.
 type jsonView struct {
 	*bufio.Writer
 	object strictjson.Object // the current line
@@ -187,10 +290,6 @@ func (v *jsonView) Err() error {
 }
 
 func (v *jsonView) current(files *openedFiles) {
-	for _, problem := range files.problems {
-		v.object.Text("error", problem)
-		v.end()
-	}
 	if files.statusText != nil {
 		v.object.Raw("status", files.statusText)
 		v.end()
@@ -202,22 +301,27 @@ func (v *jsonView) current(files *openedFiles) {
 }
 
 func (v *jsonView) event(log *logFile, number uint64, _ *artifact.Event, text []byte) {
-	v.begin(log, number)
+	v.begin(log)
+	v.object.Uint("line", number)
 	v.object.Raw("event", text)
 	v.end()
 }
 
-func (v *jsonView) problem(log *logFile, line *history.Line, what string) {
-	v.begin(log, line.Number)
-	v.object.Int("offset", line.Offset)
-	v.object.Text("error", what)
+func (v *jsonView) problem(log *logFile, p *lineProblem) {
+	v.begin(log)
+	v.object.Uint("line", p.line)
+	v.object.Int("offset", p.offset)
+	v.object.Text("error", p.what)
 	v.end()
 }
 
-func (v *jsonView) begin(log *logFile, number uint64) {
-	v.object.Text("file", filepath.Base(log.path))
-	v.object.Uint("line", number)
+func (v *jsonView) omitted(log *logFile, n uint64) {
+	v.begin(log)
+	v.object.Uint("more_errors", n)
+	v.end()
 }
+
+func (v *jsonView) begin(log *logFile) { v.object.Text("file", filepath.Base(log.path)) }
 
 // end writes the current line, and empties the object for the next one.
 func (v *jsonView) end() {

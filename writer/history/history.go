@@ -60,8 +60,8 @@ func Read(dir string) (*Snapshot, error) {
 	return s, nil
 }
 
-// readFile decodes a file, if there is one. An artifact that only some readers
-// can read is read.
+// readFile decodes a file, if there is one. It accepts an artifact that other programs
+// may read differently.
 func readFile(dir, name string, decode func(text []byte) error) error {
 	f, err := dirfs.Open(dir, name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -16,17 +16,17 @@ type Line struct {
 	Number uint64 // counted from 1
 	Offset int64  // of the first byte of Text in the file
 	Torn   bool   // the file ends before the newline
-	Long   bool   // longer than artifact.MaxSize, so that most of it was not kept
+	Long   bool   // longer than artifact.MaxSize, and most of it was dropped
 }
 
 // Lines splits a file into lines. When the file has grown, Next continues after
 // its former end. Not for concurrent use.
 //
-// buf[start:end] is what was read and not returned yet: the begin of line number+1,
-// which is at offset in the file. buf[start:scanned] has no newline. If long, that
-// line is longer than artifact.MaxSize, what was read of it so far was dropped, and
-// buf[start:end] continues it. So 0 <= start <= scanned <= end <= len(buf), and
-// end-start is at most artifact.MaxSize plus one read.
+// buf[start:end] was read and not returned yet. It begins with line number+1, which is
+// at offset in the file. buf[start:scanned] has no newline. If long, that line is longer
+// than artifact.MaxSize, its begin was dropped, and buf[start:end] continues it. So
+// 0 <= start <= scanned <= end <= len(buf), and end-start is at most artifact.MaxSize
+// plus one read.
 type Lines struct {
 	From io.Reader // required
 
@@ -40,12 +40,12 @@ type Lines struct {
 }
 
 // Next returns the next line that ends in a newline. At the end of the file it
-// returns io.EOF, and may be called again; Rest then returns what follows the last
+// returns io.EOF, and may be called again; Rest then returns the text after the last
 // newline. Any other error is from the reader.
 func (l *Lines) Next() (Line, error) {
 	for {
 		if i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n'); i >= 0 {
-			return l.take(l.scanned + i), nil
+			return l.advance(l.scanned + i), nil
 		}
 		l.scanned = l.end
 		if err := l.read(); err != nil {
@@ -54,8 +54,8 @@ func (l *Lines) Next() (Line, error) {
 	}
 }
 
-// Rest returns what follows the last newline, as a torn line; ok is false if there
-// is nothing. If the file grows, Next returns the whole line.
+// Rest returns the text after the last newline, as a torn line; ok is false if there
+// is none. If the file grows, Next returns the whole line.
 func (l *Lines) Rest() (ln Line, ok bool) {
 	if l.start == l.end && !l.long {
 		return Line{}, false
@@ -63,16 +63,17 @@ func (l *Lines) Rest() (ln Line, ok bool) {
 	return Line{Text: l.buf[l.start:l.end], Number: l.number + 1, Offset: l.offset, Torn: true, Long: l.long}, true
 }
 
-// Drop discards what was read after the last newline, and returns the offset from
-// which the caller must read again. A caller that follows a growing file does this
-// because a writer may have replaced an incomplete line meanwhile.
+// Drop discards the text after the last newline, and returns its offset, from which the
+// caller must read again. A caller that follows a growing file does this because a
+// writer may have replaced an incomplete line.
 func (l *Lines) Drop() (offset int64) {
 	l.start, l.scanned, l.end = 0, 0, 0
 	return l.offset
 }
 
-// take returns the current line, whose newline is at buf[newline].
-func (l *Lines) take(newline int) Line {
+// advance returns the current line, whose newline is at buf[newline], and continues
+// with the next.
+func (l *Lines) advance(newline int) Line {
 	l.number++
 	ln := Line{Text: l.buf[l.start:newline], Number: l.number, Offset: l.offset, Long: l.long}
 	next := newline + 1
@@ -81,8 +82,8 @@ func (l *Lines) take(newline int) Line {
 	return ln
 }
 
-// read reads once, and makes space for it before. It drops what was read of a line
-// that is too long.
+// read makes space in the buffer, and reads once. It drops the begin of a line that is
+// too long.
 func (l *Lines) read() error {
 	if l.end-l.start > artifact.MaxSize {
 		l.offset += int64(l.end - l.start)

@@ -68,6 +68,9 @@ func (c *checker) checkReference(name string, r *reference) (ok bool) {
 	}
 	repairable := r.match > 0 && r.match != r.seq
 	switch {
+	case c.Events == 0:
+		c.add(name, 0, false, "seq is %d, but the log has no valid events", r.seq)
+		return false
 	case !r.found && r.seq > c.LastSeq:
 		c.add(name, 0, repairable, "seq is %d, but the last event has seq %d", r.seq, c.LastSeq)
 	case !r.found && r.seq >= c.FirstSeq:
@@ -90,7 +93,7 @@ func (c *checker) checkReference(name string, r *reference) (ok bool) {
 func (c *checker) compareStatusAndResult(s *artifact.Status, r *artifact.Result) {
 	outcome, isOutcome := s.State.Outcome()
 	if r == nil {
-		if isOutcome && c.files[writer.ResultName] == nil {
+		if isOutcome && c.files[writer.ResultName] == nil && !c.isUnchecked(writer.ResultName) {
 			c.add(writer.ResultName, 0, false, "the file is missing, but the state in %s is %s", writer.StatusName, s.State)
 		}
 		return
@@ -99,10 +102,10 @@ func (c *checker) compareStatusAndResult(s *artifact.Status, r *artifact.Result)
 	switch {
 	case r.Seq == 0:
 	case r.Seq > s.Seq:
-		c.add(writer.StatusName, 0, false, "state is %s, of event %d, but %s is of event %d, which is later", s.State, s.Seq, writer.ResultName, r.Seq)
+		c.add(writer.StatusName, 0, false, "the state %s is from event %d, but %s is from the later event %d", s.State, s.Seq, writer.ResultName, r.Seq)
 	case isOutcome && r.Outcome != outcome:
 		c.add(writer.ResultName, 0, false, "status is %s, but the state in %s is %s", r.Outcome, writer.StatusName, s.State)
 	case r.Seq < s.Seq && !endedAfter:
-		c.add(writer.ResultName, 0, false, "the result is of event %d, but the state in %s is %s, of event %d, which is later", r.Seq, writer.StatusName, s.State, s.Seq)
+		c.add(writer.ResultName, 0, false, "the result is from event %d, but %s has the state %s from the later event %d", r.Seq, writer.StatusName, s.State, s.Seq)
 	}
 }

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"errors"
 	"io/fs"
 	"slices"
 	"syscall"
@@ -21,7 +22,7 @@ func (c *checker) checkDirectory() error {
 	}
 	others := writer.OtherWriters(&st, c.owner(st.Uid))
 	if others != "" {
-		c.add("", 0, false, "%s may write to the directory, and so delete or forge its files", others)
+		c.add("", 0, false, "%s may write to the directory, and can delete or forge its files", others)
 	}
 	return nil
 }
@@ -46,12 +47,16 @@ func (f *file) owner() uint32 { return f.info.Sys().(*syscall.Stat_t).Uid }
 const lockDelay = 100 * time.Millisecond
 
 // checkTemporaries finds the temporary files that a crash left. A writer that has
-// just created one has not locked it yet, so they are looked for again when no
-// commit is in progress.
+// just created one has not locked it yet, so a second look follows when no commit is
+// in progress.
 func (c *checker) checkTemporaries() error {
 	dir := writer.In(c.dir)
 	defer dir.Close()
 	first, err := dir.StaleTemporaries()
+	if errors.Is(err, fs.ErrPermission) {
+		c.uncheckedFile("", "temporary files were not looked for")
+		return nil
+	}
 	if err != nil || len(first) == 0 {
 		return err
 	}
@@ -61,7 +66,7 @@ func (c *checker) checkTemporaries() error {
 	second, err := dir.StaleTemporaries()
 	for _, name := range second {
 		if slices.Contains(first, name) {
-			c.add(name, 0, true, "a temporary file that a crash left")
+			c.add(name, 0, true, "a crash left this temporary file")
 		}
 	}
 	return err

@@ -9,16 +9,16 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// A lockFunc takes the lock of the writers of the directory. unlock is never nil.
-// An error reports that the lock could not be taken; a check continues without it.
+// A lockFunc acquires the lock of the writers of the directory. unlock is never nil.
+// An error reports that the lock was not acquired; a check continues without it.
 type lockFunc func(dir string) (unlock func(), err error)
 
 // noLock is the lockFunc of a caller that holds the lock.
 func noLock(string) (unlock func(), err error) { return func() {}, nil }
 
-// lockShared takes the lock, shared, without creating the seq file. It returns no
-// error if the file is missing or may not be opened: then there is no lock that
-// the caller could take.
+// lockShared acquires the lock, shared, without creating the seq file. It returns no
+// error if the file is missing or may not be opened, because the caller can then have
+// no lock.
 func lockShared(dir string) (unlock func(), err error) {
 	f, err := dirfs.Open(dir, writer.SeqName)
 	if err != nil {

@@ -20,7 +20,13 @@ func (c *checker) checkLogs() error {
 		}
 	}
 	c.Boots = len(events.boots)
-	return c.checkLines(writer.RejectedName, func(ln *history.Line) error { return c.decoder.Reject(ln.Text) })
+	return c.checkLines(writer.RejectedName, func(ln *history.Line) error {
+		err := c.decoder.Reject(ln.Text)
+		if err == nil {
+			c.Rejected++
+		}
+		return err
+	})
 }
 
 // checkLines checks each line of a file, if it exists, with line.
@@ -29,7 +35,7 @@ func (c *checker) checkLines(name string, line func(ln *history.Line) error) err
 	if f == nil {
 		return nil
 	}
-	f.native = name == writer.RejectedName // which the Python command did not write
+	f.native = name == writer.RejectedName // the Python command does not write this file
 	lines := history.Lines{From: io.LimitReader(f, f.info.Size())}
 	err := eachLine(&lines, func(ln *history.Line) error {
 		if ln.Long {

@@ -21,7 +21,7 @@ func (c *checker) checkModes() error {
 			c.add(name, 0, true, "mode is %04o; expected %04o", f.info.Mode().Perm(), want)
 		}
 		if f.info.Sys().(*syscall.Stat_t).Nlink > 1 {
-			c.add(name, 0, false, "the file has a second link")
+			c.add(name, 0, false, "the file has a second hard link, perhaps outside the directory")
 		}
 		if first == nil {
 			first = f
@@ -33,8 +33,8 @@ func (c *checker) checkModes() error {
 }
 
 // hasValidMode reports whether a file has the mode want. The Python command left
-// the mode to the umask, so its files are only checked for other users who may
-// write.
+// the mode to the umask, so its files are invalid only if other users may write to
+// them.
 func (f *file) hasValidMode(want fs.FileMode) bool {
 	mode := f.info.Mode().Perm()
 	if f.native {
@@ -44,7 +44,7 @@ func (f *file) hasValidMode(want fs.FileMode) bool {
 }
 
 // modeOf returns the mode of a file. Only its owner may open the seq file, because
-// it bears the lock.
+// it has the lock.
 func modeOf(name string) fs.FileMode {
 	if name == writer.SeqName {
 		return 0o600

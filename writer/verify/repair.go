@@ -12,18 +12,18 @@ import (
 // A RepairReport is the result of a repair.
 type RepairReport struct {
 	Report              // of the check after the repair
-	Repaired  []Finding // what the check before the repair found and the one after it did not
+	Repaired  []Finding // of the check before the repair, without those of the check after it
 	KeptFiles []string  // names of the files in the directory that keep the removed lines
 }
 
-// A RepairError reports a directory that could be read and not be repaired. It has
-// lost nothing.
+// A RepairError reports a directory that could be read but not repaired. No data is
+// lost.
 type RepairError struct{ Err error }
 
 func (e *RepairError) Error() string { return e.Err.Error() }
 func (e *RepairError) Unwrap() error { return e.Err }
 
-// Repair repairs what can be repaired in the state directory at path, and checks it
+// Repair repairs the repairable problems of the state directory at path, and checks it
 // again. It holds the lock of all writers while it does so, and waits for it as
 // EventLog.Lock does. The error is a *RepairError, or an error of Dir.
 func Repair(path string) (*RepairReport, error) {
@@ -47,7 +47,7 @@ func Repair(path string) (*RepairReport, error) {
 func repair(path string) (*RepairReport, error) {
 	dir := writer.In(path)
 	defer dir.Close()
-	// Without a log there is no lock, and Lock would create the seq file.
+	// Without a log no writer needs the lock, and Lock would create the seq file.
 	if fileSize(path, writer.EventsName) >= 0 || fileSize(path, writer.SeqName) >= 0 {
 		unlock, err := dir.Events.Lock()
 		if err != nil {
@@ -99,7 +99,7 @@ func (r *repairer) run() error {
 }
 
 // repairLog repairs the end of a file of lines, if it exists, and rewrites the file
-// if it has to be.
+// if it has invalid lines.
 func (r *repairer) repairLog(name string, repairEnd func() error, rewrite func() (kept string, err error)) error {
 	if r.found.files[name] == nil {
 		return nil

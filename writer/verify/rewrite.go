@@ -40,7 +40,7 @@ func (r *repairer) rewriteRejects() (kept string, err error) {
 }
 
 // An eventCopier copies the events of a log, and leaves out lines that are not
-// events and lines that repeat the one before. An event whose seq is not higher
+// events and lines that repeat the previous line. An event whose seq is not higher
 // than last gets the next seq. An event that is valid only in its normal form is
 // copied in that form.
 type eventCopier struct {
@@ -51,7 +51,7 @@ type eventCopier struct {
 	result *reference
 
 	decoder  artifact.Decoder
-	previous []byte // the normal form of the event before
+	previous []byte // the normal form of the previous event
 }
 
 var errNoSeqLeft = errors.New("no seq is left for the events whose seq occurs twice")

@@ -4,8 +4,8 @@
 // A check reports each problem with its file and line. It opens the files while
 // it holds the lock that orders all writers, and reads them after it has released
 // the lock. A repair holds the lock until it ends. It makes the repairs of package
-// writer, which the next writer would make too, and keeps everything that it
-// removes from a file in a file beside it.
+// writer, which the next writer would make too, and moves everything that it
+// removes from a file to another file in the directory.
 package verify
 
 import (
@@ -13,6 +13,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -35,9 +38,11 @@ const MaxFindings = 1000
 // A Report is the result of a check. A field is zero if no valid file has a
 // value for it.
 type Report struct {
-	Findings []Finding
-	Omitted  uint64 // how many findings are not listed
+	Findings  []Finding
+	Omitted   uint64      // how many findings are not listed
+	Unchecked []Unchecked // what the user may not read
 
+	Rejected uint64 // how many rejected lines rejected.jsonl has
 	Events   uint64 // how many events the two logs have
 	Boots    int    // how many boot IDs the events have
 	FirstSeq uint64
@@ -46,13 +51,19 @@ type Report struct {
 	Outcome  artifact.Outcome // in the result
 }
 
+// An Unchecked is a file that could not be checked, because the user may not read it.
+type Unchecked struct {
+	File   string // its name in the directory; empty for the directory itself
+	Effect string // the consequence, as text for a person
+}
+
 // Valid reports whether the check found nothing.
 func (r *Report) Valid() bool { return len(r.Findings) == 0 }
 
 // Dir checks the state directory at path. It changes nothing. It waits for the
 // lock for writer.DefaultLockWait; if the lock is not free then, that is a
-// finding. The error reports that the directory has no artifacts or cannot be
-// read.
+// finding. A file that the user may not read is in Unchecked. The error wraps
+// ErrNoFiles, or reports that the directory cannot be read.
 func Dir(path string) (*Report, error) {
 	c, err := check(path, lockShared)
 	if err != nil {
@@ -105,6 +116,15 @@ func check(path string, lock lockFunc) (*checker, error) {
 	return c, nil
 }
 
+// uncheckedFile adds a file that the user may not read.
+func (c *checker) uncheckedFile(file, effect string) {
+	c.Unchecked = append(c.Unchecked, Unchecked{file, effect})
+}
+
+func (c *checker) isUnchecked(file string) bool {
+	return slices.ContainsFunc(c.Unchecked, func(u Unchecked) bool { return u.File == file })
+}
+
 // add adds a finding.
 func (c *checker) add(file string, line uint64, repairable bool, format string, args ...any) {
 	if len(c.Findings) == MaxFindings {
@@ -134,7 +154,7 @@ func (c *checker) open() error {
 		return err
 	}
 	if !info.IsDir() {
-		return &fs.PathError{Op: "open", Path: c.dir, Err: errors.New("not a directory")}
+		return &fs.PathError{Op: "open", Path: c.dir, Err: syscall.ENOTDIR}
 	}
 	for _, name := range fileNames {
 		if err := c.openFile(name); err != nil {
@@ -147,13 +167,17 @@ func (c *checker) open() error {
 			return err
 		}
 	}
-	if len(c.files) == 0 && c.Valid() {
-		return &fs.PathError{Op: "verify", Path: c.dir, Err: errors.New("the directory has no artifacts")}
+	if len(c.files) == 0 && c.Valid() && len(c.Unchecked) == 0 {
+		return &fs.PathError{Op: "verify", Path: c.dir, Err: ErrNoFiles}
 	}
 	return nil
 }
 
-// openFile opens a file if it exists. Anything but a regular file is a finding.
+// ErrNoFiles reports a directory that has none of the files of a state directory.
+var ErrNoFiles = errors.New("the directory has no file to check")
+
+// openFile opens a file if it exists. Anything but a regular file is a finding. A file
+// that the user may not read is not checked, unless that is true of the directory.
 func (c *checker) openFile(name string) error {
 	f, err := dirfs.Open(c.dir, name)
 	switch {
@@ -161,6 +185,12 @@ func (c *checker) openFile(name string) error {
 		return nil
 	case errors.Is(err, dirfs.ErrNotRegular), errors.Is(err, dirfs.ErrSymlink):
 		c.add(name, 0, false, "%v", dirfs.Cause(err))
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		if _, statErr := os.Lstat(filepath.Join(c.dir, name)); errors.Is(statErr, fs.ErrPermission) {
+			return &fs.PathError{Op: "open", Path: c.dir, Err: dirfs.Cause(err)}
+		}
+		c.uncheckedFile(name, effectOf(name))
 		return nil
 	case err != nil:
 		return err
@@ -172,6 +202,14 @@ func (c *checker) openFile(name string) error {
 	}
 	c.files[name] = &file{File: f, info: info}
 	return nil
+}
+
+// effectOf returns what is not checked if a file cannot be read.
+func effectOf(name string) string {
+	if name == writer.SeqName {
+		return "its number was not checked, and the other files were read without its lock"
+	}
+	return "its content was not checked"
 }
 
 func (c *checker) close() {

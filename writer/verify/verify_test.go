@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ type guest struct {
 	dir string
 }
 
-// newGuest makes a valid one: four events, the last of which is the outcome.
+// newGuest makes a valid state directory: four events, the last of which is completed.
 func newGuest(t *testing.T) guest {
 	t.Helper()
 	g := guest{t, filepath.Join(t.TempDir(), "run")}
@@ -125,7 +126,7 @@ func texts(findings []verify.Finding) (all []string) {
 	return all
 }
 
-// A damage is something that may be wrong with a directory.
+// A damage is one thing that may be wrong with a directory.
 type damage struct {
 	name string
 	do   func(g guest)
@@ -199,7 +200,7 @@ var damages = []damage{
 	{"a status older than the result", func(g guest) {
 		g.replace("status.json", `"seq": 4`, `"seq": 3`, `"state": "completed"`, `"state": "ready"`)
 	},
-		[]string{"status.json:0 state is ready, of event 3, but result.json is of event 4, which is later"}},
+		[]string{"status.json:0 the state ready is from event 3, but result.json is from the later event 4"}},
 	{"a status that matches no event", func(g guest) {
 		g.replace("status.json", `"seq": 4`, `"seq": 3`, `"state": "completed"`, `"state": "failed"`)
 	},
@@ -225,7 +226,7 @@ var damages = []damage{
 	{"a result of the previous run", func(g guest) {
 		g.appends("booted")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "booted"`)
-	}, []string{"result.json:0 the result is of event 4, but the state in status.json is booted, of event 5, which is later"}},
+	}, []string{"result.json:0 the result is from event 4, but status.json has the state booted from the later event 5"}},
 	{"stopped after the result", func(g guest) {
 		g.appends("stopped")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "stopped"`)
@@ -238,13 +239,13 @@ var damages = []damage{
 		g.write(".status.json123456789012345678", "x")
 		g.write(".result.json.prev123456789012345678", "x")
 	},
-		[]string{"+.result.json.prev123456789012345678:0 a temporary file that a crash left", "+.status.json123456789012345678:0 a temporary file that a crash left"}},
+		[]string{"+.result.json.prev123456789012345678:0 a crash left this temporary file", "+.status.json123456789012345678:0 a crash left this temporary file"}},
 	{"modes", func(g guest) {
 		for _, name := range []string{"events.jsonl", "events.jsonl.seq", "status.json"} {
 			g.must(os.Chmod(g.path(name), 0o640))
 		}
 	}, []string{"+status.json:0 mode is 0640; expected 0644", "+events.jsonl:0 mode is 0640; expected 0644", "+events.jsonl.seq:0 mode is 0640; expected 0600"}},
-	{"a second link", func(g guest) { g.must(os.Link(g.path("status.json"), g.path("other"))) }, []string{"status.json:0 the file has a second link"}},
+	{"a second link", func(g guest) { g.must(os.Link(g.path("status.json"), g.path("other"))) }, []string{"status.json:0 the file has a second hard link, perhaps outside the directory"}},
 	{"a symbolic link", func(g guest) {
 		g.must(os.Remove(g.path("result.json")))
 		g.must(os.Symlink("status.json", g.path("result.json")))
@@ -253,22 +254,22 @@ var damages = []damage{
 	{"a FIFO", func(g guest) { g.must(unix.Mkfifo(g.path("rejected.jsonl"), 0o600)) },
 		[]string{"rejected.jsonl:0 not a regular file; remove it, and check which users may write to the directory"}},
 	{"a directory that every user may write to", func(g guest) { g.must(os.Chmod(g.dir, 0o777)) },
-		[]string{":0 every user may write to the directory, and so delete or forge its files"}},
+		[]string{":0 every user may write to the directory, and can delete or forge its files"}},
 	{"a directory that a group may write to", func(g guest) { g.must(os.Chmod(g.dir, 0o775)) },
-		[]string{fmt.Sprintf(":0 group %d may write to the directory, and so delete or forge its files", os.Getgid())}},
+		[]string{fmt.Sprintf(":0 group %d may write to the directory, and can delete or forge its files", os.Getgid())}},
 	{"files of two users", func(g guest) { g.chown("status.json") },
 		[]string{"events.jsonl:0 user 0 owns the file, but user 1000 owns status.json", "result.json:0 user 0 owns the file, but user 1000 owns status.json",
 			"events.jsonl.seq:0 user 0 owns the file, but user 1000 owns status.json"}},
 	{"a directory of another user", func(g guest) { g.chown("") },
-		[]string{":0 user 1000 may write to the directory, and so delete or forge its files"}},
+		[]string{":0 user 1000 may write to the directory, and can delete or forge its files"}},
 	{"a directory of another user, without a log", func(g guest) {
 		g.chown("")
 		g.must(errors.Join(os.Remove(g.path("events.jsonl")), os.Remove(g.path("events.jsonl.seq"))))
-	}, []string{":0 user 1000 may write to the directory, and so delete or forge its files"}},
+	}, []string{":0 user 1000 may write to the directory, and can delete or forge its files"}},
 	{"files of another program", func(g guest) { g.write("notes.txt", "x"); g.must(os.Mkdir(g.path("logs"), 0o777)) }, nil},
 }
 
-// chown gives a file to a user who is not root.
+// chown gives a file to an ordinary user.
 func (g guest) chown(name string) {
 	g.Helper()
 	testenv.Root(g)
@@ -289,7 +290,7 @@ func TestDir(t *testing.T) {
 				t.Errorf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(d.want, "\n"))
 			}
 			if after := g.all(); !slices.Equal(after, before) {
-				t.Errorf("verify has changed the directory:\n%s\n%s", before, after)
+				t.Errorf("Dir has changed the directory:\n%s\n%s", before, after)
 			}
 		})
 	}
@@ -312,8 +313,8 @@ func (g guest) all() (all []string) {
 	return all
 }
 
-// TestRepair checks that a repair leaves what cannot be repaired, loses no byte, and
-// that the next writer continues.
+// TestRepair checks that a repair reports the problems that are not repairable, loses no
+// byte, and that the next writer continues.
 func TestRepair(t *testing.T) {
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
@@ -331,7 +332,7 @@ func TestRepair(t *testing.T) {
 				}
 			}
 			if got := texts(r.Findings); !slices.Equal(got, left) {
-				t.Errorf("left are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(left, "\n"))
+				t.Errorf("the repair reports\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(left, "\n"))
 			}
 			if repaired, want := len(r.Repaired), len(d.want)-len(left); repaired != want && d.name != "the newline of the last event is missing" {
 				t.Errorf("%d repaired, want %d: %q", repaired, want, texts(r.Repaired))
@@ -355,7 +356,7 @@ func TestRepair(t *testing.T) {
 				t.Errorf("invalid after an append: %q, %v", texts(report.Findings), err)
 			}
 			if names, _ := filepath.Glob(g.path(".*")); len(names) > 0 {
-				t.Errorf("left behind: %q", names)
+				t.Errorf("temporary files are left: %q", names)
 			}
 		})
 	}
@@ -390,26 +391,26 @@ func TestRepair_log(t *testing.T) {
 		t.Errorf("the log is\n%s\nwant\n%s", got, want)
 	}
 	if got := g.read("events.jsonl.damaged1") + g.read("events.jsonl.torn"); got != strings.TrimSuffix(old, "torn")+"torn\n" {
-		t.Errorf("kept is\n%s", got)
+		t.Errorf("the removed lines are\n%s", got)
 	}
 	if got := g.read("events.jsonl.seq"); got != "6\n" {
 		t.Errorf("seq file %q", got)
 	}
 	if want := []string{"events.jsonl.torn", "events.jsonl.damaged1"}; !slices.Equal(r.KeptFiles, want) {
-		t.Errorf("kept in %q, want %q", r.KeptFiles, want)
+		t.Errorf("kept files %q, want %q", r.KeptFiles, want)
 	}
 	for _, name := range []string{"status.json", "result.json"} {
 		if got := g.read(name); !strings.Contains(got, "\n  \"seq\": 6\n") {
-			t.Errorf("%s has another seq:\n%s", name, got)
+			t.Errorf("%s has not seq 6:\n%s", name, got)
 		}
 	}
 	g.write("events.jsonl", g.read("events.jsonl")+"x\n")
 	if r, err = verify.Repair(g.dir); err != nil || !slices.Equal(r.KeptFiles, []string{"events.jsonl.damaged2"}) {
-		t.Errorf("kept in %q, %v: expected another name", r.KeptFiles, err)
+		t.Errorf("kept files %q, %v: expected a new name", r.KeptFiles, err)
 	}
 }
 
-// If two events match the status, it is of the one whose seq it has.
+// If two events match the status, its seq decides which of them it belongs to.
 func TestRepair_status_matches_two_events(t *testing.T) {
 	g := newGuest(t)
 	l := g.lines()
@@ -500,7 +501,7 @@ func receive(t *testing.T, done <-chan error) error {
 	}
 }
 
-func TestDir_beside_a_busy_writer(t *testing.T) {
+func TestDir_during_writes(t *testing.T) {
 	g := newGuest(t)
 	stop, done := make(chan struct{}), make(chan struct{})
 	defer func() {
@@ -554,7 +555,94 @@ func TestReport(t *testing.T) {
 	}
 }
 
-func TestDir_and_Repair_of_what_cannot_be_read(t *testing.T) {
+// asUser lets this test access files as user 1000, without capabilities
+// (setfsuid(2), credentials(7)), if it runs as root.
+func (g guest) asUser() {
+	g.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	testenv.Root(g)
+	parent := filepath.Dir(g.dir)
+	g.must(errors.Join(os.Chmod(parent, 0o755), os.Chmod(filepath.Dir(parent), 0o755)))
+	testenv.OpenToAll(g.T, parent)
+	runtime.LockOSThread()
+	g.Cleanup(runtime.UnlockOSThread)
+	g.must(unix.Setfsuid(1000))
+	g.Cleanup(func() { unix.Setfsuid(0) })
+}
+
+// TestDir_unchecked checks that a file which the user may not read is reported, and that
+// the other files are checked.
+func TestDir_unchecked(t *testing.T) {
+	seqMode := []string{"+events.jsonl.seq:0 mode is 0644; expected 0600"}
+	for name, c := range map[string]struct {
+		hide     string // its mode is 0
+		want     []string
+		findings []string
+	}{
+		"seq_file": {"events.jsonl.seq", []string{"events.jsonl.seq its number was not checked, and the other files were read without its lock"}, nil},
+		"status":   {"status.json", []string{"status.json its content was not checked"}, seqMode},
+		"log":      {"events.jsonl", []string{"events.jsonl its content was not checked"}, nil},
+		"result":   {"result.json", []string{"result.json its content was not checked"}, seqMode}, // it is not missing
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuest(t)
+			g.must(os.Chmod(g.path("events.jsonl.seq"), 0o644)) // which is a finding
+			g.must(os.Chmod(g.path(c.hide), 0))
+			g.asUser()
+			r, err := verify.Dir(g.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, u := range r.Unchecked {
+				got = append(got, u.File+" "+u.Effect)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("unchecked %q, want %q", got, c.want)
+			}
+			if got := texts(r.Findings); !slices.Equal(got, c.findings) {
+				t.Errorf("found %q, want %q", got, c.findings)
+			}
+		})
+	}
+	t.Run("directory_not_listed", func(t *testing.T) {
+		g := newGuest(t)
+		g.must(errors.Join(os.Chmod(g.path("events.jsonl.seq"), 0o644), os.Chmod(g.dir, 0o711)))
+		if os.Geteuid() != 0 {
+			g.must(os.Chmod(g.dir, 0o311))
+			g.Cleanup(func() { os.Chmod(g.dir, 0o755) })
+		}
+		g.asUser()
+		r, err := verify.Dir(g.dir)
+		if want := (verify.Unchecked{Effect: "temporary files were not looked for"}); err != nil || !slices.Equal(r.Unchecked, []verify.Unchecked{want}) {
+			t.Errorf("unchecked %q, %v; want %q", r.Unchecked, err, want)
+		}
+	})
+	t.Run("directory_not_searched", func(t *testing.T) {
+		g := newGuest(t)
+		g.must(os.Chmod(g.dir, 0))
+		g.Cleanup(func() { os.Chmod(g.dir, 0o755) })
+		g.asUser()
+		r, err := verify.Dir(g.dir)
+		var pathErr *fs.PathError
+		if !errors.As(err, &pathErr) || pathErr.Path != g.dir || !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("%+v, %v; want an error about the directory", r, err)
+		}
+	})
+}
+
+func TestDir_rejected_lines(t *testing.T) {
+	g := newGuest(t)
+	const line = `{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}` + "\n"
+	g.write("rejected.jsonl", line+line)
+	if r, err := verify.Dir(g.dir); err != nil || r.Rejected != 2 || !r.Valid() {
+		t.Errorf("%+v, %v; want 2 rejected lines", r, err)
+	}
+}
+
+func TestDir_and_Repair_unreadable(t *testing.T) {
 	g := newGuest(t)
 	empty := t.TempDir()
 	for _, path := range []string{filepath.Join(g.dir, "none"), g.path("status.json"), empty} {
@@ -566,7 +654,7 @@ func TestDir_and_Repair_of_what_cannot_be_read(t *testing.T) {
 		}
 	}
 	if names, err := os.ReadDir(empty); err != nil || len(names) > 0 {
-		t.Errorf("made %v, %v", names, err)
+		t.Errorf("created %v, %v", names, err)
 	}
 }
 
@@ -605,7 +693,7 @@ func TestDir_recorded_Python_artifacts(t *testing.T) {
 	}
 }
 
-// What the Python command writes is valid, whatever the umask.
+// The files of the Python command are valid, whatever the umask.
 func TestDir_Python_command(t *testing.T) {
 	python := testenv.Python(t)
 	g := guest{t, t.TempDir()}

@@ -14,9 +14,9 @@
 //		_, err = d.Wait(-1)
 //	}
 //
-// Two kinds of change are not seen: those that another machine makes to a shared
-// file system, which inotify does not report, and those in a directory on the path
-// that the process may search but not read.
+// Two kinds of change are missed: changes that another machine makes to a shared file
+// system, which inotify does not report, and changes in a directory on the path that
+// the process may search but not read.
 package watch
 
 import (
@@ -56,8 +56,8 @@ func Open(path string) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{path: path}
-	// It reports mounts from its open on (proc_pid_mountinfo(5), POLLPRI), so it is
-	// opened before the path is read. Without /proc, mounts are not seen.
+	// It reports mounts since it was opened (proc_pid_mountinfo(5), POLLPRI), so it is
+	// opened before the path is read. Without /proc, mounts are missed.
 	d.mounts, err = dirfs.RetryInt(func() (int, error) {
 		return unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	})
@@ -83,8 +83,8 @@ func (d *Dir) Close() {
 
 // Wait waits until something has changed in the directory, or on the path to it,
 // since Open or since Wait last returned; then changed is true. It is false if the
-// timeout is over or Stop is readable. A negative timeout is none. Wait may report a
-// change that is none, but never misses one.
+// timeout is over or Stop is readable. A negative timeout never ends. Wait may report a
+// change when there was none, but never misses one.
 func (d *Dir) Wait(timeout time.Duration) (changed bool, err error) {
 	deadline := time.Now().Add(timeout)
 	for {
@@ -171,8 +171,8 @@ const (
 		unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 	// anyChange is for the directory itself: files change too.
 	anyChange = namesChange | unix.IN_MODIFY | unix.IN_ATTRIB
-	// pathChanged are the events which say that a watched directory is no longer at
-	// its path, or that the queue was full and events are lost.
+	// pathChanged are the events that are sent when a watched directory was moved or
+	// removed, or when the queue was full and events are lost.
 	pathChanged = unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_UNMOUNT | unix.IN_IGNORED | unix.IN_Q_OVERFLOW
 )
 
@@ -191,9 +191,9 @@ type watches struct {
 // maxLinks is how many symbolic links the kernel follows (path_resolution(7)).
 const maxLinks = 40
 
-// walk follows path and watches each directory on it before it reads the next name
-// there, so that a change during the walk is an event in the queue. It ends at the
-// first name that does not exist.
+// walk follows path. It watches each directory before it reads the next name there, so
+// a change during the walk is an event in the queue. It ends at the first name that
+// does not exist.
 func (w *watches) walk(path string) error {
 	w.target = -1
 	at, rest := "/", strings.Split(path, "/")
@@ -239,8 +239,8 @@ func (w *watches) watchName(path, name string) error {
 	return err
 }
 
-// add watches the directory at path. If there is no directory, it returns -1 and no
-// error: the watch of its parent reports when one is created.
+// add watches the directory at path. If the directory does not exist, it returns -1 and
+// no error: the watch of its parent reports when one is created.
 func (w *watches) add(path string, mask uint32) (wd int32, err error) {
 	n, err := dirfs.RetryInt(func() (int, error) { return unix.InotifyAddWatch(w.fd, path, mask|unix.IN_ONLYDIR) })
 	if errors.Is(err, fs.ErrNotExist) || err == unix.ENOTDIR {

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzPrintable shows any text in any width.
+// FuzzPrintable prints any text in any width.
 func FuzzPrintable(f *testing.F) {
 	for _, text := range []string{"", "one two  three", "日本語", "e" + strings.Repeat("\u0301", 900), strings.Repeat("👩\u200d", 40), "\x1b[31m\u202e\u2066\u009b\xff\ufffe\r\n",
 		strings.Repeat("\u200b", 200), "\u0600\u0600a", "🇩🇪🇫🇷", "\u1100\u1161\u1161", "⸻", "\u0915\u094d\u0915", strings.Repeat("\U000e0041", 60)} {

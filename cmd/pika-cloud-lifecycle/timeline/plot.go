@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -10,7 +11,11 @@ import (
 
 // A Plot draws a timeline as one SVG. Add the events in their order, then Write.
 type Plot struct {
-	Title string
+	Title  string
+	Result *artifact.Result // nil if there is none
+
+	ResultUnreadable bool // there is a result, but it cannot be read
+	ResultUnknown    bool // no directory was read, so there may be a result
 
 	boots  []*boot // the last maxBoots
 	before int     // boots that are not drawn
@@ -18,18 +23,22 @@ type Plot struct {
 	failed int
 }
 
-// maxBoots is how many boots are drawn: more are no picture any more.
+// Events returns how many events were added.
+func (p *Plot) Events() int { return p.events }
+
+// maxBoots is how many boots are drawn. With more, the picture would be too high to be
+// read.
 const maxBoots = 50
 
-// maxTold is how many events of a boot keep their texts. Of more than that none has
-// a bar of its own.
-const maxTold = 10_000
+// maxTexts is how many events of a boot keep their texts. With more events, each bar
+// is drawn together with others, without a text.
+const maxTexts = 10_000
 
-// A boot is what happened in one boot.
+// A boot has the events of one boot.
 type boot struct {
 	id      string
 	moments []moment
-	wall    bool // placed by the wall clock, for no event has its uptime
+	wall    bool // placed by the wall clock, because no event has an uptime
 
 	fromFirst bool // the axis begins at the first event, not at the boot
 }
@@ -37,11 +46,12 @@ type boot struct {
 // A moment is one event.
 type moment struct {
 	kind    artifact.State
-	at      Span // since boot, or since the first event where the axis begins there
+	at      Span // since boot, or since the first event if the axis begins there
 	uptime  Span // 0 if it is not known
 	time    time.Time
 	message string
 	details string
+	ended   string // the exit code in the result, if this event is the result's
 }
 
 // Add adds an event.
@@ -59,15 +69,26 @@ func (p *Plot) Add(e *artifact.Event) {
 	}
 	b := p.boots[len(p.boots)-1]
 	m := moment{kind: e.Kind, uptime: spanOf(e.Uptime), time: e.Time}
-	if len(b.moments) < maxTold {
+	if r := p.Result; r != nil && r.Seq == e.Seq && r.BootID == e.BootID && string(r.Outcome) == string(e.Kind) {
+		m.ended = exitCode(r)
+	}
+	if len(b.moments) < maxTexts {
 		m.message, m.details = cut(message(e.Message), 200), cut(Fold(e.Details), 400)
 	}
 	b.moments = append(b.moments, m)
 }
 
-// place gives each moment its place on the axis. Uptime is what counts, for no step
-// of the wall clock bends it; an event that has none stands as far from one that has
-// it as the wall clock says.
+// exitCode returns the exit code of a result as text; "" if it has none.
+func exitCode(r *artifact.Result) string {
+	if r.ExitCode == nil {
+		return ""
+	}
+	return fmt.Sprintf("exit code %d", *r.ExitCode)
+}
+
+// place sets where each moment is on the axis: at its uptime, which does not change
+// when the wall clock is set. An event without an uptime is placed relative to the last
+// event that has one, or else the first, by the wall clock.
 func (b *boot) place() {
 	known := slices.IndexFunc(b.moments, func(m moment) bool { return m.uptime > 0 })
 	b.wall = known < 0
@@ -89,20 +110,20 @@ func (b *boot) place() {
 	}
 }
 
-// A bar is a state over a time, or several that are too near each other to be told
-// apart.
+// A bar is the time that a guest was in a state, or several of these that are too near
+// each other to be drawn separately.
 type bar struct {
 	kind  artifact.State
 	x, w  float64
 	count int
 	first moment
 	last  moment
-	until Span      // when the next state came
-	open  bool      // none came
-	cuts  []float64 // where it is drawn shorter than it is
+	until Span      // when the next event came
+	open  bool      // no event came after it
+	cuts  []float64 // the x of each stretch that is drawn short
 }
 
-// room returns how much of a bar a text may take: up to where it is cut.
+// room returns how many pixels of a bar a text may use: those before its first cut.
 func (b *bar) room() float64 {
 	if len(b.cuts) > 0 {
 		return b.cuts[0] - 5 - b.x
@@ -110,7 +131,7 @@ func (b *bar) room() float64 {
 	return b.w
 }
 
-// isPoint reports whether a state is an end: it has a moment, and no length.
+// isPoint reports whether a state ends a run. It is drawn as a mark, without a length.
 func isPoint(s artifact.State) bool {
 	switch s {
 	case artifact.Completed, artifact.Failed, artifact.Stopped, artifact.Destroyed:
@@ -125,7 +146,7 @@ type lane struct {
 	bars []bar
 }
 
-// lanes returns the lanes of a boot, in the order in which a guest passes the states.
+// lanes returns the lanes of a boot, in the order in which a guest reaches the states.
 func (b *boot) lanes(s *scale) (lanes []lane) {
 	for _, kind := range artifact.States() {
 		l := lane{kind: kind}
@@ -141,7 +162,7 @@ func (b *boot) lanes(s *scale) (lanes []lane) {
 	return lanes
 }
 
-// bar returns the bar of one moment: up to the next one.
+// bar returns the bar of one moment, which ends at the next moment.
 func (b *boot) bar(i int, s *scale) bar {
 	m := b.moments[i]
 	r := bar{kind: m.kind, count: 1, first: m, last: m, until: m.at, x: s.x(m.at)}
@@ -161,13 +182,13 @@ func (b *boot) bar(i int, s *scale) bar {
 	return r
 }
 
-// How near bars and marks may stand, in pixels, before they are drawn as one.
+// Bars and marks that are nearer than this, in pixels, are drawn as one.
 const (
 	tooNear  = 2
 	markSize = 14
 )
 
-// add adds a bar to the lane, or to the last one there.
+// add adds a bar to the lane, or merges it into the lane's last bar.
 func (l *lane) add(b bar) {
 	if n := len(l.bars); n > 0 && l.bars[n-1].touches(&b) {
 		last := &l.bars[n-1]
@@ -179,7 +200,7 @@ func (l *lane) add(b bar) {
 	l.bars = append(l.bars, b)
 }
 
-// touches reports whether next is too near to be drawn by itself.
+// touches reports whether next is too near to be drawn separately.
 func (b *bar) touches(next *bar) bool {
 	if isPoint(b.kind) {
 		return next.x-(b.x+b.w) < markSize

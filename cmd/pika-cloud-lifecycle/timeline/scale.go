@@ -5,22 +5,22 @@ import (
 	"slices"
 )
 
-// A scale maps the time of a boot to the chart. It is linear, but for stretches in which
-// nothing happens for so long that all else would be too thin to be seen: those are drawn
-// short, and marked.
+// A scale maps the time of a boot to the chart. It is linear, except for long stretches
+// without an event that would leave the rest too narrow to be seen: these are drawn short,
+// and marked.
 type scale struct {
 	start, end Span
 	breaks     []stretch // in their order
-	short      Span      // as long as each of them is drawn
+	short      Span      // the length with which each of them is drawn
 }
 
-// A stretch is a time in which nothing happens.
+// A stretch is a time without an event.
 type stretch struct{ from, to Span }
 
 func (s stretch) long() Span { return s.to - s.from }
 
-// newScale returns the scale of a boot. It starts at the boot itself, unless that
-// would leave what happened at the far end.
+// newScale returns the scale of a boot. It starts at the boot itself, unless all events
+// would then be at its far end.
 func newScale(b *boot) scale {
 	first, last := b.moments[0].at, b.moments[len(b.moments)-1].at
 	var s scale
@@ -31,19 +31,21 @@ func newScale(b *boot) scale {
 	drawn := max(s.shorten(b), millisecond)
 	s.end += drawn / 25
 	if !isPoint(b.moments[len(b.moments)-1].kind) {
-		s.end += drawn / 10 // for a state that goes on
+		s.end += drawn / 10 // for the last state, which has not ended
 	}
 	return s
 }
 
-// maxBreaks is how many stretches are drawn short: with more the axis says nothing.
+// maxBreaks is how many stretches are drawn short at most. With more, distances on the
+// axis have no meaning.
 const maxBreaks = 3
 
-// worthIt is how many times wider all else must become for an axis that is not even.
+// worthIt is how many times wider the rest must become for stretches to be drawn short.
 const worthIt = 10
 
-// shorten finds the stretches that are drawn short: each takes three quarters of what
-// would be left otherwise. It returns how much time all that is drawn then stands for.
+// shorten sets the stretches that are drawn short: each has at least three quarters of
+// the time that is left without the longer ones. It returns how much time the width of
+// the chart then represents.
 func (s *scale) shorten(b *boot) (drawn Span) {
 	var stretches []stretch
 	from := s.start
@@ -68,7 +70,8 @@ func (s *scale) shorten(b *boot) (drawn Span) {
 	return left + Span(len(s.breaks))*s.short
 }
 
-// drawn returns how much time is drawn between the start and at.
+// drawn returns the time between the start and at, with the stretches as short as they
+// are drawn.
 func (s *scale) drawn(at Span) Span {
 	d := at - s.start
 	for _, g := range s.breaks {
@@ -84,7 +87,8 @@ func (s *scale) x(at Span) float64 {
 	return chartLeft + float64(s.drawn(at))/float64(s.drawn(s.end))*(chartRight-chartLeft)
 }
 
-// ticks returns where the lines of the grid are: none in what is drawn short.
+// ticks returns the times of the lines of the grid. There are none in a stretch that is
+// drawn short.
 func (s *scale) ticks() (all []Span) {
 	step, at := s.step(), s.start
 	for i := range len(s.breaks) + 1 {
@@ -92,7 +96,7 @@ func (s *scale) ticks() (all []Span) {
 		if i < len(s.breaks) {
 			until = s.breaks[i].from
 		}
-		for at = (at + step - 1) / step * step; at <= until; at += step {
+		for at = s.start + (at-s.start+step-1)/step*step; at <= until; at += step {
 			all = append(all, at)
 		}
 		if i < len(s.breaks) {
@@ -102,7 +106,7 @@ func (s *scale) ticks() (all []Span) {
 	return all
 }
 
-// step returns how far apart the lines of the grid are.
+// step returns the time between two lines of the grid.
 func (s *scale) step() Span {
 	const most = 10
 	drawn := s.drawn(s.end)
@@ -117,8 +121,8 @@ func (s *scale) step() Span {
 	return roundStep(drawn/most, day)
 }
 
-// roundStep returns 1, 2 or 5 units, or ten or a hundred times these, and so on, that are
-// no less than least.
+// roundStep returns the smallest 1, 2 or 5 times a power of ten of units that is at least
+// least.
 func roundStep(least, unit Span) Span {
 	for ; ; unit *= 10 {
 		for _, n := range []Span{1, 2, 5} {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// A Span is a time between two moments, in microseconds. A time.Duration ends at 292
-// years, but timestamps may be 10,000 years apart: that fits a Span 29 times, so that
-// sums of a few of them fit too.
+// A Span is a time between two moments, in microseconds. A time.Duration has 292 years
+// at most, but timestamps may be 10,000 years apart. A Span has 29 times as much, so sums
+// of a few spans fit too.
 type Span int64
 
 const (
@@ -22,8 +22,8 @@ const (
 	year             = 146097 * day / 400 // the mean of the Gregorian calendar, 365.2425 days
 )
 
-// Between returns the time between two moments, each cut to milliseconds, as the
-// artifacts and the text have them.
+// Between returns the time between two moments, each cut to milliseconds as in the
+// artifacts.
 func Between(from, to time.Time) Span {
 	return Span(to.UnixMilli()-from.UnixMilli()) * millisecond
 }
@@ -36,7 +36,7 @@ func spanOf(d time.Duration) Span { return Span(d / time.Microsecond) }
 func (s Span) String() string {
 	switch {
 	case s <= -millisecond:
-		return "-" + (-max(s, -math.MaxInt64)).String() // the lowest has no positive one
+		return "-" + (-max(s, -math.MaxInt64)).String() // the lowest Span has no positive counterpart
 	case s < second:
 		return fmt.Sprintf("%dms", s/millisecond)
 	case s < 10*second:
@@ -63,7 +63,7 @@ func signed(s Span) string {
 	return "+" + s.String()
 }
 
-// tick returns a time at the axis, which is not negative.
+// tick returns the label of a time on the axis, which is not negative.
 func tick(s Span) string {
 	if s >= day && s%day == 0 {
 		return fmt.Sprintf("%dd", s/day)

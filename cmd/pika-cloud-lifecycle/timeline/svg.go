@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -13,14 +14,16 @@ import (
 const (
 	pageWidth  = 1200
 	margin     = 24
-	chartLeft  = margin + 120 // the names of the states stand before it
+	chartLeft  = margin + 120 // left of it are the names of the states
 	chartRight = pageWidth - margin - 16
 	headHeight = 84
+	lineHeight = 20 // of the line about the result
 	bootHead   = 46 // above the lanes of a boot
-	bootFoot   = 40 // below them, the axis
+	bootFoot   = 40 // below them, with the axis
 	laneHeight = 30
+	moreWidth  = 8 // of the mark for a message that is left out
 	barHeight  = 18
-	glyph      = 6.75 // a column of the font, which is monospaced at 11 px
+	glyph      = 6.75 // width of a column of the font, which is monospaced at 11 px
 )
 
 // paint returns the colour of a state.
@@ -46,31 +49,37 @@ func paint(s artifact.State) string {
 	return "#7c828d"
 }
 
-// An svg is a picture under way.
+// An svg is a picture while it is written.
 type svg struct {
 	*bufio.Writer
-	y int // where the next boot begins
+	y       int     // top of the next boot
+	leftOut int     // messages that are not drawn
+	marked  float64 // x of the last mark for such a message in the lane
 }
 
-// Write writes the picture.
+// Write writes the picture. The head comes last, because it has the number of messages
+// for which there was no space.
 func (p *Plot) Write(to io.Writer) error {
-	w := &svg{bufio.NewWriter(to), headHeight}
-	height, drawn := headHeight, make([]drawing, len(p.boots))
+	top := headHeight
+	if p.resultLine() != "" {
+		top += lineHeight
+	}
+	var body bytes.Buffer
+	w := &svg{Writer: bufio.NewWriter(&body), y: top}
 	for i, b := range p.boots {
 		b.place()
 		s := newScale(b)
-		drawn[i] = drawing{boot: b, scale: s, lanes: b.lanes(&s), number: p.before + i + 1, of: p.before + len(p.boots)}
-		height += drawn[i].height() + margin
+		w.boot(&drawing{boot: b, scale: s, lanes: b.lanes(&s), number: p.before + i + 1, of: p.before + len(p.boots)})
 	}
-	w.begin(p, height)
-	for i := range drawn {
-		w.boot(&drawn[i])
-	}
-	w.WriteString("</svg>\n")
-	return w.Flush()
+	w.Flush()
+	head := &svg{Writer: bufio.NewWriter(to), leftOut: w.leftOut}
+	head.begin(p, w.y)
+	head.Write(body.Bytes())
+	head.WriteString("</svg>\n")
+	return head.Flush()
 }
 
-// A drawing is a boot and what is drawn of it.
+// A drawing is a boot with its lanes and its scale.
 type drawing struct {
 	*boot
 	scale
@@ -92,11 +101,12 @@ text{font:11px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;fill:#2b
 .cut{stroke:#fff;stroke-width:5}
 .break{stroke:#9aa3b5;fill:none}
 .lane{stroke:#f3f5f8}
+.more{fill:#6b7385}
 g:hover>rect.bar,g:hover>.mark{opacity:.75}
 </style>
 `
 
-// begin writes what stands above the boots.
+// begin writes the title, and the lines about the whole timeline.
 func (w *svg) begin(p *Plot, height int) {
 	title := Printable(p.Title)
 	fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img">`+"\n",
@@ -113,7 +123,40 @@ func (w *svg) begin(p *Plot, height int) {
 	if p.before > 0 {
 		sub += fmt.Sprintf(", of which the last %d are drawn", len(p.boots))
 	}
+	if w.leftOut > 0 {
+		sub += fmt.Sprintf(" · %s left out at ▾; point there, or run show", plural(w.leftOut, "message"))
+	}
 	w.text(margin, 62, "sub", sub)
+	if line := p.resultLine(); line != "" {
+		class := ""
+		if p.Result != nil && p.Result.Outcome == artifact.OutcomeFailed {
+			class = "bad"
+		}
+		w.text(margin, 62+lineHeight, class, cut(line, (pageWidth-3*margin)/7))
+	}
+}
+
+// resultLine returns the line about the result; "" if it is unknown whether there is
+// one.
+func (p *Plot) resultLine() string {
+	r := p.Result
+	switch {
+	case r == nil && p.ResultUnreadable:
+		return "result unknown, because result.json cannot be read"
+	case r == nil && p.ResultUnknown:
+		return ""
+	case r == nil:
+		return "no result"
+	}
+	line := "result: " + string(r.Outcome)
+	if code := exitCode(r); code != "" {
+		line += ", " + code + ","
+	}
+	line += " at " + r.Time.UTC().Format("2006-01-02 15:04:05 UTC")
+	if text := message(r.Message); text != "" {
+		line += ": " + text
+	}
+	return line
 }
 
 func plural(n int, thing string) string {
@@ -144,7 +187,7 @@ func (w *svg) boot(d *drawing) {
 	w.breaks(d, top+bootHead+len(d.lanes)*laneHeight)
 }
 
-// breaks says at the axis how long what is drawn short was.
+// breaks writes below the axis how long each stretch is that is drawn short.
 func (w *svg) breaks(d *drawing, bottom int) {
 	for _, g := range d.scale.breaks {
 		fmt.Fprintf(w, `<text x="%.1f" y="%d" class="tick" text-anchor="middle">// %s //</text>`+"\n",
@@ -160,7 +203,8 @@ func (d *drawing) name() string {
 	return fmt.Sprintf("boot %d of %d", d.number, d.of)
 }
 
-// about tells which boot it is, and when.
+// about returns the ID of the boot, its first event, and how many events it has in how
+// much time.
 func (d *drawing) about() string {
 	first, last := d.moments[0], d.moments[len(d.moments)-1]
 	text := fmt.Sprintf("%s · %s in %s", first.time.UTC().Format("2006-01-02 15:04:05 UTC"),
@@ -181,12 +225,15 @@ func (w *svg) grid(d *drawing, top int) {
 		x := d.x(at)
 		fmt.Fprintf(w, `<path class="grid" d="M%.1f %dV%d"/>`+"\n", x, top, bottom+4)
 		if x < chartRight-40 {
-			w.text(x+2, float64(bottom+16), "tick", tick(at))
+			w.text(x+2, float64(bottom+16), "tick", tick(at-d.start))
 		}
 	}
 	unit := "since boot"
-	if d.fromFirst {
+	switch {
+	case d.fromFirst:
 		unit = "since the first event"
+	case d.start > 0:
+		unit = fmt.Sprintf("since the first event, %s after boot", d.start)
 	}
 	fmt.Fprintf(w, `<text x="%d" y="%d" class="tick" text-anchor="end">%s</text>`+"\n", chartRight, bottom+30, unit)
 }
@@ -195,10 +242,11 @@ func (w *svg) grid(d *drawing, top int) {
 func (w *svg) lane(l *lane, top int) {
 	fmt.Fprintf(w, `<path class="lane" d="M%d %dH%d"/>`+"\n", margin+16, top+laneHeight, chartRight)
 	w.text(margin+16, float64(top+19), "", string(l.kind))
+	w.marked = 0
 	for i := range l.bars {
 		before, after := l.bars[i].x-chartLeft, float64(chartRight)
 		if i > 0 {
-			before = 0 // the label of another one may stand there
+			before = 0 // the label of the previous bar may be there
 		}
 		if i+1 < len(l.bars) {
 			after = l.bars[i+1].x
@@ -207,9 +255,9 @@ func (w *svg) lane(l *lane, top int) {
 	}
 }
 
-// bar writes a bar, or the mark of an end, with its texts as far as there is room.
+// bar writes a bar, or the mark of an end, with the texts that fit.
 func (w *svg) bar(b *bar, top int, before, after float64) {
-	fmt.Fprintf(w, "<g><title>%s</title>\n", escape(b.tell()))
+	fmt.Fprintf(w, "<g><title>%s</title>\n", escape(b.tooltip()))
 	y := top + (laneHeight-barHeight)/2
 	end := b.x + max(b.w, 1.5)
 	if isPoint(b.kind) {
@@ -226,11 +274,22 @@ func (w *svg) bar(b *bar, top int, before, after float64) {
 			fmt.Fprintf(w, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="url(#fade)"/>`+"\n", b.x+b.w*.4, y, b.w*.6+1, barHeight)
 		}
 	}
-	w.label(b, int(before/glyph)-2, int((after-end-12)/glyph), end, float64(top+19))
+	drawn := w.label(b, int(before/glyph)-2, int((after-end-12)/glyph), end, float64(top+19))
+	if n := b.messages(); !drawn && n > 0 {
+		w.leftOut += n
+		x := b.x
+		if isPoint(b.kind) {
+			x -= 4
+		}
+		if x >= w.marked+moreWidth { // else the previous mark is here
+			w.marked = x
+			fmt.Fprintf(w, `<path class="more" d="M%.1f %dl%d 0l-%d 5z"/>`+"\n", x, y-6, moreWidth, moreWidth/2)
+		}
+	}
 	w.WriteString("</g>\n")
 }
 
-// mark writes the mark of an end: a cross for a failure, else a lozenge.
+// mark writes the mark of an end: a lozenge, with a cross in it for a failure.
 func (w *svg) mark(b *bar, y float64) {
 	const r = barHeight / 2
 	if b.w > 0 {
@@ -244,24 +303,26 @@ func (w *svg) mark(b *bar, y float64) {
 	}
 }
 
-// label writes how long a bar lasted into it, and its message behind it, or before an
-// end, where there is room for them: so many columns before it, and after.
-func (w *svg) label(b *bar, before, after int, end, y float64) {
+// label writes how long a bar lasted, and its message: into the bar if they fit, or
+// else after it, or before the mark of an end. before and after are how many columns
+// are free there. label returns whether it has written the message, or its begin.
+func (w *svg) label(b *bar, before, after int, end, y float64) (drawn bool) {
 	long, text := b.words()
 	fits := func(text string) bool { return !isPoint(b.kind) && glyph*float64(Columns(text))+12 < b.room() }
 	switch {
 	case fits(both(long, text)):
 		w.text(b.x+6, y, "in", both(long, text))
-		return
+		return b.count == 1
 	case long != "" && fits(long):
 		w.text(b.x+6, y, "in", long)
 		long = ""
 	}
-	const few = 12 // columns: less of a message says nothing
+	const few = 12 // columns: a shorter part of a message has no meaning
 	class := ""
 	if b.kind == artifact.Failed {
 		class = "bad"
 	}
+	drawn = b.count == 1
 	text = both(long, text)
 	switch {
 	case text == "":
@@ -272,16 +333,33 @@ func (w *svg) label(b *bar, before, after int, end, y float64) {
 			b.x-barHeight/2-4, y, class, escape(cut(text, before)))
 	case after >= few:
 		w.text(end+6, y, class, cut(text, after))
+	default:
+		drawn = false
 	}
+	return drawn
 }
 
-// words returns how long a bar lasted, or how many it is, and its message.
+// messages returns how many events of a bar have a message that says more than the
+// state. Of several events, only the first and the last are known.
+func (b *bar) messages() int {
+	first := b.first.message != "" && b.first.message != string(b.kind)
+	last := b.last.message != "" && b.last.message != string(b.kind)
+	switch {
+	case !first && !last:
+		return 0
+	case b.count > 1:
+		return b.count
+	}
+	return 1
+}
+
+// words returns how long a bar lasted, or how many events it has, and its message.
 func (b *bar) words() (long, text string) {
 	switch {
 	case b.count > 1:
 		return fmt.Sprintf("×%d", b.count), ""
 	case isPoint(b.kind) || b.open:
-		return "", b.first.message
+		return "", both(b.first.ended, b.first.message)
 	}
 	return (b.until - b.first.at).String(), b.first.message
 }
@@ -294,7 +372,7 @@ func both(a, b string) string {
 	return a + " · " + b
 }
 
-// failures writes a line through all lanes where a failure stands.
+// failures writes a line through all lanes at each failure.
 func (w *svg) failures(d *drawing, top int) {
 	for _, l := range d.lanes {
 		for _, b := range l.bars {
@@ -306,8 +384,8 @@ func (w *svg) failures(d *drawing, top int) {
 	}
 }
 
-// tell returns the text of a bar that is shown where the pointer rests.
-func (b *bar) tell() string {
+// tooltip returns the text that a browser shows while the pointer is on a bar.
+func (b *bar) tooltip() string {
 	m := &b.first
 	if b.count > 1 {
 		return fmt.Sprintf("%d × %s, from %s to %s\nfirst: %s\nlast: %s", b.count, b.kind, m.at, b.last.at, m.message, b.last.message)
@@ -316,7 +394,7 @@ func (b *bar) tell() string {
 	if b.until > m.at && !b.open {
 		lines = append(lines, "for "+(b.until-m.at).String())
 	}
-	for _, text := range []string{m.message, m.details} {
+	for _, text := range []string{m.ended, m.message, m.details} {
 		if text != "" {
 			lines = append(lines, text)
 		}
@@ -324,7 +402,8 @@ func (b *bar) tell() string {
 	return strings.Join(lines, "\n")
 }
 
-// escape returns printable text, all of which XML can hold, as XML has it.
+// escape returns printable text, which has only characters that XML allows, with its
+// special characters escaped.
 func escape(text string) string {
 	var b strings.Builder
 	for _, r := range text {

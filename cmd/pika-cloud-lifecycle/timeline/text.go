@@ -9,15 +9,15 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// A Text writes a timeline for a terminal, line by line as it comes. Its first error
-// is kept, and ends it.
+// A Text writes a timeline for a terminal, one event at a time. After an error of To
+// it writes nothing more.
 type Text struct {
 	To     *bufio.Writer  // required
 	Zone   *time.Location // of the times; UTC if nil
-	Width  int            // columns of the terminal; lines are not cut if 0
+	Width  int            // columns of the terminal; if 0, no line is cut or wrapped
 	Colour bool
 
-	last  artifact.Event // for the step to the next one; its values are not kept
+	last  artifact.Event // only its times and boot ID, for the step to the next event
 	begun bool
 	day   string
 	wrote bool
@@ -49,7 +49,7 @@ func colourOf(s artifact.State) string {
 }
 
 func (t *Text) in(colour, text string) string {
-	if !t.Colour || text == "" {
+	if !t.Colour || colour == "" || text == "" {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[m"
@@ -62,35 +62,57 @@ func (t *Text) zone() *time.Location {
 	return t.Zone
 }
 
-// A Now is where a guest stands.
+// A Now is the current status and result of a guest.
 type Now struct {
-	Status *artifact.Status // nil if there is none
-	Result *artifact.Result // nil if there is none
-	BootID string           // of this boot, where the guest is this machine; else empty
-	Time   time.Time        // now, if BootID is given
+	Status   *artifact.Status // nil if there is none
+	Result   *artifact.Result // nil if there is none
+	BootID   string           // of this boot, if the guest is this machine; else empty
+	Time     time.Time        // the current time, if BootID is given
+	Rejected uint64           // lines in rejected.jsonl
+
+	StatusUnreadable bool // there is one, but it cannot be read
+	ResultUnreadable bool
 }
 
-// Now writes where the guest stands, in full.
+// Now writes the status and the result in full.
 func (t *Text) Now(n *Now) {
-	if s := n.Status; s == nil {
-		t.paragraph(0, "no status")
-	} else {
-		t.paragraph(0, t.in(bold+";"+colourOf(s.State), string(s.State))+t.since(n))
+	s, r := n.Status, n.Result
+	switch {
+	case s != nil:
+		t.heading(0, "", string(s.State), colourOf(s.State), t.since(n))
 		t.paragraph(2, message(s.Message))
 		t.paragraph(2, Fold(s.Details))
 		t.paragraph(2, identity(s))
+	case n.StatusUnreadable:
+		t.paragraph(0, "status unknown, because status.json cannot be read")
+	default:
+		t.paragraph(0, "no status")
 	}
-	if r := n.Result; r == nil {
-		t.paragraph(0, "no verdict")
-	} else {
-		t.paragraph(0, "verdict: "+t.in(bold+";"+colourOf(artifact.State(r.Outcome)), string(r.Outcome))+t.ended(r))
-		if n.Status == nil || string(n.Status.Message) != string(r.Message) {
+	switch {
+	case r != nil:
+		t.heading(0, "result: ", string(r.Outcome), colourOf(artifact.State(r.Outcome)), t.ended(r))
+		if s == nil || string(s.Message) != string(r.Message) {
 			t.paragraph(2, message(r.Message))
 		}
-		if n.Status == nil || string(n.Status.Details) != string(r.Details) {
+		if s == nil || string(s.Details) != string(r.Details) {
 			t.paragraph(2, Fold(r.Details))
 		}
+	case n.ResultUnreadable:
+		t.paragraph(0, "result unknown, because result.json cannot be read")
+	default:
+		t.paragraph(0, "no result")
 	}
+	if n.Rejected > 0 && (s == nil || s.Rejected == 0) {
+		t.paragraph(0, rejected(n.Rejected))
+	}
+}
+
+// rejected returns how many lines were rejected, and the file that has them.
+func rejected(n uint64) string {
+	if n == 1 {
+		return "1 line rejected, see rejected.jsonl"
+	}
+	return fmt.Sprintf("%d lines rejected, see rejected.jsonl", n)
 }
 
 func (t *Text) since(n *Now) string {
@@ -116,7 +138,7 @@ func (t *Text) ended(r *artifact.Result) string {
 	return text
 }
 
-// identity tells what else a status says.
+// identity returns the event and the boot of a status, and its rejected lines.
 func identity(s *artifact.Status) string {
 	var parts []string
 	if s.Seq > 0 {
@@ -126,19 +148,27 @@ func identity(s *artifact.Status) string {
 		parts = append(parts, "boot "+Printable(s.BootID))
 	}
 	if s.Rejected > 0 {
-		parts = append(parts, fmt.Sprintf("%d lines rejected", s.Rejected))
+		parts = append(parts, rejected(s.Rejected))
 	}
 	return strings.Join(parts, ", ")
 }
 
-// paragraph writes printable text, wrapped and indented; nothing if it is empty.
-func (t *Text) paragraph(indent int, text string) {
+// paragraph writes printable text, wrapped and indented; nothing if it is empty. The
+// lines after the first are indented by 2 columns at least.
+func (t *Text) paragraph(indent int, text string) { t.heading(indent, "", text, "", "") }
+
+// heading writes before, word and after as a paragraph, with word in a colour.
+func (t *Text) heading(indent int, before, word, colour, after string) {
+	text := before + word + after
 	if text == "" {
 		return
 	}
 	lines := []string{text}
-	if t.Width > indent && indent > 0 {
-		lines = wrap(text, t.Width-indent)
+	if t.Width > 0 {
+		lines = wrapHanging(text, max(t.Width-indent, 8), max(2-indent, 0))
+	}
+	if rest, ok := strings.CutPrefix(lines[0], before+word); ok && colour != "" {
+		lines[0] = before + t.in(bold+";"+colour, word) + rest
 	}
 	for _, line := range lines {
 		t.line(strings.Repeat(" ", indent) + line)
@@ -151,13 +181,61 @@ func (t *Text) line(text string) {
 	t.To.WriteByte('\n')
 }
 
-// What the columns before the message take: time, step, uptime and kind.
-const prefix = 12 + 1 + 8 + 1 + 8 + 2 + 12 + 1
+// The columns of an event: time, step, uptime and state, and the message after them.
+const (
+	timeWidth   = 12
+	stepWidth   = 1 + 8
+	uptimeWidth = 1 + 8
+	stateWidth  = 2 + 12
+	prefix      = timeWidth + stepWidth + uptimeWidth + stateWidth + 1
+)
+
+// narrow is the width from which on the message has the line of its event. Narrower
+// terminals have it on lines below, because too little of it would fit.
+const narrow = 60
+
+// In a narrow terminal, the message is indented, and cut after a few lines unless the
+// event is a failure.
+const (
+	narrowIndent = 4
+	narrowLines  = 3
+)
+
+// columns returns which columns fit a line.
+func (t *Text) columns() (step, uptime, message bool) {
+	switch {
+	case t.Width == 0 || t.Width >= narrow:
+		return true, true, true
+	case t.Width >= timeWidth+stepWidth+uptimeWidth+stateWidth:
+		return true, true, false
+	}
+	return t.Width >= timeWidth+stepWidth+stateWidth, false, false
+}
+
+// row returns the columns before the message, in these colours. The state is padded
+// only if the message follows.
+func (t *Text) row(when, step, uptime, state, stepColour, stateColour string) string {
+	hasStep, hasUptime, hasMessage := t.columns()
+	var b strings.Builder
+	b.WriteString(pad(when, timeWidth))
+	if hasStep {
+		b.WriteString(t.in(stepColour, pad(step, -stepWidth)))
+	}
+	if hasUptime {
+		b.WriteString(pad(uptime, -uptimeWidth))
+	}
+	if hasMessage {
+		state = pad(state, stateWidth-2)
+	}
+	b.WriteString("  ")
+	b.WriteString(t.in(stateColour, state))
+	return b.String()
+}
 
 // Event writes one event.
 func (t *Text) Event(e *artifact.Event) {
 	when := e.Time.In(t.zone())
-	t.heading(e, when)
+	t.boundary(e, when)
 	step, uptime := "", ""
 	if t.begun {
 		step = signed(stepOf(&t.last, e))
@@ -165,14 +243,20 @@ func (t *Text) Event(e *artifact.Event) {
 	if e.Uptime > 0 {
 		uptime = spanOf(e.Uptime).String()
 	}
+	t.To.WriteString(t.row(when.Format("15:04:05.000"), step, uptime, string(e.Kind), faint, colourOf(e.Kind)))
+	if _, _, hasMessage := t.columns(); hasMessage {
+		t.messageBeside(e)
+	} else {
+		t.messageBelow(e)
+	}
+	t.last = artifact.Event{Time: e.Time, BootID: e.BootID, Uptime: e.Uptime}
+	t.begun = true
+}
+
+// messageBeside ends the line of an event with its message and details. The whole
+// message of a failure is written, on more lines if it has to be.
+func (t *Text) messageBeside(e *artifact.Event) {
 	text, details := t.fit(e)
-	t.To.WriteString(when.Format("15:04:05.000"))
-	t.To.WriteByte(' ')
-	t.To.WriteString(t.in(faint, pad(step, -8)))
-	t.To.WriteByte(' ')
-	t.To.WriteString(pad(uptime, -8))
-	t.To.WriteString("  ")
-	t.To.WriteString(t.in(colourOf(e.Kind), pad(string(e.Kind), 12)))
 	t.To.WriteByte(' ')
 	t.To.WriteString(text[0])
 	if details != "" {
@@ -183,12 +267,33 @@ func (t *Text) Event(e *artifact.Event) {
 	for _, more := range text[1:] {
 		t.line(strings.Repeat(" ", prefix) + more)
 	}
-	t.last = artifact.Event{Time: e.Time, BootID: e.BootID, Uptime: e.Uptime}
-	t.begun = true
 }
 
-// heading writes a line where the boot or the day changes.
-func (t *Text) heading(e *artifact.Event, when time.Time) {
+// messageBelow writes the message of an event, and its details, on lines below it.
+func (t *Text) messageBelow(e *artifact.Event) {
+	t.To.WriteByte('\n')
+	columns := max(t.Width-narrowIndent, 8)
+	indent := strings.Repeat(" ", narrowIndent)
+	if text := message(e.Message); text != "" {
+		if e.Kind != artifact.Failed {
+			text = cut(text, narrowLines*columns)
+		}
+		lines := wrap(text, columns)
+		if len(lines) > narrowLines && e.Kind != artifact.Failed {
+			last := cut(lines[narrowLines-1]+" "+lines[narrowLines], columns)
+			lines = append(lines[:narrowLines-1], last)
+		}
+		for _, line := range lines {
+			t.line(indent + line)
+		}
+	}
+	if details := Fold(e.Details); details != "" {
+		t.line(indent + t.in(faint, cut(details, columns)))
+	}
+}
+
+// boundary writes a line when the boot or the day changes.
+func (t *Text) boundary(e *artifact.Event, when time.Time) {
 	day := when.Format("2006-01-02 MST")
 	if t.begun && t.day == day && t.last.BootID == e.BootID {
 		return
@@ -201,14 +306,18 @@ func (t *Text) heading(e *artifact.Event, when time.Time) {
 		t.line("")
 	}
 	if !t.begun {
-		t.line(t.in(faint, pad("time", 12)+pad("step", -9)+pad("uptime", -9)+"  "+pad("state", 13)+"message"))
+		header := t.row("time", "step", "uptime", "state", "", "")
+		if _, _, hasMessage := t.columns(); hasMessage {
+			header += " message"
+		}
+		t.line(t.in(faint, t.cut(header)))
 	}
 	t.line(t.in(faint, t.cut(day+", "+boot)))
 	t.day = day
 }
 
-// stepOf returns the time between two events, of the clock that nobody steps where
-// both have it.
+// stepOf returns the time between two events: from their uptimes if both have one,
+// because the wall clock may have been set between them.
 func stepOf(last, e *artifact.Event) Span {
 	if last.Uptime > 0 && e.Uptime > 0 && last.BootID == e.BootID {
 		return spanOf(e.Uptime - last.Uptime)
@@ -216,15 +325,14 @@ func stepOf(last, e *artifact.Event) Span {
 	return Between(last.Time, e.Time)
 }
 
-// fit returns the message and the details of an event as they fit the line. Of a
-// failure all of the message is shown, on lines of its own if need be.
+// fit returns the message and the details of an event, cut to the rest of its line. A
+// long message of a failure is wrapped instead.
 func (t *Text) fit(e *artifact.Event) (text []string, details string) {
 	text, details = []string{message(e.Message)}, Fold(e.Details)
 	room := t.Width - prefix
 	if t.Width == 0 {
 		return text, details
 	}
-	room = max(room, 8) // a terminal that is no wider shows nothing anyway
 	if Columns(text[0]) > room {
 		if e.Kind != artifact.Failed {
 			return []string{cut(text[0], room)}, ""
@@ -238,9 +346,22 @@ func (t *Text) fit(e *artifact.Event) (text []string, details string) {
 	return text, cut(details, room)
 }
 
-// Note writes something about a line that is no event.
+// noteLines is how many lines of the terminal a note has at most.
+const noteLines = 4
+
+// Note writes what is wrong with a line of a file.
 func (t *Text) Note(text string) {
-	t.line(t.in(yellow, t.cut(Printable(text))))
+	text = Printable(text)
+	if t.Width > 0 {
+		text = cut(text, noteLines*max(t.Width-2, 8))
+	}
+	lines := []string{text}
+	if t.Width > 0 {
+		lines = wrapHanging(text, t.Width, 2)
+	}
+	for _, line := range lines {
+		t.line(t.in(yellow, line))
+	}
 }
 
 func (t *Text) cut(text string) string {
@@ -256,5 +377,5 @@ func (t *Text) Err() error {
 	return err
 }
 
-// Flush hands on what was written.
+// Flush writes the buffered text to the terminal.
 func (t *Text) Flush() error { return t.To.Flush() }

@@ -1,9 +1,9 @@
-// Package timeline shows what happened to a guest to a person: as text for a
-// terminal, and as a picture, one SVG.
+// Package timeline draws the events of a guest for a person: as text for a terminal,
+// and as one SVG.
 //
-// What it shows comes from input that may be hostile. All of it is made visible, so
-// that no terminal and no browser obeys it, and measured in columns, so that wide
-// and combining characters do not bend a table.
+// The events come from input that may be hostile. Characters that control a terminal
+// or a browser are escaped. Text is measured in columns, so wide and combining
+// characters do not shift a table.
 package timeline
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// Printable returns text with everything escaped that a terminal obeys or that
-// changes how the rest reads: control characters and those of C1, the
-// bidirectional overrides, what is no character, bytes that are not UTF-8, and
-// characters longer than maxRun: any number of marks fits one column.
+// Printable returns text with every character escaped that controls a terminal or
+// changes how other text reads: control characters (C0 and C1), line separators,
+// bidirectional overrides, noncharacters, and bytes that are not UTF-8. It also escapes
+// characters longer than maxRun, because any number of marks fits one column.
 func Printable(text string) string {
 	if isPlain(text) {
 		return text
@@ -55,12 +55,12 @@ func Printable(text string) string {
 	return b.String()
 }
 
-// maxRun is how many bytes a character may have, with what takes no column after it. A
-// base and the 30 marks that Unicode allows in its Stream-Safe Text Format (UAX #15)
-// have no more.
+// maxRun is how many bytes a character may have, including the marks after it that take
+// no column. It is enough for a base character and the 30 marks that Unicode allows in
+// its Stream-Safe Text Format (UAX #15).
 const maxRun = 128
 
-// isPlain reports whether text is ASCII that takes a column a byte.
+// isPlain reports whether text is printable ASCII, with a column for each byte.
 func isPlain(text string) bool {
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] > '~' {
@@ -78,8 +78,8 @@ func Columns(text string) int {
 	return uniseg.StringWidth(text)
 }
 
-// cut returns as much of printable text as fits columns, with a mark at its end if
-// that is not all.
+// cut returns as much of printable text as fits so many columns. If it leaves
+// something out, it ends the text with "…".
 func cut(text string, columns int) string {
 	if Columns(text) <= columns {
 		return text
@@ -102,19 +102,42 @@ func split(text string, columns int) (head, rest string) {
 	return text[:len(text)-len(rest)], rest
 }
 
-// wrap cuts printable text into lines of so many columns, at spaces where there
+// wrap cuts printable text into lines of at most so many columns, at spaces if there
 // are any.
 func wrap(text string, columns int) (lines []string) {
 	for {
-		head, rest := split(text, columns)
-		if head == "" || rest == "" {
-			return append(lines, text) // the last, or not even one character fits
+		head, rest := wrapLine(text, columns)
+		lines = append(lines, head)
+		if rest == "" {
+			return lines
 		}
-		if space := strings.LastIndexByte(head, ' '); space > 0 && rest[0] != ' ' {
-			head, rest = text[:space], text[space:]
-		}
-		lines, text = append(lines, head), strings.TrimLeft(rest, " ")
+		text = rest
 	}
+}
+
+// wrapHanging is wrap with all lines but the first indented.
+func wrapHanging(text string, columns, indent int) []string {
+	head, rest := wrapLine(text, columns)
+	lines := []string{head}
+	if rest == "" {
+		return lines
+	}
+	for _, line := range wrap(rest, max(columns-indent, 8)) {
+		lines = append(lines, strings.Repeat(" ", indent)+line)
+	}
+	return lines
+}
+
+// wrapLine returns the first line of printable text and the rest.
+func wrapLine(text string, columns int) (head, rest string) {
+	head, rest = split(text, columns)
+	if head == "" || rest == "" {
+		return text, "" // the last line, or not even one character fits
+	}
+	if space := strings.LastIndexByte(head, ' '); space > 0 && rest[0] != ' ' {
+		head, rest = text[:space], text[space:]
+	}
+	return head, strings.TrimLeft(rest, " ")
 }
 
 // pad adds spaces up to so many columns; to the right if columns is negative.
@@ -148,7 +171,7 @@ func Fold(details strictjson.Value) string {
 	return Printable(b.String())
 }
 
-// bare returns a string without its quotes where it can be read without them.
+// bare returns a string without its quotes, unless it is ambiguous without them.
 func bare(value strictjson.Value) string {
 	text, ok := value.Text()
 	if !ok || text == "" || strings.ContainsAny(text, " \"=\\{}[],") {
@@ -163,8 +186,8 @@ func message(value strictjson.Value) string {
 	return Printable(text)
 }
 
-// Window returns so many columns of printable text, with what stands at the offset
-// at among them, and the column of that. Marks stand for what is left out.
+// Window returns so many columns of printable text around the offset at, and the column
+// that the offset has in them. A "…" replaces text that is left out.
 func Window(text string, at, columns int) (window string, column int) {
 	before, after := text[:at], text[at:]
 	if most := columns * 2 / 3; Columns(before) > most {

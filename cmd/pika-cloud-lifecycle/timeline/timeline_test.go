@@ -22,7 +22,7 @@ func TestColumns(t *testing.T) {
 	}
 }
 
-func TestNothingIsCutInHalf(t *testing.T) {
+func TestCut_wide_characters(t *testing.T) {
 	const text = "a日本語e\u0301👩\u200d🔬z"
 	for columns, want := range map[int]string{0: "…", 1: "…", 2: "a…", 3: "a…", 4: "a日…", 8: "a日本語…", 9: "a日本語e\u0301…", 10: "a日本語e\u0301…", 11: text} {
 		if got := cut(text, columns); got != want {
@@ -43,19 +43,19 @@ func TestWrap(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
-	// A failure's message may be as long as a line: it takes minutes if each line
-	// of the terminal measures all that follows it.
+	// The message of a failure may be as long as a line of the log. It would take
+	// minutes if wrap measured the rest of the text for each line.
 	if got := wrap(strings.Repeat("é", 1<<20), 8); len(got) != 1<<17 || got[len(got)-1] != strings.Repeat("é", 8) {
 		t.Errorf("a long text takes %d lines", len(got))
 	}
 	if got := wrap("日", 1); !slices.Equal(got, []string{"日"}) {
-		t.Errorf("%q where nothing fits", got)
+		t.Errorf("%q; want one line although it does not fit", got)
 	}
 }
 
-// A column has a limited size, so that what is cut to some columns is short, whatever
-// takes no column.
-func TestPrintableLimitsWhatTakesNoColumn(t *testing.T) {
+// Text that is cut to some columns is short, even if most of its characters take no
+// column.
+func TestPrintable_zero_width_characters(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"marks":      {"e" + strings.Repeat("\u0301", 30), "e" + strings.Repeat("\u0301", 30)},
 		"more marks": {"xe" + strings.Repeat("\u0301", 300) + "日", "xe" + strings.Repeat(`\u0301`, 300) + "日"},
@@ -85,7 +85,7 @@ func TestPad(t *testing.T) {
 	}
 }
 
-func TestSpanTakesSevenColumns(t *testing.T) {
+func TestSpan_text(t *testing.T) {
 	date := func(year int) time.Time { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) }
 	for s, want := range map[Span]string{
 		0: "0ms", 999 * millisecond: "999ms", 1001 * millisecond: "1.001s", 59900 * millisecond: "59.9s",
@@ -114,7 +114,8 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// However long what stands before it, the offset stays in sight, and at its column.
+// The window contains the offset, at the column that Window returns, however long the
+// text before it is.
 func TestWindow(t *testing.T) {
 	long := strings.Repeat("日", 100)
 	for _, c := range []struct {
@@ -139,7 +140,7 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-func TestColoursEndWhereTheyShould(t *testing.T) {
+func TestText_colours(t *testing.T) {
 	var out strings.Builder
 	text := Text{To: bufio.NewWriter(&out), Colour: true, Width: 80}
 	text.Now(&Now{Status: &artifact.Status{State: "failed", Message: strictjson.Value(`"m"`)}})
@@ -157,9 +158,8 @@ func TestColoursEndWhereTheyShould(t *testing.T) {
 	}
 }
 
-// A scale begins at the boot where that is near, has no more than a few lines, and
-// keeps to the chart.
-func TestScales(t *testing.T) {
+// A scale begins at the boot if that is near, has few lines, and stays within the chart.
+func TestScale(t *testing.T) {
 	for _, c := range []struct {
 		first, last Span
 		start       Span
@@ -182,9 +182,9 @@ func TestScales(t *testing.T) {
 	}
 }
 
-// What takes so long that nothing else would be seen is drawn short; all else keeps its
-// proportions, and no line of the grid stands in what is short.
-func TestLongStretchesAreDrawnShort(t *testing.T) {
+// A stretch that would make everything else invisible is drawn short. Everything else
+// keeps its proportions, and the stretch has no lines of the grid.
+func TestScale_long_stretches(t *testing.T) {
 	var b boot
 	for _, at := range []Span{2, 3, 5, 9, 3600, 3604, 3605} {
 		b.moments = append(b.moments, moment{kind: "completed", at: at * second})
@@ -200,7 +200,7 @@ func TestLongStretchesAreDrawnShort(t *testing.T) {
 		}
 	}
 	if short := s.x(3600*second) - s.x(9*second); short < 3*width || short > 10*width {
-		t.Errorf("what is short takes %v, a second %v", short, width)
+		t.Errorf("the short stretch takes %v, a second %v", short, width)
 	}
 	ticks := s.ticks()
 	if want := []Span{0, 2, 4, 6, 8, 3600, 3602, 3604}; len(ticks) != len(want) {
@@ -213,9 +213,9 @@ func TestLongStretchesAreDrawnShort(t *testing.T) {
 	}
 	even := boot{moments: []moment{{kind: "booted", at: 2 * second}, {kind: "ready", at: 3 * second}, {kind: "completed", at: 25 * second}}}
 	if s := newScale(&even); s.breaks != nil {
-		t.Errorf("drawn short where all can be seen: %v", s.breaks)
+		t.Errorf("drawn short without need: %v", s.breaks)
 	}
-	for range 100 { // and not more than a few
+	for range 100 { // only a few stretches are drawn short
 		b.moments = append(b.moments, moment{kind: "completed", at: b.moments[len(b.moments)-1].at * 10 / 9 * 8})
 	}
 	slices.SortFunc(b.moments, func(a, b moment) int { return int(a.at - b.at) })
@@ -224,7 +224,7 @@ func TestLongStretchesAreDrawnShort(t *testing.T) {
 	}
 }
 
-func TestTicks(t *testing.T) {
+func TestTick(t *testing.T) {
 	for d, want := range map[Span]string{0: "0s", 10 * second: "10s", 1500 * millisecond: "1.5s", minute: "1m",
 		90 * second: "1m30s", hour: "1h", 90 * minute: "1h30m", 25*hour + 30*minute: "25h30m", 90_000*hour + 5*second: "90000h5s", 4_000_000 * day: "4000000d", hour + 1500*millisecond: "1h1.5s", 48 * hour: "2d", 10 * minute: "10m"} {
 		if got := tick(d); got != want {
