@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -8,26 +9,27 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A rejectedExample is a row of the tables of rejected lines in protocol.md.
+// A rejectedExample is a row of the tables of rejected lines in protocol.md. The
+// input of ingest is either the line or the output of the command.
 type rejectedExample struct {
-	line    string // alone on its stream
-	command string // or a bash command that prints the input
-	flag    string
+	line    string
+	command string // of bash
+	flag    string // of ingest, or ""
 	message string
 }
 
-// rejectedExamples reads the two tables. Each row begins, and each cell ends,
-// with a code span, except for a missing flag.
+// rejectedExamples reads the two tables. Each cell is a code span, or empty if
+// there is no flag.
 func rejectedExamples(t *testing.T) (all []rejectedExample) {
 	t.Helper()
-	_, section, ok := strings.Cut(testenv.ReadFile(t, "protocol.md"), "\n## Refused lines\n")
+	_, section, ok := strings.Cut(testenv.ReadFile(t, "protocol.md"), "\n## Rejected lines\n")
 	if !ok {
 		t.Fatal("protocol.md has no section on rejected lines")
 	}
 	cell := regexp.MustCompile("^`([^`]*)`$|^()$")
 	for row := range strings.Lines(section) {
 		row = strings.TrimSuffix(row, "\n")
-		if !strings.HasPrefix(row, "|") || strings.HasPrefix(row, "|---") || strings.Contains(row, "what is said") {
+		if !strings.HasPrefix(row, "|") || strings.HasPrefix(row, "|---") || strings.HasSuffix(row, "| message |") {
 			continue
 		}
 		var cells []string
@@ -48,11 +50,12 @@ func rejectedExamples(t *testing.T) (all []rejectedExample) {
 		}
 	}
 	if len(all) < 50 {
-		t.Fatalf("%d examples; expected all of the tables", len(all))
+		t.Fatalf("protocol.md has %d examples of rejected lines; expected at least 50", len(all))
 	}
 	return all
 }
 
+// ingest prints the message of each row, and exits with 3.
 func TestProtocol_rejected_lines(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	for _, e := range rejectedExamples(t) {
@@ -69,5 +72,20 @@ func TestProtocol_rejected_lines(t *testing.T) {
 		if message != program+": "+e.message || code != 3 {
 			t.Errorf("%s%s:\ngot %s, exit %d\nexpected %s: %s, exit 3", e.line, e.command, message, code, program, e.message)
 		}
+	}
+}
+
+// The first example of protocol.md works as it is, and changes nothing.
+func TestProtocol_dry_run_example(t *testing.T) {
+	bash := testenv.Tool(t, "bash")
+	example := fenced(t, "protocol.md", "bash")[0]
+	state := t.TempDir()
+	stdout, stderr, code := command{state: state}.run(t, bash, "-c", example)
+	if code != 0 || stderr != "" || !strings.Contains(stdout, `"status": "failed"`) {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	entries, err := os.ReadDir(state)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("the state directory has %v: %v", entries, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -77,7 +78,7 @@ func (f *oneshotFlags) detailsValue() (strictjson.Value, error) {
 	var n strictjson.Normaliser
 	value, err := n.Normalise(nil, []byte(*f.details))
 	if err != nil {
-		return nil, f.badUsage("--details-json: %v", err)
+		return nil, f.badUsage("--details-json: %v", directive.ExplainJSON([]byte(*f.details), err))
 	}
 	if string(value) == "null" {
 		return nil, nil

@@ -542,7 +542,7 @@ func TestStop_incomplete_line_rejected(t *testing.T) {
 	testenv.Must(t, err)
 	p.signal(unix.SIGTERM)
 	p.exits(exitRejected)
-	p.holds("rejected.jsonl", "the input ended before this line's newline")
+	p.holds("rejected.jsonl", "the input ends without a newline")
 	p.holds("result.json", "stream_ended")
 }
 

@@ -1,8 +1,8 @@
 package directive
 
 import (
+	"bytes"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -12,8 +12,8 @@ import (
 // A Type is what a directive writes.
 type Type string
 
-// The types. A transition writes an event, the status, and, if its state is an
-// outcome, the result; the others write the one file that they name.
+// The types. A transition writes an event and the status, and also the result if
+// its state is an outcome. Each other type writes only the file that it names.
 const (
 	Transition Type = "transition"
 	Status     Type = "status"
@@ -36,11 +36,11 @@ const (
 	keyCount
 )
 
-// isWord reports whether the value of k is one of a few words.
-func (k key) isWord() bool { return k <= statusKey }
+// hasChoices reports whether the value of k is one of a few words.
+func (k key) hasChoices() bool { return k <= statusKey }
 
-// keyNames are the JSON names, in the order of the constants. The KEY=value
-// names are the same in upper case.
+// keyNames are the JSON names, in the order of the constants. A KEY=value line
+// has the same names in upper case.
 var keyNames = [keyCount]string{"type", "state", "kind", "status",
 	"message", "exit_code", "details", "timestamp"}
 
@@ -67,21 +67,21 @@ func parseKey(name []byte) (key, bool) {
 	return 0, false
 }
 
-// A Directive is one line of input, decoded and validated. Its values may be
-// parts of the line, and are valid until the next line is decoded.
+// A Directive is one line of input, decoded and validated. Its values may share
+// memory with the line, and are valid until the next line is decoded.
 type Directive struct {
 	Type        Type
 	State       artifact.State   // of a transition or status; the kind of an event
-	Outcome     artifact.Outcome // of a result, or a transition to an outcome; else empty
+	Outcome     artifact.Outcome // of a result, or of a transition to an outcome; otherwise empty
 	Message     strictjson.Value // a string
 	Details     strictjson.Value // empty if there are none
 	Time        time.Time        // when it happened; zero if the line does not give a time
-	ExitCode    int32            // if HasExitCode
+	ExitCode    int32            // valid if HasExitCode
 	HasExitCode bool
 
-	seen [keyCount]bool // the key is in the line
-	has  [keyCount]bool // and its value is not null
-	at   [keyCount]int  // offset of the value
+	seen [keyCount]bool // the line has the key
+	has  [keyCount]bool // the line has the key, and its value is not null
+	at   [keyCount]int  // the offset of the value
 }
 
 // Offset returns the offset in the line of the value that names the state, kind
@@ -91,8 +91,8 @@ func (d *Directive) Offset() int {
 	return d.at[required]
 }
 
-// HasMessage reports whether the line gives a message; if it does not, Message
-// is the word of its state or outcome.
+// HasMessage reports whether the line gives a message. If it does not, Message
+// is the name of the state or outcome.
 func (d *Directive) HasMessage() bool { return d.has[messageKey] }
 
 // ReportsOutcome reports whether d writes the result, or a status that is an
@@ -102,22 +102,21 @@ func (d *Directive) ReportsOutcome() bool {
 	return d.Type == Result || (isOutcome && d.Type != Event)
 }
 
-// A Decoder decodes lines. The zero Decoder is ready; it reuses its memory. Not
-// for concurrent use.
+// A Decoder decodes lines. The zero Decoder is ready to use. It reuses its
+// memory, and is not for concurrent use.
 type Decoder struct {
 	d       Directive
 	json    strictjson.Normaliser
-	words   words
-	w       word
-	scratch []byte // a member's name or a short value
+	pairs   pairReader
+	pair    pair   // the one that was read last
+	scratch []byte // a key or a short value
 	message []byte
 	details []byte
-	names   []int // start and end in details of the name of each DETAILS.name member
+	names   []int // start and end, in details, of the name of each DETAILS.name
 }
 
-// Decode decodes one line that is neither blank nor a comment (IsBlank). cut
-// reports that the input ended before the line's newline. The error names the
-// offset in the line, what was expected, and what to do.
+// Decode decodes one line, which must not be blank or a comment (see IsBlank).
+// cut reports that the input ended before the line's newline.
 func (dec *Decoder) Decode(text []byte, cut bool) (*Directive, *Error) {
 	dec.d, dec.json.Depth = Directive{}, strictjson.MaxDepth
 	at := skipBlanks(text)
@@ -126,15 +125,18 @@ func (dec *Decoder) Decode(text []byte, cut bool) (*Directive, *Error) {
 	case text[at] == '{':
 		r = dec.decodeJSON(text, at)
 	case cut:
-		r = Errorf(len(text), "the input ended before this line's newline, so its last value may be cut; end every line with a newline")
+		r = Errorf(len(text), "the input ends without a newline, so the last value may be cut; end every line with a newline")
 	default:
-		r = dec.decodeWords(text)
+		r = dec.decodePairs(text)
 	}
 	if r == nil {
 		r = dec.d.complete(at)
 	}
+	if r != nil && bytes.HasPrefix(text[at:], []byte(byteOrderMark)) {
+		r = Errorf(at, "a byte order mark before the directive; remove it")
+	}
 	if r == nil && dec.d.Message == nil {
-		dec.message = strictjson.AppendText(dec.message[:0], dec.d.word())
+		dec.message = strictjson.AppendText(dec.message[:0], dec.d.defaultMessage())
 		dec.d.Message = dec.message
 	}
 	return &dec.d, r
@@ -153,7 +155,7 @@ func skipBlanks(text []byte) (at int) {
 	return at
 }
 
-// see notes that the line has the key k, with its value at the offset at.
+// see records that the line has the key k, with its value at the offset at.
 func (d *Directive) see(k key, name []byte, nameAt, at int) *Error {
 	if d.seen[k] {
 		return Errorf(nameAt, "%s is given twice; give each key once", show(name))
@@ -162,7 +164,7 @@ func (d *Directive) see(k key, name []byte, nameAt, at int) *Error {
 	return nil
 }
 
-// set sets a key whose value is a word, from the word's text.
+// set sets a key, other than message and details, to its text.
 func (d *Directive) set(k key, text []byte) *Error {
 	switch {
 	case k == exitCodeKey:
@@ -170,14 +172,14 @@ func (d *Directive) set(k key, text []byte) *Error {
 	case k == timestampKey:
 		return d.setTime(text)
 	}
-	if !d.setWord(k, text) {
-		return Errorf(d.at[k], "%s is %s; expected %s", keyNames[k], show(text), expected(text, choices(k)))
+	if !d.setChoice(k, text) {
+		return Errorf(d.at[k], "%s is %s; expected one of %s%s", keyNames[k], show(text), oneOf(choices(k)), choiceHint(k, text))
 	}
 	return nil
 }
 
-// setWord sets a key that has choices, if text is one of them.
-func (d *Directive) setWord(k key, text []byte) bool {
+// setChoice sets a key that has choices, and returns false if text is not one.
+func (d *Directive) setChoice(k key, text []byte) bool {
 	switch k {
 	case typeKey:
 		return d.setType(text)
@@ -220,12 +222,12 @@ func (d *Directive) setExitCode(text []byte) *Error {
 	return nil
 }
 
-// setTime sets the time from RFC 3339, in years that have four digits in UTC.
+// setTime sets the time from RFC 3339. The year must have four digits in UTC.
 func (d *Directive) setTime(text []byte) *Error {
 	t, ok := artifact.ParseTime(text)
 	year := t.UTC().Year()
 	if !ok || year < 0 || year > 9999 || t.IsZero() {
-		return Errorf(d.at[timestampKey], "timestamp is %s; expected RFC 3339, such as 2026-03-25T20:00:00.123Z", show(text))
+		return Errorf(d.at[timestampKey], "timestamp is %s; expected RFC 3339, such as 2026-03-25T20:00:00.123Z%s", show(text), timeHint(text))
 	}
 	d.Time = t
 	return nil
@@ -236,19 +238,19 @@ func (d *Directive) complete(at int) *Error {
 	if r := d.inferType(at); r != nil {
 		return r
 	}
-	need, spare := d.Type.keys()
-	if !d.has[need] {
-		return Errorf(at, "%s has no %s; expected one of %s", d.Type, keyNames[need], strings.Join(choices(need), ", "))
-	}
-	for _, k := range spare {
+	required, wrong := d.Type.keys()
+	for _, k := range wrong {
 		if d.has[k] {
-			return Errorf(d.at[k], "%s takes no %s; give it as %s", d.Type, keyNames[k], keyNames[need])
+			return Errorf(d.at[k], "type %s takes %s, not %s", d.Type, keyNames[required], keyNames[k])
 		}
+	}
+	if !d.has[required] {
+		return Errorf(at, "type %s needs %s; expected one of %s", d.Type, keyNames[required], oneOf(choices(required)))
 	}
 	return d.checkExitCode()
 }
 
-// inferType fills in the type where the line does not say it.
+// inferType sets the type if the line does not give it.
 func (d *Directive) inferType(at int) *Error {
 	if d.Type != "" {
 		return nil
@@ -262,15 +264,16 @@ func (d *Directive) inferType(at int) *Error {
 	case status && !state && !kind:
 		d.Type = Result
 	case !state && !kind && !status:
-		return Errorf(at, "expected one of state, kind and status, to tell what the line means")
+		return Errorf(at, "no state, kind or status; give state for a transition, kind for an event, status for a result")
 	default:
-		return Errorf(at, "expected one of state, kind and status, not several; state alone writes event, status and result")
+		last := max(d.at[stateKey], d.at[kindKey], d.at[statusKey])
+		return Errorf(last, "more than one of state, kind and status; give state alone to write event, status and result")
 	}
 	return nil
 }
 
-// keys returns the key that t requires, and the keys of the other types.
-func (t Type) keys() (need key, spare [2]key) {
+// keys returns the key that t requires, and the two that belong to other types.
+func (t Type) keys() (required key, wrong [2]key) {
 	switch t {
 	case Event:
 		return kindKey, [2]key{stateKey, statusKey}
@@ -289,39 +292,39 @@ func (d *Directive) checkExitCode() *Error {
 	at := d.at[exitCodeKey]
 	switch {
 	case d.HasExitCode && (d.Type == Status || d.Type == Event):
-		return Errorf(at, "%s takes no exit_code; only a result, or a transition to completed or failed, has one", d.Type)
+		return Errorf(at, "type %s takes no exit_code; only a result, or a transition to completed or failed, takes one", d.Type)
 	case d.HasExitCode && d.Outcome == "":
-		return Errorf(at, "a transition to %s takes no exit_code; only completed and failed have one", d.State)
+		return Errorf(at, "state %s takes no exit_code; only completed and failed take one", d.State)
 	case d.Outcome == artifact.OutcomeCompleted && d.HasExitCode && d.ExitCode != 0:
-		return Errorf(at, "completed with exit_code %d contradicts itself; completed means 0, say failed for any other", d.ExitCode)
+		return Errorf(at, "completed means exit code 0, but exit_code is %d; use failed", d.ExitCode)
 	case d.Outcome == artifact.OutcomeCompleted:
 		d.HasExitCode = true
 	}
 	return nil
 }
 
-// word returns the message of a directive that has none: its word.
-func (d *Directive) word() string {
+// defaultMessage returns the message of a directive that gives none.
+func (d *Directive) defaultMessage() string {
 	if d.Type == Result {
 		return string(d.Outcome)
 	}
 	return string(d.State)
 }
 
-// choices returns the words that the value of k may be.
+// choices returns what the value of k may be.
 func choices(k key) []string {
-	var words []string
+	var all []string
 	switch k {
 	case typeKey:
 		return []string{string(Transition), string(Status), string(Event), string(Result)}
 	case stateKey, kindKey:
 		for _, s := range artifact.States() {
-			words = append(words, string(s))
+			all = append(all, string(s))
 		}
 	case statusKey:
 		for _, o := range artifact.Outcomes() {
-			words = append(words, string(o))
+			all = append(all, string(o))
 		}
 	}
-	return words
+	return all
 }

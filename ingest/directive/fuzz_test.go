@@ -11,7 +11,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// FuzzDecode decodes any line, in both syntaxes.
+// FuzzDecode decodes any line, in both syntaxes. A used decoder gives the same
+// result as a new one, and a directive written as JSON decodes to itself.
 func FuzzDecode(f *testing.F) {
 	for _, input := range goldenInputs(f) {
 		for line := range bytes.Lines(input) {
@@ -26,32 +27,34 @@ func FuzzDecode(f *testing.F) {
 		before := bytes.Clone(text)
 		var dec Decoder
 		d, rejected := dec.Decode(text, false)
-		check(t, "to a decoder in use", warm.describe(string(text), false), decodeLine(string(text)))
+		check(t, "the meaning to a used decoder", warm.describe(string(text), false), decodeLine(string(text)))
 		if !bytes.Equal(text, before) {
-			t.Error("the line was written to")
+			t.Error("the decoder changed the line")
 		}
 		if rejected != nil {
 			checkRejection(t, text, rejected)
 			return
 		}
 		checkDirective(t, d)
-		check(t, "the same in JSON", decodeLine(asJSON(d)), decodeLine(string(text)))
+		check(t, "the meaning of the same line in JSON", decodeLine(asJSON(d)), decodeLine(string(text)))
 	})
 }
 
-// checkRejection checks that the error points into the line and is safe to
-// print on a terminal.
+// checkRejection checks that the offset is inside the line, and that the message is
+// safe to print on a terminal and not long.
 func checkRejection(t *testing.T, text []byte, r *Error) {
 	if r.Offset < 0 || r.Offset > len(text) || r.Reason == "" {
 		t.Errorf("%q: offset %d of %d, %q", text, r.Offset, len(text), r.Reason)
+	}
+	if len(r.Reason) > 600 {
+		t.Errorf("%q: the message has %d bytes", text, len(r.Reason))
 	}
 	if i := strings.IndexFunc(r.Error(), func(c rune) bool { return !unicode.IsPrint(c) }); i >= 0 {
 		t.Errorf("%q: %q at %d is not printable", text, r.Error(), i)
 	}
 }
 
-// checkDirective checks that every field of a directive may be written to the
-// artifacts.
+// checkDirective checks that every field of a directive is valid in the artifacts.
 func checkDirective(t *testing.T, d *Directive) {
 	if err := strict(d.Message); err != nil || d.Message[0] != '"' {
 		t.Errorf("message %s: %v", d.Message, err)
@@ -62,17 +65,17 @@ func checkDirective(t *testing.T, d *Directive) {
 		}
 	}
 	if year := d.Time.UTC().Year(); year < 0 || year > 9999 {
-		t.Errorf("in the year %d", year)
+		t.Errorf("the year is %d", year)
 	}
 	need := d.Type != Result
 	if _, ok := artifact.ParseState(d.State); ok != need {
 		t.Errorf("%s of state %q", d.Type, d.State)
 	}
-	_, verdict := artifact.ParseOutcome(d.Outcome)
-	if wants := d.Type == Result || d.Type == Transition && slices.Contains([]artifact.State{"completed", "failed"}, d.State); verdict != wants {
+	_, isOutcome := artifact.ParseOutcome(d.Outcome)
+	if wants := d.Type == Result || d.Type == Transition && slices.Contains([]artifact.State{"completed", "failed"}, d.State); isOutcome != wants {
 		t.Errorf("%s %s of outcome %q", d.Type, d.State, d.Outcome)
 	}
-	if d.HasExitCode && !verdict || d.Outcome == artifact.OutcomeCompleted && (!d.HasExitCode || d.ExitCode != 0) {
+	if d.HasExitCode && !isOutcome || d.Outcome == artifact.OutcomeCompleted && (!d.HasExitCode || d.ExitCode != 0) {
 		t.Errorf("%s %s %s with exit code %v %d", d.Type, d.State, d.Outcome, d.HasExitCode, d.ExitCode)
 	}
 }

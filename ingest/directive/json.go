@@ -2,7 +2,7 @@ package directive
 
 import (
 	"bytes"
-	"errors"
+	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
@@ -20,18 +20,18 @@ func (dec *Decoder) decodeJSON(text []byte, at int) *Error {
 		if at < len(text) && text[at] == ',' {
 			at = strictjson.SkipSpace(text, at+1)
 			if at < len(text) && text[at] == '}' {
-				return Errorf(at, "expected another key after the comma")
+				return Errorf(at, "remove the comma before }")
 			}
 		} else if at < len(text) && text[at] != '}' {
-			return Errorf(at, "expected , or } after a value")
+			return afterValue(text, at)
 		}
 	}
 	if at >= len(text) {
-		return Errorf(len(text), "the line ends inside the object; expected }")
+		return Errorf(len(text), "the line ends inside the object; write the whole object on one line")
 	}
 	at = strictjson.SkipSpace(text, at+1)
 	if at < len(text) {
-		return Errorf(at, "expected nothing after the object; print one object a line")
+		return afterObject(text, at)
 	}
 	return nil
 }
@@ -45,7 +45,11 @@ func (dec *Decoder) member(text []byte, at int) (next int, r *Error) {
 	}
 	k, ok := parseKey(name)
 	if !ok {
-		return 0, Errorf(nameAt, "unknown key %s; expected %s", show(name), expected(name, keyNames[:]))
+		hint := didYouMean(name, keyNames[:], strings.ToLower)
+		if hint == "" {
+			hint = "; put other values in details"
+		}
+		return 0, Errorf(nameAt, "unknown key %s; expected one of %s%s", show(name), oneOf(keyNames[:]), hint)
 	}
 	if r := dec.d.see(k, name, nameAt, at); r != nil {
 		return 0, r
@@ -56,30 +60,30 @@ func (dec *Decoder) member(text []byte, at int) (next int, r *Error) {
 // name decodes a key and its colon, and returns the offset of the value.
 func (dec *Decoder) name(text []byte, at int) (name []byte, next int, r *Error) {
 	if text[at] != '"' {
-		return nil, 0, Errorf(at, "expected a key in double quotes")
+		return nil, 0, Errorf(at, "%s", keyReason(text, at, anObject))
 	}
 	name, next = plain(text, at)
 	if _, known := parseKey(name); !known {
 		quoted, end, err := dec.json.Value(&dec.scratch, text, at)
 		if err != nil {
-			return nil, 0, jsonError(err)
+			return nil, 0, jsonError(text, err)
 		}
 		name, next = quoted[1:len(quoted)-1], end
 	}
 	next = strictjson.SkipSpace(text, next)
 	if next == len(text) || text[next] != ':' {
-		return nil, 0, Errorf(next, "expected : after a key")
+		return nil, 0, Errorf(next, `expected ":" after the key`)
 	}
 	next = strictjson.SkipSpace(text, next+1)
 	if next == len(text) {
-		return nil, 0, Errorf(next, "expected a value after :")
+		return nil, 0, Errorf(next, `the line ends after ":"; expected a value and }`)
 	}
 	return name, next, nil
 }
 
-// plain returns the text of the string at the offset at up to the next quote, and
-// the offset after that quote. The text is right for keys and states, which have
-// no escapes: they are most of a line, and need no more.
+// plain returns the text of the string at the offset at, up to the next quote,
+// and the offset after that quote. The text may hold escapes as written; a key or
+// a choice never has any, so that most strings of a line need no more.
 func plain(text []byte, at int) (word []byte, next int) {
 	n := bytes.IndexByte(text[at+1:], '"')
 	if text[at] != '"' || n < 0 {
@@ -90,9 +94,9 @@ func plain(text []byte, at int) (word []byte, next int) {
 
 // value decodes the value of k.
 func (dec *Decoder) value(k key, text []byte, at int) (next int, r *Error) {
-	if k.isWord() {
+	if k.hasChoices() {
 		word, next := plain(text, at)
-		if dec.d.setWord(k, word) {
+		if dec.d.setChoice(k, word) {
 			return next, nil
 		}
 	}
@@ -105,7 +109,7 @@ func (dec *Decoder) value(k key, text []byte, at int) (next int, r *Error) {
 	}
 	value, next, err := dec.json.Value(buf, text, at)
 	if err != nil {
-		return 0, jsonError(err)
+		return 0, jsonError(text, err)
 	}
 	if string(value) == "null" {
 		dec.d.has[k] = false
@@ -120,23 +124,52 @@ func (d *Directive) setJSON(k key, value strictjson.Value) *Error {
 	switch {
 	case k == detailsKey:
 		d.Details = value
-	case k == exitCodeKey && !isString:
-		return d.set(k, value)
-	case k == exitCodeKey:
-		return Errorf(d.at[k], "exit_code is a string; expected an integer without quotes")
-	case !isString:
-		return Errorf(d.at[k], "%s is %s; expected a string", keyNames[k], show(value))
-	case k == messageKey:
+		return nil
+	case k == messageKey && isString:
 		d.Message = value
-	default:
+		return nil
+	case k == exitCodeKey && isString:
+		return Errorf(d.at[k], "exit_code is a string; expected an integer without quotes")
+	case isString:
 		return d.set(k, value[1:len(value)-1])
 	}
-	return nil
+	kind := kindOf(value)
+	switch {
+	case kind == "number" && (k == exitCodeKey || k == timestampKey):
+		return d.set(k, value)
+	case k == exitCodeKey:
+		return Errorf(d.at[k], "exit_code is %s; expected an integer", withArticle(kind))
+	}
+	return Errorf(d.at[k], "%s is %s; expected a string", keyNames[k], withArticle(kind))
 }
 
-// jsonError turns an error of strictjson into one of the line.
-func jsonError(err error) *Error {
-	var e *strictjson.Error
-	errors.As(err, &e) // every error of the package is one
-	return &Error{e.Offset, e.Why}
+// jsonError returns an error of strictjson as one of the line.
+func jsonError(text []byte, err error) *Error {
+	e := strictError(err)
+	return &Error{e.Offset, jsonReason(text, e, aDetail)}
+}
+
+// afterValue returns the error for the byte at the offset at, which comes after a
+// value and is neither a comma nor a brace.
+func afterValue(text []byte, at int) *Error {
+	why := numberReason(text, at)
+	switch {
+	case why != "":
+		return Errorf(at, "%s", why)
+	case text[at] == '"':
+		return Errorf(at, "expected a comma before the next key")
+	}
+	return Errorf(at, "expected a comma or } after the value")
+}
+
+// afterObject returns the error for the text at the offset at, which comes after
+// the object.
+func afterObject(text []byte, at int) *Error {
+	switch {
+	case text[at] == ',':
+		return Errorf(at, "remove the comma after the object")
+	case text[at] == '#' || bytes.HasPrefix(text[at:], []byte("//")):
+		return Errorf(at, `a comment after the object; put it on a separate line that starts with "#"`)
+	}
+	return Errorf(at, "text after the object; write each object on a separate line")
 }

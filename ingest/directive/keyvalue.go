@@ -7,21 +7,21 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// maxNames is how many DETAILS.name words a line may have: each is compared with
-// all others, and a caller with more of them can print JSON.
+// maxNames is how many DETAILS.name pairs a line may have. Each is compared with
+// all others; a caller that has more can write JSON.
 const maxNames = 256
 
-// detailsPrefix begins the words that are members of details.
+// detailsPrefix begins the names of pairs that are members of details.
 const detailsPrefix = "DETAILS."
 
-// decodeWords decodes a KEY=value line.
-func (dec *Decoder) decodeWords(text []byte) *Error {
-	dec.words.line, dec.words.pos, dec.words.buf = text, 0, dec.words.buf[:0]
+// decodePairs decodes a KEY=value line.
+func (dec *Decoder) decodePairs(text []byte) *Error {
+	dec.pairs.line, dec.pairs.pos, dec.pairs.buf = text, 0, dec.pairs.buf[:0]
 	dec.details, dec.names = dec.details[:0], dec.names[:0]
 	for {
-		ok, r := dec.words.next(&dec.w)
+		ok, r := dec.pairs.next(&dec.pair)
 		if r == nil && ok {
-			r = dec.word(&dec.w)
+			r = dec.setPair(&dec.pair)
 		}
 		if r != nil {
 			return r
@@ -37,43 +37,65 @@ func (dec *Decoder) decodeWords(text []byte) *Error {
 	return nil
 }
 
-// word takes one word of a line.
-func (dec *Decoder) word(w *word) *Error {
-	if n := len(detailsPrefix); len(w.name) > n && w.name[n-1] == '.' && isDetails(w.name[:n]) {
-		return dec.detail(w, w.name[n:])
+// setPair sets the key of a pair to its value.
+func (dec *Decoder) setPair(p *pair) *Error {
+	if n := len(detailsPrefix); len(p.name) > n && p.name[n-1] == '.' && isDetails(p.name[:n]) {
+		return dec.detail(p, p.name[n:])
 	}
-	dec.scratch = appendLower(dec.scratch[:0], w.name)
+	dec.scratch = appendLower(dec.scratch[:0], p.name)
 	k, ok := parseKey(dec.scratch)
 	if !ok {
-		return Errorf(w.at, "unknown key %s; expected %s or DETAILS.name%s", show(w.name),
-			strings.ToUpper(strings.Join(keyNames[:], ", ")), didYouMean(dec.scratch, keyNames[:], strings.ToUpper))
+		return unknownKey(p)
 	}
-	if r := dec.d.see(k, w.name, w.at, w.valueAt); r != nil {
+	if r := dec.d.see(k, p.name, p.at, p.valueAt); r != nil {
 		return r
 	}
 	switch {
 	case k == detailsKey:
-		return dec.wholeDetails(w)
-	case w.json:
-		return Errorf(w.at, "%s takes =, not :=, which is for DETAILS.name", show(w.name))
+		return dec.wholeDetails(p)
+	case p.json:
+		return Errorf(p.at, `%s takes "=", not ":="; only DETAILS and DETAILS.name take ":="`, show(p.name))
 	case k == messageKey:
-		dec.message = strictjson.AppendText(dec.message[:0], w.value)
+		dec.message = strictjson.AppendText(dec.message[:0], p.value)
 		dec.d.Message = dec.message
 		return nil
 	}
-	return dec.d.set(k, w.value)
+	r := dec.d.set(k, p.value)
+	if r == nil {
+		return nil
+	}
+	if better := spaceAfter(dec.pairs.line, p); better != nil {
+		return better
+	}
+	return r
+}
+
+// unknownKey returns the error for a pair whose name is not a key.
+func unknownKey(p *pair) *Error {
+	prefix := p.name[:min(len(p.name), len(detailsPrefix)-1)]
+	hint := didYouMean(p.name, keyNames[:], strings.ToUpper)
+	switch {
+	case isDetails(p.name):
+		return Errorf(p.at, "%s has no name after the dot; write DETAILS.name=value", show(p.name))
+	case strings.EqualFold(string(prefix), detailsPrefix[:len(prefix)]) && len(p.name) > len(detailsPrefix):
+		hint = "; did you mean DETAILS.name?"
+	case hint == "":
+		hint = "; put other values in DETAILS.name"
+	}
+	return Errorf(p.at, "unknown key %s; expected one of %s, DETAILS.name%s", show(p.name),
+		strings.ToUpper(oneOf(keyNames[:])), hint)
 }
 
 func isDetails(prefix []byte) bool {
 	return string(prefix) == detailsPrefix || strings.EqualFold(string(prefix), detailsPrefix)
 }
 
-// wholeDetails takes DETAILS=json.
-func (dec *Decoder) wholeDetails(w *word) *Error {
+// wholeDetails sets the details from DETAILS=json.
+func (dec *Decoder) wholeDetails(p *pair) *Error {
 	if len(dec.names) > 0 {
-		return Errorf(w.at, "DETAILS and DETAILS.name are both given; give one or the other")
+		return Errorf(p.at, "DETAILS and DETAILS.name are both given; give one or the other")
 	}
-	if r := dec.appendJSON(w); r != nil {
+	if r := dec.appendJSON(p); r != nil {
 		return r
 	}
 	if string(dec.details) != "null" {
@@ -82,13 +104,14 @@ func (dec *Decoder) wholeDetails(w *word) *Error {
 	return nil
 }
 
-// detail takes DETAILS.name=text or DETAILS.name:=json.
-func (dec *Decoder) detail(w *word, name []byte) *Error {
+// detail adds a member to the details, from DETAILS.name=text or
+// DETAILS.name:=json.
+func (dec *Decoder) detail(p *pair, name []byte) *Error {
 	if dec.d.seen[detailsKey] {
-		return Errorf(w.at, "DETAILS.name and DETAILS are both given; give one or the other")
+		return Errorf(p.at, "DETAILS.name and DETAILS are both given; give one or the other")
 	}
 	if len(dec.names) == 2*maxNames {
-		return Errorf(w.at, "more than %d DETAILS.name words; print JSON for more", maxNames)
+		return Errorf(p.at, "more than %d DETAILS.name pairs; write the line as JSON", maxNames)
 	}
 	if len(dec.names) == 0 {
 		dec.details = append(dec.details[:0], '{')
@@ -98,19 +121,19 @@ func (dec *Decoder) detail(w *word, name []byte) *Error {
 	start := len(dec.details)
 	dec.details = strictjson.AppendText(dec.details, name)
 	if dec.named(dec.details[start:]) {
-		return Errorf(w.at, "%s is given twice; give each key once", show(w.name))
+		return Errorf(p.at, "%s is given twice; give each key once", show(p.name))
 	}
 	dec.names = append(dec.names, start, len(dec.details))
 	dec.details = append(dec.details, ':')
-	if w.json {
+	if p.json {
 		dec.json.Depth = strictjson.MaxDepth - 1 // inside the object
-		return dec.appendJSON(w)
+		return dec.appendJSON(p)
 	}
-	dec.details = strictjson.AppendText(dec.details, w.value)
+	dec.details = strictjson.AppendText(dec.details, p.value)
 	return nil
 }
 
-// named reports whether there is a member of this quoted name.
+// named reports whether details has a member of this name, which is quoted.
 func (dec *Decoder) named(name []byte) bool {
 	for i := 0; i < len(dec.names); i += 2 {
 		from, to := dec.names[i], dec.names[i+1]
@@ -121,11 +144,11 @@ func (dec *Decoder) named(name []byte) bool {
 	return false
 }
 
-// appendJSON appends the JSON value of w to the details.
-func (dec *Decoder) appendJSON(w *word) *Error {
-	out, err := dec.json.Normalise(dec.details, w.value)
+// appendJSON appends the JSON value of p to the details.
+func (dec *Decoder) appendJSON(p *pair) *Error {
+	out, err := dec.json.Normalise(dec.details, p.value)
 	if err != nil {
-		return Errorf(w.valueAt, "the value of %s is not JSON: %v", show(w.name), err)
+		return badJSON(dec.pairs.line, dec.pairs.pos, p, err)
 	}
 	dec.details = out
 	return nil

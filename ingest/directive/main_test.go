@@ -8,7 +8,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// check compares two texts.
+// check compares two strings.
 func check(t testing.TB, what, got, want string) {
 	t.Helper()
 	if got != want {
@@ -31,5 +31,5 @@ func goldenInputs(f *testing.F) (inputs [][]byte) {
 	return inputs
 }
 
-// strict checks a value with the strictest reader.
+// strict returns an error if the strictest JSON reader rejects text.
 func strict(text []byte) error { return testenv.StrictJSON(string(text)) }

@@ -100,7 +100,7 @@ func TestNormalise_accepted(t *testing.T) {
 
 const (
 	value   = "expected a value"
-	str     = "expected a string"
+	str     = "expected a key in double quotes"
 	quote   = "expected a closing quote"
 	digit   = "expected a digit"
 	colon   = "expected a colon"

@@ -117,7 +117,7 @@ func (n *Normaliser) readObject(src []byte, at, depth int) (next int, err error)
 // readMember reads a name, its value and the white space after it.
 func (n *Normaliser) readMember(src []byte, at, depth int) (next int, err error) {
 	if !hasByte(src, at, '"') {
-		return at, errorAt(at, "expected a string")
+		return at, errorAt(at, "expected a key in double quotes")
 	}
 	m := member{first: n.pos(at), name: n.pos(at)}
 	at, err = n.readName(src, at)

@@ -8,38 +8,39 @@ import (
 	"unicode/utf8"
 )
 
-// A word is one NAME=value of a KEY=value line.
-type word struct {
+// A pair is one NAME=value of a KEY=value line.
+type pair struct {
 	at      int    // offset of the name in the line
-	name    []byte // as written, e.g. "STATE" or "DETAILS.port"; a sub-slice of the line
+	name    []byte // as written, e.g. "STATE" or "DETAILS.port"; a part of the line
 	json    bool   // written with := instead of =
 	valueAt int    // offset of the value
 	value   []byte // unquoted; may hold invalid UTF-8; valid until the owner resets buf
 }
 
-// words reads the words of a KEY=value line. Words are separated by spaces and
-// tabs; a name is bare; a value is what a shell word is,
+// A pairReader reads the pairs of a KEY=value line. Spaces and tabs separate
+// them. A name has no quotes. A value is quoted like a word of a shell: it is any
+// sequence of
 //
 //	bare  \x  '…'  "…"  $'…'
 //
-// and any sequence of these, but nothing is ever expanded: the line comes from
-// whoever holds the pipe, and this program runs as root. So $HOME, `id`, * and
-// ~ are themselves, as are the ; | & < > ( ) # that would end a shell's word.
+// Nothing is ever expanded, because any process that can open the pipe can write
+// a line, and this program runs as root. So $HOME, `id`, * and ~ are plain text,
+// and so are ; | & < > ( ) and #, which would end a word in a shell.
 //
-// The zero value with line set is ready. A value that needs no unquoting is a
-// sub-slice of line, any other lies in buf. When buf grows, earlier values keep
-// the old memory, which is not written again.
-type words struct {
+// The zero value with line set is ready to use. A value that needs no unquoting
+// is a part of line; any other is in buf. When buf grows, earlier values keep the
+// old memory, which is not written again.
+type pairReader struct {
 	line []byte // one line, without its newline
-	pos  int    // what is before it has been read
+	pos  int    // everything before this offset has been read
 	buf  []byte // unquoted values; the owner cuts it to [:0] between lines
 }
 
 const blanks = " \t"
 
-// What a byte ends.
+// Bits of the table ends: what a byte ends.
 const (
-	endsName  = 1 << iota // the bare bytes of a name
+	endsName  = 1 << iota // a name
 	endsValue             // a run of bare bytes in a value
 )
 
@@ -49,56 +50,47 @@ var ends = [256]byte{
 	'=': endsName, '$': endsValue,
 }
 
-// next reads the next word into wd; ok is false at the end of the line. After an
-// error the rest of the line has no meaning.
-func (w *words) next(wd *word) (ok bool, r *Error) {
+// next reads the next pair into p; ok is false at the end of the line. After an
+// error, next must not be called again for the same line.
+func (w *pairReader) next(p *pair) (ok bool, r *Error) {
 	for w.pos < len(w.line) && isBlank(w.line[w.pos]) {
 		w.pos++
 	}
 	if w.pos == len(w.line) {
 		return false, nil
 	}
-	wd.at = w.pos
-	wd.name, wd.json, r = w.name()
+	p.at = w.pos
+	p.name, p.json, r = w.name()
 	if r != nil {
 		return false, r
 	}
-	wd.valueAt = w.pos
-	wd.value, r = w.value()
+	p.valueAt = w.pos
+	p.value, r = w.value()
 	return r == nil, r
 }
 
 // name reads up to and including the = or :=.
-func (w *words) name() (name []byte, json bool, r *Error) {
+func (w *pairReader) name() (name []byte, json bool, r *Error) {
 	rest := w.line[w.pos:]
 	n := find(rest, endsName)
 	if n == len(rest) || rest[n] != '=' {
-		return nil, false, w.noName()
+		return nil, false, notPair(w.line, w.pos)
 	}
 	name, json = bytes.CutSuffix(rest[:n], []byte(":"))
 	if len(name) == 0 {
-		return nil, false, w.noName()
+		return nil, false, notPair(w.line, w.pos)
 	}
 	w.pos += n + 1
 	return name, json, nil
 }
 
-// noName rejects the text at the cursor. After a value that ended without a
-// quote it is usually the rest of that value.
-func (w *words) noName() *Error {
-	before := bytes.TrimRight(w.line[:w.pos], blanks)
-	if len(before) == 0 || strings.IndexByte(`'"`, before[len(before)-1]) >= 0 {
-		return Errorf(w.pos, "expected KEY=value")
-	}
-	return Errorf(w.pos, "expected KEY=value; a value with spaces needs quotes, as in KEY='two words'")
-}
-
-func (w *words) value() ([]byte, *Error) {
+// value reads and unquotes a value.
+func (w *pairReader) value() ([]byte, *Error) {
 	if value, ok := w.onePiece(); ok {
 		return value, nil
 	}
 	from := len(w.buf)
-	for !wordEnds(w.line[w.pos:]) {
+	for !valueEnds(w.line[w.pos:]) {
 		if r := w.piece(); r != nil {
 			return nil, r
 		}
@@ -106,9 +98,9 @@ func (w *words) value() ([]byte, *Error) {
 	return w.buf[from:len(w.buf):len(w.buf)], nil
 }
 
-// onePiece reads a value that is bare, or entirely in single quotes, and so is a
-// part of the line.
-func (w *words) onePiece() (value []byte, ok bool) {
+// onePiece reads a value that is bare or entirely in single quotes. Such a value
+// is a part of the line and needs no copy.
+func (w *pairReader) onePiece() (value []byte, ok bool) {
 	rest := w.line[w.pos:]
 	from, to := 0, find(rest, endsValue)
 	next := to
@@ -116,16 +108,16 @@ func (w *words) onePiece() (value []byte, ok bool) {
 		from, to = 1, 1+bytes.IndexByte(rest[1:], '\'')
 		next = to + 1
 	}
-	if from > to || !wordEnds(rest[next:]) {
+	if from > to || !valueEnds(rest[next:]) {
 		return nil, false
 	}
 	w.pos += next
 	return rest[from:to:to], true
 }
 
-// find returns the offset of the first byte of text that ends what, or its
-// length. Most words are short, and a processor predicts the end of a loop over their
-// bytes badly; therefore it compares eight bytes at a time.
+// find returns the offset of the first byte of text that ends what, or the length
+// of text. It compares eight bytes at a time: most names and values are short,
+// and a processor predicts the end of a loop over single bytes badly.
 func find(text []byte, what byte) (n int) {
 	for n+8 <= len(text) {
 		marked := mayEnd(binary.LittleEndian.Uint64(text[n:]))
@@ -145,9 +137,9 @@ func find(text []byte, what byte) (n int) {
 	return n
 }
 
-// mayEnd marks, by its top bit, the first byte of eight that may end something:
-// one that is = or a backslash, or at most the quote, which is the last of the
-// others. Marks above the first may be wrong.
+// mayEnd sets the top bit of the first byte of eight that may end something. Such
+// a byte is = or a backslash, or it is at most the single quote, which is the
+// highest of the others. Bits above the first may be wrong.
 func mayEnd(eight uint64) uint64 {
 	const ones = 0x0101010101010101
 	low, equals, backslash := eight-ones*('\''+1), (eight^ones*'=')-ones, (eight^ones*'\\')-ones
@@ -156,10 +148,10 @@ func mayEnd(eight uint64) uint64 {
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
-func wordEnds(rest []byte) bool { return len(rest) == 0 || isBlank(rest[0]) }
+func valueEnds(rest []byte) bool { return len(rest) == 0 || isBlank(rest[0]) }
 
-// piece unquotes one part of a value into buf.
-func (w *words) piece() *Error {
+// piece unquotes one piece of a value into buf.
+func (w *pairReader) piece() *Error {
 	rest := w.line[w.pos:]
 	switch {
 	case rest[0] == '\'':
@@ -177,24 +169,24 @@ func (w *words) piece() *Error {
 	return nil
 }
 
-func (w *words) escaped() *Error {
+func (w *pairReader) escaped() *Error {
 	if w.pos+1 == len(w.line) {
-		return Errorf(w.pos, "expected a character after the backslash")
+		return Errorf(w.pos, "a backslash at the end of the line; a directive cannot continue on the next line")
 	}
 	w.buf = append(w.buf, w.line[w.pos+1])
 	w.pos += 2
 	return nil
 }
 
-func (w *words) single() *Error {
+func (w *pairReader) single() *Error {
 	text, r := w.quoted(false)
 	w.buf = append(w.buf, text...)
 	return r
 }
 
-// double unquotes "…", where POSIX (XCU 2.2.3) has a backslash quote only
-// $ ` " and \, and stand for itself before any other byte.
-func (w *words) double() *Error {
+// double unquotes "…". As in POSIX (XCU 2.2.3), a backslash quotes only $ ` " and
+// \ there, and is plain text before any other byte.
+func (w *pairReader) double() *Error {
 	text, r := w.quoted(true)
 	for i := 0; i < len(text); i++ {
 		if text[i] == '\\' && strings.IndexByte("$`\"\\", text[i+1]) >= 0 {
@@ -205,10 +197,10 @@ func (w *words) double() *Error {
 	return r
 }
 
-// ansi unquotes $'…'. A NUL is rejected: bash's strings end at one, so that it
-// drops all from there to the closing quote (a value $'a\0b'c is ac), and
-// neither that nor a NUL in the artifacts is what the caller can have meant.
-func (w *words) ansi() *Error {
+// ansi unquotes $'…'. It rejects an escape for NUL: bash drops everything from it
+// to the closing quote ($'a\0b'c is ac), and a caller can want neither that nor a
+// NUL in the artifacts.
+func (w *pairReader) ansi() *Error {
 	w.pos++ // the $
 	from := w.pos + 1
 	text, r := w.quoted(true)
@@ -221,17 +213,17 @@ func (w *words) ansi() *Error {
 		var n int
 		w.buf, n = appendEscape(w.buf, text[i+1:])
 		if w.buf[len(w.buf)-1] == 0 {
-			return Errorf(from+i, "expected an escape other than NUL, at which bash would silently cut the value")
+			return Errorf(from+i, "this escape is a NUL byte, at which bash cuts the value; remove it")
 		}
 		i += 1 + n
 	}
 	return r
 }
 
-// quoted returns what is between the quote at the cursor and the one that closes
-// it, and moves after that. With escapes a byte after a backslash closes
-// nothing, so that a backslash is never the last of the text.
-func (w *words) quoted(escapes bool) ([]byte, *Error) {
+// quoted returns the text between the quote at pos and the one that closes it,
+// and moves pos after that. With escapes, the byte after a backslash does not
+// close the text, so the text never ends in a lone backslash.
+func (w *pairReader) quoted(escapes bool) ([]byte, *Error) {
 	rest := w.line[w.pos:]
 	for i := 1; i < len(rest); i++ {
 		switch {
@@ -242,18 +234,23 @@ func (w *words) quoted(escapes bool) ([]byte, *Error) {
 			i++
 		}
 	}
-	return nil, Errorf(w.pos, "expected a closing %c", rest[0])
+	if rest[0] == '\'' && !escapes {
+		return nil, Errorf(w.pos, `no closing ' on this line; write an apostrophe in double quotes, as in "it's"`)
+	}
+	return nil, Errorf(w.pos, "no closing %c on this line", rest[0])
 }
 
-// appendEscape appends what an escape in $'…' stands for, given the text after
-// its backslash, and returns how much of text it takes.
+// appendEscape appends the value of an escape in $'…', given the text after its
+// backslash, and returns how many bytes of text belong to the escape.
 //
-// The escapes are those of bash's manual (QUOTING). What the manual leaves open
-// is as bash 5.2 does it: a number is cut to its low byte, \x{ needs neither
-// digits nor }, \c\\ takes both backslashes, and a backslash before anything
-// else is just that. Of \u and \U only the sense is kept: in the C locale bash
-// leaves é as text, and it encodes surrogates and numbers beyond U+10FFFF, which
-// no strict reader takes; here the locale is always UTF-8 and they are U+FFFD.
+// The escapes are those of bash's manual (QUOTING). Where the manual leaves the
+// result open, it is that of bash 5.2: a number is cut to its low byte, \x{ needs
+// neither digits nor }, \c\\ includes both backslashes, and a backslash before
+// anything else is plain text.
+//
+// \u and \U differ from bash. In the C locale bash leaves é as text; here
+// they are always UTF-8. Bash also encodes surrogates and numbers beyond
+// U+10FFFF, which no strict reader accepts; here they become U+FFFD.
 func appendEscape(buf, text []byte) (_ []byte, n int) {
 	var v uint32
 	switch text[0] {
@@ -272,13 +269,13 @@ func appendEscape(buf, text []byte) (_ []byte, n int) {
 	return append(buf, '\\'), 0
 }
 
-// The escapes that are one letter, and the bytes they stand for, in one order.
+// The escapes of one character, and their bytes in the same order.
 const (
 	escapeNames = `abeEfnrtv\'"?`
 	escapeBytes = "\a\b\x1b\x1b\f\n\r\t\v\\'\"?"
 )
 
-// escapedByte decodes the escapes that stand for one byte; n is 0 for all others.
+// escapedByte decodes an escape of one byte; n is 0 for all others.
 func escapedByte(text []byte) (b byte, n int) {
 	c, rest := text[0], text[1:]
 	if i := strings.IndexByte(escapeNames, c); i >= 0 {
@@ -296,7 +293,7 @@ func escapedByte(text []byte) (b byte, n int) {
 	return 0, 0
 }
 
-// hexByte decodes what is after \x, and counts the x.
+// hexByte decodes the text after \x; n includes the x.
 func hexByte(text []byte) (b byte, n int) {
 	digits, braced := bytes.CutPrefix(text, []byte("{"))
 	if braced {
@@ -313,8 +310,8 @@ func hexByte(text []byte) (b byte, n int) {
 	return byte(v), 1 + n
 }
 
-// control decodes what is after \c, and counts the c. A letter's low five bits
-// are its control character in either case; DEL is the exception.
+// control decodes the text after \c; n includes the c. The low five bits of a
+// letter, of either case, are its control character. \c? is DEL.
 func control(text []byte) (b byte, n int) {
 	switch {
 	case text[0] == '?':
@@ -325,8 +322,8 @@ func control(text []byte) (b byte, n int) {
 	return text[0] & 0x1f, 2
 }
 
-// number reads at most max digits. It may overflow, as only \x{…} has so many
-// and of that only the low byte counts.
+// number reads at most max digits. It may overflow: only \x{…} can have so many,
+// and only their low byte is used.
 func number(text []byte, base uint32, max int) (v uint32, n int) {
 	for n < len(text) && n < max {
 		d := digit(text[n])
@@ -339,7 +336,7 @@ func number(text []byte, base uint32, max int) (v uint32, n int) {
 	return v, n
 }
 
-// digit returns the value of a hex digit, and something greater for other bytes.
+// digit returns the value of a hex digit, and 16 for any other byte.
 func digit(c byte) uint32 {
 	switch {
 	case '0' <= c && c <= '9':

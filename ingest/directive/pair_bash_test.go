@@ -13,7 +13,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// utf8Locale names a UTF-8 locale of this machine.
+// utf8Locale returns the name of a UTF-8 locale of this machine.
 func utf8Locale(t *testing.T) string {
 	t.Helper()
 	list, _ := exec.Command("locale", "-a").Output()
@@ -28,8 +28,8 @@ func utf8Locale(t *testing.T) string {
 	return ""
 }
 
-// runBash runs a script in a locale, and requires that bash prints nothing to
-// stderr.
+// runBash returns what a script prints in a locale. It fails the test if bash
+// prints anything on stderr.
 func runBash(t *testing.T, locale, script string, stdin []byte) []byte {
 	t.Helper()
 	bash := testenv.Tool(t, "bash")
@@ -49,7 +49,8 @@ func runBash(t *testing.T, locale, script string, stdin []byte) []byte {
 	return out
 }
 
-// forEachLocale runs a test in both kinds of locale, with the same seed.
+// forEachLocale runs a test in the C locale and in a UTF-8 locale, with the same
+// seed.
 func forEachLocale(t *testing.T, test func(t *testing.T, locale string, rnd *rand.Rand)) {
 	for _, locale := range []string{"C", utf8Locale(t)} {
 		t.Run(locale, func(t *testing.T) {
@@ -60,7 +61,7 @@ func forEachLocale(t *testing.T, test func(t *testing.T, locale string, rnd *ran
 	}
 }
 
-// The alphabets of values. What is not in one is drawn from all bytes or runes.
+// The alphabets of random values. The empty one means all bytes or runes.
 var alphabets = []string{
 	"",
 	`'"\$` + "`" + `ab `,
@@ -72,7 +73,7 @@ var alphabets = []string{
 	"\n",
 }
 
-// randomValue makes a value without NUL, which bash cannot hold.
+// randomValue returns a random value without NUL, which bash cannot store.
 func randomValue(rnd *rand.Rand) string {
 	n := rnd.IntN(24)
 	if rnd.IntN(200) == 0 {
@@ -96,7 +97,7 @@ func randomValue(rnd *rand.Rand) string {
 	return string(b)
 }
 
-// everyByte is each byte alone, doubled, and between others.
+// everyByte returns values with each byte: alone, twice, and between others.
 func everyByte() (values []string) {
 	values = append(values, "")
 	for c := 1; c < 256; c++ {
@@ -106,11 +107,11 @@ func everyByte() (values []string) {
 	return values
 }
 
-// Both ways in which bash quotes a value give one line, and reading it returns
-// the original bytes, whatever they are and whatever the locale is.
-func TestWords_quoted_by_bash(t *testing.T) {
-	// Bash reads the values under LC_ALL=C: bash's read in UTF-8 takes a NUL
-	// into a character that is cut off before it, and so joins two values.
+// Bash quotes any value, with %q and with @Q, on one line, and the reader returns
+// the same bytes, in each locale.
+func TestPairs_quoted_by_bash(t *testing.T) {
+	// Bash reads the values under LC_ALL=C. In UTF-8 it treats a NUL after an
+	// incomplete character as part of the character, and so joins two values.
 	const script = `
 locale=$LC_ALL LC_ALL=C
 mapfile -d '' -t values
@@ -139,36 +140,36 @@ done
 	})
 }
 
-// checkLine checks that a line reads as just these names and values.
+// checkLine checks that a line has exactly these names and values.
 func checkLine(t *testing.T, line string, want ...string) {
 	t.Helper()
-	all, r := readWords(line)
+	all, r := readPairs(line)
 	if r != nil {
 		t.Fatalf("%q: %v", line, r)
 	}
 	var got []string
-	for _, wd := range all {
-		got = append(got, string(wd.name)+"="+string(wd.value))
+	for _, p := range all {
+		got = append(got, string(p.name)+"="+string(p.value))
 	}
 	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
 		t.Fatalf("%q:\n%q, expected\n%q", line, got, want)
 	}
 }
 
-// Bash and the reader unquote random words, in which bash has nothing to
-// expand, to the same values.
-func TestWords_same_as_bash(t *testing.T) {
+// Bash and the reader unquote random values alike. The values have nothing that
+// bash expands.
+func TestPairs_same_as_bash(t *testing.T) {
 	forEachLocale(t, func(t *testing.T, locale string, rnd *rand.Rand) {
 		var quoted []string
 		var script strings.Builder
 		for range 20000 {
-			q := randomWord(rnd, locale != "C")
+			q := randomQuoted(rnd, locale != "C")
 			quoted = append(quoted, q)
 			fmt.Fprintf(&script, "v=%s; printf '%%s\\0' \"$v\"\n", q)
 		}
 		values := strings.Split(string(runBash(t, locale, script.String(), nil)), "\x00")
 		if len(values) != len(quoted)+1 {
-			t.Fatalf("%d values for %d words", len(values)-1, len(quoted))
+			t.Fatalf("bash printed %d values of %d", len(values)-1, len(quoted))
 		}
 		for i, q := range quoted {
 			if got := readValue(t, q); got != values[i] {
@@ -178,9 +179,9 @@ func TestWords_same_as_bash(t *testing.T) {
 	})
 }
 
-// randomWord makes a shell word out of all forms of the grammar. Wide allows
-// escapes for what is not ASCII, which bash leaves as text in the C locale.
-func randomWord(rnd *rand.Rand, wide bool) string {
+// randomQuoted returns a random value in all forms of quoting. wide allows escapes
+// for characters beyond ASCII, which bash leaves as text in the C locale.
+func randomQuoted(rnd *rand.Rand, wide bool) string {
 	var b strings.Builder
 	for range rnd.IntN(6) {
 		switch rnd.IntN(5) {
@@ -199,9 +200,9 @@ func randomWord(rnd *rand.Rand, wide bool) string {
 	return b.String()
 }
 
-// marks are the bytes that bash uses as marks in its own strings. After a
-// backslash inside quotes bash 5.2 makes two of them, or none, so there the
-// oracle cannot be asked.
+// marks are bytes with a meaning in the internal strings of bash. After a
+// backslash inside quotes, bash 5.2 doubles or drops them, so these tests leave
+// them out there.
 const marks = "\x01\x7f"
 
 func randomDouble(rnd *rand.Rand) string {
@@ -233,8 +234,8 @@ func randomANSI(rnd *rand.Rand, wide bool) string {
 	return b.String()
 }
 
-// longEscape makes an escape to which nothing that comes after it can add.
-// Like shortEscape it never gives NUL.
+// longEscape returns an escape with all the digits that it can have. Like
+// shortEscape, it never returns an escape for NUL.
 func longEscape(rnd *rand.Rand, wide bool) string {
 	switch rnd.IntN(8) {
 	case 0:
@@ -255,7 +256,7 @@ func longEscape(rnd *rand.Rand, wide bool) string {
 	return `\` + oneBut(rnd, "\n01234567xuUc"+marks)
 }
 
-// shortEscape makes an escape with fewer digits than it may have.
+// shortEscape returns an escape with fewer digits than it can have.
 func shortEscape(rnd *rand.Rand, wide bool) string {
 	switch rnd.IntN(6) {
 	case 0:
@@ -272,13 +273,13 @@ func shortEscape(rnd *rand.Rand, wide bool) string {
 	return []string{`\x`, `\u`, `\U`}[rnd.IntN(3)]
 }
 
-// shortBraced makes \x{…} without the brace that ends it.
+// shortBraced returns \x{… without the closing brace.
 func shortBraced(rnd *rand.Rand) string {
 	return fmt.Sprintf(`\x{%x`, rnd.Uint64()>>rnd.IntN(64)<<8|uint64(1+rnd.IntN(255)))
 }
 
-// codePoint draws a number that \u and \U may name: no surrogate, and only
-// ASCII if not wide.
+// codePoint returns a random number for \u or \U: no surrogate, and only ASCII if
+// wide is false.
 func codePoint(rnd *rand.Rand, wide bool, max int) int {
 	if !wide {
 		max = 0x7f
@@ -290,7 +291,7 @@ func codePoint(rnd *rand.Rand, wide bool, max int) int {
 	return c
 }
 
-// bytesBut makes a few bytes of a random value, without those in not.
+// bytesBut returns the bytes of a random value that are not in not.
 func bytesBut(rnd *rand.Rand, not string) string {
 	var b []byte
 	for _, c := range []byte(randomValue(rnd)) {

@@ -7,41 +7,41 @@ import (
 	"testing"
 )
 
-// readWords reads all words of a line.
-func readWords(line string) (all []word, r *Error) {
-	w := words{line: []byte(line)}
+// readPairs reads all pairs of a line.
+func readPairs(line string) (all []pair, r *Error) {
+	w := pairReader{line: []byte(line)}
 	for {
-		var wd word
-		ok, r := w.next(&wd)
+		var p pair
+		ok, r := w.next(&p)
 		if r != nil || !ok {
 			return all, r
 		}
-		all = append(all, wd)
+		all = append(all, p)
 	}
 }
 
-// readValue reads a line of one word with the name A.
+// readValue returns the value of the line A=quoted.
 func readValue(t *testing.T, quoted string) string {
 	t.Helper()
-	all, r := readWords("A=" + quoted)
+	all, r := readPairs("A=" + quoted)
 	if r != nil {
 		t.Fatalf("%q: %v", quoted, r)
 	}
 	if len(all) != 1 || string(all[0].name) != "A" || all[0].json {
-		t.Fatalf("%q: %d words, expected A=value alone", quoted, len(all))
+		t.Fatalf("%q: %d pairs; expected only A=value", quoted, len(all))
 	}
 	return string(all[0].value)
 }
 
-func showWords(all []word) string {
+func showPairs(all []pair) string {
 	var b strings.Builder
-	for _, wd := range all {
-		fmt.Fprintf(&b, "%d %s json=%t %d %q\n", wd.at, wd.name, wd.json, wd.valueAt, wd.value)
+	for _, p := range all {
+		fmt.Fprintf(&b, "%d %s json=%t %d %q\n", p.at, p.name, p.json, p.valueAt, p.value)
 	}
 	return b.String()
 }
 
-func TestWords(t *testing.T) {
+func TestPairs(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{"", ""},
 		{" \t ", ""},
@@ -58,14 +58,14 @@ func TestWords(t *testing.T) {
 		{"DETAILS.a.b-c/ü$#=1", "0 DETAILS.a.b-c/ü$# json=false 19 \"1\"\n"},
 		{`A='x y'"z w"\ v$'\tu' B=2`, "0 A json=false 2 \"x yz w v\\tu\"\n22 B json=false 24 \"2\"\n"},
 	} {
-		all, r := readWords(c.line)
-		if got := showWords(all); r != nil || got != c.want {
+		all, r := readPairs(c.line)
+		if got := showPairs(all); r != nil || got != c.want {
 			t.Errorf("%q: %v\n%sexpected\n%s", c.line, r, got, c.want)
 		}
 	}
 }
 
-func TestWords_values(t *testing.T) {
+func TestPairs_values(t *testing.T) {
 	for _, c := range []struct{ quoted, want string }{
 		// Bare bytes.
 		{"a;b|c&d<e>f(g)h#i", "a;b|c&d<e>f(g)h#i"},
@@ -118,43 +118,36 @@ func TestWords_values(t *testing.T) {
 	}
 }
 
-func TestWords_rejected(t *testing.T) {
+func TestPairs_rejected(t *testing.T) {
 	const (
-		noKey  = "expected KEY=value"
-		quotes = "expected KEY=value; a value with spaces needs quotes, as in KEY='two words'"
-		cut    = "expected an escape other than NUL, at which bash would silently cut the value"
+		noKey     = `no key before "="; write KEY=value`
+		single    = `no closing ' on this line; write an apostrophe in double quotes, as in "it's"`
+		ansi      = "no closing ' on this line"
+		double    = `no closing " on this line`
+		backslash = "a backslash at the end of the line; a directive cannot continue on the next line"
+		cut       = "this escape is a NUL byte, at which bash cuts the value; remove it"
 	)
 	for _, c := range []struct {
 		line string
 		at   int
 		why  string
 	}{
-		{"ready", 0, noKey},
-		{"  ready now", 2, noKey},
 		{"=a", 0, noKey},
 		{":=a", 0, noKey},
-		{"STATE =ready", 0, noKey},
-		{`'STATE=ready'`, 0, noKey},
-		{`"STATE"=ready`, 0, noKey},
-		{`ST\ATE=ready`, 0, noKey},
-		{`A='b' c`, 6, noKey},
-		{`A="b" c`, 6, noKey},
-		{"A=b :=c", 4, quotes},
-		{"MESSAGE=disk full", 13, quotes},
-		{"MESSAGE=disk \t full A=1", 15, quotes},
-		{`MESSAGE='it's done'`, 14, quotes},
-		{`A='b`, 2, "expected a closing '"},
-		{`A=b'`, 3, "expected a closing '"},
+		{"A=b :=c", 4, noKey},
+		{"MESSAGE=disk \t full A=1", 15, `"full" is not KEY=value; quote a value that has spaces, as in MESSAGE='two words'`},
+		{`A='b`, 2, single},
+		{`A=b'`, 3, single},
 		{`A='b\'`, 0, ""}, // a backslash does not count in '…'
-		{`A="b`, 2, `expected a closing "`},
-		{`A="b\"`, 2, `expected a closing "`},
-		{`A="b\`, 2, `expected a closing "`},
-		{`A=$'b`, 3, "expected a closing '"},
-		{`A=$'b\'`, 3, "expected a closing '"},
-		{`A=$'\c\'`, 3, "expected a closing '"},
-		{`A=$'b\`, 3, "expected a closing '"},
-		{`A=b\`, 3, "expected a character after the backslash"},
-		{`A=\\\`, 4, "expected a character after the backslash"},
+		{`A="b`, 2, double},
+		{`A="b\"`, 2, double},
+		{`A="b\`, 2, double},
+		{`A=$'b`, 3, ansi},
+		{`A=$'b\'`, 3, ansi},
+		{`A=$'\c\'`, 3, ansi},
+		{`A=$'b\`, 3, ansi},
+		{`A=b\`, 3, backslash},
+		{`A=\\\`, 4, backslash},
 		{`A=$'\0'`, 4, cut},
 		{`A=$'a\n\000'`, 7, cut},
 		{`A=b$'\400'`, 5, cut},
@@ -170,7 +163,7 @@ func TestWords_rejected(t *testing.T) {
 		{"A=$'\\c`'", 4, cut},
 		{`A=$'\c '`, 4, cut},
 	} {
-		_, r := readWords(c.line)
+		_, r := readPairs(c.line)
 		switch {
 		case c.why == "" && r != nil:
 			t.Errorf("%q: %v, expected no error", c.line, r)
@@ -180,42 +173,42 @@ func TestWords_rejected(t *testing.T) {
 	}
 }
 
-// Growing the buffer changes no earlier value. An append to a value changes
-// neither the line nor a later value.
-func TestWords_buffer_grows(t *testing.T) {
+// A value does not change when the buffer grows. An append to a value changes
+// neither the line nor another value.
+func TestPairs_buffer_grows(t *testing.T) {
 	var line strings.Builder
 	for i := range 1000 {
 		fmt.Fprintf(&line, "A='value %d' B=bare%d ", i, i)
 	}
-	w := words{line: []byte(line.String())}
-	var all []word
+	w := pairReader{line: []byte(line.String())}
+	var all []pair
 	for {
-		var wd word
-		ok, r := w.next(&wd)
+		var p pair
+		ok, r := w.next(&p)
 		if r != nil {
 			t.Fatal(r)
 		}
 		if !ok {
 			break
 		}
-		all = append(all, wd)
-		_ = append(wd.value, "!!!!"...)
+		all = append(all, p)
+		_ = append(p.value, "!!!!"...)
 	}
 	if len(all) != 2000 {
-		t.Fatalf("%d words, expected 2000", len(all))
+		t.Fatalf("%d pairs; expected 2000", len(all))
 	}
-	for _, wd := range all {
-		_ = append(wd.value, "!!!!"...)
+	for _, p := range all {
+		_ = append(p.value, "!!!!"...)
 	}
 	for i := range 1000 {
 		quoted, bare := all[2*i].value, all[2*i+1].value
 		if string(quoted) != fmt.Sprintf("value %d", i) || string(bare) != fmt.Sprintf("bare%d", i) {
-			t.Fatalf("word %d: %q and %q", 2*i, quoted, bare)
+			t.Fatalf("pair %d: %q and %q", 2*i, quoted, bare)
 		}
 	}
 }
 
-func TestWords_allocations(t *testing.T) {
+func TestPairs_allocations(t *testing.T) {
 	buf := make([]byte, 0, 4096)
 	for _, line := range []string{
 		"STATE=ready",
@@ -225,9 +218,9 @@ func TestWords_allocations(t *testing.T) {
 	} {
 		text := []byte(line)
 		n := testing.AllocsPerRun(100, func() {
-			w := words{line: text, buf: buf[:0]}
+			w := pairReader{line: text, buf: buf[:0]}
 			for ok := true; ok; {
-				ok, _ = w.next(new(word))
+				ok, _ = w.next(new(pair))
 			}
 		})
 		if n != 0 {
@@ -236,7 +229,7 @@ func TestWords_allocations(t *testing.T) {
 	}
 }
 
-// requote and requoteHex quote any value, as a caller without bash may.
+// requote and requoteHex quote any value, as a caller without bash does.
 func requote(value []byte) string {
 	return "'" + strings.ReplaceAll(string(value), "'", `'\''`) + "'"
 }
@@ -249,7 +242,7 @@ func requoteHex(value []byte) string {
 	return "$'" + b.String() + "'"
 }
 
-func FuzzWords(f *testing.F) {
+func FuzzPairs(f *testing.F) {
 	for _, line := range []string{
 		"STATE=ready", "A=b c", ` A:='b'\''c'  B="d\"e" `, `A=$'\e\x{41}\u00e9\c\\\777\0'`, `A=$'\c\`, "A=\"b",
 		"A=$'\\\xff\\c\x00\\x\x11'",
@@ -258,12 +251,12 @@ func FuzzWords(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
 		before := bytes.Clone(line)
-		w := words{line: line}
-		var all []word
+		w := pairReader{line: line}
+		var all []pair
 		for {
 			last := w.pos
-			var wd word
-			ok, r := w.next(&wd)
+			var p pair
+			ok, r := w.next(&p)
 			if r != nil && (ok || r.Offset < 0 || r.Offset >= len(line)) {
 				t.Fatalf("%q: ok %t with an error at %d", line, ok, r.Offset)
 			}
@@ -273,11 +266,11 @@ func FuzzWords(f *testing.F) {
 			if w.pos <= last || w.pos > len(line) {
 				t.Fatalf("%q: cursor went from %d to %d", line, last, w.pos)
 			}
-			checkWord(t, line, wd)
-			all = append(all, wd)
+			checkPair(t, line, p)
+			all = append(all, p)
 		}
-		if again, _ := readWords(string(line)); showWords(again) != showWords(all) {
-			t.Fatalf("%q: read twice:\n%s%s", line, showWords(all), showWords(again))
+		if again, _ := readPairs(string(line)); showPairs(again) != showPairs(all) {
+			t.Fatalf("%q: read twice:\n%s%s", line, showPairs(all), showPairs(again))
 		}
 		if !bytes.Equal(before, line) {
 			t.Fatalf("%q became %q", before, line)
@@ -285,24 +278,25 @@ func FuzzWords(f *testing.F) {
 	})
 }
 
-// checkWord checks the properties of every word that was read from a line.
-func checkWord(t *testing.T, line []byte, wd word) {
+// checkPair checks that a pair is at its offsets in the line, and that its value is
+// read back after it is quoted.
+func checkPair(t *testing.T, line []byte, p pair) {
 	t.Helper()
 	sep := "="
-	if wd.json {
+	if p.json {
 		sep = ":="
 	}
-	head := string(wd.name) + sep
-	if len(wd.name) == 0 || wd.valueAt != wd.at+len(head) || !bytes.HasPrefix(line[wd.at:], []byte(head)) {
-		t.Fatalf("%q: name %q at %d, value at %d", line, wd.name, wd.at, wd.valueAt)
+	head := string(p.name) + sep
+	if len(p.name) == 0 || p.valueAt != p.at+len(head) || !bytes.HasPrefix(line[p.at:], []byte(head)) {
+		t.Fatalf("%q: name %q at %d, value at %d", line, p.name, p.at, p.valueAt)
 	}
-	if got := readValue(t, requote(wd.value)); got != string(wd.value) {
-		t.Fatalf("%q came back as %q", wd.value, got)
+	if got := readValue(t, requote(p.value)); got != string(p.value) {
+		t.Fatalf("%q came back as %q", p.value, got)
 	}
-	if bytes.IndexByte(wd.value, 0) >= 0 {
+	if bytes.IndexByte(p.value, 0) >= 0 {
 		return
 	}
-	if got := readValue(t, requoteHex(wd.value)); got != string(wd.value) {
-		t.Fatalf("%q came back as %q", wd.value, got)
+	if got := readValue(t, requoteHex(p.value)); got != string(p.value) {
+		t.Fatalf("%q came back as %q", p.value, got)
 	}
 }
