@@ -53,7 +53,7 @@ func TestGoldenStreams(t *testing.T) {
 
 // Both syntaxes give the same artifacts.
 func TestGoldenStreams_both_syntaxes(t *testing.T) {
-	asJSON, asWords := readGolden(t, "../testdata/streams/golden-way-json"), readGolden(t, "../testdata/streams/golden-way-keyvalue")
+	asJSON, asWords := readGolden(t, "../testdata/streams/golden-all-states-json"), readGolden(t, "../testdata/streams/golden-all-states-keyvalue")
 	checkSame(t, "KEY=value", asWords.after, asJSON.after)
 	if len(asJSON.after) == 0 || asJSON.input == asWords.input {
 		t.Error("nothing was compared")
