@@ -20,7 +20,8 @@ import (
 // numbers, but it never uses one twice.
 //
 // last is the seq of the last event; it is valid while lines.prepare reports no
-// change. tried is the first seq of the last append, which may have failed.
+// change. tried is the first seq of the last append, which may have failed. unused
+// is not nil after an append to an empty log has failed.
 type EventLog struct {
 	Path    string // required
 	SeqPath string // Path + ".seq" if empty
@@ -38,6 +39,7 @@ type EventLog struct {
 	locked bool
 	last   uint64
 	tried  uint64
+	unused *unusedSeqs
 	text   []byte // a buffer for lines whose predicted seqs were wrong
 }
 
@@ -100,14 +102,17 @@ func (l *EventLog) Append(b *Batch) error {
 		return nil
 	}
 	text := b.lines(&l.text)
-	if err := l.seq.write(l.last + n); err != nil {
-		return err
-	}
 	l.tried = b.next
-	if err := l.lines.append(text); err != nil {
+	err = l.seq.write(l.last + n)
+	if err == nil {
+		err = l.lines.append(text)
+	}
+	if err != nil {
+		l.returnSeqs()
 		return err
 	}
 	l.last += n
+	l.unused = nil
 	return nil
 }
 

@@ -169,6 +169,52 @@ func fillLog(t *testing.T, l *EventLog) (last uint64) {
 	return last
 }
 
+// Appends to an empty log that fail use no seqs, neither for the EventLog that retries
+// nor for a new one. If the seq file cannot be corrected, the number in it counts for
+// the new one, but not for the one that wrote it.
+func TestEventLog_failed_appends_use_no_seqs(t *testing.T) {
+	if !testenv.AloneWithMounts(t) {
+		return
+	}
+	dir := testenv.TempDir(t)
+	testenv.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24k,mode=0755"))
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	ballast := filepath.Join(dir, "ballast")
+	put(t, ballast, strings.Repeat("x", 16<<10))
+	l, other := logIn(dir), logIn(dir)
+	events := batchOf(strings.Split(strings.Repeat("a message of an event,", 39)+"the last", ",")...)
+	for range 8 {
+		wantCause(t, tryAppend(l, events), l.Path, unix.ENOSPC, io.ErrShortWrite)
+		wantCause(t, tryAppend(other, events), l.Path, unix.ENOSPC, io.ErrShortWrite)
+	}
+	if got := testenv.ReadIfExists(t, l.Path+".seq"); got != "0\n" {
+		t.Errorf("the seq file contains %q", got)
+	}
+	put(t, l.Path+".seq", "41\n") // written by another process, which may have used the numbers
+	wantCause(t, tryAppend(l, events), l.Path, unix.ENOSPC, io.ErrShortWrite)
+	testenv.Must(t, os.Remove(ballast))
+	testenv.Must(t, tryAppend(l, events))
+	if first := events.Seq(0); first != 42 {
+		t.Errorf("the first event has seq %d, expected 42", first)
+	}
+}
+
+// If the seq file cannot be corrected after a failed append, its number is still not in
+// use for the EventLog that wrote it. After a success it is.
+func TestEventLog_unused_seqs(t *testing.T) {
+	l := logIn(testenv.TempDir(t))
+	appendTo(t, l, "one", "two")
+	testenv.Must(t, os.Truncate(l.Path, 0))
+	l.unused = &unusedSeqs{text: "2\n", last: 0}
+	if seq := appendTo(t, l, "three"); seq != 1 {
+		t.Errorf("seq %d, expected 1", seq)
+	}
+	testenv.Must(t, os.Truncate(l.Path, 0))
+	if seq := appendTo(t, l, "four"); seq != 2 {
+		t.Errorf("seq %d, expected 2", seq)
+	}
+}
+
 // A torn line stays in the log while the disk has no space to copy it to the .torn
 // file.
 func TestEventLog_full_disk_torn_tail(t *testing.T) {

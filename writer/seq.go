@@ -144,7 +144,52 @@ func (l *EventLog) findLastSeq() (uint64, error) {
 	if err == nil || (err != errNoLines && !errors.Is(err, fs.ErrNotExist)) {
 		return seq, err
 	}
+	if l.unused != nil && l.seqFileText() == l.unused.text {
+		return l.unused.last, nil
+	}
 	return l.seq.read()
+}
+
+// An unusedSeqs records that the seq file contains text only because of a failed
+// append to an empty log, and that last is the last seq in use. It holds as long as
+// the log is empty and no other writer changes the seq file. Otherwise each retry of
+// an append would start after the seqs of the previous one.
+type unusedSeqs struct {
+	text string
+	last uint64
+}
+
+// returnSeqs makes the seqs of an append that has failed available again, if the log
+// was empty. If the append was undone, it tries to write the previous number to the
+// seq file, so that other processes use it too. If it cannot, at least this EventLog
+// knows that the number in the seq file is not in use.
+func (l *EventLog) returnSeqs() {
+	l.unused = nil
+	if l.lines.end > 0 {
+		return
+	}
+	if l.lines.unconfirmed == nil && !l.seq.unusable {
+		_ = l.seq.write(l.last)
+	}
+	text := l.seqFileText()
+	if text != "" {
+		l.unused = &unusedSeqs{text: text, last: l.last}
+	}
+}
+
+// seqFileText returns the content of the seq file; "" if it cannot be read. It opens
+// the file again, because a sync on the open one may have failed.
+func (l *EventLog) seqFileText() string {
+	f, err := l.seq.OpenFile(l.seq.name, unix.O_RDONLY, 0)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	text, err := (&seqFile{file: f}).text()
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // LastSeq returns the seq of the last event without taking the lock, so another
