@@ -1,6 +1,8 @@
 package ingest
 
 import (
+	"time"
+
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -37,10 +39,56 @@ type batch struct {
 
 // A staged status or result is written if set. event is the event of the batch that
 // belongs to it, until that event has its seq.
+//
+// early is set once the value was written before its event had a seq; it is then
+// written again with the seq. mounted is set if its file could not be replaced because
+// it is a mount point; it is then tried again with the next commit that writes something
+// else. failing is when it could not be written for the first time; zero before.
 type staged[T any] struct {
-	set   bool
-	value T
-	event eventNumber
+	set     bool
+	value   T
+	event   eventNumber
+	early   bool
+	mounted bool
+	failing time.Time
+}
+
+// due reports whether a commit must write the value.
+func (s *staged[T]) due() bool { return s.set && !s.mounted }
+
+// lost reports whether the value, not only its seq, is not on disk.
+func (s *staged[T]) lost() bool { return s.set && !s.early }
+
+// numbered returns the seq of the event, if that is among written, the first events of
+// the batch, and if the value must still be written, or written again.
+func (s *staged[T]) numbered(written *writer.Batch) (seq uint64, ok bool) {
+	n := int(s.event)
+	switch {
+	case s.event == noEvent:
+		return 0, false
+	case n > written.Len():
+		s.event -= eventNumber(written.Len())
+		return 0, false
+	}
+	s.event = noEvent
+	s.set = s.set || s.early
+	return written.Seq(n - 1), s.set
+}
+
+// written notes that the value is on disk. It reports whether only its seq is new.
+func (s *staged[T]) written() (again bool) {
+	again = s.early
+	s.set, s.mounted, s.failing = false, false, time.Time{}
+	s.early = s.event != noEvent
+	return again
+}
+
+// failed notes that a commit has failed. The value then has until failing plus the write
+// timeout to be written.
+func (s *staged[T]) failed(now time.Time) {
+	if s.lost() && s.failing.IsZero() {
+		s.failing = now
+	}
 }
 
 // An eventNumber is the number of an event in the batch, from 1.
@@ -49,8 +97,15 @@ type eventNumber int
 const noEvent eventNumber = 0
 
 func (b *batch) empty() bool {
-	return b.events.Len() == 0 && len(b.rejects) == 0 && !b.status.set && !b.result.set && !b.startsRun &&
+	return b.events.Len() == 0 && len(b.rejects) == 0 && !b.status.due() && !b.result.due() &&
+		(!b.startsRun || b.status.mounted) && // the previous result is moved after the status is written
 		b.numbered.Len() == 0 && b.endedBoot == "" && !b.newLog
+}
+
+// hasMounted reports whether the status or the result waits for its file to be
+// unmounted.
+func (b *batch) hasMounted() bool {
+	return (b.status.set && b.status.mounted) || (b.result.set && b.result.mounted)
 }
 
 func (b *batch) full() bool {
@@ -111,15 +166,16 @@ func (b *batch) setResult(d *directive.Directive, when Moment, bootID string, ev
 }
 
 // setSeqs sets the seqs of the status and the result after their events have got
-// theirs.
-func (b *batch) setSeqs() {
-	if b.status.set && b.status.event != noEvent {
-		b.status.value.Seq = b.events.Seq(int(b.status.event) - 1)
+// theirs. written contains the first events of the batch.
+func (b *batch) setSeqs(written *writer.Batch) {
+	seq, ok := b.status.numbered(written)
+	if ok {
+		b.status.value.Seq = seq
 	}
-	if b.result.set && b.result.event != noEvent {
-		b.result.value.Seq = b.events.Seq(int(b.result.event) - 1)
+	seq, ok = b.result.numbered(written)
+	if ok {
+		b.result.value.Seq = seq
 	}
-	b.status.event, b.result.event = noEvent, noEvent
 }
 
 // eventsWritten empties the events after they were written.

@@ -135,7 +135,7 @@ func (r *run) step() event {
 		r.conclude()
 		return concluded
 	case finishing:
-		return r.commit()
+		return r.finish()
 	}
 	return r.acknowledge()
 }
@@ -306,7 +306,7 @@ func (r *run) conclude() {
 // acknowledge reports what is lost, and waits for at most the grace period until
 // the last acknowledgement is written.
 func (r *run) acknowledge() event {
-	if !r.batch.empty() {
+	if !r.batch.empty() || r.batch.hasMounted() {
 		r.giveUp()
 	}
 	if r.acker.deadline.IsZero() {

@@ -24,8 +24,11 @@ type store interface {
 
 	lock() (unlock func(), err error)
 	appendEvents(*writer.Batch) error
+	appendLeadingEvents(b *writer.Batch, reserve int64) (*writer.Batch, error)
 	appendNumbered(*writer.NumberedBatch) error
+	rotateError() error
 	appendRejects(lines []byte) error
+	appendLeadingRejects(lines []byte, reserve int64) (rest []byte, err error)
 	endBoot(id string) error
 	rotate() error
 	copyPrevious() error
@@ -66,10 +69,17 @@ func (s stateDir) result() (*artifact.Result, error)  { return s.dir.Result.Read
 func (s stateDir) otherWriters() string               { return s.dir.OtherWriters() }
 func (s stateDir) lock() (unlock func(), err error)   { return s.dir.Events.Lock() }
 func (s stateDir) appendEvents(b *writer.Batch) error { return s.dir.Events.Append(b) }
+func (s stateDir) appendLeadingEvents(b *writer.Batch, reserve int64) (*writer.Batch, error) {
+	return s.dir.Events.AppendLeading(b, reserve)
+}
 func (s stateDir) appendNumbered(b *writer.NumberedBatch) error {
 	return s.dir.Events.AppendNumbered(b)
 }
-func (s stateDir) appendRejects(lines []byte) error        { return s.dir.Rejects.Append(lines) }
+func (s stateDir) rotateError() error               { return s.dir.Events.RotateError() }
+func (s stateDir) appendRejects(lines []byte) error { return s.dir.Rejects.Append(lines) }
+func (s stateDir) appendLeadingRejects(lines []byte, reserve int64) (rest []byte, err error) {
+	return s.dir.Rejects.AppendLeading(lines, reserve)
+}
 func (s stateDir) endBoot(id string) error                 { return s.dir.Boots.Append(id) }
 func (s stateDir) rotate() error                           { return s.dir.Events.Rotate() }
 func (s stateDir) copyPrevious() error                     { return s.dir.Result.CopyToPrevious() }
@@ -133,6 +143,13 @@ func (d *dryRun) appendEvents(b *writer.Batch) error {
 	d.print(d.dir.Events.Path, b.Text())
 	return nil
 }
+
+// A dry run does not fail, so it never appends only some of the events or lines.
+func (d *dryRun) appendLeadingEvents(*writer.Batch, int64) (*writer.Batch, error) {
+	return new(writer.Batch), nil
+}
+func (d *dryRun) appendLeadingRejects([]byte, int64) ([]byte, error) { return nil, nil }
+func (d *dryRun) rotateError() error                                 { return nil }
 
 func (d *dryRun) appendNumbered(b *writer.NumberedBatch) error {
 	d.print(d.dir.Events.Path, b.Text())

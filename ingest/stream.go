@@ -88,7 +88,7 @@ type Summary struct {
 	Rejected       uint64 // lines
 	Dropped        uint64 // events and rejected lines that could not be written
 	DroppedRejects uint64 // the rejected lines among them
-	Degraded       bool   // something could not be written within WriteTimeout
+	Degraded       bool   // something could not be written, or not within WriteTimeout
 	Unusable       bool   // the state directory could not be used, see Stream.Unusable
 	Fallback       bool   // the stream added the fallback result, see RequireResult
 }
@@ -104,7 +104,7 @@ func (s *Stream) Run() (Summary, error) {
 	for r.state.phase != finished {
 		r.state = r.state.next(r.step())
 	}
-	r.Lines, r.Degraded = r.lines.number, r.state.disk == degraded
+	r.Lines, r.Degraded = r.lines.number, r.Degraded || r.state.disk == degraded
 	r.Summary.Unusable = r.committer.silent
 	return r.Summary, r.readError
 }

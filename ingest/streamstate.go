@@ -48,7 +48,7 @@ const (
 	graceOver                  // a draining stream has read long enough
 	written                    // a commit succeeded
 	writeFailed                // a commit failed
-	writeTimeout               // commits have failed for WriteTimeout
+	writeTimeout               // commits have failed for WriteTimeout; of a degraded stream, the last one
 	closed                     // a closing stream has no more to commit
 	concluded                  // the result is in the batch
 	acknowledged               // the last acknowledgement was written, or its reader was too slow
@@ -69,7 +69,7 @@ func (s state) next(e event) state {
 		}
 		s.phase = s.afterCommit()
 	case writeFailed:
-		gaveUp := s.disk == degraded
+		gaveUp := s.disk == degraded && s.stops >= 2
 		if s.disk == healthy {
 			s.disk = retrying
 		}
@@ -80,8 +80,11 @@ func (s state) next(e event) state {
 			s.phase = s.afterCommit()
 		}
 	case writeTimeout:
-		if s.disk == retrying {
+		switch {
+		case s.disk == retrying:
 			s.disk = degraded
+		case s.disk == degraded && s.phase == finishing:
+			s.phase = s.afterCommit()
 		}
 	case closed:
 		if s.phase == closing {

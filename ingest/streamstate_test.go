@@ -73,9 +73,9 @@ finishing healthy 2: written=acknowledging,healthy,2 writeFailed=finishing,degra
 finishing retrying 0: stopRequested=finishing,retrying,1 written=acknowledging,healthy,0 writeTimeout=finishing,degraded,0
 finishing retrying 1: stopRequested=finishing,degraded,2 written=acknowledging,healthy,1 writeTimeout=finishing,degraded,1
 finishing retrying 2: stopRequested=finishing,degraded,2 written=acknowledging,healthy,2 writeFailed=finishing,degraded,2 writeTimeout=finishing,degraded,2
-finishing degraded 0: stopRequested=finishing,degraded,1 written=acknowledging,degraded,0 writeFailed=acknowledging,degraded,0
-finishing degraded 1: stopRequested=finishing,degraded,2 written=acknowledging,degraded,1 writeFailed=acknowledging,degraded,1
-finishing degraded 2: written=acknowledging,degraded,2 writeFailed=acknowledging,degraded,2
+finishing degraded 0: stopRequested=finishing,degraded,1 written=acknowledging,degraded,0 writeTimeout=acknowledging,degraded,0
+finishing degraded 1: stopRequested=finishing,degraded,2 written=acknowledging,degraded,1 writeTimeout=acknowledging,degraded,1
+finishing degraded 2: written=acknowledging,degraded,2 writeFailed=acknowledging,degraded,2 writeTimeout=acknowledging,degraded,2
 acknowledging healthy 0: stopRequested=acknowledging,healthy,1 writeFailed=acknowledging,retrying,0 acknowledged=finished,healthy,0
 acknowledging healthy 1: stopRequested=acknowledging,healthy,2 writeFailed=acknowledging,retrying,1 acknowledged=finished,healthy,1
 acknowledging healthy 2: writeFailed=acknowledging,degraded,2 acknowledged=finished,healthy,2

@@ -104,6 +104,41 @@ func (b *Batch) number(dst []byte, first int) []byte {
 	return dst
 }
 
+// head returns a batch of the first n events of b, which shares the memory of b. n must
+// not be less than b.kept.
+func (b *Batch) head(n int) *Batch {
+	h := *b
+	h.ends = b.ends[:n:n]
+	h.text = b.text[:b.start(n):b.start(n)]
+	return &h
+}
+
+// drop removes the first n events. It does not move the others: the memory of what Add
+// has returned stays valid. n must not be less than b.kept.
+func (b *Batch) drop(n int) {
+	start := b.start(n)
+	b.text, b.ends = b.text[start:], b.ends[n:]
+	for i := range b.ends {
+		b.ends[i] -= start
+	}
+	b.predicted += uint64(n)
+	b.kept = 0
+}
+
+// start returns the offset in text at which event n begins.
+func (b *Batch) start(n int) int {
+	if n == 0 {
+		return 0
+	}
+	end := b.ends[n-1]
+	return end + bytes.IndexByte(b.text[end:], '\n') + 1
+}
+
+// countLines returns how many complete lines the first size bytes of text contain.
+func countLines(text []byte, size int64) int {
+	return bytes.Count(text[:min(max(size, 0), int64(len(text)))], []byte{'\n'})
+}
+
 // A NumberedBatch holds events of another log, which keep the seqs that they
 // have there. The zero NumberedBatch is empty. It is not safe for concurrent use.
 type NumberedBatch struct {

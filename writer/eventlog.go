@@ -3,8 +3,11 @@ package writer
 import (
 	"cmp"
 	"errors"
+	"io"
 	"math"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
@@ -21,14 +24,16 @@ import (
 //
 // last is the seq of the last event; it is valid while lines.prepare reports no
 // change. tried is the first seq of the last append, which may have failed. unused
-// is not nil after an append to an empty log has failed.
+// is not nil after an append to an empty log has failed. rotateErr is why the last
+// rotation failed.
 type EventLog struct {
 	Path    string // required
 	SeqPath string // Path + ".seq" if empty
 
 	// RotateAt is the maximum size of the log in bytes; 0 means no limit. If a
 	// batch would make the log larger, the log is first renamed to Path + ".1". A
-	// batch that is larger than RotateAt gets a new log for itself.
+	// batch that is larger than RotateAt gets a new log for itself. If the log
+	// cannot be renamed, it continues to grow, see RotateError.
 	RotateAt int64
 
 	// LockWait is how long Lock waits; 0 means DefaultLockWait.
@@ -41,6 +46,8 @@ type EventLog struct {
 	tried  uint64
 	unused *unusedSeqs
 	text   []byte // a buffer for lines whose predicted seqs were wrong
+
+	rotateErr error
 }
 
 // errNotLocked reports a programming error in the caller.
@@ -83,12 +90,8 @@ func (l *EventLog) Append(b *Batch) error {
 	if !l.locked {
 		return pathError("append", l.Path, errNotLocked)
 	}
-	kept, err := l.lines.resolve(l.Path)
-	if err != nil {
+	if err := l.resolve(b); err != nil {
 		return err
-	}
-	if kept > 0 {
-		b.kept, b.lastKept = b.kept+kept, l.tried+uint64(kept)-1
 	}
 	if err := l.prepare(b.Size()); err != nil {
 		return err
@@ -103,7 +106,7 @@ func (l *EventLog) Append(b *Batch) error {
 	}
 	text := b.lines(&l.text)
 	l.tried = b.next
-	err = l.seq.write(l.last + n)
+	err := l.seq.write(l.last + n)
 	if err == nil {
 		err = l.lines.append(text)
 	}
@@ -114,6 +117,72 @@ func (l *EventLog) Append(b *Batch) error {
 	l.last += n
 	l.unused = nil
 	return nil
+}
+
+// resolve finds out which events of b are in the log because of an append that has
+// failed.
+func (l *EventLog) resolve(b *Batch) error {
+	kept, err := l.lines.resolve(l.Path)
+	if kept > 0 {
+		b.kept, b.lastKept = b.kept+kept, l.tried+uint64(kept)-1
+	}
+	return err
+}
+
+// AppendLeading appends as many events from the start of b as fit, and removes them
+// from b. It is for a disk on which there may be no space for all of them. It returns
+// the events that it has appended, whose text is valid until the next Add, and an error
+// if that are not all.
+//
+// If reserve is not 0, AppendLeading leaves at least that many bytes of the file system
+// free. It then tries only once, because it cannot find out how much of a quota is left.
+func (l *EventLog) AppendLeading(b *Batch, reserve int64) (*Batch, error) {
+	none := new(Batch)
+	if !l.locked {
+		return none, pathError("append", l.Path, errNotLocked)
+	}
+	if err := l.resolve(b); err != nil {
+		return none, err
+	}
+	n, err := l.lines.fitting(l.Path, b.text, reserve)
+	if err != nil {
+		return none, err
+	}
+	err = pathError("write", l.Path, unix.ENOSPC)
+	for n = max(n, b.kept); n > 0; {
+		head := b.head(n)
+		failed := l.Append(head)
+		if failed == nil {
+			b.drop(n)
+			if b.Len() == 0 {
+				err = nil
+			}
+			return head, err
+		}
+		err = failed
+		if reserve > 0 || !IsFull(err) || n == b.kept || l.lines.unconfirmed != nil {
+			break
+		}
+		n = b.kept + fewer(n-b.kept, l.lines.fitted)
+	}
+	return none, err
+}
+
+// fewer returns how many of n lines to append after an append of all of them has
+// failed, of which fitted lines were written: those, or half of n if the disk did not
+// report that it is full before all were written.
+func fewer(n, fitted int) int {
+	if 0 < fitted && fitted < n {
+		return fitted
+	}
+	return n / 2
+}
+
+// IsFull reports whether err means that there is no space for the data: a shorter
+// write may succeed.
+func IsFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) ||
+		errors.Is(err, io.ErrShortWrite)
 }
 
 var errNoSeqLeft = errors.New("the last seq is the largest possible; move the log and its seq file to another directory")
@@ -163,13 +232,19 @@ func (l *EventLog) prepare(size int) error {
 	}
 	isFull := l.RotateAt > 0 && l.lines.end > 0 && l.lines.end+int64(size) > l.RotateAt
 	if err == nil && isFull {
-		err = l.rotate()
+		l.rotateErr = l.lines.Rename(l.lines.name, l.lines.name+oldSuffix)
+		_, err = l.lines.prepare(l.Path) // also if that failed: it may have had its effect
 	}
 	if err != nil {
 		l.lines.close() // last may be wrong; the next call determines it again
 	}
 	return err
 }
+
+// RotateError returns why the last append could not rotate the log; nil if it could, or
+// if no append had to. The append continues without the rotation: a log that another
+// process has mounted cannot be renamed (EBUSY), but can be written to.
+func (l *EventLog) RotateError() error { return l.rotateErr }
 
 // isValidEvent reports whether the strictest reader accepts a line as an event.
 // Otherwise a repair could turn the remains of a crash, or text that another

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -29,13 +30,16 @@ const maxBack = 64 << 20
 // The caller of any method holds the lock of the events log.
 //
 // While file is not nil, end is its size, and the byte before end is a newline.
-// While unconfirmed is not nil, the file may also contain part of that append.
+// While unconfirmed is not nil, the file may also contain part of that append. fitted is
+// how many complete lines of the last append that failed were written before it was
+// undone.
 type lineFile struct {
 	location
 	isComplete  func(line []byte) bool // reports whether only the newline of a torn line is missing
 	file        *dirfs.File
 	end         int64
 	unconfirmed *unconfirmed
+	fitted      int
 }
 
 // prepare opens the file at path, if it is not open or another file has its
@@ -94,22 +98,41 @@ func (f *lineFile) close() {
 // is durable. If the write or the sync fails, append undoes the write, so the
 // caller may append the same lines again.
 func (f *lineFile) append(text []byte) error {
+	f.fitted = 0
 	if f.end == 0 {
 		if err := f.Dir.Sync(); err != nil {
 			return err
 		}
 	}
-	_, err := f.file.Write(text)
+	n, err := f.file.Write(text)
 	if err == nil {
 		err = f.file.Sync() //fault:sync-log
 	}
 	if err != nil {
+		f.fitted = countLines(text, int64(n))
 		f.unconfirmed = newUnconfirmed(f.file, f.end, text)
 		_ = f.undo() //fault:undo-append // if it fails, resolve tries again
 		return err   //fault:report-append
 	}
 	f.end += int64(len(text))
 	return nil
+}
+
+// fitting returns how many of the lines of text fit if reserve bytes of the file system
+// must stay free; all if reserve is 0.
+func (f *lineFile) fitting(path string, text []byte, reserve int64) (int, error) {
+	free := int64(math.MaxInt64)
+	if reserve > 0 {
+		if err := f.open(path); err != nil {
+			return 0, err
+		}
+		var err error
+		free, err = f.Free()
+		if err != nil {
+			return 0, err
+		}
+	}
+	return countLines(text, free-reserve), nil
 }
 
 // errNoLines reports that the start of the file was reached.

@@ -1,6 +1,10 @@
 package writer
 
-import "bytes"
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+)
 
 // A RejectLog is rejected.jsonl: the input lines that were rejected. A writer
 // holds the lock of the events log in the same directory. A RejectLog is not safe
@@ -40,6 +44,41 @@ func (l *RejectLog) Append(lines []byte) error {
 		return nil
 	}
 	return l.lines.append(lines)
+}
+
+// AppendLeading is Append, but if there is no space for all lines, it appends as many of
+// the first ones as fit. It returns the lines that it has not appended, and why. reserve
+// is that of EventLog.AppendLeading.
+func (l *RejectLog) AppendLeading(lines []byte, reserve int64) (rest []byte, err error) {
+	n, err := l.lines.fitting(l.Path, lines, reserve)
+	if err != nil {
+		return lines, err
+	}
+	err = pathError("write", l.Path, unix.ENOSPC)
+	for n > 0 {
+		size := lineEnd(lines, n)
+		failed := l.Append(lines[:size])
+		if failed == nil && size == len(lines) {
+			return nil, nil
+		}
+		if failed == nil {
+			return lines[size:], err
+		}
+		err = failed
+		if reserve > 0 || !IsFull(err) || l.lines.unconfirmed != nil {
+			break
+		}
+		n = fewer(n, l.lines.fitted)
+	}
+	return lines, err
+}
+
+// lineEnd returns the offset after the first n lines of text.
+func lineEnd(text []byte, n int) (end int) {
+	for range n {
+		end += bytes.IndexByte(text[end:], '\n') + 1
+	}
+	return end
 }
 
 // RepairTail moves a torn line to rejected.jsonl.torn, as the next Append would.

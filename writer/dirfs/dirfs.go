@@ -13,6 +13,7 @@ package dirfs
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -193,6 +194,18 @@ func (d *Dir) Sync() error {
 func (d *Dir) Stat() (st unix.Stat_t, err error) {
 	err = Retry(func() error { return unix.Fstat(d.fd, &st) })
 	return st, pathError("stat", d.path, err)
+}
+
+// Free returns how many bytes of the file system of the directory are free for this
+// user; math.MaxInt64 if the file system reports no size, as a tmpfs without a limit.
+// It does not consider quotas.
+func (d *Dir) Free() (int64, error) {
+	var st unix.Statfs_t
+	err := Retry(func() error { return unix.Fstatfs(d.fd, &st) })
+	if err != nil || st.Blocks == 0 {
+		return math.MaxInt64, pathError("statfs", d.path, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
 }
 
 // StatFile returns the file status of the file called name. It does not follow a
