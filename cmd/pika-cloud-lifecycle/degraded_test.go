@@ -254,8 +254,8 @@ func TestStop_while_retrying(t *testing.T) {
 	p.holds("status.json", `"state": "failed"`)
 }
 
-// After the command has ended, a signal ends the retries of run: Ctrl-C does not
-// have to wait for the write timeout. The exit code is still the command's.
+// Some time after the command has ended, a signal ends the retries of run: Ctrl-C does
+// not have to wait for the write timeout. The exit code is still the command's.
 func TestRun_stop_while_retrying(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -274,6 +274,7 @@ func TestRun_stop_while_retrying(t *testing.T) {
 			p := launchRun(t, script)
 			p.awaitStderr("trying again")
 			start := time.Now()
+			time.Sleep(signalPause + 200*time.Millisecond)
 			p.signal(test.signal)
 			out := p.exits(7)
 			if !strings.Contains(out, test.warns) {

@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
@@ -67,6 +70,45 @@ func (f *oneshotFlags) writeError(err error) error {
 		return err
 	}
 	return errors.New(what + "; " + remedy)
+}
+
+// retryWrite calls write until it succeeds, for at most limit. It returns immediately
+// if the error is not one that a disk recovers from.
+//
+// Only result retries. It is called once, at the end of a run, and nothing else tells the
+// host how the run ended. A script may call status and event often: on a disk that stays
+// full, it must not wait each time.
+func (a *app) retryWrite(f *oneshotFlags, limit time.Duration, write func() error) error {
+	start, pause, warned := time.Now(), 10*time.Millisecond, ""
+	for {
+		err := write()
+		if err == nil {
+			if warned != "" {
+				a.warn("writing works again")
+			}
+			return nil
+		}
+		if !mayRecover(err) || time.Since(start) >= limit {
+			return err
+		}
+		text := f.writeError(err).Error()
+		if text != warned {
+			a.warn(text + "; trying again")
+			warned = text
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, time.Second)
+	}
+}
+
+// mayRecover reports whether a write that has failed with err may soon succeed.
+func mayRecover(err error) bool {
+	for _, cause := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *oneshotFlags) messageValue() strictjson.Value {

@@ -48,7 +48,7 @@ func resultMain(a *app, args []string) error {
 		BootID:   a.bootID(),
 	}
 	file := writer.ResultFile{Path: f.path}
-	err = file.Replace(r)
+	err = a.retryWrite(f, ingest.DefaultWriteTimeout, func() error { return file.Replace(r) })
 	if err != nil || mirror == nil {
 		return f.writeError(err)
 	}

@@ -29,7 +29,9 @@ const drainTime = 500 * time.Millisecond
 
 // signalPause is how long signals are delayed after the command has ended. A
 // service manager sends SIGTERM to run and to the command: the signal must not end
-// the stream before the command's last lines are read.
+// the stream before the command's last lines are read. The first signal of each kind
+// that arrives within the pause is ignored, because it may be the one that ended the
+// command.
 const signalPause = 2 * drainTime
 
 // A supervisor starts the command of run and provides the result of its stream,
@@ -186,12 +188,29 @@ func (s *supervisor) requestStop() { unix.Write(s.stopWrite, []byte{0}) }
 // command has ended: the user can interrupt the wait for a failing disk.
 func (s *supervisor) forwardStops() {
 	time.Sleep(signalPause)
+	ignored := map[os.Signal]bool{}
+	for {
+		select {
+		case sig := <-s.signals:
+			if isStop(sig) && ignored[sig] {
+				s.requestStop()
+			}
+			ignored[sig] = true
+			continue
+		default:
+		}
+		break
+	}
 	for sig := range s.signals {
-		switch sig {
-		case unix.SIGINT, unix.SIGTERM, unix.SIGHUP:
+		if isStop(sig) {
 			s.requestStop()
 		}
 	}
+}
+
+// isStop reports whether a signal requests a stop of the stream.
+func isStop(sig os.Signal) bool {
+	return sig == unix.SIGINT || sig == unix.SIGTERM || sig == unix.SIGHUP
 }
 
 // Outcome waits for the command to end.

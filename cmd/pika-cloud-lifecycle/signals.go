@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,6 +42,10 @@ func makePipe(pipe *[2]int) error {
 // If the input is a pipe, the first Ctrl-C is ignored: the terminal sends it to the
 // whole foreground group, also to the program that writes to the pipe, and ingest
 // must still read the last lines of that program.
+//
+// SIGTERM and SIGHUP that arrive together are one request: a service manager
+// (systemd.kill(5), SendSIGHUP=) or a terminal that closes sends both, and the second
+// request to stop would end the retries of a failed write.
 func stopPipe(signals <-chan os.Signal, in input) (int, error) {
 	var pipe [2]int
 	if err := makePipe(&pipe); err != nil {
@@ -48,9 +53,19 @@ func stopPipe(signals <-chan os.Signal, in input) (int, error) {
 	}
 	go func() {
 		ignoreInterrupt := isPipe(in.fd) && !in.manyRuns
+		var first time.Time
+		got := map[os.Signal]bool{}
 		for s := range signals {
 			if s == syscall.SIGINT && ignoreInterrupt {
 				ignoreInterrupt = false
+				continue
+			}
+			if len(got) == 0 {
+				first = time.Now()
+			}
+			isSame := len(got) > 0 && !got[s] && time.Since(first) < signalPause
+			got[s] = true
+			if isSame {
 				continue
 			}
 			unix.Write(pipe[1], []byte{0})
