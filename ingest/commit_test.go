@@ -590,3 +590,36 @@ func TestCommit_size(t *testing.T) {
 	}
 	g.checkSeqs(lines)
 }
+
+// A result that comes after the stream has degraded is retried for the write timeout,
+// with the status and the events, even if the input ends.
+func TestDegraded_late_result_retried(t *testing.T) {
+	for _, stops := range []int{0, 1} {
+		t.Run(fmt.Sprint(stops, " stops"), func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t)
+			g.WriteTimeout, g.Grace = time.Second, time.Millisecond
+			g.warn = make(chan string, 100)
+			free := g.plant("result.json")
+			freeLog := g.plant("events.jsonl")
+			w := g.open()
+			w.print("STATE=ready\n")
+			w.waitForWarning(degradedText)
+			w.print("STATE=completed\n")
+			for range stops {
+				w.requestStop()
+			}
+			testenv.Must(t, w.in.Close())
+			time.Sleep(300 * time.Millisecond)
+			free()
+			freeLog()
+			if sum := w.wait(); !sum.Degraded || sum.Dropped > 0 {
+				t.Errorf("%+v", sum)
+			}
+			if text := g.read("result.json"); !strings.Contains(text, "completed") {
+				t.Errorf("the result is %s", text)
+			}
+			g.checkSeqs(2)
+		})
+	}
+}
