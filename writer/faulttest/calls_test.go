@@ -35,6 +35,7 @@ type call struct {
 	ino       uint64 // of the object, before the call
 	length    uint64 // of a write
 
+	fails  bool // an earlier fault that stays makes it fail
 	done   bool // it had its effect
 	failed bool // it returned an error
 	again  bool // it was interrupted, and the program repeats it

@@ -42,6 +42,9 @@ func (l *line) wrote(a *artifact) bool { return a.message == l.message && a.word
 
 func (s *scenario) ingests() bool { return s.args[0] == "ingest" }
 
+// streams reports whether the scenario retries a write error until its write timeout.
+func (s *scenario) streams() bool { return s.ingests() || s.args[0] == "run" }
+
 // lines returns all lines, in order.
 func (s *scenario) lines() (all []line) {
 	for _, part := range s.feed {
@@ -151,7 +154,16 @@ func scenarios() []scenario {
 			feed: [][]line{{badLine("bad-1"), eventLine("line-1")}}},
 		{name: "ingest/fallback result", calls: 117, changes: 24, args: ingest("--require-result"), prepare: noDirectory, fallback: true,
 			feed: [][]line{{transition("starting", "line-1")}, {fallbackResult()}}},
+		{name: "run/exit 4", calls: 20, changes: 10, args: []string{"run", "--state-dir=DIR", "--", "/bin/sh", "-c", "exit 4"},
+			prepare: running(9), code: 4, feed: each(byRun("starting", "starting sh"), byRun("failed", "sh exited with 4"))},
 	}
+}
+
+// byRun returns a line that run itself writes.
+func byRun(state, message string) line {
+	l := transition(state, message)
+	l.text = ""
+	return l
 }
 
 func named(t *testing.T, name string) *scenario {

@@ -133,7 +133,7 @@ func (b *bench) point(t *testing.T, j *job, ty *tally) {
 		t.Error(err)
 		return
 	}
-	g := &ledger{before: look(b.dir(), b.allows()), lines: j.s.lines(), seqGone: j.takesSeq, maySkip: j.f.errno != 0 || j.f.act == shorten}
+	g := &ledger{before: look(b.dir(), b.allows()), lines: j.s.lines(), seqGone: j.takesSeq, maySkip: (j.f.errno != 0 || j.f.act == shorten) && !j.s.streams()}
 	if j.arm != nil {
 		j.f.hook = j.arm(b)
 	}
@@ -191,7 +191,7 @@ func (b *bench) repair(j *job, g *ledger) {
 	}
 	next := &ledger{before: look(b.dir(), b.allows())}
 	var except []string
-	if j.s.ingests() != j.otherKind {
+	if j.s.streams() != j.otherKind {
 		b.repairByIngest(next)
 	} else {
 		except = []string{rejectsLog, rejectsLog + ".torn"} // only an ingest that rejects a line repairs them
@@ -227,7 +227,7 @@ func (b *bench) repairByOneshots(g *ledger, command string) {
 		{"--status=", line{result: true, word: "failed", message: "next-result"}},
 	} {
 		name := strings.TrimPrefix(o.line.message, "next-")
-		if command == "ingest" || command == name {
+		if command == "ingest" || command == "run" || command == name {
 			g.lines = append(g.lines, o.line)
 			b.expect(g, 0, "", name, "--state-dir="+b.dir(), o.flag+o.line.word, "--message="+o.line.message)
 		}

@@ -32,7 +32,10 @@ type fault struct {
 	at    int
 	act   action
 	errno unix.Errno          // of failBefore and failAfter
-	stays bool                // later calls that need space on the disk fail as well
+	stays bool                // later calls of the same kind (fault.hits) fail as well
+	lasts int                 // with stays: how many calls fail until the disk recovers; 0: no limit
+	waits bool                // the guest continues to wait for acknowledgements
+	heals time.Duration       // with stays: how long the calls fail until the disk recovers; 0: no limit
 	part  uint64              // for tear and shorten: how many bytes are written
 	hook  func(pid int) error // called before the call, with every action; may be nil
 	label string              // describes the hook
@@ -43,7 +46,12 @@ func (f fault) String() string {
 	if f.errno != 0 {
 		text += " with " + unix.ErrnoName(f.errno)
 	}
-	if f.stays {
+	switch {
+	case f.lasts > 0:
+		text += fmt.Sprintf(", %d calls", f.lasts)
+	case f.heals > 0:
+		text += fmt.Sprintf(", for %v", f.heals)
+	case f.stays:
 		text += ", from there on"
 	}
 	if f.part > 0 {
@@ -72,6 +80,8 @@ type tracer struct {
 	faulted *call         // the call at which the fault happened; nil before that
 	calls   []*call       // all calls that have returned, in order, including those that are not counted
 	isFired bool          // fired is closed
+	firedAt time.Time     // when the fault happened
+	failed  int           // how many calls the fault has made fail
 	err     error         // the error of the hook
 }
 
@@ -84,8 +94,10 @@ type exit struct {
 // killedCode is the exit code of a program that a signal ended.
 const killedCode = -1
 
-const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
-	unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
+// traceOptions do not include the processes that the program starts, which are the
+// commands of run.
+const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEEXEC |
+	unix.PTRACE_O_EXITKILL
 
 // run starts the program and traces it until it ends. Other tracers and other children of
 // this process may run at the same time: the program has its own process group, and run
@@ -213,6 +225,8 @@ func (tr *tracer) enter(tid int, info *syscallInfo) {
 		tr.faulted = c
 		tr.begin(tid)
 	} else if tr.repeats(c) {
+		c.fails = true
+		tr.failed++
 		skip(tid)
 	}
 }
@@ -220,6 +234,7 @@ func (tr *tracer) enter(tid int, info *syscallInfo) {
 // begin carries out the part of the fault that comes before the call.
 func (tr *tracer) begin(tid int) {
 	f := &tr.fault
+	tr.failed, tr.firedAt = 1, time.Now()
 	if f.hook != nil {
 		tr.err = f.hook(tr.pid)
 	}
@@ -249,10 +264,21 @@ func (tr *tracer) fire() {
 	}
 }
 
-// repeats reports whether c fails because of an earlier fault that stays: on a full disk,
-// every call that needs space fails.
+// repeats reports whether c fails because of an earlier fault that stays and has not
+// healed.
 func (tr *tracer) repeats(c *call) bool {
-	return tr.fault.stays && tr.faulted != nil && needsSpace(c)
+	f := &tr.fault
+	return f.stays && tr.faulted != nil && f.hits(c) &&
+		(f.lasts == 0 || tr.failed < f.lasts) && (f.heals == 0 || time.Since(tr.firedAt) < f.heals)
+}
+
+// hits reports whether a fault that stays makes c fail: on a full disk, every call that
+// needs space; on a disk with I/O errors, every call that changes something.
+func (f *fault) hits(c *call) bool {
+	if f.errno == unix.EIO {
+		return changes(c)
+	}
+	return needsSpace(c)
 }
 
 func needsSpace(c *call) bool {
@@ -272,11 +298,10 @@ func (tr *tracer) leave(tid int, result int64) {
 	delete(tr.inCall, tid)
 	isFaulted := c == tr.faulted
 	failsHere := isFaulted && (tr.fault.act == failBefore || tr.fault.act == failAfter)
-	failsAgain := !isFaulted && c.n > 0 && tr.repeats(c) && c.n > tr.faulted.n
 	switch {
 	case isFaulted && (tr.fault.act == killAfter || tr.fault.act == tear):
 		tr.kill()
-	case failsHere || failsAgain:
+	case failsHere || c.fails:
 		errno := tr.fault.errno
 		setRegister(tid, func(r *unix.PtraceRegs) { r.Rax = -uint64(errno) })
 		c.failed, c.again = true, errno == unix.EINTR

@@ -1,0 +1,67 @@
+//go:build linux && amd64
+
+package faulttest
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// recoveries returns the faults from which a disk recovers: after some calls have failed,
+// or after some time.
+func recoveries() (all []fault) {
+	for _, errno := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO} {
+		for _, f := range []fault{{lasts: 2}, {lasts: 5}, {heals: 30 * time.Millisecond}} {
+			f.act, f.errno, f.stays, f.waits = failBefore, errno, true, true
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// recoveryJobs returns the jobs in which the disk fails from a call on and recovers.
+func recoveryJobs(s *scenario, calls []*call) (jobs []job) {
+	for _, c := range calls {
+		for _, f := range recoveries() {
+			if f.hits(c) {
+				f.at = c.n
+				jobs = append(jobs, job{s: s, f: f, call: c.String(), otherKind: len(jobs)%4 == 3, check: checkRecovered})
+			}
+		}
+	}
+	return jobs
+}
+
+// checkRecovered checks that the program has waited for the disk: it exits as without a
+// fault, and everything is written with its final value.
+func checkRecovered(b *bench, j *job, tl *trial, g *ledger) {
+	if strings.Contains(tl.stderr, "goroutine ") {
+		g.find(notRepaired, "it panicked")
+	}
+	if tl.exit.code != j.s.code {
+		g.find(lost, "exit %d, want %d", tl.exit.code, j.s.code)
+	}
+	if strings.Contains(tl.stderr, "gave up waiting") {
+		g.find(lost, "it gave up")
+	}
+	g.checkDurable(tl.calls, true)
+	b.repair(j, g)
+}
+
+// TestRecoveringDisk makes the disk fail from each call on, until it recovers. ingest,
+// run and result wait for that: every event is written once, with the next seq, and the
+// status and the result are the last ones.
+func TestRecoveringDisk(t *testing.T) {
+	t.Parallel()
+	program, n := program(t), share(t, 40)
+	var jobs []job
+	for _, s := range scenarios() {
+		if s.streams() || s.args[0] == "result" {
+			jobs = append(jobs, recoveryJobs(&s, callsOf(t, program, &s))...)
+		}
+	}
+	trySome(t, program, "disks that recover", jobs, n, 1650)
+}
