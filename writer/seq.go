@@ -168,10 +168,14 @@ func (l *EventLog) returnSeqs() {
 	if l.lines.end > 0 {
 		return
 	}
+	text := l.seqFileText()
+	if text == "" {
+		return // the append did not write to it
+	}
 	if l.lines.unconfirmed == nil && !l.seq.unusable {
 		_ = l.seq.write(l.last)
+		text = l.seqFileText()
 	}
-	text := l.seqFileText()
 	if text != "" {
 		l.unused = &unusedSeqs{text: text, last: l.last}
 	}

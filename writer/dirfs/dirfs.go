@@ -59,6 +59,8 @@ type Dir struct {
 	root   *os.Root
 	stale  bool // Open must open path again
 	pinned bool // Open does not check which directory is at path
+
+	unsynced string // a directory that Open must sync first, because it has created a directory in it
 }
 
 // Open opens the directory at path, and creates it if it is missing. If the Dir
@@ -74,9 +76,12 @@ func (d *Dir) Open(path string) error {
 		d.Close()
 	}
 	d.path = path
-	err := d.open()
+	err := d.syncParent()
+	if err == nil {
+		err = d.open()
+	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = makeDirs(path)
+		d.unsynced, err = makeDirs(path)
 		if err == nil {
 			err = d.open()
 		}
@@ -178,7 +183,7 @@ func (d *Dir) Close() {
 	if d.root != nil {
 		d.root.Close()
 	}
-	*d = Dir{pinned: d.pinned}
+	*d = Dir{pinned: d.pinned, unsynced: d.unsynced}
 }
 
 // Sync makes the names of the files in the directory durable. After an error the
@@ -186,7 +191,7 @@ func (d *Dir) Close() {
 // once for each descriptor.
 func (d *Dir) Sync() error {
 	err := Retry(func() error { return unix.Fsync(d.fd) }) //fault:sync-directory
-	d.stale = err != nil                                   //fault:reopen-directory
+	d.stale = d.stale || err != nil                        //fault:reopen-directory
 	return pathError("fsync", d.path, err)
 }
 
@@ -252,27 +257,45 @@ func (d *Dir) Names() ([]string, error) {
 func (d *Dir) join(name string) string { return filepath.Join(d.path, name) }
 
 // makeDirs creates dir and its missing parents. It syncs the parent of each
-// directory that it creates.
-func makeDirs(dir string) error {
+// directory that it creates. If that fails, and the new directory cannot be removed
+// either, it returns the parent: the next attempt would find the new directory, and not
+// sync its name.
+func makeDirs(dir string) (unsynced string, err error) {
 	parent := filepath.Dir(dir)
-	err := os.Mkdir(dir, 0o755)
+	err = os.Mkdir(dir, 0o755)
 	if errors.Is(err, fs.ErrNotExist) && parent != dir {
-		if err := makeDirs(parent); err != nil {
-			return err
+		if unsynced, err := makeDirs(parent); err != nil {
+			return unsynced, err
 		}
 		err = os.Mkdir(dir, 0o755)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		return nil // another process created it; if it is not a directory, the caller cannot open it
+		return "", nil // another process created it; if it is not a directory, the caller cannot open it
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := syncDir(parent); err != nil {
-		_ = os.Remove(dir) // otherwise the next attempt would find dir and not sync its name
-		return err
+		if os.Remove(dir) != nil {
+			return parent, err
+		}
+		return "", err
 	}
-	return nil
+	return "", nil
+}
+
+// syncParent syncs the directory in which an earlier Open has created another one, if it
+// could not do so then.
+func (d *Dir) syncParent() error {
+	if d.unsynced == "" {
+		return nil
+	}
+	err := syncDir(d.unsynced)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		d.unsynced = "" // or it was removed, with everything in it
+		return nil
+	}
+	return err
 }
 
 func syncDir(path string) error {

@@ -150,6 +150,7 @@ func (d *durability) step(c *call) {
 		d.demand(c.String(), "events.jsonl.seq")
 	case name == "events.jsonl" && c.name == "ftruncate":
 		d.demand(c.String(), "events.jsonl.torn")
+	case d.ledger.mayDegrade: // a degraded stream writes each file separately
 	case name == "result.json":
 		d.demand(c.String(), "events.jsonl", "events.jsonl.seq", "rejected.jsonl", "result.json.prev")
 	case name == "status.json":

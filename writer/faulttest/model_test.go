@@ -44,6 +44,7 @@ type ledger struct {
 	acked      int    // how many lines were acknowledged
 	otherEvent string // the message of another writer's event, which may be at any position
 	seqGone    bool   // a hook has unlinked or replaced the seq file
+	mayDegrade bool   // the stream may write each of status, result and event without the others, and replace a previous result that it cannot keep
 	maySkip    bool   // a failed append may have used up the first seq of an empty log
 	findings   []finding
 }
@@ -186,7 +187,7 @@ func (g *ledger) checkSeqFile(now *picture) {
 func (g *ledger) checkStatus(now *picture) {
 	at := g.checkSource("status", now, now.status, g.before.status, func(l line) bool { return l.status })
 	isFinal := now.status != nil && now.status.hasSeq && (now.status.word == "completed" || now.status.word == "failed")
-	if at != unexplained && isFinal && (now.result == nil || (now.result.hasSeq && now.result.seq < now.status.seq)) {
+	if at != unexplained && isFinal && !g.mayDegrade && (now.result == nil || (now.result.hasSeq && now.result.seq < now.status.seq)) {
 		g.find(disagree, "the status is %s, but the result is %+v", now.status.word, now.result)
 	}
 }
@@ -202,7 +203,7 @@ func (g *ledger) checkResult(now *picture) {
 	if !isMoved {
 		g.checkSource("result", now, now.result, old, isResult)
 	}
-	if old != nil && g.startsRun() && !isSame(now.result, old) && !isSame(now.prev, old) {
+	if old != nil && !g.mayDegrade && g.startsRun() && !isSame(now.result, old) && !isSame(now.prev, old) {
 		g.find(lost, "the result of the previous run")
 	}
 }
@@ -253,6 +254,9 @@ func (g *ledger) checkSource(name string, now *picture, a, before *artifact, isW
 	}
 	if at >= 0 && g.lines[at].event {
 		event := now.eventOf(a)
+		if g.mayDegrade && !a.hasSeq {
+			return at // written before its event, which may be in the log although its sync failed
+		}
 		if event == nil || !a.hasSeq || event.seq != a.seq {
 			g.find(disagree, "%s has seq %d, its event is %+v", name, a.seq, event)
 		}

@@ -22,10 +22,21 @@ func recoveries() (all []fault) {
 	return all
 }
 
+// lateRecoveries returns faults that may last longer than the write timeout.
+func lateRecoveries() (all []fault) {
+	for _, errno := range []unix.Errno{unix.ENOSPC, unix.EIO} {
+		for _, f := range []fault{{lasts: 3}, {lasts: 8}, {heals: 25 * time.Millisecond}} {
+			f.act, f.errno, f.stays = failBefore, errno, true
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
 // recoveryJobs returns the jobs in which the disk fails from a call on and recovers.
-func recoveryJobs(s *scenario, calls []*call) (jobs []job) {
+func recoveryJobs(s *scenario, calls []*call, faults []fault) (jobs []job) {
 	for _, c := range calls {
-		for _, f := range recoveries() {
+		for _, f := range faults {
 			if f.hits(c) {
 				f.at = c.n
 				jobs = append(jobs, job{s: s, f: f, call: c.String(), otherKind: len(jobs)%4 == 3, check: checkRecovered})
@@ -60,8 +71,40 @@ func TestRecoveringDisk(t *testing.T) {
 	var jobs []job
 	for _, s := range scenarios() {
 		if s.streams() || s.args[0] == "result" {
-			jobs = append(jobs, recoveryJobs(&s, callsOf(t, program, &s))...)
+			jobs = append(jobs, recoveryJobs(&s, callsOf(t, program, &s), recoveries())...)
 		}
 	}
 	trySome(t, program, "disks that recover", jobs, n, 1650)
+}
+
+// checkDegraded checks that the files are valid, whether the stream gave up or not. If it
+// exits as without a fault, everything is written.
+func checkDegraded(b *bench, j *job, tl *trial, g *ledger) {
+	if tl.exit.code != j.s.code {
+		checkGaveUp(b, j, tl, g)
+		return
+	}
+	g.checkDurable(tl.calls, true)
+	b.repair(j, g)
+}
+
+// TestRecoveringDisk_degraded is TestRecoveringDisk with a write timeout that some of the
+// faults exceed: the stream becomes degraded, and the disk recovers then. What is written
+// is valid, and nothing acknowledged is missing.
+func TestRecoveringDisk_degraded(t *testing.T) {
+	t.Parallel()
+	program, n := program(t), share(t, 60)
+	var jobs []job
+	for _, s := range scenarios() {
+		if !s.ingests() {
+			continue
+		}
+		calls := callsOf(t, program, &s)
+		s.args = append(s.args, "--write-timeout=5ms", "--grace=1s")
+		for _, j := range recoveryJobs(&s, calls, lateRecoveries()) {
+			j.check, j.degrades = checkDegraded, true
+			jobs = append(jobs, j)
+		}
+	}
+	trySome(t, program, "disks that recover after the write timeout", jobs, n, 900)
 }

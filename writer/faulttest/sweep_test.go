@@ -25,6 +25,7 @@ type job struct {
 	arm       func(b *bench) func(pid int) error      // returns the hook of f, on a bench that has been reset
 	then      func(b *bench, j *job, g *ledger) error // called between the run and the check
 	owned     bool                                    // the hook replaces files as the owner of the directory could; the artifacts are not checked
+	degrades  bool                                    // the stream may give up waiting for the disk
 	takesSeq  bool                                    // the hook removes or replaces the seq file
 }
 
@@ -133,7 +134,7 @@ func (b *bench) point(t *testing.T, j *job, ty *tally) {
 		t.Error(err)
 		return
 	}
-	g := &ledger{before: look(b.dir(), b.allows()), lines: j.s.lines(), seqGone: j.takesSeq, maySkip: (j.f.errno != 0 || j.f.act == shorten) && !j.s.streams()}
+	g := &ledger{before: look(b.dir(), b.allows()), lines: j.s.lines(), seqGone: j.takesSeq, mayDegrade: j.degrades, maySkip: (j.f.errno != 0 || j.f.act == shorten) && !j.s.streams()}
 	if j.arm != nil {
 		j.f.hook = j.arm(b)
 	}
