@@ -37,7 +37,7 @@ func (s *scenario) harmless(c *call) string {
 // checkFailed checks how the program handled an error.
 func checkFailed(b *bench, j *job, tl *trial, g *ledger) {
 	call, code := tl.faulted, tl.exit.code
-	warned := strings.Contains(tl.stderr, "; trying again")
+	warned := strings.Contains(tl.stderr, "; trying again") || strings.Contains(tl.stderr, "; the log is not rotated")
 	switch {
 	case strings.Contains(tl.stderr, "goroutine "):
 		g.find(notRepaired, "it panicked")
