@@ -339,7 +339,8 @@ Examples:
 const resultUsage = `Usage: pika-cloud-lifecycle result --status OUTCOME --message TEXT [FLAGS]
 
 Replace result.json, which records how the run ended. To record an event and
-replace status.json at the same time, use ingest.
+replace status.json at the same time, use ingest. If the disk is full or has an
+I/O error, result retries for up to 30s.
 
 Flags:
   --status OUTCOME     completed or failed

@@ -17,6 +17,8 @@
 //	crash_test.go         the program is killed before or after a call, or within a write
 //	iofault_test.go       a call fails, before or after its effect; a write is short;
 //	                      a call is interrupted; the disk becomes full and stays full
+//	recover_test.go       the disk is full, a quota is used up or every change fails, for
+//	                      some calls or some time, within the write timeout or longer
 //	signal_test.go        SIGTERM arrives at a call
 //	secondwriter_test.go  another process appends at a call
 //	seqfile_test.go       the seq file, with its lock, is removed or replaced at a call
