@@ -111,7 +111,7 @@ func (l *EventLog) Append(b *Batch) error {
 		err = l.lines.append(text)
 	}
 	if err != nil {
-		l.returnSeqs()
+		l.returnSeqs() //fault:return-seqs
 		return err
 	}
 	l.last += n

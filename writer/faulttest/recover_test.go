@@ -33,7 +33,8 @@ func lateRecoveries() (all []fault) {
 	return all
 }
 
-// recoveryJobs returns the jobs in which the disk fails from a call on and recovers.
+// recoveryJobs returns the jobs in which the disk fails from a call on, with each fault
+// that makes the call fail, and recovers.
 func recoveryJobs(s *scenario, calls []*call, faults []fault) (jobs []job) {
 	for _, c := range calls {
 		for _, f := range faults {
@@ -45,6 +46,9 @@ func recoveryJobs(s *scenario, calls []*call, faults []fault) (jobs []job) {
 	}
 	return jobs
 }
+
+// allRecoveryJobs returns the jobs with all faults of recoveries.
+func allRecoveryJobs(s *scenario, calls []*call) []job { return recoveryJobs(s, calls, recoveries()) }
 
 // checkRecovered checks that the program has waited for the disk: it exits as without a
 // fault, and everything is written with its final value.
@@ -71,7 +75,7 @@ func TestRecoveringDisk(t *testing.T) {
 	var jobs []job
 	for _, s := range scenarios() {
 		if s.streams() || s.args[0] == "result" {
-			jobs = append(jobs, recoveryJobs(&s, callsOf(t, program, &s), recoveries())...)
+			jobs = append(jobs, allRecoveryJobs(&s, callsOf(t, program, &s))...)
 		}
 	}
 	trySome(t, program, "disks that recover", jobs, n, 1650)
