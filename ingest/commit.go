@@ -283,7 +283,9 @@ type step func(*batch) error
 // lastTime. The logs are not written without the lock.
 //
 // If a degraded stream had no space for its last commit, the result and the status come
-// first, and then as many events and rejected lines as fit.
+// first, and then as many events and rejected lines as fit. They also come first if the
+// events could leave no space for a result. Once their events have seqs, they are
+// written again.
 func (c *committer) write(b *batch, how manner) error {
 	if b.empty() && !b.hasMounted() {
 		return nil
@@ -302,8 +304,12 @@ func (c *committer) write(b *batch, how manner) error {
 		logs = nil
 	}
 	steps := append(logs, files...)
-	if how != together && c.isFull && first == nil {
+	switch {
+	case first != nil:
+	case how != together && c.isFull:
 		steps = append(files, c.writeNumbered, c.writeLeadingEvents(how), c.writeResult, c.writeStatus, c.writeLeadingRejects(how))
+	case c.isTight(b):
+		steps = append(files, c.writeNumbered, c.writeEvents, c.writeResult, c.writeStatus, c.writeRejects)
 	}
 	for _, write := range steps {
 		if first != nil && how == together {
@@ -315,6 +321,16 @@ func (c *committer) write(b *batch, how manner) error {
 		}
 	}
 	return first
+}
+
+// isTight reports whether the batch contains a result for which there may be no space
+// after its events are written.
+func (c *committer) isTight(b *batch) bool {
+	if !b.result.due() || b.events.Len() == 0 {
+		return false
+	}
+	free, err := c.store.free()
+	return err == nil && free < int64(b.events.Size())+reserve
 }
 
 // isMounted notes whether a file could not be replaced or renamed because it is a mount

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,7 @@ type store interface {
 	status() (*artifact.Status, error)
 	result() (*artifact.Result, error)
 	otherWriters() string
+	free() (int64, error)
 
 	lock() (unlock func(), err error)
 	appendEvents(*writer.Batch) error
@@ -67,6 +69,7 @@ func (s stateDir) open() error                        { return s.dir.Open() }
 func (s stateDir) status() (*artifact.Status, error)  { return s.dir.Status.Read() }
 func (s stateDir) result() (*artifact.Result, error)  { return s.dir.Result.Read() }
 func (s stateDir) otherWriters() string               { return s.dir.OtherWriters() }
+func (s stateDir) free() (int64, error)               { return s.dir.Free() }
 func (s stateDir) lock() (unlock func(), err error)   { return s.dir.Events.Lock() }
 func (s stateDir) appendEvents(b *writer.Batch) error { return s.dir.Events.Append(b) }
 func (s stateDir) appendLeadingEvents(b *writer.Batch, reserve int64) (*writer.Batch, error) {
@@ -127,6 +130,7 @@ func (d *dryRun) result() (*artifact.Result, error) {
 }
 
 func (d *dryRun) otherWriters() string             { return d.dir.OtherWriters() }
+func (d *dryRun) free() (int64, error)             { return math.MaxInt64, nil }
 func (d *dryRun) lock() (unlock func(), err error) { return func() {}, nil }
 
 // appendEvents numbers the events as Append would now.

@@ -72,6 +72,10 @@ func (d *Dir) Open() error {
 	return l.CheckWritable()
 }
 
+// Free returns how many bytes of the file system are free, as dirfs.Dir.Free does. The
+// directory must be open.
+func (d *Dir) Free() (int64, error) { return d.Status.current.Dir.Free() }
+
 // OtherWriters names the users, other than root and the user of this process,
 // that may write to the state directory. They can delete or forge its files. It
 // returns "" if there are none, and if nothing has been read or written yet.

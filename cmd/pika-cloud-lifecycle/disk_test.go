@@ -170,6 +170,22 @@ func TestFullDisk_burst(t *testing.T) {
 	}
 }
 
+// The result is written although its events use nearly all of the disk. The stream need
+// not wait for the write timeout to write it.
+func TestFullDisk_nearly(t *testing.T) {
+	for events := 35; events <= 60; events += 5 {
+		t.Run(fmt.Sprint(events), func(t *testing.T) {
+			t.Parallel()
+			dir := tmpfs(t, "24k")
+			p := startIn(t, dir, nil, "--write-timeout", "1h")
+			_, err := p.in.WriteString(strings.Join(append(largeEvents(events), "STATE=failed EXIT_CODE=7"), "\n") + "\n")
+			testenv.Must(t, err, p.in.Close())
+			p.await("result.json", `"exit_code": 7`)
+			p.await("status.json", `"state": "failed"`)
+		})
+	}
+}
+
 // A degraded stream that has no space for a burst leaves some free for the result.
 func TestFullDisk_reserve_for_result(t *testing.T) {
 	t.Parallel()
@@ -196,24 +212,33 @@ func TestFullDisk_reserve_for_result(t *testing.T) {
 // A status and a result that were written before their event get its seq once the event
 // is written.
 func TestFullDisk_seq_added(t *testing.T) {
-	t.Parallel()
-	dir := tmpfs(t, "64k")
-	filler := filepath.Join(dir, "filler")
-	testenv.Must(t, os.WriteFile(filler, make([]byte, 40<<10), 0o644))
-	p := startIn(t, dir, nil, "--write-timeout", "50ms")
-	_, err := p.in.WriteString(strings.Join(append(largeEvents(60), "STATE=failed EXIT_CODE=7"), "\n") + "\n")
-	testenv.Must(t, err)
-	p.await("result.json", `"exit_code": 7`)
-	if text := p.file("result.json"); strings.Contains(text, `"seq"`) {
-		t.Errorf("the result has a seq before its event is written: %s", text)
+	for _, test := range []struct {
+		timeout string
+		waitFor string
+		code    int
+	}{{"1h", "trying again", exitOK}, {"50ms", "gave up waiting", exitFailed}} {
+		t.Run(test.timeout, func(t *testing.T) {
+			t.Parallel()
+			dir := tmpfs(t, "64k")
+			filler := filepath.Join(dir, "filler")
+			testenv.Must(t, os.WriteFile(filler, make([]byte, 40<<10), 0o644))
+			p := startIn(t, dir, nil, "--write-timeout", test.timeout)
+			_, err := p.in.WriteString(strings.Join(append(largeEvents(60), "STATE=failed EXIT_CODE=7"), "\n") + "\n")
+			testenv.Must(t, err)
+			p.awaitStderr(test.waitFor)
+			p.await("result.json", `"exit_code": 7`)
+			if text := p.file("result.json"); strings.Contains(text, `"seq"`) {
+				t.Errorf("the result has a seq before its event is written: %s", text)
+			}
+			testenv.Must(t, os.Remove(filler))
+			p.awaitStderr("writing works again")
+			testenv.Must(t, p.in.Close())
+			p.exits(test.code)
+			p.seqs(61)
+			p.holds("result.json", `"seq": 61`)
+			p.holds("status.json", `"seq": 61`)
+		})
 	}
-	testenv.Must(t, os.Remove(filler))
-	p.awaitStderr("writing works again")
-	testenv.Must(t, p.in.Close())
-	p.exits(exitFailed)
-	p.seqs(61)
-	p.holds("result.json", `"seq": 61`)
-	p.holds("status.json", `"seq": 61`)
 }
 
 // bindMount makes a file a mount point, as a container engine does that mounts a single
