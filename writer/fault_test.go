@@ -215,6 +215,29 @@ func TestEventLog_unused_seqs(t *testing.T) {
 	}
 }
 
+// A log that cannot be renamed is appended to. RotateError returns why, until a rotation
+// succeeds.
+func TestEventLog_rotation_fails(t *testing.T) {
+	l := logIn(testenv.TempDir(t))
+	l.RotateAt = 1
+	appendTo(t, l, "event 1")
+	testenv.Must(t, os.Mkdir(l.Path+".1", 0o755))
+	for n := 2; n <= 4; n++ {
+		appendTo(t, l, fmt.Sprint("event ", n))
+		wantCause(t, l.RotateError(), l.Path, unix.EISDIR)
+	}
+	if got := testenv.ReadIfExists(t, l.Path); got != testLines(1, 4) {
+		t.Errorf("the log:\n%s", got)
+	}
+	testenv.Must(t, os.Remove(l.Path+".1"))
+	if seq := appendTo(t, l, "event 5"); seq != 5 || l.RotateError() != nil {
+		t.Errorf("seq %d, %v", seq, l.RotateError())
+	}
+	if got := testenv.ReadIfExists(t, l.Path+".1"); got != testLines(1, 4) {
+		t.Errorf("the rotated log:\n%s", got)
+	}
+}
+
 // A torn line stays in the log while the disk has no space to copy it to the .torn
 // file.
 func TestEventLog_full_disk_torn_tail(t *testing.T) {

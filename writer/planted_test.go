@@ -1,6 +1,7 @@
 package writer
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -62,7 +63,7 @@ var jobs = []job{
 	{"rotate", []string{"events.jsonl.1"}, true, func(t *testing.T, d *Dir) {
 		put(t, d.Events.Path, testLines(1, 2))
 		d.Events.RotateAt = 1
-	}, func(d *Dir) error { return tryAppend(&d.Events, batchOf("m")) }},
+	}, func(d *Dir) error { return cmp.Or(tryAppend(&d.Events, batchOf("m")), d.Events.RotateError()) }},
 	{"reject", []string{"rejected.jsonl"}, false, nil, func(d *Dir) error { return d.Rejects.Append([]byte("{}\n")) }},
 	{"repair rejects", []string{"rejected.jsonl.torn"}, false, func(t *testing.T, d *Dir) {
 		put(t, d.Rejects.Path, "{}\ntorn")
