@@ -215,6 +215,57 @@ func TestEventLog_unused_seqs(t *testing.T) {
 	}
 }
 
+// AppendLeading appends the first events and rejected lines that fit, byte for byte as
+// Append would, and leaves the reserve free.
+func TestAppendLeading(t *testing.T) {
+	if !testenv.AloneWithMounts(t) {
+		return
+	}
+	dir := testenv.TempDir(t)
+	testenv.Must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k,mode=0755"))
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	d := In(dir)
+	d.Rejects.MaxBytes = 1 << 20
+	var messages []string
+	for i := range 500 {
+		messages = append(messages, fmt.Sprint("event ", i+1))
+	}
+	b := batchOf(messages...)
+	unlock, err := d.Events.Lock()
+	testenv.Must(t, err)
+	defer unlock()
+	total := 0
+	for _, reserve := range []int64{24 << 10, 8 << 10} {
+		written, err := d.Events.AppendLeading(b, reserve)
+		total += written.Len()
+		wantCause(t, err, d.Events.Path, unix.ENOSPC)
+		free, err := d.Free()
+		testenv.Must(t, err)
+		if written.Len() == 0 || free < reserve || free > reserve+12<<10 {
+			t.Errorf("%d events, %d bytes free with a reserve of %d", written.Len(), free, reserve)
+		}
+	}
+	line := strings.Repeat("r", 99) + "\n"
+	rest, err := d.Rejects.AppendLeading([]byte(strings.Repeat(line, 100)), 1)
+	wantCause(t, err, d.Rejects.Path, unix.ENOSPC)
+	if kept := testenv.ReadIfExists(t, d.Rejects.Path); len(kept) < 2000 || strings.Repeat(line, 100) != kept+string(rest) {
+		t.Errorf("%d bytes of rejected lines are kept, %d remain", len(kept), len(rest))
+	}
+	written, err := d.Events.AppendLeading(b, 0)
+	wantCause(t, err, d.Events.Path, unix.ENOSPC)
+	total += written.Len()
+	if got := testenv.ReadIfExists(t, d.Events.Path); got != testLines(1, uint64(total)) || b.Len() != 500-total {
+		t.Errorf("%d events were appended, %d remain; the log:\n%s", total, b.Len(), got)
+	}
+	if free, _ := d.Free(); free > 0 {
+		t.Errorf("%d bytes are free", free)
+	}
+	rest, err = d.Rejects.AppendLeading([]byte(line), 0)
+	if err != nil && !errors.Is(err, unix.ENOSPC) || (err == nil) != (len(rest) == 0) {
+		t.Errorf("%q remains: %v", rest, err)
+	}
+}
+
 // A log that cannot be renamed is appended to. RotateError returns why, until a rotation
 // succeeds.
 func TestEventLog_rotation_fails(t *testing.T) {

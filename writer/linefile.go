@@ -132,6 +132,9 @@ func (f *lineFile) fitting(path string, text []byte, reserve int64) (int, error)
 			return 0, err
 		}
 	}
+	if reserve > 0 {
+		free -= 2 * page // the last page of the file, and that of a new seq file
+	}
 	return countLines(text, free-reserve), nil
 }
 

@@ -2,10 +2,14 @@ package writer
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
@@ -189,5 +193,27 @@ func TestUnconfirmed_reject(t *testing.T) {
 		if got := testenv.ReadIfExists(t, r.Path); got != c.want {
 			t.Errorf("%+v:\n%s", c, got)
 		}
+	}
+}
+
+// AppendLeading removes the events that are in the log already from the batch, even if no
+// other event fits.
+func TestAppendLeading_unconfirmed(t *testing.T) {
+	dir := testenv.TempDir(t)
+	l, b := unconfirmedLog(t, dir, testLines(3, 4))
+	appendTo(t, logIn(dir), "other")
+	unlock, err := l.Lock()
+	testenv.Must(t, err)
+	defer unlock()
+	written, err := l.AppendLeading(b, math.MaxInt64)
+	if got := fmt.Sprint(seqs(written), b.Len()); !errors.Is(err, unix.ENOSPC) || got != "[3 4] 1" {
+		t.Errorf("without space: %s, %v", got, err)
+	}
+	written, err = l.AppendLeading(b, 0)
+	if got := fmt.Sprint(seqs(written), b.Len()); err != nil || got != "[6] 0" {
+		t.Errorf("with space: %s, %v", got, err)
+	}
+	if got, want := testenv.ReadIfExists(t, l.Path), testLines(1, 4)+testLine(5, "other")+testLine(6, "event 5"); got != want {
+		t.Errorf("the log:\n%sexpected\n%s", got, want)
 	}
 }
