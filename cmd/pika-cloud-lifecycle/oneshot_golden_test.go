@@ -59,7 +59,7 @@ func TestOneshot_like_Python(t *testing.T) {
 func (c *goldenCase) replay(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	rejected := strings.HasPrefix(c.Name, "refused_")
+	rejected := strings.HasPrefix(c.Name, "rejected_")
 	for _, step := range c.Steps {
 		want := step.Exit
 		if rejected {
