@@ -563,16 +563,16 @@ func TestWait_state_reached(t *testing.T) {
 
 // A descriptor with FD_CLOEXEC, as the runtime opens them, counts as free; an
 // inherited one does not.
-func TestFreeNumber(t *testing.T) {
+func TestFreeDescriptor(t *testing.T) {
 	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
 	testenv.Must(t, err)
 	defer unix.Close(fd)
-	if got := freeNumber(); got > fd {
+	if got := freeDescriptor(); got > fd {
 		t.Errorf("%d is free, expected %d", got, fd)
 	}
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
 	testenv.Must(t, err)
-	if got := freeNumber(); got == fd {
+	if got := freeDescriptor(); got == fd {
 		t.Errorf("%d is free, although it was inherited", got)
 	}
 }

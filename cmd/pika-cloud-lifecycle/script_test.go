@@ -49,7 +49,7 @@ func testProgram() {
 		getenv: os.Getenv,
 		clock:  testClock,
 		bootID: func() string { return os.Getenv("TEST_BOOT_ID") },
-		umask:  openToOwner(),
+		umask:  clearOwnerUmask(),
 	}
 	os.Exit(a.main(os.Args[1:]))
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // Printable returns text with every character escaped that controls a terminal or
-// changes how other text reads: control characters (C0 and C1), line separators,
+// changes how other text is displayed: control characters (C0 and C1), line separators,
 // bidirectional overrides, noncharacters, and bytes that are not UTF-8. It also escapes
 // characters longer than maxRun, because any number of marks fits one column.
 func Printable(text string) string {
