@@ -170,13 +170,13 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
-// end waits until the process has ended.
-func (p *process) end() {
+// awaitEnd waits until the process has ended.
+func (p *process) awaitEnd() {
 	p.Helper()
 	select {
 	case <-p.ended:
 	case <-time.After(hung):
-		p.Fatalf("it still runs after %v; stderr %q", hung, p.lines)
+		p.Fatalf("the process still runs after %v; stderr %q", hung, p.lines)
 	}
 }
 
@@ -187,7 +187,7 @@ func (p *process) exits(code int) string {
 	if err != nil {
 		p.Fatal(err)
 	}
-	p.end()
+	p.awaitEnd()
 	output := strings.Join(p.lines, "") + string(rest)
 	var exit *exec.ExitError
 	if p.err != nil && !errors.As(p.err, &exit) {
@@ -210,8 +210,8 @@ func (p *process) file(name string) string {
 	return string(text)
 }
 
-// holds checks that an artifact contains a text.
-func (p *process) holds(name, text string) {
+// contains checks that an artifact contains a text.
+func (p *process) contains(name, text string) {
 	p.Helper()
 	if content := p.file(name); !strings.Contains(content, text) {
 		p.Errorf("%s has no %s:\n%s", name, text, content)
@@ -232,12 +232,12 @@ func (p *process) await(name, text string) {
 func (p *process) absent(name string) {
 	p.Helper()
 	if _, err := os.Lstat(filepath.Join(p.dir, name)); !errors.Is(err, os.ErrNotExist) {
-		p.Errorf("%s is there: %v", name, err)
+		p.Errorf("%s exists: %v", name, err)
 	}
 }
 
-// seqs checks that the log has events 1 to n, each once and in order.
-func (p *process) seqs(n int) {
+// hasEvents checks that the log has events 1 to n, each once and in order.
+func (p *process) hasEvents(n int) {
 	p.Helper()
 	for i, line := range linesOf(p.file("events.jsonl")) {
 		_, text, ok := strings.Cut(line, `"seq":`)

@@ -67,9 +67,9 @@ func testMoment(text string) ingest.Moment {
 func TestScripts(t *testing.T) {
 	testenv.Tool(t, "bash")
 	schemas := compileSchemas(t)
-	held := new(atomic.Int64)
+	checked := new(atomic.Int64)
 	t.Cleanup(func() {
-		if held.Load() == 0 && flag.Lookup("test.run").Value.String() == "" {
+		if checked.Load() == 0 && flag.Lookup("test.run").Value.String() == "" {
 			t.Error("no script left an artifact")
 		}
 	})
@@ -88,8 +88,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PIKA_LIFECYCLE_DIR", filepath.Join(env.WorkDir, "run"))
 			before, err := readArtifacts(env.WorkDir)
 			env.Defer(func() {
-				n, err := schemas.hold(env.WorkDir, before)
-				if held.Add(int64(n)); err != nil {
+				n, err := schemas.checkAll(env.WorkDir, before)
+				if checked.Add(int64(n)); err != nil {
 					env.T().Fatal(err)
 				}
 			})
