@@ -120,8 +120,8 @@ func deterministicEnv() []string {
 	return []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off"}
 }
 
-// plain runs the program without the tracer.
-func (b *bench) plain(input string, args ...string) (code int, stderr string, err error) {
+// runUntraced runs the program without the tracer.
+func (b *bench) runUntraced(input string, args ...string) (code int, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	defer cancel()
 	var out bytes.Buffer
