@@ -10,7 +10,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
 
-// An app holds what a subcommand uses of its process. Tests replace it.
+// An app has the parts of the process that a subcommand uses. Tests replace them.
 type app struct {
 	stdout    io.Writer
 	stderr    io.Writer

@@ -202,11 +202,12 @@ func TestCost_long_log(t *testing.T) {
 	}
 }
 
-// collected matches what callgrind counted.
+// collected matches the number of instructions in the output of callgrind.
 var collected = regexp.MustCompile(`Collected : (\d+)`)
 
-// instructions runs ingest on so many lines of input under callgrind, with one thread,
-// no preemption and no garbage collection, so the count is reproducible.
+// instructions returns the number of instructions of an ingest whose input is line, lines
+// times. It runs under callgrind with one thread, no preemption and no garbage collection,
+// so the count is reproducible.
 func instructions(t *testing.T, line string, lines int) int {
 	t.Helper()
 	cmd := limitedCommand("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", testenv.Program(t), "ingest", "--state-dir", testenv.TempDir(t))

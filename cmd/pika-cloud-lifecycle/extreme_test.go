@@ -28,7 +28,7 @@ import (
 // events. It has no byte strings, because the fuzzer spends up to a minute on making each
 // new one shorter.
 
-// oneOf returns one of some values.
+// oneOf returns one of the values, chosen by r.
 func oneOf[T any](r *rand.Rand, all ...T) T { return all[r.IntN(len(all))] }
 
 // An extremeEvent has the values of one line of the log.

@@ -9,9 +9,9 @@ import (
 )
 
 // followStop stops the group of this process when job control has stopped the
-// command's group, so that the shell sees its whole job stopped and its fg
-// continues all of it. SIGSTOP, and a SIGTSTP that does not come from the terminal,
-// stop only the command.
+// command's group. Then the shell knows that its whole job is stopped, and fg continues
+// the whole job. SIGSTOP, and a SIGTSTP that does not come from the terminal, stop only
+// the command.
 func (c *command) followStop(s syscall.Signal) {
 	if c.terminal < 0 || (s != unix.SIGTSTP && s != unix.SIGTTIN && s != unix.SIGTTOU) {
 		return

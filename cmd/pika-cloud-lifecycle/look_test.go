@@ -119,7 +119,7 @@ func TestShow_local_time(t *testing.T) {
 	}
 }
 
-// manyEvents writes a log of so many events.
+// manyEvents writes a log of n events.
 func manyEvents(t *testing.T, n int) (path string) {
 	t.Helper()
 	var log strings.Builder
@@ -158,9 +158,9 @@ func hostileEvents(t *testing.T) (path string) {
 	return path
 }
 
-// writeRun writes a state directory: events of one boot at these uptimes in
-// milliseconds, each of which is "uptime kind message", and a result if the last
-// event ends the run.
+// writeRun writes a state directory with events of one boot, and with a result if an event
+// is completed or failed. Each event is given as "uptime kind message", with the uptime in
+// milliseconds.
 func writeRun(t *testing.T, exitCode int, events ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()

@@ -20,9 +20,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
-// openedFiles are the files that show and plot read: those of a state directory,
-// or files that were copied from one. Files that cannot be read are in problems,
-// and the others are shown anyway.
+// openedFiles are the files that show and plot read: those of a state directory, or files
+// that were copied from one. If a file cannot be read, the error is in problems, and the
+// other files are shown.
 type openedFiles struct {
 	status     *artifact.Status // nil if there is none
 	result     *artifact.Result // nil if there is none

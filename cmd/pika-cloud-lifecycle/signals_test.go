@@ -11,7 +11,7 @@ import (
 )
 
 // acknowledgedLines is how many lines a test writes after a signal, each after the previous
-// one is acknowledged. They are so many that the signal arrives before the last of them.
+// one is acknowledged. This takes so long that the signal arrives before the last line.
 const acknowledgedLines = 100
 
 // writeAndAwait writes events, from line number line on, and waits for each to be

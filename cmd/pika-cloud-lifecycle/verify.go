@@ -56,7 +56,7 @@ func verifyMain(a *app, args []string) error {
 	return nil
 }
 
-// asRoot returns the advice to run as root, unless the process does so already.
+// asRoot returns the advice to run as root; "" if the process runs as root.
 func asRoot(to string) string {
 	if os.Geteuid() == 0 {
 		return ""

@@ -270,8 +270,8 @@ func (b *Rebuilder) startBoot(e *entry) {
 	b.lastResultSeq, b.otherBootResultTime = 0, time.Time{}
 }
 
-// release makes a buffered entry ready if no earlier one is missing, or if it was
-// buffered for long enough. If flush is true, it makes all of them ready.
+// release makes buffered entries ready. It stops at an entry before which one is missing,
+// unless the entry is overdue or flush is true.
 func (b *Rebuilder) release(now time.Time, flush bool) {
 	for !b.buffer.isEmpty() {
 		e := b.buffer.first()

@@ -21,8 +21,8 @@ import (
 const runLimit = 30 * time.Second
 
 // A bench is a directory in which one goroutine tries one point after the other. base
-// contains the watched directory, which may be the root of a disk. That contains the
-// state directory.
+// contains the watched directory, which may be the root of a disk. The watched directory
+// contains the state directory.
 type bench struct {
 	program string
 	base    string

@@ -21,7 +21,7 @@ import (
 // number of a temporary file, so they are the same in every run. path and other are
 // the corresponding absolute paths.
 type call struct {
-	n    int    // the number of the call, from 1 on; 0 if it is not counted
+	n    int    // the number of the call, counted from 1; 0 if it is not counted
 	name string // the name of the system call, "ack" or "unlock"
 	fd   int    // the descriptor of the object; -1 if the call has a path
 

@@ -72,7 +72,7 @@ func repair(path string) (*RepairReport, error) {
 	return &RepairReport{Report: after.Report, KeptFiles: r.keptFiles}, nil
 }
 
-// A repairer repairs what a check found. The lock is held.
+// A repairer repairs the findings of a check. Its caller holds the lock.
 type repairer struct {
 	found     *checker
 	dir       *writer.Dir

@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// A scale maps the time of a boot to the chart. It is linear, except for long stretches
-// without an event that would leave the rest too narrow to be seen: these are drawn short,
-// and marked.
+// A scale maps the time of a boot to the chart. It is linear, except that long stretches
+// without an event are drawn short, with a mark, if the rest would otherwise be too narrow
+// to be seen.
 type scale struct {
 	start, end  Span
 	breaks      []stretch // in their order

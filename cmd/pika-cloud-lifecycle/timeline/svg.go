@@ -218,7 +218,7 @@ func (d *drawing) about() string {
 	return text
 }
 
-// grid writes the axis below the lanes, and a line for each step of it.
+// grid writes the axis below the lanes, and the lines of the grid.
 func (w *svg) grid(d *drawing, top int) {
 	bottom := top + len(d.lanes)*laneHeight
 	for _, at := range d.ticks() {

@@ -325,8 +325,8 @@ func stepOf(last, e *artifact.Event) Span {
 	return Between(last.Time, e.Time)
 }
 
-// fit returns the message and the details of an event, cut to the rest of its line. A
-// long message of a failure is wrapped instead.
+// fit returns the message and the details of an event, cut so that they fit on its line.
+// A long message of a failure is wrapped instead.
 func (t *Text) fit(e *artifact.Event) (text []string, details string) {
 	text, details = []string{message(e.Message)}, Fold(e.Details)
 	room := t.Width - prefix
