@@ -98,7 +98,7 @@ func TestAck_slow_reader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	fill(t, w)
+	fillPipe(t, w)
 	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{w} }, "--grace", "1h", "--require-result")
 	w.Close()
 	p.write("STATE=booted", "bad 1", "STATE=ready", "bad 2", "STATE=ready", "bad 3")
@@ -128,7 +128,7 @@ func TestAck_stuck_reader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	fill(t, w)
+	fillPipe(t, w)
 	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{w} }, "--grace", "50ms")
 	w.Close()
 	p.write("STATE=booted", "STATE=failed")

@@ -56,7 +56,7 @@ func countCalls(t *testing.T, feed func(in io.Writer, acks *bufio.Reader), args 
 		t.Fatal(err)
 	}
 	defer acks.Close()
-	if err := acks.SetReadDeadline(time.Now().Add(hung)); err != nil {
+	if err := acks.SetReadDeadline(time.Now().Add(waitLimit)); err != nil {
 		t.Fatal(err)
 	}
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{ackEnd}, os.Stderr

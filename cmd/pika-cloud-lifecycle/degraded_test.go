@@ -395,7 +395,7 @@ func TestStderr_stuck_reader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	fill(t, w)
+	fillPipe(t, w)
 	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Stderr = w })
 	w.Close()
 	p.write("bad", "worse", "STATE=ready", "bad", "STATE=failed")

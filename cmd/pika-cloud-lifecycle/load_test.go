@@ -74,7 +74,7 @@ func loadRound(t *testing.T, built func(*exec.Cmd)) (events, repeats int) {
 		want[message] = true
 		others.Go(func() {
 			text, err := loadOneshot(dir, message, built)
-			for end := time.Now().Add(hung); strings.Contains(text, stillHeld) && time.Now().Before(end); text, err = loadOneshot(dir, message, built) {
+			for end := time.Now().Add(waitLimit); strings.Contains(text, stillHeld) && time.Now().Before(end); text, err = loadOneshot(dir, message, built) {
 				gaveUp.Add(1)
 			}
 			if err != nil || text != "" {
@@ -221,7 +221,7 @@ func TestLoad_flood(t *testing.T) {
 	}
 	flood(t, dir, built, directives)
 	runs := 0
-	for until := time.Now().Add(hung); (runs < enough || !w.enough(enough)) && time.Now().Before(until); runs++ {
+	for until := time.Now().Add(waitLimit); (runs < enough || !w.enough(enough)) && time.Now().Before(until); runs++ {
 		oneRun(t, dir, built)
 	}
 	close(w.stop)

@@ -18,16 +18,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitedCommand returns a command that is killed when it takes longer than hung.
+// limitedCommand returns a command that is killed when it takes longer than waitLimit.
 func limitedCommand(name string, args ...string) *exec.Cmd {
-	ctx, stop := context.WithTimeout(context.Background(), hung)
+	ctx, stop := context.WithTimeout(context.Background(), waitLimit)
 	context.AfterFunc(ctx, stop)
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Cancel = func() error {
-		fmt.Fprintf(os.Stderr, "killed after %v: %v\n", hung, cmd)
+		fmt.Fprintf(os.Stderr, "killed after %v: %v\n", waitLimit, cmd)
 		return cmd.Process.Kill()
 	}
-	cmd.WaitDelay = hung // for a process that keeps its output open
+	cmd.WaitDelay = waitLimit // for a process that keeps its output open
 	return cmd
 }
 
@@ -38,9 +38,9 @@ func testCommand(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// hung is how long a test waits for a process: far longer than any of them takes.
-// Then it fails with the output so far.
-const hung = 90 * time.Second
+// waitLimit is how long a test waits for a process, which is far longer than any process
+// runs. Then the test fails, and prints the output so far.
+const waitLimit = 90 * time.Second
 
 // A process is a running ingest, with the test's ends of its pipes.
 type process struct {
@@ -83,7 +83,7 @@ func startIn(t *testing.T, dir string, change func(*exec.Cmd), args ...string) *
 	p.in, p.ends = in, []*os.File{acks, stderr}
 	p.acks, p.stderr = bufio.NewReader(acks), bufio.NewReader(stderr)
 	for _, f := range p.ends {
-		if err := f.SetReadDeadline(time.Now().Add(hung)); err != nil {
+		if err := f.SetReadDeadline(time.Now().Add(waitLimit)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -175,8 +175,8 @@ func (p *process) awaitEnd() {
 	p.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(hung):
-		p.Fatalf("the process still runs after %v; stderr %q", hung, p.lines)
+	case <-time.After(waitLimit):
+		p.Fatalf("the process still runs after %v; stderr %q", waitLimit, p.lines)
 	}
 }
 
@@ -221,7 +221,7 @@ func (p *process) contains(name, text string) {
 // await waits until an artifact contains a text.
 func (p *process) await(name, text string) {
 	p.Helper()
-	for until := time.Now().Add(hung); !strings.Contains(p.file(name), text); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(waitLimit); !strings.Contains(p.file(name), text); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			p.Fatalf("%s has no %s", name, text)
 		}
@@ -262,8 +262,8 @@ func (p *process) closeReaders(t *testing.T) {
 	}
 }
 
-// fill fills a pipe that is not read.
-func fill(t *testing.T, pipe *os.File) {
+// fillPipe fills a pipe that is not read.
+func fillPipe(t *testing.T, pipe *os.File) {
 	t.Helper()
 	fd := int(pipe.Fd())
 	if err := unix.SetNonblock(fd, true); err != nil {

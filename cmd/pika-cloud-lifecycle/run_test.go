@@ -142,9 +142,9 @@ func isStopped(pid int) bool {
 
 func waitUntil(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(hung); !is(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(waitLimit); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited %v for: %s", hung, what)
+			t.Fatalf("waited %v for: %s", waitLimit, what)
 		}
 	}
 }
@@ -262,7 +262,7 @@ func (term *terminal) send(text string) {
 // expect waits until the terminal shows a text after the last expected one.
 func (term *terminal) expect(text string) {
 	term.Helper()
-	late := time.After(hung)
+	late := time.After(waitLimit)
 	for {
 		if before, after, ok := strings.Cut(term.unread, text); ok {
 			term.passed, term.unread = before+text, after
@@ -448,7 +448,7 @@ func TestTerminal_stop_only_command(t *testing.T) {
 // command itself may be over the limit, so the test also tries longer ones.
 func TestTerminal_timeout_while_stopped(t *testing.T) {
 	t.Parallel()
-	for timeout := time.Second; timeout < hung; timeout *= 4 {
+	for timeout := time.Second; timeout < waitLimit; timeout *= 4 {
 		dir := t.TempDir()
 		term := newPrompt(t, dir)
 		term.send(fmt.Sprintf(`%s run --timeout %v -- sh -c 'echo up; read -r x; exit 5'`+"\n", program, timeout))

@@ -258,13 +258,13 @@ type textView struct {
 }
 
 func (v *textView) current(files *openedFiles) {
-	now := timeline.Now{Status: files.status, Result: files.result, Rejected: files.rejected,
+	now := timeline.Current{Status: files.status, Result: files.result, Rejected: files.rejected,
 		StatusUnreadable: files.statusUnreadable, ResultUnreadable: files.resultUnreadable}
 	if v.live {
 		now.BootID, now.Time = v.app.bootID(), v.app.clock().Time
 	}
 	if v.live || files.isDir || files.status != nil || files.result != nil { // otherwise only a log was copied, so the status and the result are unknown
-		v.Now(&now)
+		v.Current(&now)
 	}
 }
 
@@ -275,7 +275,7 @@ func (v *textView) problem(log *logFile, p *lineProblem) {
 }
 
 func (v *textView) omitted(log *logFile, n uint64) {
-	v.Note(fmt.Sprintf("%s has %s", filepath.Base(log.path), several(n, "more problem")))
+	v.Note(fmt.Sprintf("%s has %s", filepath.Base(log.path), plural(n, "more problem")))
 }
 
 // A jsonView is for programs: one object on each line.

@@ -76,8 +76,8 @@ type stream struct {
 	stderrRead strings.Builder // the lines that were read from stderr
 }
 
-// hung is the limit of each wait, far longer than any takes.
-const hung = time.Minute
+// waitLimit is the time limit of each wait, which no test without a defect reaches.
+const waitLimit = time.Minute
 
 func startStream(t *testing.T, program, dir string, flags ...string) *stream {
 	t.Helper()
@@ -89,7 +89,7 @@ func startStream(t *testing.T, program, dir string, flags ...string) *stream {
 	stderr, stderrEnd, err := os.Pipe()
 	testenv.Must(t, err)
 	for _, f := range []*os.File{in, acks, stderr} {
-		testenv.Must(t, f.SetDeadline(time.Now().Add(hung)))
+		testenv.Must(t, f.SetDeadline(time.Now().Add(waitLimit)))
 		t.Cleanup(func() { f.Close() })
 	}
 	s.cmd.Stdin, s.cmd.ExtraFiles, s.cmd.Stderr = stdin, []*os.File{ack}, stderrEnd

@@ -165,7 +165,7 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 		"-append", "console=ttyS0 quiet panic=-1 "+options, "-drive", "file="+m.disk+",if=virtio,format=raw,cache=writeback")
 	r, w, err := os.Pipe()
 	testenv.Must(t, err)
-	testenv.Must(t, r.SetDeadline(time.Now().Add(hung)))
+	testenv.Must(t, r.SetDeadline(time.Now().Add(waitLimit)))
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
 	testenv.Must(t, cmd.Start())
 	w.Close()

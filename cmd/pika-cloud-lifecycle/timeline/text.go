@@ -62,8 +62,8 @@ func (t *Text) zone() *time.Location {
 	return t.Zone
 }
 
-// A Now is the current status and result of a guest.
-type Now struct {
+// Current is the current status and result of a guest.
+type Current struct {
 	Status   *artifact.Status // nil if there is none
 	Result   *artifact.Result // nil if there is none
 	BootID   string           // of this boot, if the guest is this machine; else empty
@@ -74,16 +74,16 @@ type Now struct {
 	ResultUnreadable bool
 }
 
-// Now writes the status and the result in full.
-func (t *Text) Now(n *Now) {
-	s, r := n.Status, n.Result
+// Current writes the status and the result in full.
+func (t *Text) Current(c *Current) {
+	s, r := c.Status, c.Result
 	switch {
 	case s != nil:
-		t.heading(0, "", string(s.State), colourOf(s.State), t.since(n))
+		t.heading(0, "", string(s.State), colourOf(s.State), t.since(c))
 		t.paragraph(2, message(s.Message))
 		t.paragraph(2, Fold(s.Details))
 		t.paragraph(2, identity(s))
-	case n.StatusUnreadable:
+	case c.StatusUnreadable:
 		t.paragraph(0, "status unknown, because status.json cannot be read")
 	default:
 		t.paragraph(0, "no status")
@@ -97,13 +97,13 @@ func (t *Text) Now(n *Now) {
 		if s == nil || string(s.Details) != string(r.Details) {
 			t.paragraph(2, Fold(r.Details))
 		}
-	case n.ResultUnreadable:
+	case c.ResultUnreadable:
 		t.paragraph(0, "result unknown, because result.json cannot be read")
 	default:
 		t.paragraph(0, "no result")
 	}
-	if n.Rejected > 0 && (s == nil || s.Rejected == 0) {
-		t.paragraph(0, rejected(n.Rejected))
+	if c.Rejected > 0 && (s == nil || s.Rejected == 0) {
+		t.paragraph(0, rejected(c.Rejected))
 	}
 }
 
@@ -115,16 +115,16 @@ func rejected(n uint64) string {
 	return fmt.Sprintf("%d lines rejected, see rejected.jsonl", n)
 }
 
-func (t *Text) since(n *Now) string {
-	s := n.Status
+func (t *Text) since(c *Current) string {
+	s := c.Status
 	since := " since " + s.Time.In(t.zone()).Format("2006-01-02 15:04:05 MST")
 	switch {
-	case n.BootID == "":
+	case c.BootID == "":
 		return since
-	case n.BootID != s.BootID:
+	case c.BootID != s.BootID:
 		return since + ", in an earlier boot"
 	}
-	return since + ", for " + Between(s.Time, n.Time).String()
+	return since + ", for " + Between(s.Time, c.Time).String()
 }
 
 func (t *Text) ended(r *artifact.Result) string {

@@ -143,7 +143,7 @@ func TestWindow(t *testing.T) {
 func TestText_colours(t *testing.T) {
 	var out strings.Builder
 	text := Text{To: bufio.NewWriter(&out), Colour: true, Width: 80}
-	text.Now(&Now{Status: &artifact.Status{State: "failed", Message: strictjson.Value(`"m"`)}})
+	text.Current(&Current{Status: &artifact.Status{State: "failed", Message: strictjson.Value(`"m"`)}})
 	text.Event(&artifact.Event{Kind: "ready", Message: strictjson.Value(`"m"`), Details: strictjson.Value(`{"a":1}`)})
 	if err := text.Flush(); err != nil {
 		t.Fatal(err)
