@@ -98,7 +98,7 @@ func newReader(t *testing.T) *reader {
 			t.Fatal(err)
 		}
 		if user = canRun(t, home, "go", "version"); user != nil {
-			give(t, home)
+			chownTree(t, home)
 			linkCache(t, cache, filepath.Join(home, "cache"))
 			cache = filepath.Join(home, "cache")
 		}
@@ -230,8 +230,8 @@ func linkCache(t *testing.T, from, to string) {
 	}
 }
 
-// give makes the ordinary user the owner of a directory and its content.
-func give(t *testing.T, dir string) {
+// chownTree makes the ordinary user the owner of a directory and its content.
+func chownTree(t *testing.T, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {

@@ -25,7 +25,7 @@ type command struct {
 	env       []string
 	path      string         // the $PATH in which argv[0] is looked up
 	stream    int            // the stream's write end
-	number    int            // its descriptor in the program
+	streamFD  int            // the descriptor of the stream in the program
 	timeout   time.Duration  // none if 0
 	killAfter time.Duration  // from SIGTERM to SIGKILL
 	signals   chan os.Signal // that this process receives for the program
@@ -49,17 +49,17 @@ func forwardedSignals() []syscall.Signal {
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
 }
 
-// run starts the command and calls ended when it has ended. It also forwards
-// signals that arrived before the start.
+// run starts the command, and calls ended when the command has ended or could not be
+// started. Signals that arrived before the start are forwarded too.
 func (c *command) run(ended func(exit)) {
 	if err := c.start(); err != nil {
-		c.takeTerminalBack()
-		ended(exit{err: c.explain(err)})
+		c.restoreTerminal()
+		ended(exit{err: c.explainStart(err)})
 		return
 	}
 	go func() {
 		how := c.watch()
-		c.takeTerminalBack()
+		c.restoreTerminal()
 		ended(how)
 	}()
 }
@@ -76,7 +76,7 @@ func (c *command) start() error {
 		return err
 	}
 	attr := &syscall.ProcAttr{Env: c.env, Sys: &syscall.SysProcAttr{Setpgid: true}}
-	for fd := range c.number {
+	for fd := range c.streamFD {
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
 	attr.Files = append(attr.Files, uintptr(c.stream))
@@ -91,7 +91,7 @@ func (c *command) start() error {
 	if err == syscall.ENOEXEC && !isELF(program) { // a script without #!, as execvp(3)
 		c.pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", program}, c.argv[1:]...), attr)
 	}
-	// SIGTTOU stops a background process that gives the terminal to itself or, with
+	// SIGTTOU stops a background process that gives itself the terminal or, with
 	// stty tostop, writes to it. The command must not inherit that it is ignored.
 	signal.Ignore(unix.SIGTTOU)
 	return err
@@ -129,8 +129,8 @@ type startError struct {
 	message string // for the result, after the name of the command
 }
 
-// explain returns why the command could not be started, and what to do.
-func (c *command) explain(err error) *startError {
+// explainStart returns why the command could not be started, and what to do.
+func (c *command) explainStart(err error) *startError {
 	name := c.argv[0]
 	program, lookUpErr := lookUp(name, c.path)
 	info, statErr := os.Stat(program)
@@ -204,7 +204,7 @@ func firstLine(path string) string {
 		return ""
 	}
 	defer f.Close()
-	start := make([]byte, 256) // as much as execve(2) reads of it
+	start := make([]byte, 256) // execve(2) does not read more of the first line
 	n, _ := f.Read(start)
 	line, _, _ := strings.Cut(string(start[:n]), "\n")
 	return line
@@ -213,14 +213,14 @@ func firstLine(path string) string {
 // isELF reports whether a file is in the format of binaries.
 func isELF(path string) bool { return strings.HasPrefix(firstLine(path), "\x7fELF") }
 
-// watch forwards signals and enforces the time limit until the command has ended.
-// Time during which job control has stopped the command does not count, so a
-// shell's fg never ends a command.
+// watch forwards signals and enforces the time limit until the command has ended. The
+// limit does not include the time for which job control has stopped the command.
+// Otherwise the command could be over its limit when the user continues it with fg.
 func (c *command) watch() (how exit) {
-	due := time.Now().Add(c.timeout)
-	late := time.NewTimer(c.timeout)
+	deadline := time.Now().Add(c.timeout)
+	timer := time.NewTimer(c.timeout)
 	if c.timeout == 0 {
-		late.Stop()
+		timer.Stop()
 	}
 	changed := make(chan syscall.Signal)
 	go c.awaitChanges(changed)
@@ -228,7 +228,7 @@ func (c *command) watch() (how exit) {
 		select {
 		case s := <-c.signals:
 			c.forward(s.(syscall.Signal))
-		case <-late.C:
+		case <-timer.C:
 			if how.timedOut {
 				c.kill(unix.SIGKILL)
 				continue
@@ -236,25 +236,25 @@ func (c *command) watch() (how exit) {
 			how.timedOut = true
 			c.kill(unix.SIGTERM)
 			c.kill(unix.SIGCONT) // a stopped process handles no other signal
-			due = time.Now().Add(c.killAfter)
-			late.Reset(c.killAfter)
+			deadline = time.Now().Add(c.killAfter)
+			timer.Reset(c.killAfter)
 		case s := <-changed:
 			if s == 0 {
 				return c.reap(how)
 			}
 			before := time.Now()
 			c.followStop(s)
-			due = due.Add(time.Since(before))
-			if late.Stop() {
-				late.Reset(time.Until(due))
+			deadline = deadline.Add(time.Since(before))
+			if timer.Stop() {
+				timer.Reset(time.Until(deadline))
 			}
 		}
 	}
 }
 
 // awaitChanges sends the signal that stopped the command each time it is stopped,
-// and 0 when it has ended. It does not reap: until then no other group can have
-// the command's number.
+// and 0 when it has ended. It does not reap the command: until that is done, the kernel
+// gives its process ID to no other process or group.
 func (c *command) awaitChanges(changed chan<- syscall.Signal) {
 	for {
 		var info unix.Siginfo

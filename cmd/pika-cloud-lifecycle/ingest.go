@@ -99,7 +99,7 @@ func ingestMain(a *app, args []string) error {
 func (a *app) serviceResult() ingest.ServiceResult {
 	result := a.getenv("SERVICE_RESULT")
 	if result == "" {
-		return ingest.ServiceResult{} // the other two may have another meaning
+		return ingest.ServiceResult{} // EXIT_CODE and EXIT_STATUS may then be variables of the user
 	}
 	return ingest.ServiceResult{Result: result, Code: a.getenv("EXIT_CODE"), Status: a.getenv("EXIT_STATUS")}
 }

@@ -47,8 +47,8 @@ func (a *app) runMirrored(s *ingest.Stream, word string) error {
 	return a.runStream(s)
 }
 
-// closeMirror waits a moment for the journal, and warns about entries that did not
-// reach it. m may be nil.
+// closeMirror closes the mirror, which may be nil, and warns about entries that did not
+// reach the journal.
 func (a *app) closeMirror(m *journal.Mirror) {
 	if m == nil {
 		return

@@ -20,9 +20,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
-// openedFiles are the files that show and plot read: those of a state directory,
-// or files that were copied from one. Files that cannot be read are in problems,
-// and do not keep the others from being shown.
+// openedFiles are the files that show and plot read: those of a state directory, or files
+// that were copied from one. If a file cannot be read, the error is in problems, and the
+// other files are shown.
 type openedFiles struct {
 	status     *artifact.Status // nil if there is none
 	result     *artifact.Result // nil if there is none
@@ -89,8 +89,8 @@ func (f *flagSet) pathOperands(args []string) (paths []string, err error) {
 	return paths, f.checkStateDir(f.Lookup("state-dir").Value.String())
 }
 
-// any reports whether there is a file to show, even if it cannot be read.
-func (files *openedFiles) any() bool {
+// hasFiles reports whether there is a file to show, even if it cannot be read.
+func (files *openedFiles) hasFiles() bool {
 	return len(files.logs) > 0 || files.status != nil || files.result != nil || files.statusUnreadable || files.resultUnreadable
 }
 
@@ -180,13 +180,13 @@ func newNoFilesError(dir string, rejected uint64) error {
 		return &noFilesError{fmt.Sprintf("%s: all %d lines were rejected; see %s", dir, rejected, filepath.Join(dir, writer.RejectedName))}
 	}
 	const (
-		enough = 3
-		most   = 1000 // a directory may have any number
+		maxListed = 3
+		maxRead   = 1000 // a directory may have any number of files
 	)
 	var names []string
 	d, err := os.Open(dir)
 	if err == nil {
-		names, _ = d.Readdirnames(most)
+		names, _ = d.Readdirnames(maxRead)
 		d.Close()
 	}
 	slices.Sort(names)
@@ -194,8 +194,8 @@ func newNoFilesError(dir string, rejected uint64) error {
 	switch {
 	case len(names) == 0:
 		return &noFilesError{text + "; nothing has been recorded there yet"}
-	case len(names) > enough:
-		names = append(names[:enough], "…")
+	case len(names) > maxListed:
+		names = append(names[:maxListed], "…")
 	}
 	return &noFilesError{text + ", only " + strings.Join(names, ", ") + "; name the state directory"}
 }

@@ -34,7 +34,7 @@ func (v *sizeValue) String() string {
 
 func (v *sizeValue) Get() any { return *v.bytes }
 
-// Set sets the size. Its error says which sizes are accepted.
+// Set sets the size. Its error describes the sizes that are accepted.
 func (v *sizeValue) Set(text string) error {
 	n, ok := parseSize(text)
 	switch {

@@ -113,7 +113,7 @@ func (a *app) summarize(dir *writer.Dir, sum ingest.Summary, err error) error {
 	case sum.Unusable:
 		return err // which Stream.Unusable has reported
 	case sum.Dropped > 0:
-		return errors.Join(err, errors.New(lost(sum.Dropped-sum.DroppedRejects, sum.DroppedRejects)))
+		return errors.Join(err, errors.New(lossText(sum.Dropped-sum.DroppedRejects, sum.DroppedRejects)))
 	case sum.Degraded:
 		return errors.Join(err, fmt.Errorf("%s could not be written in time; see the warnings above", path))
 	case errors.Is(err, unix.EISDIR):
@@ -126,8 +126,8 @@ func (a *app) summarize(dir *writer.Dir, sum ingest.Summary, err error) error {
 	return nil
 }
 
-// lost returns how many events and rejected lines were lost, at least one in all.
-func lost(events, rejects uint64) string {
+// lossText returns how many events and rejected lines were lost, at least one in all.
+func lossText(events, rejects uint64) string {
 	var parts []string
 	for _, p := range []struct {
 		n    uint64

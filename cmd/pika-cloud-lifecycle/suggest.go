@@ -38,7 +38,7 @@ func (e *unknownFlagError) Error() string {
 // with the same meaning, one that begins with name, or the nearest. It returns ""
 // if there is none.
 func nearestFlag(name string, known []string) string {
-	for _, alias := range flagsLike(name) {
+	for _, alias := range flagAliases(name) {
 		if slices.Contains(known, alias) {
 			return alias
 		}
@@ -58,9 +58,9 @@ func nearestFlag(name string, known []string) string {
 	return directive.Nearest(name, known)
 }
 
-// flagsLike returns the flags that have the meaning that name has elsewhere: in
-// another subcommand or in another program.
-func flagsLike(name string) []string {
+// flagAliases returns the flags that a user may mean by name, because a flag of this
+// name has the same meaning in another subcommand or in another program.
+func flagAliases(name string) []string {
 	switch name {
 	case "C", "d", "dir", "directory", "path":
 		return []string{"state-dir"}
@@ -134,8 +134,8 @@ func nearestCommand(name string) string {
 	return directive.Nearest(name, append(subcommandNames(), "help", "--help", "--version"))
 }
 
-// operandHint advises what to do about an operand that a subcommand without operands
-// was given.
+// operandHint suggests what the user may have meant by an operand. The subcommand
+// accepts none.
 func (f *flagSet) operandHint(operand string) string {
 	isState := slices.Contains(artifact.States(), artifact.State(operand))
 	switch {

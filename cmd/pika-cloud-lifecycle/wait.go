@@ -58,7 +58,7 @@ func waitMain(a *app, args []string) error {
 	}
 	last, err := w.wait()
 	a.printStatus(last, *format)
-	return w.explain(err, last)
+	return w.explainError(err, last)
 }
 
 func (w *waiter) setStates(f *flagSet, words string) error {
@@ -90,8 +90,8 @@ func (w *waiter) setBoot(f *flagSet, word string, current func() string) error {
 	return f.badUsage("--boot is %q; expected current or any", word)
 }
 
-// wait waits until check is done or the time limit is over. It returns the last
-// snapshot that it read; nil if it read none.
+// wait waits until check reports that the wait is over, or until the time limit is
+// reached. It returns the last snapshot that it read; nil if it read none.
 func (w *waiter) wait() (*history.Snapshot, error) {
 	deadline := time.Now().Add(w.limit)
 	changes, err := watch.Open(w.dir)
@@ -157,8 +157,8 @@ func (a *app) printStatus(s *history.Snapshot, format string) {
 	fmt.Fprintln(a.stdout, timeline.Printable(string(s.Status.State)+": "+message))
 }
 
-// explain adds the current status, and what to do, to the error of a wait.
-func (w *waiter) explain(err error, s *history.Snapshot) error {
+// explainError adds the current status, and what to do, to the error of a wait.
+func (w *waiter) explainError(err error, s *history.Snapshot) error {
 	var other *otherOutcomeError
 	switch {
 	case err == nil:

@@ -8,7 +8,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
-// checkStatusAndResult checks the files that a writer replaces as a whole.
+// checkStatusAndResult checks the status, the result and the previous result.
 func (c *checker) checkStatusAndResult() error {
 	err := c.checkFile(writer.StatusName, func(text []byte) (err error) {
 		c.status, err = c.decoder.Status(text)
