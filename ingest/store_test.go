@@ -87,10 +87,11 @@ func forEachUnusable(t *testing.T, check func(g *guest, in pipe, u *unusableDir)
 		t.Run(strings.ReplaceAll(u.name, " ", "_"), func(t *testing.T) {
 			g := newGuest(t)
 			testenv.OpenToAll(t, g.path)
-			path := u.make(t, g.path)
-			t.Cleanup(func() { // so that it can be removed
-				os.Chmod(g.path, 0o755)
-				os.Chmod(g.path+"/private", 0o755)
+			parent := g.path
+			path := u.make(t, parent)
+			t.Cleanup(func() { // so that an ordinary user can remove it
+				os.Chmod(parent, 0o755)
+				os.Chmod(parent+"/private", 0o755)
 			})
 			g.path, g.Dir = path, writer.In(path)
 			in := newPipe(t)

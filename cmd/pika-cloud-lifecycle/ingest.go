@@ -87,6 +87,9 @@ func ingestMain(a *app, args []string) error {
 	}
 	if in.isTerminal() {
 		a.warn("ingest: reading directives from the terminal; type lines such as STATE=ready MESSAGE='server is up', and Ctrl-D to end")
+		if !f.isGiven("grace") {
+			s.Grace = 1 // after Ctrl-C the user types the next command for the shell
+		}
 	}
 	if f.dryRun {
 		return a.dryRun(s)

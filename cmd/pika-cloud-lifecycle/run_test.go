@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -336,6 +337,54 @@ func TestTerminal_ingest(t *testing.T) {
 	if text, err := os.ReadFile(dir + "/status.json"); !strings.Contains(string(text), `"state": "ready"`) {
 		t.Errorf("%s, %v", text, err)
 	}
+}
+
+// Ctrl-C ends ingest on a terminal without a grace period. The lines typed before it
+// are written, and the next one is for the shell.
+func TestTerminal_ingest_ctrl_c(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	term := newPrompt(t, dir)
+	term.send(program + " ingest --notify never --ack-fd 1; echo \"code: $?\"\n")
+	term.expect("Ctrl-D to end\r")
+	term.send("STATE=ready\n")
+	term.expect("1 1 0\r") // the line is on disk
+	interrupted := time.Now()
+	term.send("\x03")
+	term.expect("code: 0")
+	if took := time.Since(interrupted); took >= ingest.DefaultGrace {
+		t.Errorf("ingest ended after %v", took)
+	}
+}
+
+// wait prints on a terminal that there is no status, because the user may have named
+// the wrong directory. It prints nothing if the wait is over.
+func TestTerminal_wait(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	hint := "wait: there is no status in " + dir + " yet; waiting for one, Ctrl-C to stop\r"
+	term := newTerminal(t, dir, "-c", program+` wait --for ready & pid=$!; read -r x; `+
+		program+` status --state ready --message up; wait $pid; echo "code: $?"; `+program+` wait --for ready; echo "code: $?"`)
+	term.expect(hint)
+	term.send("\n")
+	term.expect("ready: up\r")
+	term.expect("code: 0")
+	term.expect("code: 0")
+	if strings.Contains(term.passed, "wait: ") {
+		t.Errorf("the hint is printed without need: %q", term.passed)
+	}
+}
+
+// plot prints on a terminal how to save the picture.
+func TestTerminal_plot(t *testing.T) {
+	t.Parallel()
+	term := newTerminal(t, t.TempDir(), "-c", program+` run -- true; `+program+` plot > /dev/null; echo "code: $?"; `+program+` plot`)
+	term.expect("code: 0")
+	if strings.Contains(term.passed, "plot: ") {
+		t.Errorf("the hint is printed although the picture is saved: %q", term.passed)
+	}
+	term.expect("</svg>\r")
+	term.expect("plot: the terminal shows the SVG as text; write it to a file, as in plot > plot.svg, and open it in a browser\r")
 }
 
 // newPrompt starts an interactive bash, whatever TERM is.

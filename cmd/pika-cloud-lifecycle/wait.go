@@ -20,6 +20,7 @@ type waiter struct {
 	dir    string
 	states []artifact.State
 	bootID string        // the boot whose status counts; "" for any boot
+	note   func(string)  // prints a hint if there is no status yet; nil for no hint
 	limit  time.Duration // no limit if negative
 }
 
@@ -55,6 +56,9 @@ func waitMain(a *app, args []string) error {
 	}
 	if err := w.setBoot(f, *boot, a.bootID); err != nil {
 		return err
+	}
+	if _, terminal := columnsOf(a.stderr); terminal {
+		w.note = a.warn
 	}
 	last, err := w.wait()
 	a.printStatus(last, *format)
@@ -99,7 +103,7 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		return nil, &unreadableError{err}
 	}
 	defer changes.Close()
-	for {
+	for first := true; ; first = false {
 		snapshot, err := history.Read(w.dir)
 		if err != nil {
 			return nil, &unreadableError{err}
@@ -107,6 +111,9 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		done, err := w.check(snapshot)
 		if done {
 			return snapshot, err
+		}
+		if first && snapshot.Status == nil && w.note != nil && w.limit != 0 {
+			w.note(fmt.Sprintf("wait: there is no status in %s yet; waiting for one, Ctrl-C to stop", w.dir))
 		}
 		left := time.Duration(-1)
 		if w.limit >= 0 {
@@ -183,7 +190,7 @@ func (w *waiter) wanted() string {
 // current describes the status of a snapshot, and why it is not one of the states.
 func (w *waiter) current(s *history.Snapshot) string {
 	if s == nil || s.Status == nil {
-		return fmt.Sprintf("there is no status in %s; check --state-dir", w.dir)
+		return fmt.Sprintf("there is no status in %s; check --state-dir or PIKA_LIFECYCLE_DIR", w.dir)
 	}
 	text := fmt.Sprintf("the status in %s is %s", w.dir, s.Status.State)
 	if s.Status.Seq > 0 {
