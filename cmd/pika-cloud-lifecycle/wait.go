@@ -63,7 +63,10 @@ func waitMain(a *app, args []string) error {
 
 func (w *waiter) setStates(f *flagSet, words string) error {
 	list := strings.Split(words, ",")
-	if strings.Contains(words, " ") || (slices.Contains(list, "") && len(list) > 1) {
+	if strings.Contains(words, " ") {
+		return f.badUsage("--for is %q; separate states with commas and no spaces, as in --for ready,failed", words)
+	}
+	if slices.Contains(list, "") && len(list) > 1 {
 		return f.badUsage("--for is %q; expected states separated by commas, such as ready,failed", words)
 	}
 	for _, word := range list {
