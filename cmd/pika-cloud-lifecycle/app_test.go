@@ -133,7 +133,7 @@ func TestFlagSet_parseOperands(t *testing.T) {
 		{"--text --bool=true", "", "", "", `--text needs a value; if "--bool=true" is the value, write --text=--bool=true`},
 		{"--bool=x", "", "", "", `--bool is "x"; expected no value, or true or false`},
 		{"--no=x", "", "", "", "unknown flag --no; see command --help"},
-		{"a --duration 1", "", "", "", `--duration is "1"; expected a duration such as 10s, 10m or 24h`},
+		{"a --duration 1", "", "", "", `--duration is "1"; expected a duration such as 10s, 10m or 24h; did you mean 1s?`},
 		{"--duration=-1s", "", "", "", `--duration is "-1s"; expected 0s or longer`},
 		{"--int 1.5", "", "", "", `--int is "1.5"; expected the number of a descriptor, such as 3`},
 	} {

@@ -231,6 +231,9 @@ func (f *flagSet) checkStateDir(dir string) error {
 	if dir == "" {
 		return f.badUsage("--state-dir is empty; expected a directory")
 	}
+	if rest, found := strings.CutPrefix(dir, "~/"); found {
+		return f.badUsage("the state directory is %q, in which no shell has replaced ~; write $HOME/%s, or ./%s if the directory is called ~", dir, rest, dir)
+	}
 	return nil
 }
 

@@ -2,10 +2,12 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -54,6 +56,10 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 func (f *oneshotFlags) writeError(err error) error {
 	if err == nil {
 		return nil
+	}
+	var kind *dirfs.KindError
+	if errors.As(err, &kind) && (f.isGiven(f.pathFlag) || f.isGiven("seq-path")) {
+		return fmt.Errorf("%s: %s is %w; name a regular file", f.Name(), kind.Path, kind.Err)
 	}
 	option := stateDirOption
 	if f.isGiven(f.pathFlag) {

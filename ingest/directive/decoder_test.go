@@ -338,7 +338,7 @@ func TestExplainJSON(t *testing.T) {
 		`it's`:        `column 1: "it" is not JSON; put text in double quotes`,
 		`True`:        `column 1: "True" is not JSON; write true`,
 		`{"a":1`:      `column 7: expected a comma or a closing brace`,
-		``:            `column 1: expected a value`,
+		``:            `column 1: expected a JSON value`,
 	} {
 		var n strictjson.Normaliser
 		_, err := n.Normalise(nil, []byte(value))

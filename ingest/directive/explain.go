@@ -281,7 +281,7 @@ func jsonReason(src []byte, e *strictjson.Error, example string) string {
 	switch {
 	case strings.HasPrefix(e.Why, "expected a key"):
 		return keyReason(src, e.Offset, example)
-	case strings.HasPrefix(e.Why, "expected a value"):
+	case strings.HasPrefix(e.Why, "expected a JSON value"):
 		return valueReason(src, e.Offset)
 	case strings.HasPrefix(e.Why, "expected a comma"), strings.HasPrefix(e.Why, "expected nothing"):
 		if why := numberReason(src, e.Offset); why != "" {

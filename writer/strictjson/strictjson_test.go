@@ -99,7 +99,7 @@ func TestNormalise_accepted(t *testing.T) {
 }
 
 const (
-	value   = "expected a value"
+	value   = "expected a JSON value"
 	str     = "expected a key in double quotes"
 	quote   = "expected a closing quote"
 	digit   = "expected a digit"
@@ -259,7 +259,7 @@ func TestNormalise_rejected(t *testing.T) {
 
 func TestError(t *testing.T) {
 	_, err := new(Normaliser).Normalise(nil, []byte(`{"a":tru}`))
-	if got := err.Error(); got != "offset 5: expected a value" {
+	if got := err.Error(); got != "offset 5: expected a JSON value" {
 		t.Error(got)
 	}
 }
