@@ -330,6 +330,28 @@ func TestDecoder_invalid_JSON(t *testing.T) {
 	}
 }
 
+// A hint follows from what the caller most likely did.
+func TestDecoder_hints(t *testing.T) {
+	for line, want := range map[string]string{
+		"STATE=ready --message x":           `column 13: "--message" is a flag; write MESSAGE=x`,
+		"READY=1":                           `column 1: unknown key "READY"; did you mean STATE=ready?`,
+		"STATE=ready DETAIL.port=1":         "; did you mean DETAILS.name?",
+		"STATE=$STATE":                      "; ingest replaces no variables, so use double quotes in the shell",
+		"STATE=failed EXIT_CODE=$?":         "; ingest replaces no variables, so use double quotes in the shell",
+		"STATE=“ready”":                     "; write ready without these quotes",
+		"STATUS=succeded":                   "; did you mean completed?",
+		"\xff\xfeS\x00T\x00A\x00T\x00E\x00": "column 4: a NUL byte, as in UTF-16 and in binary files; write UTF-8 text",
+		"\x00{\x00\"\x00s\x00t":             "column 1: a NUL byte, as in UTF-16 and in binary files; write UTF-8 text",
+		"{\x00\"\x00s\x00t":                 "column 2: a NUL byte, as in UTF-16 and in binary files; write UTF-8 text",
+		"[":                                 `column 1: a JSON array is not a directive; write each object on a separate line, as in {"state":"ready"}`,
+	} {
+		_, err := new(Decoder).Decode([]byte(line), false)
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", line, err, want)
+		}
+	}
+}
+
 // ExplainJSON explains the value of a flag.
 func TestExplainJSON(t *testing.T) {
 	for value, want := range map[string]string{
@@ -338,7 +360,9 @@ func TestExplainJSON(t *testing.T) {
 		`it's`:        `column 1: "it" is not JSON; put text in double quotes`,
 		`True`:        `column 1: "True" is not JSON; write true`,
 		`{"a":1`:      `column 7: expected a comma or a closing brace`,
-		``:            `column 1: expected a JSON value`,
+		``:            `column 1: no value; expected JSON, such as '{"port":8080}'`,
+		`@d.json`:     `column 1: "@d.json" is not JSON; to pass a file write "$(cat d.json)"`,
+		`(1)`:         `column 1: "(1)" is not JSON; expected for example '{"port":8080}'`,
 	} {
 		var n strictjson.Normaliser
 		_, err := n.Normalise(nil, []byte(value))
