@@ -109,7 +109,7 @@ const (
 	control = "expected a control character to be escaped"
 	escape  = `expected one of "\/bfnrtu after the backslash`
 	hex     = `expected four hex digits after \u`
-	double  = "expected a number in the range of an IEEE 754 double"
+	double  = "expected a number in the range of an IEEE 754 double; write a larger one as a string"
 	nothing = "expected nothing after the value"
 	shallow = "expected arrays and objects to nest at most 64 deep"
 )
