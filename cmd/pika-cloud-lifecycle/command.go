@@ -176,6 +176,8 @@ func (c *command) explainNotFound() (what, remedy string) {
 		return name + " is not a program", "put the flags of run before --, as in run --timeout 10m -- make test"
 	case isAssignment(name) && isQuoted && !strings.ContainsAny(name, shellCharacters):
 		return fmt.Sprintf("%q is not a program", name), "drop the quotes and use env: run -- env " + strings.Join(words, " ")
+	case isAssignment(name) && len(c.argv) == 1 && !isQuoted:
+		return name + " is not a program", fmt.Sprintf("add a command, as in run -- env %s make test", name)
 	case isAssignment(name) && !isQuoted:
 		return name + " is not a program", "set variables with env: run -- env " + shellWords(c.argv)
 	case isShellCommand(words[0]) && (len(words) == 1 || (isQuoted && !strings.ContainsAny(name, shellCharacters))):
@@ -184,6 +186,8 @@ func (c *command) explainNotFound() (what, remedy string) {
 		return fmt.Sprintf("%q is not a program", name), "use a shell: run -- sh -c '…'"
 	case isQuoted:
 		return fmt.Sprintf("%q is not a program", name), "drop the quotes: run -- " + strings.Join(words, " ")
+	case strings.HasPrefix(name, "~/"), strings.HasPrefix(name, "$"):
+		return name + " does not exist", "drop the quotes, so that the shell replaces " + name[:strings.IndexByte(name+"/", '/')]
 	case strings.Contains(name, "/"):
 		return name + " does not exist", "correct the path"
 	case isFile(name):

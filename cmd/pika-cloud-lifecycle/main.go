@@ -102,6 +102,8 @@ func (a *app) help(args []string) error {
 	}
 	c := findSubcommand(args[0])
 	switch {
+	case strings.HasPrefix(args[0], "-"):
+		return badUsage("help: unexpected flag %s; expected a command, as in help run", args[0])
 	case c == nil:
 		return unknownCommand(args[0])
 	case len(args) > 1:
