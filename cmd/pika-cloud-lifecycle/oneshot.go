@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
@@ -43,6 +44,7 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 	if !f.isGiven(f.pathFlag) {
 		f.path = filepath.Join(*f.dir, file)
 	}
+	f.path = withoutSlash(f.path)
 	if f.path == "" {
 		return f.badUsage("--%s is empty; expected a file", f.pathFlag)
 	}
@@ -50,6 +52,16 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 		return err
 	}
 	return f.checkMirror(f.journal)
+}
+
+// withoutSlash returns the path of a file without slashes at its end, as Python's
+// pathlib does. "/" stays.
+func withoutSlash(path string) string {
+	trimmed := strings.TrimRight(path, "/")
+	if trimmed == "" {
+		return path
+	}
+	return trimmed
 }
 
 // writeError returns a write error with what to do about it; nil if err is nil.

@@ -219,6 +219,9 @@ func openError(err error) error {
 	case pathErr.Path == "-":
 		return errors.New("-: no such file or directory; for standard input use /dev/stdin")
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		if filepath.Ext(pathErr.Path) == ".svg" {
+			return fmt.Errorf("%w; plot prints the picture, as in plot > %s", withoutOp(pathErr), pathErr.Path)
+		}
 		return fmt.Errorf("%w; name the state directory, or set PIKA_LIFECYCLE_DIR", withoutOp(pathErr))
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EIO):
 		return fmt.Errorf("%w; %s", withoutOp(pathErr), ingest.Remedy(err))
