@@ -157,7 +157,7 @@ func TestStream_directory_temporarily_unusable(t *testing.T) {
 	}
 	for _, c := range []struct{ name, options, cause string }{
 		{"read-only", "ro", "read-only file system; mount the file system read-write"},
-		{"full", "nr_inodes=1", "no space left on device; free disk space"},
+		{"full", "nr_inodes=1", "no space left on device; free disk space or inodes"},
 	} {
 		g := newGuest(t)
 		flags := uintptr(0)

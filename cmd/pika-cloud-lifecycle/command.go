@@ -168,17 +168,69 @@ func (c *command) explainStart(err error) *startError {
 func (c *command) explainNotFound() (what, remedy string) {
 	name := c.argv[0]
 	words := strings.Fields(name)
+	isQuoted := len(c.argv) == 1 && len(words) > 1
 	switch {
-	case name == "":
-		return `"" is not a program`, "give a command, as in run -- make test"
-	case len(c.argv) == 1 && len(words) > 1 && strings.ContainsAny(name, "|&;<>()$`*?\"'~"):
+	case len(words) == 0:
+		return fmt.Sprintf("%q is not a program", name), "give a command, as in run -- make test"
+	case strings.HasPrefix(name, "--"):
+		return name + " is not a program", "put the flags of run before --, as in run --timeout 10m -- make test"
+	case isAssignment(name) && isQuoted && !strings.ContainsAny(name, shellCharacters):
+		return fmt.Sprintf("%q is not a program", name), "drop the quotes and use env: run -- env " + strings.Join(words, " ")
+	case isAssignment(name) && len(c.argv) == 1 && !isQuoted:
+		return name + " is not a program", fmt.Sprintf("add a command, as in run -- env %s make test", name)
+	case isAssignment(name) && !isQuoted:
+		return name + " is not a program", "set variables with env: run -- env " + shellWords(c.argv)
+	case isShellCommand(words[0]) && (len(words) == 1 || (isQuoted && !strings.ContainsAny(name, shellCharacters))):
+		return words[0] + " is a shell command, not a program", fmt.Sprintf("use a shell: run -- sh -c '%s'", shellWords(c.argv))
+	case isQuoted && strings.ContainsAny(name, shellCharacters):
 		return fmt.Sprintf("%q is not a program", name), "use a shell: run -- sh -c '…'"
-	case len(c.argv) == 1 && len(words) > 1:
+	case isQuoted:
 		return fmt.Sprintf("%q is not a program", name), "drop the quotes: run -- " + strings.Join(words, " ")
+	case strings.HasPrefix(name, "~/"), strings.HasPrefix(name, "$"):
+		return name + " does not exist", "drop the quotes, so that the shell replaces " + name[:strings.IndexByte(name+"/", '/')]
 	case strings.Contains(name, "/"):
 		return name + " does not exist", "correct the path"
+	case isFile(name):
+		return fmt.Sprintf("%s was not found in PATH, only in the current directory", name), "give its path: run -- ./" + shellWords(c.argv)
 	}
 	return name + " was not found", fmt.Sprintf("install it, or give its path; PATH is %q", c.path)
+}
+
+// shellCharacters are characters with a meaning in a shell.
+const shellCharacters = "|&;<>()$`*?\"'~"
+
+// shellWords joins the words of a command, or returns the first one and "…" if one
+// of them needs quotes.
+func shellWords(argv []string) string {
+	for i, word := range argv {
+		if word == "" || strings.ContainsAny(word, shellCharacters+"\\") || (i > 0 && strings.Contains(word, " ")) {
+			return argv[0] + " …"
+		}
+	}
+	return strings.Join(argv, " ")
+}
+
+// isAssignment reports whether word is an assignment, as a shell accepts it before
+// a command.
+func isAssignment(word string) bool {
+	name, _, found := strings.Cut(word, "=")
+	return found && name != "" && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+// isShellCommand reports whether a shell has a command of this name and the system
+// may have no program for it.
+func isShellCommand(name string) bool {
+	switch name {
+	case ".", "alias", "cd", "command", "declare", "eval", "exec", "exit", "export", "for", "function", "if", "local",
+		"read", "return", "set", "shift", "source", "trap", "type", "ulimit", "umask", "unset", "until", "wait", "while":
+		return true
+	}
+	return false
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // explainInterpreter returns why a program that exists could not be found by

@@ -299,7 +299,7 @@ func TestFullDisk_space_freed(t *testing.T) {
 		t.Fatalf("the tmpfs is not full: %v", err)
 	}
 	p.write("KIND=ready MESSAGE="+strings.Repeat("x", 10000), "bad", "STATE=failed")
-	p.awaitStderr("events.jsonl: no space left on device; free disk space; trying again")
+	p.awaitStderr("events.jsonl: no space left on device; free disk space or inodes; trying again")
 	p.hasEvents(1) // a short write was cut back
 	p.must(os.Remove(filler))
 	if seq, rejected := p.ackUpTo(4); seq != 3 || rejected != 1 {
@@ -325,9 +325,9 @@ func TestFullDisk_degraded(t *testing.T) {
 	p.write("STATE=failed MESSAGE=" + strings.Repeat("x", 10000))
 	p.in.Close()
 	output := p.exits(exitFailed)
-	for _, want := range []string{"events.jsonl: no space left on device; free disk space; trying again\n",
+	for _, want := range []string{"events.jsonl: no space left on device; free disk space or inodes; trying again\n",
 		"status failed could not be written\n", "result failed could not be written\n", ": 1 event lost\n",
-		": write " + dir + "/events.jsonl: no space left on device; free disk space; until it can be written, the last state and the result are kept in memory, and events beyond 2 MiB are lost\n"} {
+		": write " + dir + "/events.jsonl: no space left on device; free disk space or inodes; until it can be written, the last state and the result are kept in memory, and events beyond 2 MiB are lost\n"} {
 		if strings.Count(output, want) != 1 {
 			t.Errorf("%q is not on stderr once:\n%s", want, output)
 		}

@@ -131,7 +131,7 @@ func TestFollow_rotation_and_replacement(t *testing.T) {
 	f.awaitLine("  three")
 
 	f.appendText("what is this\n")
-	f.awaitLine("is not an event: column 1: expected a value")
+	f.awaitLine("is not an event: column 1: expected a JSON value")
 	if _, err := verify.Repair(f.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestFollow_unreadable_status(t *testing.T) {
 	f.awaitLine("no result")
 	f.appendEvent(0, "one")
 	f.awaitLine("  one")
-	if got, want := <-stderr, "pika-cloud-lifecycle: "+dir+"/status.json is not a valid status: column 1: expected a value\n"; got != want {
+	if got, want := <-stderr, "pika-cloud-lifecycle: "+dir+"/status.json is not a valid status: column 1: expected a JSON value; remove it, or wait until a writer replaces it\n"; got != want {
 		t.Errorf("stderr %q, want %q", got, want)
 	}
 }

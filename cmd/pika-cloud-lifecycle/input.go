@@ -44,7 +44,7 @@ func (a *app) findInput(f *ingestFlags) (input, error) {
 	case f.isGiven("fifo") && f.isGiven("fd"):
 		return input{}, f.badUsage("--fd and --fifo are both given; give one of them")
 	case f.isGiven("fifo") && f.fifo == "":
-		return input{}, f.badUsage("--fifo is empty")
+		return input{}, f.badUsage("--fifo is empty; expected the path of a FIFO")
 	case f.isGiven("fifo"):
 		return f.openFIFO(f.fifo)
 	case f.isGiven("fd"):
@@ -101,6 +101,8 @@ func (f *ingestFlags) openFIFO(path string) (input, error) {
 		return in, nil
 	case errNotFIFO:
 		return in, f.fifoError(" "+path+" is not a FIFO; name another path", nil)
+	case unix.ELOOP:
+		return in, f.fifoError(" "+path+" is a symbolic link; name the FIFO itself", nil)
 	case errInUse:
 		return in, f.fifoError(" "+path+": another ingest reads it; stop that one, or name another path", nil)
 	}
@@ -147,7 +149,7 @@ func (in *input) openBothEnds(path string) (err error) {
 // follow a symbolic link.
 func openIfFIFO(path string, mode int) (int, error) {
 	fd, err := unix.Open(path, mode|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err == unix.ELOOP || (err == nil && !isPipe(fd)) {
+	if err == nil && !isPipe(fd) {
 		return 0, errNotFIFO
 	}
 	return fd, err

@@ -401,7 +401,7 @@ func TestViews_unreadable_file(t *testing.T) {
 		change func(dir string) error
 		stderr string
 	}{
-		"garbage": {func(dir string) error { return os.WriteFile(dir+"/status.json", []byte("x"), 0o644) }, "status.json is not a valid status: column 1: expected a value\n"},
+		"garbage": {func(dir string) error { return os.WriteFile(dir+"/status.json", []byte("x"), 0o644) }, "status.json is not a valid status: column 1: expected a JSON value; remove it, or wait until a writer replaces it\n"},
 		"directory": {func(dir string) error {
 			return errors.Join(os.Remove(dir+"/status.json"), os.Mkdir(dir+"/status.json", 0o755))
 		}, ""},
@@ -433,7 +433,7 @@ func TestViews_no_events(t *testing.T) {
 	dir := t.TempDir()
 	const noEvents = "; name a state directory, or a status.json, result.json or events.jsonl\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"passwd": {strings.Repeat("root:x:0:0:root:/root:/bin/bash\n", 30), " holds no events (line 1 is not an event: column 1: expected a value)" + noEvents},
+		"passwd": {strings.Repeat("root:x:0:0:root:/root:/bin/bash\n", 30), " holds no events (line 1 is not an event: column 1: expected a JSON value)" + noEvents},
 		"empty":  {"", " holds no events, because it is empty" + noEvents},
 		"binary": {"\x7fELF\x00\x01", " holds no events (line 1 is incomplete after 6 bytes: " + interrupted + ")" + noEvents},
 		"rejected": {`{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}` + "\n",
@@ -495,9 +495,9 @@ func TestViews_directory(t *testing.T) {
 		want string
 		code int
 	}{
-		{[]string{"show", "empty"}, "empty" + none + "; nothing has been recorded there yet", exitFailed},
-		{[]string{"plot", "empty"}, "empty" + none + "; nothing has been recorded there yet", exitFailed},
-		{[]string{"verify", "empty"}, "empty" + none + "; nothing has been recorded there yet", exitRejected},
+		{[]string{"show", "empty"}, "empty" + none + "; nothing has been recorded there yet, or it is not the state directory", exitFailed},
+		{[]string{"plot", "empty"}, "empty" + none + "; nothing has been recorded there yet, or it is not the state directory", exitFailed},
+		{[]string{"verify", "empty"}, "empty" + none + "; nothing has been recorded there yet, or it is not the state directory", exitRejected},
 		{[]string{"show", "other"}, "other" + none + ", only a, b, c, …; name the state directory", exitFailed},
 		{[]string{"verify", "other"}, "other" + none + ", only a, b, c, …; name the state directory", exitRejected},
 		{[]string{"show", "rejected"}, "rejected: all 2 lines were rejected; see rejected/rejected.jsonl", exitFailed},

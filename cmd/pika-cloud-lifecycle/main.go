@@ -102,6 +102,8 @@ func (a *app) help(args []string) error {
 	}
 	c := findSubcommand(args[0])
 	switch {
+	case strings.HasPrefix(args[0], "-"):
+		return badUsage("help: unexpected flag %s; expected a command, as in help run", args[0])
 	case c == nil:
 		return unknownCommand(args[0])
 	case len(args) > 1:
@@ -134,6 +136,10 @@ func unknownCommand(name string) error {
 		return badUsage("unknown flag %s; did you mean %s?", name, near)
 	case isFlag:
 		return badUsage("expected a command before %s; flags follow the command, as in show --utc", name)
+	case startsWithLongDash(name):
+		return badUsage("%q is not a command; a flag starts with --, and follows the command, as in show --utc", name)
+	case isDirective(name):
+		return badUsage("%q is not a command; pass it to ingest, as in echo %s | pika-cloud-lifecycle ingest", name, name)
 	case near != "":
 		return badUsage("%q is not a command; did you mean %s?", name, near)
 	}

@@ -29,7 +29,7 @@ func (a *app) newMirror(word, eventsPath string) (*journal.Mirror, error) {
 	}
 	m := &journal.Mirror{EventsPath: path}
 	if err := m.Start(); err != nil {
-		a.warn(fmt.Sprintf("--journal %s: connect %s: %v; start systemd-journald: until then the entries wait in memory", word, journal.DefaultSocket, err))
+		a.warn(fmt.Sprintf("--journal %s: connect %s: %v; start systemd-journald", word, journal.DefaultSocket, err))
 	}
 	return m, nil
 }

@@ -11,9 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	sd "github.com/coreos/go-systemd/v22/journal"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
@@ -61,11 +63,17 @@ func openFiles(dir string, paths []string) *openedFiles {
 		paths = []string{dir}
 	}
 	files := new(openedFiles)
+	shown := "" // the directory
 	for _, path := range paths {
 		add := files.addFile
 		info, err := os.Stat(path)
-		if err == nil && info.IsDir() {
-			add = files.addDir
+		isDir := err == nil && info.IsDir()
+		if isDir && shown != "" {
+			files.problems = append(files.problems, fmt.Errorf("%s is not shown, because %s is a state directory too; show one at a time", path, shown))
+			continue
+		}
+		if isDir {
+			add, shown = files.addDir, path
 		}
 		if err := add(path); err != nil {
 			files.problems = append(files.problems, err)
@@ -193,7 +201,7 @@ func newNoFilesError(dir string, rejected uint64) error {
 	text := dir + " has no status.json, events.jsonl or result.json"
 	switch {
 	case len(names) == 0:
-		return &noFilesError{text + "; nothing has been recorded there yet"}
+		return &noFilesError{text + "; nothing has been recorded there yet, or it is not the state directory"}
 	case len(names) > maxListed:
 		names = append(names[:maxListed], "…")
 	}
@@ -208,8 +216,15 @@ func openError(err error) error {
 		return err
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case pathErr.Path == "-":
+		return errors.New("-: no such file or directory; for standard input use /dev/stdin")
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		if filepath.Ext(pathErr.Path) == ".svg" {
+			return fmt.Errorf("%w; plot prints the picture, as in plot > %s", withoutOp(pathErr), pathErr.Path)
+		}
 		return fmt.Errorf("%w; name the state directory, or set PIKA_LIFECYCLE_DIR", withoutOp(pathErr))
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EIO):
+		return fmt.Errorf("%w; %s", withoutOp(pathErr), ingest.Remedy(err))
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return fmt.Errorf("%w; run as root to read it", withoutOp(pathErr))
 	}
@@ -304,7 +319,19 @@ func (files *openedFiles) addObject(f *os.File, from io.Reader) error {
 		return nil
 	}
 	if bytes.Contains(text, []byte(`"finished_at"`)) || filepath.Base(f.Name()) == writer.ResultName {
-		return fmt.Errorf("%s is not a valid result: %v", f.Name(), resultErr)
+		return fmt.Errorf("%s is not a valid result: %v%s", f.Name(), resultErr, files.invalidRemedy())
 	}
-	return fmt.Errorf("%s is not a valid status: %v", f.Name(), statusErr)
+	return fmt.Errorf("%s is not a valid status: %v%s", f.Name(), statusErr, files.invalidRemedy())
+}
+
+// replaceInvalid is what to do about a status or a result that is not valid.
+const replaceInvalid = "; remove it, or wait until a writer replaces it"
+
+// invalidRemedy returns what to do about an invalid file, to be appended to its
+// error; "" for a file that the user has copied.
+func (files *openedFiles) invalidRemedy() string {
+	if files.isDir {
+		return replaceInvalid
+	}
+	return ""
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -27,8 +29,14 @@ type unknownFlagError struct {
 
 func (e *unknownFlagError) Error() string {
 	suggestion := ""
-	near := nearestFlag(undashed(e.flag), e.known)
-	if near != "" {
+	name := undashed(e.flag)
+	near := nearestFlag(name, e.known)
+	switch {
+	case e.command == "plot" && slices.Contains([]string{"o", "out", "output"}, name):
+		return fmt.Sprintf("unknown flag %s; plot prints the picture on standard output, as in plot > history.svg", e.flag)
+	case name == "version" || name == "V":
+		suggestion = "did you mean pika-cloud-lifecycle --version? "
+	case near != "":
 		suggestion = fmt.Sprintf("did you mean --%s? ", near)
 	}
 	return fmt.Sprintf("unknown flag %s; %ssee %s --help", e.flag, suggestion, e.command)
@@ -90,7 +98,7 @@ func flagAliases(name string) []string {
 		return []string{"dry-run"}
 	case "fix":
 		return []string{"repair"}
-	case "o", "output":
+	case "o", "output", "out":
 		return []string{"format"}
 	case "strict", "policy":
 		return []string{"transitions"}
@@ -98,6 +106,26 @@ func flagAliases(name string) []string {
 		return []string{"trust-uid"}
 	}
 	return nil
+}
+
+// longDashes are the characters that word processors write instead of hyphens.
+const longDashes = "\u2010\u2011\u2012\u2013\u2014\u2212"
+
+// startsWithLongDash reports whether arg is a flag whose dashes were replaced, as
+// word processors and web pages do.
+func startsWithLongDash(arg string) bool {
+	first, size := utf8.DecodeRuneInString(strings.TrimPrefix(arg, "-"))
+	return strings.ContainsRune(longDashes, first) && size < len(arg)
+}
+
+// isDirective reports whether arg is a word such as STATE=ready, which the shell
+// passes on unchanged.
+func isDirective(arg string) bool {
+	key, value, found := strings.Cut(arg, "=")
+	isKey := slices.Contains([]string{"state", "kind", "status", "type", "message"}, strings.ToLower(key))
+	return found && isKey && !strings.ContainsFunc(value, func(c rune) bool {
+		return !unicode.IsLetter(c) && !unicode.IsDigit(c)
+	})
 }
 
 // nearestCommand returns the subcommand, with its flag if one is needed, that the
@@ -141,10 +169,20 @@ func (f *flagSet) operandHint(operand string) string {
 	switch {
 	case operand == "help":
 		return fmt.Sprintf("did you mean %s --help?", f.Name())
+	case startsWithLongDash(operand):
+		return fmt.Sprintf("a flag starts with --; did you mean --%s?", strings.TrimLeft(operand, longDashes+"-"))
+	case f.Name() == "ingest" && isDirective(operand):
+		return fmt.Sprintf("ingest reads directives from its standard input, as in echo %s | pika-cloud-lifecycle ingest", operand)
 	case f.Name() == "ingest" || f.Name() == "rebuild":
 		return fmt.Sprintf("%s reads its standard input, as in %s < FILE", f.Name(), f.Name())
+	case f.Name() == "wait" && isState && f.isGiven("for"):
+		return fmt.Sprintf("separate states with commas, as in --for %s,%s", f.Lookup("for").Value, operand)
 	case f.Name() == "wait" && isState:
 		return fmt.Sprintf("did you mean --for %s?", operand)
+	case f.Name() == "wait" && !f.isGiven("for"):
+		return "give states with --for, as in --for ready"
+	case f.Name() == "wait" && !f.isGiven("state-dir"):
+		return fmt.Sprintf("did you mean --state-dir %s?", operand)
 	case f.Name() == "status" && isState && !f.isGiven("state"):
 		return fmt.Sprintf("did you mean --state %s?", operand)
 	case f.Name() == "event" && isState && !f.isGiven("kind"):

@@ -103,6 +103,8 @@ func repairFailed(err error) error {
 // user can do about it.
 func checkError(dir string, err error) error {
 	switch {
+	case dir == "-" && errors.Is(err, fs.ErrNotExist):
+		return errors.New("-: no such file or directory; verify checks a state directory, and reads no standard input")
 	case errors.Is(err, verify.ErrNoFiles):
 		return newNoFilesError(dir, 0)
 	case errors.Is(err, syscall.ENOTDIR):

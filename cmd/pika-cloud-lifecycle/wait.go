@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
@@ -61,13 +63,18 @@ func waitMain(a *app, args []string) error {
 		w.note = a.warn
 	}
 	last, err := w.wait()
-	a.printStatus(last, *format)
+	if err := a.printStatus(last, *format); err != nil {
+		a.warn(fmt.Sprintf("wait: the status could not be printed: %v", err)) // the exit code reports the state
+	}
 	return w.explainError(err, last)
 }
 
 func (w *waiter) setStates(f *flagSet, words string) error {
 	list := strings.Split(words, ",")
-	if strings.Contains(words, " ") || (slices.Contains(list, "") && len(list) > 1) {
+	if strings.Contains(words, " ") {
+		return f.badUsage("--for is %q; separate states with commas and no spaces, as in --for ready,failed", words)
+	}
+	if slices.Contains(list, "") && len(list) > 1 {
 		return f.badUsage("--for is %q; expected states separated by commas, such as ready,failed", words)
 	}
 	for _, word := range list {
@@ -152,16 +159,17 @@ func (w *waiter) check(s *history.Snapshot) (done bool, err error) {
 }
 
 // printStatus prints the status of a snapshot, if it has one.
-func (a *app) printStatus(s *history.Snapshot, format string) {
+func (a *app) printStatus(s *history.Snapshot, format string) error {
 	if s == nil || s.Status == nil {
-		return
+		return nil
 	}
-	if format == "json" {
-		fmt.Fprintf(a.stdout, "%s\n", s.StatusText)
-		return
+	text := string(s.StatusText)
+	if format != "json" {
+		message, _ := s.Status.Message.Text()
+		text = timeline.Printable(string(s.Status.State) + ": " + message)
 	}
-	message, _ := s.Status.Message.Text()
-	fmt.Fprintln(a.stdout, timeline.Printable(string(s.Status.State)+": "+message))
+	_, err := fmt.Fprintln(a.stdout, text)
+	return err
 }
 
 // explainError adds the current status, and what to do, to the error of a wait.
@@ -176,7 +184,26 @@ func (w *waiter) explainError(err error, s *history.Snapshot) error {
 	case errors.Is(err, errTimeout):
 		return fmt.Errorf("wait: %w after %v; %s", err, w.limit, w.current(s))
 	}
-	return fmt.Errorf("wait: %w", err)
+	return fmt.Errorf("wait: %w", &unreadableError{w.explainUnreadable(err)})
+}
+
+// explainUnreadable adds what to do to the error of a file that cannot be read.
+func (w *waiter) explainUnreadable(err error) error {
+	var (
+		pathErr *fs.PathError
+		errno   syscall.Errno
+	)
+	switch {
+	case !errors.As(err, &pathErr):
+		return err
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%s is not a directory; check --state-dir", notDirectory(w.dir))
+	case errors.As(err, &errno):
+		return openError(err)
+	case filepath.Base(pathErr.Path) == writer.ResultName:
+		return fmt.Errorf("%s is not a valid result: %w%s", pathErr.Path, pathErr.Err, replaceInvalid)
+	}
+	return fmt.Errorf("%s is not a valid status: %w%s", pathErr.Path, pathErr.Err, replaceInvalid)
 }
 
 func (w *waiter) wanted() string {

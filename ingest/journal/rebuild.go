@@ -59,6 +59,7 @@ type Rebuilder struct {
 	json         strictjson.Normaliser
 	origin       *entry
 	warnedOfUser bool // warnOfUser has warned
+	warned       bool // a warning has been logged
 
 	bootID     string
 	lastSeq    uint64
@@ -104,6 +105,12 @@ func (b *Rebuilder) Open() error {
 		b.statusSeq = status.Seq
 	}
 	return b.openResults(status)
+}
+
+// FoundNothing reports whether the copy has no events, the input had no entries of
+// this program, and no warning has explained why.
+func (b *Rebuilder) FoundNothing() bool {
+	return b.origin == nil && b.lastSeq == 0 && !b.warned
 }
 
 // openResults reads the current and the previous result. Both show which results
@@ -217,6 +224,7 @@ func (b *Rebuilder) warnOfIncomplete(seq string) {
 }
 
 func (b *Rebuilder) warn(format string, args ...any) {
+	b.warned = true
 	if b.Warn != nil {
 		b.Warn(fmt.Sprintf(format, args...))
 	}

@@ -144,11 +144,11 @@ var problems = []problem{
 	{"decreasing seq", func(g guest) { l := g.lines(); g.setLines(append(l, l[0], l[1])...) },
 		[]string{"+events.jsonl:5 seq goes down from 4 to 1", "+events.jsonl.seq:0 content is 4, but the last event has seq 2"}},
 	{"invalid line", func(g guest) { l := g.lines(); g.setLines(l[0], "half of {\n", l[1], "\n", l[2], l[3]) },
-		[]string{"+events.jsonl:2 column 1: expected a value", "+events.jsonl:4 the line is blank"}},
+		[]string{"+events.jsonl:2 column 1: expected a JSON value", "+events.jsonl:4 the line is blank"}},
 	{"line without a kind", func(g guest) { l := g.lines(); g.setLines(l[0], l[1], `{"schema_version":1}`+"\n", l[2], l[3]) },
 		[]string{"+events.jsonl:3 kind is missing"}},
 	{"BOM", func(g guest) { g.write("events.jsonl", "\ufeff"+g.read("events.jsonl")) },
-		[]string{"+events.jsonl:1 column 1: expected a value"}},
+		[]string{"+events.jsonl:1 column 1: expected a JSON value"}},
 	{"invalid UTF-8", func(g guest) { g.replace("events.jsonl", `"message":"ready"`, "\"message\":\"\xff\"") },
 		[]string{"+events.jsonl:3 invalid UTF-8"}},
 	{"lone surrogate", func(g guest) { g.replace("events.jsonl", `"message":"ready"`, `"message":"\ud800"`) },
@@ -190,7 +190,7 @@ var problems = []problem{
 		l := g.lines()
 		g.setLines(l[0], strings.ReplaceAll(l[1], bootA, bootB), l[2], l[3])
 	}, []string{"events.jsonl:3 boot \"" + bootA + "\", which began on line 1, continues after another boot"}},
-	{"invalid status", func(g guest) { g.write("status.json", "{}\n") }, []string{"status.json:0 schema_version is missing"}},
+	{"invalid status", func(g guest) { g.write("status.json", "{}\n") }, []string{"status.json:0 schema_version is missing; remove it, or wait until a writer replaces it"}},
 	{"status without its newline", func(g guest) { g.write("status.json", strings.TrimSuffix(g.read("status.json"), "\n")) },
 		[]string{"status.json:0 the newline at the end is missing"}},
 	{"status with the seq of another event", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`) },
@@ -231,10 +231,10 @@ var problems = []problem{
 		g.appendEvents("stopped")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "stopped"`)
 	}, nil},
-	{"invalid previous result", func(g guest) { g.write("result.json.prev", "[]\n") }, []string{"result.json.prev:0 expected an object"}},
+	{"invalid previous result", func(g guest) { g.write("result.json.prev", "[]\n") }, []string{"result.json.prev:0 expected an object; remove it, or wait until a writer replaces it"}},
 	{"invalid rejected lines", func(g guest) {
 		g.write("rejected.jsonl", `{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}`+"\nx\ny")
-	}, []string{"+rejected.jsonl:2 column 1: expected a value", "+rejected.jsonl:3 the line is incomplete: the file ends before its newline"}},
+	}, []string{"+rejected.jsonl:2 column 1: expected a JSON value", "+rejected.jsonl:3 the line is incomplete: the file ends before its newline"}},
 	{"temporary files", func(g guest) {
 		g.write(".status.json123456789012345678", "x")
 		g.write(".result.json.prev123456789012345678", "x")
