@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"strings"
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
@@ -25,16 +26,30 @@ type decider struct {
 // unusual.
 func (dc *decider) check(d *directive.Directive) (warning string, rejected *directive.Error) {
 	if (dc.hasResult || dc.reported != nil) && !dc.mayFollowResult(d) {
-		return "", directive.Errorf(d.Offset(), "this stream has given its result; expected only stopped, destroyed and plain events after it")
+		if dc.manyRuns {
+			return "", directive.Errorf(d.Offset(), "the run already has a result; start another run with requested, provisioning, booted or starting")
+		}
+		return "", directive.Errorf(d.Offset(), "the run already has a result; only stopped, destroyed and lines with kind may follow it")
 	}
 	usual := d.Type != directive.Transition || dc.state == "" || d.State.Follows(dc.state)
 	if usual || dc.policy == Off {
 		return "", nil
 	}
 	if dc.policy == Enforce {
-		return "", directive.Errorf(d.Offset(), "%s may not follow %s", d.State, dc.state)
+		return "", directive.Errorf(d.Offset(), "%s may not follow %s; expected one of %s", d.State, dc.state, followers(dc.state))
 	}
 	return string(d.State) + " after " + string(dc.state) + " is unusual; accepted", nil
+}
+
+// followers lists the states that may follow last.
+func followers(last artifact.State) string {
+	var names []string
+	for _, state := range artifact.States() {
+		if state.Follows(last) {
+			names = append(names, string(state))
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // mayFollowResult reports whether d may follow the result of a run: a process that

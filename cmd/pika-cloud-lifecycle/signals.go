@@ -63,7 +63,7 @@ func stopPipe(signals <-chan os.Signal, in input) (int, error) {
 			if len(got) == 0 {
 				first = time.Now()
 			}
-			isSame := len(got) > 0 && !got[s] && time.Since(first) < signalPause
+			isSame := len(got) > 0 && !got[s] && s != syscall.SIGINT && time.Since(first) < signalPause
 			got[s] = true
 			if isSame {
 				continue

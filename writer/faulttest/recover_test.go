@@ -15,7 +15,7 @@ import (
 func recoveries() (all []fault) {
 	for _, errno := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EIO} {
 		for _, f := range []fault{{lasts: 2}, {lasts: 5}, {heals: 30 * time.Millisecond}} {
-			f.act, f.errno, f.stays, f.waits = failBefore, errno, true, true
+			f.act, f.errno, f.persists, f.waits = failBefore, errno, true, true
 			all = append(all, f)
 		}
 	}
@@ -26,7 +26,7 @@ func recoveries() (all []fault) {
 func lateRecoveries() (all []fault) {
 	for _, errno := range []unix.Errno{unix.ENOSPC, unix.EIO} {
 		for _, f := range []fault{{lasts: 3}, {lasts: 8}, {heals: 25 * time.Millisecond}} {
-			f.act, f.errno, f.stays = failBefore, errno, true
+			f.act, f.errno, f.persists = failBefore, errno, true
 			all = append(all, f)
 		}
 	}
@@ -71,14 +71,14 @@ func checkRecovered(b *bench, j *job, tl *trial, g *ledger) {
 // status and the result are the last ones.
 func TestRecoveringDisk(t *testing.T) {
 	t.Parallel()
-	program, n := program(t), share(t, 40)
+	program, n := program(t), sampleOneIn(t, 40)
 	var jobs []job
 	for _, s := range scenarios() {
 		if s.streams() || s.args[0] == "result" {
 			jobs = append(jobs, allRecoveryJobs(&s, callsOf(t, program, &s))...)
 		}
 	}
-	trySome(t, program, "disks that recover", jobs, n, 1650)
+	sweepSample(t, program, "disks that recover", jobs, n, 1650)
 }
 
 // checkDegraded checks that the files are valid, whether the stream gave up or not. If it
@@ -97,7 +97,7 @@ func checkDegraded(b *bench, j *job, tl *trial, g *ledger) {
 // is valid, and nothing acknowledged is missing.
 func TestRecoveringDisk_degraded(t *testing.T) {
 	t.Parallel()
-	program, n := program(t), share(t, 60)
+	program, n := program(t), sampleOneIn(t, 60)
 	var jobs []job
 	for _, s := range scenarios() {
 		if !s.ingests() {
@@ -110,5 +110,5 @@ func TestRecoveringDisk_degraded(t *testing.T) {
 			jobs = append(jobs, j)
 		}
 	}
-	trySome(t, program, "disks that recover after the write timeout", jobs, n, 900)
+	sweepSample(t, program, "disks that recover after the write timeout", jobs, n, 900)
 }

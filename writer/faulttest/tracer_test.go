@@ -20,7 +20,7 @@ const (
 	nothing    action = "nothing"
 	killBefore action = "kill before"
 	killAfter  action = "kill after"
-	tear       action = "tear"        // a write writes a part, then the program is killed
+	killWithin action = "kill within" // a write writes a part, then the program is killed
 	shorten    action = "shorten"     // a write writes a part and returns its size
 	failBefore action = "fail before" // the call returns an error and has no effect
 	failAfter  action = "fail after"  // the call returns an error but has its effect
@@ -29,16 +29,16 @@ const (
 
 // A fault happens at the Nth counted call.
 type fault struct {
-	at    int
-	act   action
-	errno unix.Errno          // of failBefore and failAfter
-	stays bool                // later calls of the same kind (fault.hits) fail as well
-	lasts int                 // with stays: how many calls fail until the disk recovers; 0: no limit
-	waits bool                // the guest continues to wait for acknowledgements
-	heals time.Duration       // with stays: how long the calls fail until the disk recovers; 0: no limit
-	part  uint64              // for tear and shorten: how many bytes are written
-	hook  func(pid int) error // called before the call, with every action; may be nil
-	label string              // describes the hook
+	at       int
+	act      action
+	errno    unix.Errno          // of failBefore and failAfter
+	persists bool                // later calls of the same kind (fault.hits) fail as well
+	lasts    int                 // with persists: how many calls fail until the disk recovers; 0: no limit
+	heals    time.Duration       // with persists: how long the calls fail until the disk recovers; 0: no limit
+	waits    bool                // with persists: the guest continues to wait for acknowledgements
+	part     uint64              // for killWithin and shorten: how many bytes are written
+	hook     func(pid int) error // called before the call, with every action; may be nil
+	label    string              // describes the hook
 }
 
 func (f fault) String() string {
@@ -51,7 +51,7 @@ func (f fault) String() string {
 		text += fmt.Sprintf(", %d calls", f.lasts)
 	case f.heals > 0:
 		text += fmt.Sprintf(", for %v", f.heals)
-	case f.stays:
+	case f.persists:
 		text += ", from there on"
 	}
 	if f.part > 0 {
@@ -244,7 +244,7 @@ func (tr *tracer) begin(tid int) {
 		tr.kill()
 	case failBefore:
 		skip(tid)
-	case tear, shorten:
+	case killWithin, shorten:
 		setRegister(tid, func(r *unix.PtraceRegs) { r.Rdx = f.part })
 	}
 	tr.fire()
@@ -264,15 +264,15 @@ func (tr *tracer) fire() {
 	}
 }
 
-// repeats reports whether c fails because of an earlier fault that stays and has not
+// repeats reports whether c fails because of an earlier fault that persists and has not
 // healed.
 func (tr *tracer) repeats(c *call) bool {
 	f := &tr.fault
-	return f.stays && tr.faulted != nil && f.hits(c) &&
+	return f.persists && tr.faulted != nil && f.hits(c) &&
 		(f.lasts == 0 || tr.failed < f.lasts) && (f.heals == 0 || time.Since(tr.firedAt) < f.heals)
 }
 
-// hits reports whether a fault that stays makes c fail: on a full disk, every call that
+// hits reports whether a fault that persists makes c fail: on a full disk, every call that
 // needs space; on a disk with I/O errors, every call that changes something.
 func (f *fault) hits(c *call) bool {
 	if f.errno == unix.EIO {
@@ -299,7 +299,7 @@ func (tr *tracer) leave(tid int, result int64) {
 	isFaulted := c == tr.faulted
 	failsHere := isFaulted && (tr.fault.act == failBefore || tr.fault.act == failAfter)
 	switch {
-	case isFaulted && (tr.fault.act == killAfter || tr.fault.act == tear):
+	case isFaulted && (tr.fault.act == killAfter || tr.fault.act == killWithin):
 		tr.kill()
 	case failsHere || c.fails:
 		errno := tr.fault.errno
