@@ -141,6 +141,8 @@ func scenarios() []scenario {
 		{name: "ingest/200 directives", calls: 126, changes: 20, args: ingest(), prepare: running(3), feed: many(1, 39, 60, 100)},
 		{name: "ingest/rotation", calls: 86, changes: 18, args: ingest("--max-events=700"), prepare: running(3),
 			feed: each(transition("ready", "line-1"), eventLine("line-2"), eventLine("line-3"))},
+		{name: "ingest/one rotation", calls: 60, changes: 12, args: ingest("--max-events=900"), prepare: running(8),
+			feed: each(transition("ready", "line-1"), eventLine("line-2"))},
 		{name: "ingest/run start", calls: 84, changes: 18, args: ingest(), prepare: ended(3),
 			feed: each(transition("starting", "line-1"), transition("ready", "line-2"))},
 		{name: "ingest/run in one commit", calls: 107, changes: 16, args: ingest(), prepare: ended(3),
