@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A scenario is one use of the program on a prepared directory.
@@ -21,6 +23,8 @@ type scenario struct {
 	// After each point, run ingest --require-result, as ExecStopPost= of a unit does.
 	// There must be a result afterwards.
 	fallback bool
+
+	denied map[string]unix.Errno // calls that the file system does not support, by name
 
 	code int // the exit code without a fault
 
