@@ -36,8 +36,8 @@ func (c *checker) checkModes() error {
 	return nil
 }
 
-// hasModes reports whether the file system of a file stores modes. Where it does not,
-// all files have the mode that was given when it was mounted.
+// hasModes reports whether the file system of a file stores modes. If it does not, all
+// files have the mode that was given when it was mounted.
 func hasModes(f *os.File) bool {
 	var st unix.Statfs_t
 	if dirfs.Retry(func() error { return unix.Fstatfs(int(f.Fd()), &st) }) != nil {
