@@ -14,7 +14,8 @@ import (
 )
 
 // An EventLog is events.jsonl and its seq file. All writers lock the seq file
-// with flock(2). Several processes may append to one log, but an EventLog is not
+// with flock(2), and then the log, in case the seq file is removed or replaced
+// meanwhile. Several processes may append to one log, but an EventLog is not
 // safe for concurrent use by several goroutines.
 //
 // The next seq is the seq of the last event in the log plus one. The number in
@@ -38,6 +39,10 @@ type EventLog struct {
 
 	// LockWait is how long Lock waits; 0 means DefaultLockWait.
 	LockWait time.Duration
+
+	// Warn is called, if it is not nil, when another process holds a lock on the log
+	// itself, which Append then does not wait for.
+	Warn func(text string)
 
 	lines  lineFile
 	seq    seqFile
@@ -69,9 +74,14 @@ func (l *EventLog) Lock() (unlock func(), err error) {
 		return nil, err
 	}
 	l.locked = true
+	if l.lines.lock == nil {
+		l.lines.lock = new(logLock)
+	}
+	l.lines.warn = l.Warn
 	l.seq.Dir.Pin()
 	return func() {
 		l.locked = false
+		l.lines.unlock()
 		l.seq.Dir.Unpin()
 		l.seq.unlock()
 	}, nil
@@ -81,9 +91,9 @@ func (l *EventLog) Lock() (unlock func(), err error) {
 // them durable. If no other process has changed the log since the last Append,
 // it makes these system calls:
 //
-//	fstatat(log) pwrite(seq) fdatasync(seq) write(log) fdatasync(log)
+//	flock(log) fstatat(log) pwrite(seq) fdatasync(seq) write(log) fdatasync(log)
 //
-// The caller holds the lock. After success b.Seq returns the seqs. After an
+// The log stays locked until the caller calls unlock. The caller holds the lock. After success b.Seq returns the seqs. After an
 // error the events may or may not be in the log. The next call finds out, so
 // its batch must begin with the same events.
 func (l *EventLog) Append(b *Batch) error {
@@ -233,7 +243,10 @@ func (l *EventLog) prepare(size int) error {
 	isFull := l.RotateAt > 0 && l.lines.end > 0 && l.lines.end+int64(size) > l.RotateAt
 	if err == nil && isFull {
 		l.rotateErr = l.lines.Rename(l.lines.name, l.lines.name+oldSuffix)
-		_, err = l.lines.prepare(l.Path) // also if that failed: it may have had its effect
+		changed, err = l.lines.prepare(l.Path) // also if that failed: it may have had its effect
+		if err == nil && changed {
+			l.last, err = l.findLastSeq() // another writer may have appended before the new log was locked
+		}
 	}
 	if err != nil {
 		l.lines.close() // last may be wrong; the next call determines it again
@@ -254,13 +267,17 @@ func isValidEvent(line []byte) bool {
 	return err == nil
 }
 
-// rotate renames the log to Path + ".1". The numbering continues in the new log:
-// while that is empty, findLastSeq reads the last seq from the old one.
+// rotate renames the log to Path + ".1", and locks the new log. The numbering continues
+// there: while it is empty, findLastSeq reads the last seq from the old one.
 func (l *EventLog) rotate() error {
 	if err := l.lines.Rename(l.lines.name, l.lines.name+oldSuffix); err != nil {
 		return err
 	}
+	// Another writer may have appended to the new log before it is locked here.
 	_, err := l.lines.prepare(l.Path)
+	if err == nil {
+		l.last, err = l.findLastSeq()
+	}
 	return err
 }
 
