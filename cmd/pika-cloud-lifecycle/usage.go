@@ -244,10 +244,9 @@ Wait until the guest is in one of the states, and print the status. The files
 and the directory may be created later.
 
 The states are requested, provisioning, booted, starting, ready, completed,
-failed, unreachable, stopped and destroyed. For one of the first four, wait also
-succeeds if the guest is in a later one of the first five: --for starting
-succeeds if the guest is ready. For completed and failed, wait also waits until
-result.json is written.
+failed, unreachable, stopped and destroyed. For starting and the states before
+it, wait also succeeds if the guest is in a later state, up to ready. For
+completed and failed, wait also waits until result.json is written.
 
 Flags:
   --for STATES         states to wait for, separated by commas
