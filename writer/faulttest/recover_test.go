@@ -71,7 +71,7 @@ func checkRecovered(b *bench, j *job, tl *trial, g *ledger) {
 // status and the result are the last ones.
 func TestRecoveringDisk(t *testing.T) {
 	t.Parallel()
-	program, n := program(t), sampleOneIn(t, 40)
+	program, n := program(t), sampleOneIn(t, 80)
 	var jobs []job
 	for _, s := range scenarios() {
 		if s.streams() || s.args[0] == "result" {
@@ -97,7 +97,7 @@ func checkDegraded(b *bench, j *job, tl *trial, g *ledger) {
 // is valid, and nothing acknowledged is missing.
 func TestRecoveringDisk_degraded(t *testing.T) {
 	t.Parallel()
-	program, n := program(t), sampleOneIn(t, 60)
+	program, n := program(t), sampleOneIn(t, 120)
 	var jobs []job
 	for _, s := range scenarios() {
 		if !s.ingests() {
