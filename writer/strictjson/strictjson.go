@@ -11,11 +11,12 @@
 // writes it in a normal form that all these readers read in the same way:
 //
 //   - There is no white space outside strings.
-//   - Strings are valid UTF-8. Only the characters that RFC 8259 section 7
-//     requires are escaped: the quote, the backslash and the characters below
-//     U+0020. Each byte of the input that is not valid UTF-8, and each lone
-//     surrogate, becomes U+FFFD. The package rejects a control character that is
-//     not escaped, because it is not JSON.
+//   - Strings are valid UTF-8. Two groups of characters are escaped: those that
+//     RFC 8259 section 7 requires, which are the quote, the backslash and the
+//     characters below U+0020; and U+0085, U+2028 and U+2029, at which some
+//     readers end a line. Each byte of the input that is not valid UTF-8, and each
+//     lone surrogate, becomes U+FFFD. The package rejects a control character that
+//     is not escaped, because it is not JSON.
 //   - Numbers keep all their digits as written. The package rejects a number
 //     outside the range of an IEEE 754 double, but accepts one that underflows.
 //   - If a member name is repeated, the first position and the last value are
