@@ -73,9 +73,10 @@ func (f *oneshotFlags) messageValue() strictjson.Value {
 	return strictjson.AppendText(nil, *f.message)
 }
 
-// detailsValue returns the details in normal form, or nil for null.
+// detailsValue returns the details in normal form, or nil for null. As in a directive,
+// NaN and the infinities are null.
 func (f *oneshotFlags) detailsValue() (strictjson.Value, error) {
-	var n strictjson.Normaliser
+	n := strictjson.Normaliser{NonFinite: true}
 	value, err := n.Normalise(nil, []byte(*f.details))
 	if err != nil {
 		return nil, f.badUsage("--details-json: %v", directive.ExplainJSON([]byte(*f.details), err))

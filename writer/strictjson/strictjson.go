@@ -23,6 +23,8 @@
 //     kept, as in JavaScript and Python. Names are compared in normal form, so a
 //     and \u0061 are the same name.
 //   - Arrays and objects nest at most MaxDepth levels deep.
+//   - There is no NaN, Infinity or -Infinity. They become null if
+//     Normaliser.NonFinite is set.
 //
 // The normal form of a text in normal form is the text itself.
 //
@@ -99,6 +101,11 @@ type Normaliser struct {
 	// 0 means MaxDepth. It is lower for a value that will become part of other
 	// values, and higher only for a text that contains a value of MaxDepth.
 	Depth int
+
+	// NonFinite makes NaN, Infinity and -Infinity valid: their normal form is null, as
+	// JSON.stringify of JavaScript writes these numbers. Python's json.dumps writes
+	// the words. Without NonFinite they are errors, because they are not JSON.
+	NonFinite bool
 
 	// While the offset at in src is being read, the normal form of the text
 	// before it is dst followed by src[from:at].

@@ -260,6 +260,33 @@ func TestNormalise_rejected(t *testing.T) {
 	}
 }
 
+// The words for numbers that are not finite are errors, or null with NonFinite.
+func TestNormalise_not_finite(t *testing.T) {
+	for text, want := range map[string]string{
+		"NaN": "null", "Infinity": "null", "-Infinity": "null", " [NaN , -Infinity,1] ": "[null,null,1]",
+		`{"a":NaN,"b":{"c":[Infinity]}}`:     `{"a":null,"b":{"c":[null]}}`,
+		`{"a":1,"a":NaN}`:                    `{"a":null}`,
+		`{"a":NaN,"b":-Infinity,"\u0061":2}`: `{"a":2,"b":null}`,
+		`"NaN"`:                              `"NaN"`,
+		"nan":                                "", "NAN": "", "-NaN": "", "+Infinity": "", "infinity": "", "Inf": "", "-inf": "", "Infinit": "", "-Infinit": "", "NaNN": "", "NaN1": "",
+		`{NaN:1}`: "", "1e999": "", "-1e999": "", "-": "", "[NaN": "",
+	} {
+		n := Normaliser{NonFinite: true}
+		got, err := n.Normalise(nil, []byte(text))
+		if (err == nil) != (want != "") || string(got) != want {
+			t.Errorf("%s: %s, %v; want %s", text, got, err, want)
+		}
+		var buf []byte
+		at := SkipSpace([]byte(text), 0)
+		if value, _, err := n.Value(&buf, []byte(text), at); err == nil && want != "" && string(value) != want {
+			t.Errorf("%s as a value: %s, want %s", text, value, want)
+		}
+		if _, err := new(Normaliser).Normalise(nil, []byte(text)); err == nil && want != text {
+			t.Errorf("%s: accepted without NonFinite", text)
+		}
+	}
+}
+
 func TestError(t *testing.T) {
 	_, err := new(Normaliser).Normalise(nil, []byte(`{"a":tru}`))
 	if got := err.Error(); got != "offset 5: expected a value" {

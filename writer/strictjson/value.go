@@ -1,5 +1,7 @@
 package strictjson
 
+import "bytes"
+
 // hasByte reports whether src[at] is c; false if at is not an offset in src.
 func hasByte(src []byte, at int, c byte) bool { return at < len(src) && src[at] == c }
 
@@ -23,9 +25,29 @@ func (n *Normaliser) readValue(src []byte, at, depth int) (next int, err error) 
 	case 'n':
 		return readWord(src, at, "null")
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		return readNumber(src, at)
+		next, err = readNumber(src, at)
+	default:
+		err = errorAt(at, expectedValue)
 	}
-	return at, errorAt(at, expectedValue)
+	if err != nil && n.NonFinite {
+		if size := nonFinite(src[at:]); size > 0 {
+			n.flush(src, at)
+			n.dst, n.from = append(n.dst, "null"...), at+size
+			return at + size, nil
+		}
+	}
+	return next, err
+}
+
+// nonFinite returns the length of the NaN, Infinity or -Infinity at the start of
+// text; 0 if there is none.
+func nonFinite(text []byte) int {
+	for _, word := range []string{"NaN", "Infinity", "-Infinity"} {
+		if bytes.HasPrefix(text, []byte(word)) {
+			return len(word)
+		}
+	}
+	return 0
 }
 
 const (
