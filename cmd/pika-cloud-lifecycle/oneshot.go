@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
@@ -44,10 +45,24 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 	if f.path == "" {
 		return f.badUsage("--%s is empty; expected a file", f.pathFlag)
 	}
+	f.path = filePath(f.path)
 	if err := f.checkStateDir(*f.dir); err != nil {
 		return err
 	}
 	return f.checkMirror(f.journal)
+}
+
+// filePath returns the path of a file without slashes and dots at its end. The Python
+// command ignored them too: its pathlib reads log/ and log/. as log. path/filepath would
+// split log/ into the directory log and a file log in it.
+func filePath(path string) string {
+	for {
+		short := strings.TrimSuffix(strings.TrimRight(path, "/"), "/.")
+		if short == "" || short == path {
+			return path
+		}
+		path = short
+	}
 }
 
 // writeError returns a write error with what to do about it; nil if err is nil.

@@ -394,6 +394,11 @@ func TestDecoder_exit_code(t *testing.T) {
 		{`{"type":"status","state":"failed","exit_code":1}`, `column 47: type status takes no exit_code; only a result, or a transition to completed or failed, takes one`},
 		{`KIND=failed EXIT_CODE=1`, `column 23: type event takes no exit_code; only a result, or a transition to completed or failed, takes one`},
 		{`{"state":"completed","exit_code":3}`, `column 34: completed means exit code 0, but exit_code is 3; use failed`},
+		{`STATE=failed EXIT_CODE=007`, `transition failed "failed" exit=7`},
+		{`STATE=failed EXIT_CODE=-0000000000007`, `transition failed "failed" exit=-7`},
+		{`STATE=failed EXIT_CODE=08`, `transition failed "failed" exit=8`},
+		{`STATE=completed EXIT_CODE=00`, `transition completed "completed" exit=0`},
+		{`{"state":"failed","exit_code":007}`, `column 32: a JSON number has no leading zero`},
 		{`STATUS=completed EXIT_CODE=3`, `column 28: completed means exit code 0, but exit_code is 3; use failed`},
 	})
 }
