@@ -25,7 +25,10 @@ type decider struct {
 // unusual.
 func (dc *decider) check(d *directive.Directive) (warning string, rejected *directive.Error) {
 	if (dc.hasResult || dc.reported != nil) && !dc.mayFollowResult(d) {
-		return "", directive.Errorf(d.Offset(), "this stream has given its result; expected only stopped, destroyed and plain events after it")
+		if dc.manyRuns {
+			return "", directive.Errorf(d.Offset(), "the run already has a result; start another run with requested, provisioning, booted or starting")
+		}
+		return "", directive.Errorf(d.Offset(), "the run already has a result; only stopped, destroyed and lines with kind may follow it")
 	}
 	usual := d.Type != directive.Transition || dc.state == "" || d.State.Follows(dc.state)
 	if usual || dc.policy == Off {

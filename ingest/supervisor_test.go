@@ -220,6 +220,7 @@ func TestManyRuns(t *testing.T) {
 	g.checkContains("result.json", `"message": "second"`)
 	g.checkContains("status.json", `"state": "completed"`)
 	g.checkContains("rejected.jsonl", `"line":2`)
+	g.checkContains("rejected.jsonl", "start another run with requested")
 }
 
 func TestManyRuns_require_result(t *testing.T) {

@@ -9,6 +9,10 @@ host. The report is three files in a directory, the state directory:
   events.jsonl  the history: one event per line
   result.json   how the run ended: completed or failed, with the exit code
 
+A run is the work of the guest from its first state to its result. The states
+are requested, provisioning, booted, starting, ready, completed, failed,
+unreachable, stopped and destroyed.
+
 Commands that write the files:
   run      run a command, and record when it starts and how it ends
   ingest   read lines such as STATE=ready, and record each of them
@@ -18,7 +22,7 @@ Commands that write the files:
   rebuild  rebuild the files of a guest from a systemd journal
 
 Commands that read the files:
-  wait     wait until the guest is in a state
+  wait     wait until the guest is in a given state, such as ready
   show     print the current state and the history
   plot     draw the history as an SVG picture
   verify   check the files, and repair them
@@ -39,7 +43,7 @@ Exit status:
   Some commands have more exit codes; see the help of each command.
 
 Examples:
-  export PIKA_LIFECYCLE_DIR=$(mktemp -d)   # for a try without root
+  export PIKA_LIFECYCLE_DIR=$(mktemp -d)   # to try it without root
   pika-cloud-lifecycle run -- sh -c 'echo STATE=ready >&"$PIKA_LIFECYCLE_FD"'
   pika-cloud-lifecycle show
 `
@@ -87,7 +91,8 @@ Exit status:
   126    the command cannot be run
   127    the command was not found
   128+N  signal N killed the command
-  If a file cannot be written, run prints a warning; its exit code is the same.
+  If a file cannot be written, run prints a warning, and still exits with the
+  exit code of the command.
 
 Examples:
   pika-cloud-lifecycle run --state-dir demo -- sh -c 'sleep 1; exit 3'
@@ -104,10 +109,10 @@ directive is a line of KEY=value words, or a JSON object:
   STATE=starting MESSAGE='fetching the image' DETAILS.image=agent:7
   {"state":"failed","exit_code":7,"message":"tests failed"}
 
-The keys are state, message, exit_code, details and timestamp; kind or status
-instead of state write only an event or only the result. The states are
-requested, provisioning, booted, starting, ready, completed, failed,
-unreachable, stopped and destroyed.
+The keys are state, message, exit_code, details and timestamp. With kind instead
+of state, ingest writes only an event; with status instead of state, only the
+result. The states are requested, provisioning, booted, starting, ready,
+completed, failed, unreachable, stopped and destroyed.
 
 ingest writes as soon as a line arrives. It rejects an invalid line: it prints
 the reason, keeps the line in rejected.jsonl, and continues with the next one.
@@ -133,13 +138,13 @@ Advanced:
                          the input (default 5s)
   --write-timeout DURATION
                          retry for this long if a file cannot be written; then
-                         read on and keep only the newest state, the result and
-                         2M of events (default 30s)
+                         continue to read, and keep only the last status, the
+                         result and 2M of events in memory (default 30s)
   --fd N                 read from descriptor N (default 0, or a FIFO that
                          systemd passes for ListenFIFO=)
   --ack-fd N             after each commit, write "LINE SEQ REJECTED" to
-                         descriptor N: the last line that was processed, the
-                         last sequence number, and how many lines were rejected
+                         descriptor N: how many lines were handled, the last
+                         sequence number, and how many lines were rejected
   --max-line SIZE        reject longer lines (default 1M, at most 256M)
   --max-events SIZE      rename events.jsonl to events.jsonl.1 before it grows
                          beyond SIZE; 0 for never (default 64M)
@@ -166,7 +171,7 @@ Files, in the state directory:
   status.json, events.jsonl, result.json
                          the state, the history and the result
   rejected.jsonl         lines that were rejected, and why
-  events.jsonl.1         events before the last rotation
+  events.jsonl.1         earlier events; see --max-events
   result.json.prev       result of the previous run
 
 Exit status:
@@ -199,7 +204,7 @@ Flags:
 Advanced:
   --fd N               read from descriptor N (default 0)
   --ack-fd N           after each commit, write "LINE SEQ REJECTED" to
-                       descriptor N: the last line that was processed, the last
+                       descriptor N: how many lines were handled, the last
                        sequence number, and how many lines were rejected
   --grace DURATION     after SIGTERM or SIGHUP, wait this long for the end of
                        the input (default 5s)
@@ -217,7 +222,7 @@ Files, in the state directory:
   status.json, events.jsonl, result.json
                        the copy
   rejected.jsonl       entries that were rejected, and why
-  events.jsonl.boots   earlier boots whose events are complete
+  events.jsonl.boots   IDs of earlier boots; entries of these are skipped
 
 Exit status:
   0  all entries were accepted and are on disk
@@ -238,9 +243,9 @@ Wait until the guest is in one of the states, and print the status. The files
 and the directory may be created later.
 
 The states are requested, provisioning, booted, starting, ready, completed,
-failed, unreachable, stopped and destroyed. A state before ready is also reached
-if the guest is already in a later one, up to ready. completed and failed are
-reached when result.json is written too.
+failed, unreachable, stopped and destroyed. For requested, provisioning, booted
+and starting, a later one of these states or ready is also enough. For completed
+and failed, wait also waits until result.json is written.
 
 Flags:
   --for STATES         states to wait for, separated by commas
@@ -363,8 +368,8 @@ Print the current state of a guest, its result and its history. For each event,
 show prints its time, the time since the previous event and since boot, the
 state, the message and the details.
 
-DIR is a state directory. A FILE is a copied status, result or log; it may have
-any name. show changes nothing.
+DIR is a state directory. A FILE is a copy of status.json, events.jsonl or
+result.json; it may have any name. show changes nothing.
 
 Flags:
   --follow             print new events as they are written, until Ctrl-C
@@ -397,8 +402,8 @@ Draw the history of a guest as an SVG picture, and print it. The picture has a
 bar for each state over the time since boot, and one axis for each boot. Open it
 in a web browser, and point at a bar to see its message and details.
 
-DIR is a state directory. A FILE is a copied status, result or log; it may have
-any name.
+DIR is a state directory. A FILE is a copy of status.json, events.jsonl or
+result.json; it may have any name.
 
 Flags:
   --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
@@ -439,9 +444,9 @@ Environment:
 
 Files, in the state directory (N is a number):
   events.jsonl.damagedN, rejected.jsonl.damagedN
-                       a log before it was repaired
+                       the file before it was repaired
   events.jsonl.torn, rejected.jsonl.torn
-                       incomplete last lines that were removed from a log
+                       incomplete last lines that were removed from the file
 
 Exit status:
   0  the files are valid
