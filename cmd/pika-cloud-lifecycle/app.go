@@ -12,13 +12,14 @@ import (
 
 // An app holds what a subcommand uses of its process. Tests replace it.
 type app struct {
-	stdout io.Writer
-	stderr io.Writer
-	getenv func(string) string
-	clock  func() ingest.Moment
-	bootID func() string // "" if it cannot be read
-	umask  int           // of the command that run starts
-	levels bool          // stderr goes to the journal, which expects a level before each line
+	stdout      io.Writer
+	stderr      io.Writer
+	getenv      func(string) string
+	clock       func() ingest.Moment
+	bootID      func() string     // "" if it cannot be read
+	umask       int               // of the command that run starts
+	limitMemory func(bytes int64) // sets when the Go runtime collects garbage more often; nil for no limit
+	levels      bool              // stderr goes to the journal, which expects a level before each line
 }
 
 // warn writes a warning to stderr.

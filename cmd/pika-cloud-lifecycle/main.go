@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -24,12 +25,13 @@ import (
 
 func main() {
 	a := app{
-		stdout: os.Stdout,
-		stderr: &console{fd: 2},
-		getenv: os.Getenv,
-		clock:  clock,
-		umask:  openToOwner(),
-		levels: onJournal(),
+		stdout:      os.Stdout,
+		stderr:      &console{fd: 2},
+		getenv:      os.Getenv,
+		clock:       clock,
+		umask:       openToOwner(),
+		levels:      onJournal(),
+		limitMemory: limitMemory,
 	}
 	a.bootID = a.readBootID
 	os.Exit(a.main(os.Args[1:]))
@@ -146,6 +148,13 @@ func openToOwner() (old int) {
 	old = unix.Umask(0o077)
 	unix.Umask(old &^ 0o700)
 	return old
+}
+
+// limitMemory sets the memory limit of the Go runtime, unless $GOMEMLIMIT has set one.
+func limitMemory(bytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes)
+	}
 }
 
 // onJournal reports whether systemd has connected stderr to the journal.

@@ -30,7 +30,7 @@
 //
 // The input may be hostile. For every input of n bytes, the time is at most
 // O(n log n), and the memory is O(n). Besides its text, each member of a large
-// object takes 32 bytes of temporary memory.
+// object takes 16 bytes of temporary memory.
 package strictjson
 
 import (
@@ -43,6 +43,10 @@ import (
 // that, because the value is inside an artifact, which other programs may put
 // into further objects.
 const MaxDepth = 64
+
+// MaxText is the size in bytes of the largest text that is read. In normal form it is at
+// most three times as large, so all offsets fit into 32 bits.
+const MaxText = 1 << 30
 
 // A Value is one JSON value in normal form. Only this package creates values.
 type Value []byte
@@ -158,9 +162,25 @@ func (n *Normaliser) Normalise(dst, src []byte) ([]byte, error) {
 	return out, nil
 }
 
+// maxKept is the number of members for which Trim keeps memory: more than nearly all
+// objects have.
+const maxKept = 1024
+
+// Trim drops the memory that large objects have needed, and the last buffer that was
+// passed to Append or Value.
+func (n *Normaliser) Trim() {
+	n.dst = nil
+	if cap(n.members) > maxKept {
+		n.members = nil
+	}
+}
+
 // read reads the value at src[at]. Its normal form is then n.dst, which begins
 // with dst, followed by src[n.from:next].
 func (n *Normaliser) read(dst, src []byte, at int) (next int, err error) {
+	if len(dst)+3*len(src) > 3*MaxText {
+		return at, errorAt(at, "expected at most 1 GiB of text")
+	}
 	n.dst, n.from, n.members = dst, at, n.members[:0]
 	return n.readValue(src, at, cmp.Or(n.Depth, MaxDepth))
 }

@@ -460,6 +460,9 @@ func checkText(t *testing.T, text string) {
 	if got := AppendText([]byte("x"), []byte(text)); string(got) != "x"+want {
 		t.Fatalf("bytes %q: %s, want %s", text, got, want)
 	}
+	if size := textSize([]byte(text)); size != len(want) {
+		t.Fatalf("%q: textSize is %d, want %d", text, size, len(want))
+	}
 	checkNormal(t, []byte(want))
 	end := strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r >= utf8.RuneSelf })
 	if got := plainEnd([]byte(text), 0); got != end && (end >= 0 || got != len(text)) {

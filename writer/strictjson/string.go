@@ -3,6 +3,7 @@ package strictjson
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -71,6 +72,9 @@ func AppendText[T ~string | ~[]byte](dst []byte, text T) []byte {
 }
 
 func appendText(dst, text []byte) []byte {
+	if len(text) > longText {
+		dst = slices.Grow(dst, textSize(text))
+	}
 	dst = append(dst, '"')
 	from := 0
 	for at := plainEnd(text, 0); at < len(text); at = plainEnd(text, at) {
@@ -88,6 +92,25 @@ func appendText(dst, text []byte) []byte {
 		at += size
 	}
 	return append(append(dst, text[from:]...), '"')
+}
+
+// longText is the size in bytes from which appendText computes how much memory it needs.
+// A buffer that grows step by step would need twice the memory for a moment, and a text
+// becomes up to six times as long when its bytes are escaped.
+const longText = 64 << 10
+
+// textSize returns the size of a text as a JSON string in normal form.
+func textSize(text []byte) (size int) {
+	var char [6]byte
+	size = len(text) + len(`""`)
+	for at := plainEnd(text, 0); at < len(text); at = plainEnd(text, at) {
+		r, n := utf8.DecodeRune(text[at:])
+		if r < utf8.RuneSelf || !isRaw(r, n) {
+			size += len(appendChar(char[:0], r)) - n
+		}
+		at += n
+	}
+	return size
 }
 
 // plainEnd returns the offset of the first byte from src[at] on that is not plain.

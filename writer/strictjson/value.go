@@ -141,7 +141,7 @@ func (n *Normaliser) readMember(src []byte, at, depth int) (next int, err error)
 	if !hasByte(src, at, '"') {
 		return at, errorAt(at, "expected a key in double quotes")
 	}
-	m := member{first: n.pos(at), name: n.pos(at)}
+	m := member{first: uint32(n.pos(at)), name: uint32(n.pos(at))}
 	at, err = n.readName(src, at)
 	if err != nil {
 		return at, err
@@ -150,12 +150,15 @@ func (n *Normaliser) readMember(src []byte, at, depth int) (next int, err error)
 	if !hasByte(src, at, ':') {
 		return at, errorAt(at, "expected a colon")
 	}
-	m.value = n.pos(at + 1)
+	m.value = uint32(n.pos(at + 1))
 	at, err = n.readValue(src, n.skipSpace(src, at+1), depth)
 	if err != nil {
 		return at, err
 	}
-	m.end = n.pos(at)
+	m.end = uint32(n.pos(at))
+	if len(n.members) == cap(n.members) && len(n.members) >= maxKept {
+		n.growMembers(len(src) - at)
+	}
 	n.members = append(n.members, m)
 	return n.skipSpace(src, at), nil
 }
