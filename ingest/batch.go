@@ -139,6 +139,7 @@ func (b *batch) eventsWritten() {
 	if b.events.Size() > huge {
 		b.events.Drop()
 		b.dropped = true
+		runtime.GC() // the decoder's copy, before a follower makes another one
 		return
 	}
 	if b.status.set {
