@@ -24,6 +24,7 @@ import (
 )
 
 func main() {
+	debug.SetTraceback("crash") // a crash ends with SIGABRT: exit code 2, the default, means wrong usage
 	a := app{
 		stdout:      os.Stdout,
 		stderr:      &console{fd: 2},
@@ -34,7 +35,46 @@ func main() {
 		limitMemory: limitMemory,
 	}
 	a.bootID = a.readBootID
+	err := openPoller()
+	if err != nil {
+		a.log(sd.PriErr, err.Error())
+		os.Exit(exitFailed)
+	}
 	os.Exit(a.main(os.Args[1:]))
+}
+
+// fewFiles is a limit of open files that may be too low for the program. It never has as
+// many files open.
+const fewFiles = 64
+
+// openPoller makes the Go runtime open the descriptors of its network poller if the limit
+// of open files is low. The runtime does so when it is needed first, and crashes if there
+// are none left. Other errors of this kind are handled where they occur.
+func openPoller() error {
+	var limit unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	if err != nil || limit.Cur >= fewFiles {
+		return nil
+	}
+	const needed = 3 // epoll_create1, eventfd, and the file that is opened to start the poller
+	var free []int
+	for range needed {
+		fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			free = append(free, fd)
+		}
+	}
+	for _, fd := range free {
+		unix.Close(fd)
+	}
+	if len(free) < needed {
+		return fmt.Errorf("a limit of %d open files is too low; raise it (ulimit -n)", limit.Cur)
+	}
+	f, err := os.Open("/")
+	if err == nil {
+		f.Close()
+	}
+	return nil
 }
 
 // A subcommand is selected by the first argument.
