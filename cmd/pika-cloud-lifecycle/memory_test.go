@@ -74,7 +74,7 @@ func TestMemory(t *testing.T) {
 				p.in.Write([]byte(c.input)) // it fails if the program ends, which the acknowledgements show
 			}()
 			p.ackUpTo(strings.Count(c.input, "\n"))
-			used := p.peak()
+			used := p.peakMemory()
 			p.in.Close()
 			p.exits(c.exitCode)
 			t.Logf("peak memory %.1f MiB", float64(used)/1024)

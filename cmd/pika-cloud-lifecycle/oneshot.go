@@ -2,11 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -42,20 +44,20 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 	if !f.isGiven(f.pathFlag) {
 		f.path = filepath.Join(*f.dir, file)
 	}
+	f.path = withoutSlash(f.path)
 	if f.path == "" {
 		return f.badUsage("--%s is empty; expected a file", f.pathFlag)
 	}
-	f.path = filePath(f.path)
 	if err := f.checkStateDir(*f.dir); err != nil {
 		return err
 	}
 	return f.checkMirror(f.journal)
 }
 
-// filePath returns the path of a file without slashes and dots at its end. The Python
+// withoutSlash returns the path of a file without slashes and dots at its end. The Python
 // command ignored them too: its pathlib reads log/ and log/. as log. path/filepath would
 // split log/ into the directory log and a file log in it.
-func filePath(path string) string {
+func withoutSlash(path string) string {
 	for {
 		short := strings.TrimSuffix(strings.TrimRight(path, "/"), "/.")
 		if short == "" || short == path {
@@ -69,6 +71,10 @@ func filePath(path string) string {
 func (f *oneshotFlags) writeError(err error) error {
 	if err == nil {
 		return nil
+	}
+	var kind *dirfs.KindError
+	if errors.As(err, &kind) && (f.isGiven(f.pathFlag) || f.isGiven("seq-path")) {
+		return fmt.Errorf("%s: %s is %w; name a regular file", f.Name(), kind.Path, kind.Err)
 	}
 	option := stateDirOption
 	if f.isGiven(f.pathFlag) {

@@ -165,7 +165,7 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 		"-append", "console=ttyS0 quiet panic=-1 "+options, "-drive", "file="+m.disk+",if=virtio,format=raw,cache=writeback")
 	r, w, err := os.Pipe()
 	testenv.Must(t, err)
-	testenv.Must(t, r.SetDeadline(time.Now().Add(hung)))
+	testenv.Must(t, r.SetDeadline(time.Now().Add(waitLimit)))
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
 	testenv.Must(t, cmd.Start())
 	w.Close()
@@ -234,13 +234,13 @@ func (b *boot) examine(t *testing.T, acked int) []finding {
 			t.Fatalf("unexpected line %q", text)
 		}
 	}
-	before := lookAt(found, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true})
+	before := pictureOf(found, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true})
 	g := &ledger{before: new(picture), lines: guestLines, acked: acked}
 	g.check(before)
-	if len(before.unloaded) > 0 {
+	if len(before.invalidFiles) > 0 {
 		return g.findings
 	}
-	now, next := lookAt(repaired, allowance{}), &ledger{before: before, lines: nextLines(), acked: len(nextLines())}
+	now, next := pictureOf(repaired, allowance{}), &ledger{before: before, lines: nextLines(), acked: len(nextLines())}
 	if code != nextCode {
 		next.find(notRepaired, "the next writer exited with %d, want %d", code, nextCode)
 	}

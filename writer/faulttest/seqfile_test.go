@@ -11,18 +11,18 @@ import (
 // TestSeqFile_removed_or_replaced removes or replaces the seq file at every call. The seqs
 // then come from the log, no event is lost, and no seq is used twice.
 func TestSeqFile_removed_or_replaced(t *testing.T) {
-	program, n := program(t), share(t, 30)
+	program, n := program(t), sampleOneIn(t, 30)
 	var jobs []job
 	for _, name := range []string{"event/existing", "event/torn line", "ingest/three directives", "ingest/rotation"} {
-		s := named(t, name)
+		s := scenarioNamed(t, name)
 		for _, c := range callsOf(t, program, s) {
 			f := fault{act: hooked, at: c.n, label: ": the seq file is unlinked"}
-			jobs = append(jobs, job{s: s, f: f, call: c.String(), arm: unlinkSeq, check: checkEnded, takesSeq: true})
+			jobs = append(jobs, job{s: s, f: f, call: c.String(), newHook: unlinkSeq, check: checkEnded, changesSeqFile: true})
 			f.label = ": the seq file is replaced"
-			jobs = append(jobs, job{s: s, f: f, call: c.String(), arm: replaceSeq, check: checkEnded, takesSeq: true})
+			jobs = append(jobs, job{s: s, f: f, call: c.String(), newHook: replaceSeq, check: checkEnded, changesSeqFile: true})
 		}
 	}
-	trySome(t, program, "seq files removed or replaced", jobs, n, 550)
+	sweepSample(t, program, "seq files removed or replaced", jobs, n, 550)
 }
 
 func unlinkSeq(b *bench) func(int) error {

@@ -51,7 +51,7 @@ func nonFinite(text []byte) int {
 }
 
 const (
-	expectedValue   = "expected a value"
+	expectedValue   = "expected a JSON value"
 	expectedShallow = "expected arrays and objects to nest at most 64 deep"
 )
 

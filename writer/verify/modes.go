@@ -43,8 +43,8 @@ func (f *file) hasValidMode(want fs.FileMode) bool {
 	return mode == want || mode&0o022 == 0
 }
 
-// modeOf returns the mode of a file. Only its owner may open the seq file, because
-// it has the lock.
+// modeOf returns the mode that a file must have. Only the owner may open the seq file,
+// because any process that opens it can hold the lock.
 func modeOf(name string) fs.FileMode {
 	if name == writer.SeqName {
 		return 0o600
