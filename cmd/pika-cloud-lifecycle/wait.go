@@ -110,6 +110,7 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		return nil, &unreadableError{err}
 	}
 	defer changes.Close()
+	timeOver := false
 	for first := true; ; first = false {
 		snapshot, err := history.Read(w.dir)
 		if err != nil {
@@ -118,6 +119,9 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		done, err := w.check(snapshot)
 		if done {
 			return snapshot, err
+		}
+		if timeOver {
+			return snapshot, errTimeout
 		}
 		if first && snapshot.Status == nil && w.note != nil && w.limit != 0 {
 			w.note(fmt.Sprintf("wait: there is no status in %s yet; waiting for one, Ctrl-C to stop", w.dir))
@@ -130,9 +134,7 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		if err != nil {
 			return snapshot, &unreadableError{err}
 		}
-		if !changed {
-			return snapshot, errTimeout
-		}
+		timeOver = !changed // read the files once more, because not all changes are reported
 	}
 }
 

@@ -19,7 +19,10 @@
 //	                      a call is interrupted; the disk becomes full and stays full
 //	signal_test.go        SIGTERM arrives at a call
 //	secondwriter_test.go  another process appends at a call
-//	seqfile_test.go       the seq file, with its lock, is removed or replaced at a call
+//	seqfile_test.go       the seq file, with its lock, is removed or replaced at a call,
+//	                      and another process appends with the new one
+//	repair_test.go        a repair of a whole log is killed at a call, or a call fails, also
+//	                      on a file system that cannot exchange names
 //	attack_test.go        at a call, the owner of the directory replaces a file by a
 //	                      link, FIFO, device or directory
 //	powerloss_test.go     the power is lost before a call, on ext4 and xfs

@@ -23,7 +23,7 @@
 //     kept, as in JavaScript and Python. Names are compared in normal form, so a
 //     and \u0061 are the same name.
 //   - Arrays and objects nest at most MaxDepth levels deep.
-//   - There is no NaN, Infinity or -Infinity. They become null if
+//   - NaN, Infinity and -Infinity never occur. They become null if
 //     Normaliser.NonFinite is set.
 //
 // The normal form of a text in normal form is the text itself.

@@ -36,8 +36,13 @@ func Repair(path string) (*RepairReport, error) {
 		return nil, &RepairError{err}
 	}
 	for _, f := range first.Findings {
-		if f.Repairable && !slices.Contains(r.Findings, f) {
+		i := slices.Index(r.Findings, f)
+		switch {
+		case !f.Repairable:
+		case i < 0:
 			r.Repaired = append(r.Repaired, f)
+		default: // such as a mode that the file system does not change
+			r.Findings[i].Repairable = false
 		}
 	}
 	return r, nil
@@ -47,6 +52,8 @@ func Repair(path string) (*RepairReport, error) {
 func repair(path string) (*RepairReport, error) {
 	dir := writer.In(path)
 	defer dir.Close()
+	lockWarning := ""
+	dir.Events.Warn = func(text string) { lockWarning = text }
 	// Without a log no writer needs the lock, and Lock would create the seq file.
 	if fileSize(path, writer.EventsName) >= 0 || fileSize(path, writer.SeqName) >= 0 {
 		unlock, err := dir.Events.Lock()
@@ -68,6 +75,9 @@ func repair(path string) (*RepairReport, error) {
 	after, err := check(path, noLock)
 	if err != nil {
 		return nil, err
+	}
+	if lockWarning != "" {
+		after.add(writer.EventsName, 0, false, "%s", lockWarning)
 	}
 	return &RepairReport{Report: after.Report, KeptFiles: r.keptFiles}, nil
 }

@@ -276,3 +276,61 @@ func fileExists(root string, n int) bool {
 	_, err := os.Stat(fmt.Sprintf("%s/a/b/c/%d", root, n))
 	return err == nil
 }
+
+// On a shared file system inotify does not report changes that are made elsewhere. Wait
+// returns in time for the caller to look again.
+func TestWait_shared_file_system(t *testing.T) {
+	if !testenv.AloneWithMounts(t) {
+		return
+	}
+	root := t.TempDir()
+	testenv.Must(t, os.Mkdir(root+"/elsewhere", 0o755), os.Mkdir(root+"/a", 0o755))
+	testenv.Bindfs(t, root+"/elsewhere", root+"/a")
+	d := open(t, root+"/a/b/c")
+	testenv.Must(t, os.MkdirAll(root+"/elsewhere/b/c", 0o755), write(root+"/elsewhere/b/c/f"))
+	start := time.Now()
+	awaitChange(t, d, limit)
+	if waited := time.Since(start); waited > 3*PollInterval {
+		t.Errorf("waited %v", waited)
+	}
+	if d.watches.target < 0 {
+		t.Error("the new directory is not watched")
+	}
+	for awaitChange(t, d, 0) {
+	}
+	start = time.Now()
+	testenv.Must(t, write(root+"/a/b/c/g")) // a change on this machine is reported at once
+	awaitChange(t, d, limit)
+	if waited := time.Since(start); waited > PollInterval/2 {
+		t.Errorf("waited %v for a local change", waited)
+	}
+	checkNoChange(t, d)
+	start = time.Now()
+	if changed, err := d.Wait(PollInterval / 10); changed || err != nil || time.Since(start) > PollInterval/2 {
+		t.Errorf("changed %v, %v after %v", changed, err, time.Since(start))
+	}
+}
+
+// A local file system is not polled.
+func TestWait_local_file_system(t *testing.T) {
+	t.Parallel()
+	d := open(t, "/run/pika-test/missing")
+	if isShared("/run") {
+		t.Skip("/run is not on a local file system")
+	}
+	if changed, err := d.Wait(PollInterval * 3 / 2); changed || err != nil || d.watches.shared {
+		t.Errorf("changed %v, %v", changed, err)
+	}
+}
+
+func TestHas9p(t *testing.T) {
+	const mounts = `22 28 0:21 / /proc rw,nosuid shared:12 - proc proc rw
+36 28 0:42 / /mnt rw,noatime shared:1 master:2 - 9p share rw,trans=virtio
+37 28 0:43 / /mnt/9p\040- rw - tmpfs 9p rw
+`
+	for minor, want := range map[uint32]bool{21: false, 42: true, 43: false, 4: false} {
+		if got := has9p(mounts, unix.Mkdev(0, minor)); got != want {
+			t.Errorf("0:%d is 9p: %v", minor, got)
+		}
+	}
+}
