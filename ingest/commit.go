@@ -63,7 +63,8 @@ func (r *run) commitAs(how manner) event {
 	c := &r.committer
 	lines := r.lines.number
 	err := c.write(&r.batch, how)
-	defer c.notify() // last: a follower must not delay an acknowledgement
+	defer r.batch.trim(r.Supervisor != nil && isRecordedAgain(r.decider.state))
+	defer c.notify() // last but one: a follower must not delay an acknowledgement
 	c.isFull = writer.IsFull(err)
 	r.warnUnmovable()
 	if err != nil {

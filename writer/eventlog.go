@@ -115,6 +115,9 @@ func (l *EventLog) Append(b *Batch) error {
 		return nil
 	}
 	text := b.lines(&l.text)
+	if cap(l.text) > maxKept {
+		l.text = nil
+	}
 	l.tried = b.next
 	err := l.seq.write(l.last + n)
 	if err == nil {
@@ -194,6 +197,10 @@ func IsFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) ||
 		errors.Is(err, io.ErrShortWrite)
 }
+
+// maxKept is the size in bytes of the buffers that are kept for the next write. It is
+// larger than nearly all commits of a stream that does not write at full speed.
+const maxKept = 64 << 10
 
 var errNoSeqLeft = errors.New("the last seq is the largest possible; move the log and its seq file to another directory")
 
