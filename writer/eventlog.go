@@ -11,7 +11,8 @@ import (
 )
 
 // An EventLog is events.jsonl and its seq file. All writers lock the seq file
-// with flock(2). Several processes may append to one log, but an EventLog is not
+// with flock(2), and then the log, in case the seq file is removed or replaced
+// meanwhile. Several processes may append to one log, but an EventLog is not
 // safe for concurrent use by several goroutines.
 //
 // The next seq is the seq of the last event in the log plus one. The number in
@@ -32,6 +33,10 @@ type EventLog struct {
 
 	// LockWait is how long Lock waits; 0 means DefaultLockWait.
 	LockWait time.Duration
+
+	// Warn is called, if it is not nil, when another process holds a lock on the log
+	// itself, which Append then does not wait for.
+	Warn func(text string)
 
 	lines  lineFile
 	seq    seqFile
@@ -60,9 +65,14 @@ func (l *EventLog) Lock() (unlock func(), err error) {
 		return nil, err
 	}
 	l.locked = true
+	if l.lines.lock == nil {
+		l.lines.lock = new(logLock)
+	}
+	l.lines.warn = l.Warn
 	l.seq.Dir.Pin()
 	return func() {
 		l.locked = false
+		l.lines.unlock()
 		l.seq.Dir.Unpin()
 		l.seq.unlock()
 	}, nil
@@ -72,9 +82,9 @@ func (l *EventLog) Lock() (unlock func(), err error) {
 // them durable. If no other process has changed the log since the last Append,
 // it makes these system calls:
 //
-//	fstatat(log) pwrite(seq) fdatasync(seq) write(log) fdatasync(log)
+//	flock(log) fstatat(log) pwrite(seq) fdatasync(seq) write(log) fdatasync(log)
 //
-// The caller holds the lock. After success b.Seq returns the seqs. After an
+// The log stays locked until the caller calls unlock. The caller holds the lock. After success b.Seq returns the seqs. After an
 // error the events may or may not be in the log. The next call finds out, so
 // its batch must begin with the same events.
 func (l *EventLog) Append(b *Batch) error {
@@ -174,13 +184,17 @@ func isValidEvent(line []byte) bool {
 	return err == nil
 }
 
-// rotate renames the log to Path + ".1". The numbering continues in the new log:
-// while that is empty, findLastSeq reads the last seq from the old one.
+// rotate renames the log to Path + ".1", and locks the new log. The numbering continues
+// there: while it is empty, findLastSeq reads the last seq from the old one.
 func (l *EventLog) rotate() error {
 	if err := l.lines.Rename(l.lines.name, l.lines.name+oldSuffix); err != nil {
 		return err
 	}
+	// Another writer may have appended to the new log before it is locked here.
 	_, err := l.lines.prepare(l.Path)
+	if err == nil {
+		l.last, err = l.findLastSeq()
+	}
 	return err
 }
 

@@ -30,60 +30,99 @@ const maxBack = 64 << 20
 //
 // While file is not nil, end is its size, and the byte before end is a newline.
 // While unconfirmed is not nil, the file may also contain part of that append.
+// If lock is not nil, file is locked from prepare to unlock.
 type lineFile struct {
 	location
 	isComplete  func(line []byte) bool // reports whether only the newline of a torn line is missing
 	file        *dirfs.File
 	end         int64
 	unconfirmed *unconfirmed
+	lock        *logLock          // of the events log; other files need no second lock
+	warn        func(text string) // about the lock; may be nil
 }
 
-// prepare opens the file at path, if it is not open or another file has its
-// name, and repairs a torn line. changed reports whether the file may differ
+// maxReopens is how often prepare opens a file that other processes replace. One
+// writer that rotates the log replaces it once.
+const maxReopens = 10
+
+// prepare opens and locks the file at path, if it is not open or another file has
+// its name, and repairs a torn line. changed reports whether the file may differ
 // from what it was after the last append.
 func (f *lineFile) prepare(path string) (changed bool, err error) {
 	if err := f.open(path); err != nil {
 		return true, err
 	}
-	st, err := f.StatFile(f.name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return true, err
-	}
-	if err != nil || !f.isOpenAs(&st) {
-		st, err = f.reopen()
+	for range maxReopens {
+		if f.file == nil {
+			changed = true
+			if err := f.openFile(); err != nil {
+				return true, err
+			}
+		}
+		size, err := f.lockCurrent()
+		if err == nil && size >= 0 && (changed || size != f.end || f.unconfirmed != nil) {
+			changed = true
+			err = f.repairTail(size)
+		}
 		if err != nil {
+			f.close() // end may be wrong, and a sync may have failed on the descriptor
 			return true, err
 		}
-	} else if st.Size == f.end && f.unconfirmed == nil {
-		return false, nil
+		if size >= 0 && f.file != nil {
+			return changed, nil
+		}
+		f.close()
 	}
-	if err := f.repairTail(st.Size); err != nil {
-		f.close() // a sync may have failed on the descriptor
-		return true, err
+	return true, pathError("open", path, errReplacedOften)
+}
+
+// lockCurrent locks the open file and returns its size; -1 if it no longer has its
+// name.
+func (f *lineFile) lockCurrent() (size int64, err error) {
+	if err := f.acquire(f.file); err != nil {
+		return -1, err
 	}
-	return true, nil
+	st, err := f.StatFile(f.name)
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && !f.isOpenAs(&st)) {
+		return -1, nil
+	}
+	return st.Size, err
 }
 
 // isOpenAs reports whether the open file is the one that st describes, was
 // opened in the directory that is open now, and may be written to.
 func (f *lineFile) isOpenAs(st *unix.Stat_t) bool {
-	return f.file != nil && f.file.Dir() == f.Dir.ID() &&
+	return f.file.Dir() == f.Dir.ID() &&
 		f.file.ID() == dirfs.IDOf(st) && dirfs.CheckRegular(st, true) == nil
 }
 
-func (f *lineFile) reopen() (st unix.Stat_t, err error) {
-	f.close()
+func (f *lineFile) openFile() (err error) {
 	f.file, err = f.OpenFile(f.name, unix.O_RDWR|unix.O_APPEND|unix.O_CREAT, artifactMode)
-	if err != nil {
-		return st, err
-	}
-	return f.file.Stat()
+	return err
 }
 
-// close closes the file. The next use opens it again.
+// acquire locks a descriptor of the file, if the file needs a lock.
+func (f *lineFile) acquire(file *dirfs.File) error {
+	if f.lock == nil { //fault:lock-log
+		return nil
+	}
+	return f.lock.acquire(file, f.path, f.warn)
+}
+
+// unlock releases the lock on the file.
+func (f *lineFile) unlock() {
+	if f.lock != nil {
+		f.lock.release(f.file)
+	}
+}
+
+// close closes the file, which also releases its lock. The next use opens it again.
 func (f *lineFile) close() {
 	f.file.Close()
 	f.file = nil
+	if f.lock != nil {
+		f.lock.held = false
+	}
 }
 
 // append writes whole lines and makes them durable:

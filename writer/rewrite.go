@@ -21,7 +21,11 @@ import (
 //	openat(N, O_CREAT|O_EXCL) write… fdatasync(N) pwrite(seq) fdatasync(seq) renameat2(N, log, RENAME_EXCHANGE) fsync(dir)
 //
 // The log changes only in renameat2: before it N is the unfinished new log,
-// after it N is the old log.
+// after it N is the old log. A file system without RENAME_EXCHANGE needs a copy
+// of the old log, C, which is the next unused name. These calls then replace
+// renameat2:
+//
+//	openat(C, O_CREAT|O_EXCL) write… fdatasync(C) fsync(dir) renameat(N, log)
 func (l *EventLog) Rewrite(convert func(from io.Reader, to io.Writer) (last uint64, err error)) (kept string, err error) {
 	if !l.locked {
 		return "", pathError("rewrite", l.Path, errNotLocked)
@@ -52,16 +56,86 @@ func (f *lineFile) rewrite(path string, convert func(from io.Reader, to io.Write
 		return "", err
 	}
 	defer file.Close()
+	if f.lock != nil { // writers wait until the name of the new log is durable
+		_, _ = dirfs.TryLock(file.Fd(), unix.LOCK_EX)
+	}
 	err = f.convertTo(file, convert)
 	if err == nil {
-		err = f.Exchange(name, f.name)
+		kept, err = f.replaceBy(name)
 	}
 	if err != nil {
-		_ = f.Remove(name) // only an unfinished copy
+		f.removeCopy(name, file.ID()) // only an unfinished copy
 		return "", err
 	}
 	f.close()
-	return name, f.Dir.Sync()
+	return kept, f.Dir.Sync()
+}
+
+// replaceBy gives the file called name the name of the log, and returns the new name
+// of the old log. name and its content are durable.
+func (f *lineFile) replaceBy(name string) (kept string, err error) {
+	if err := f.checkUnchanged(); err != nil {
+		return "", err
+	}
+	err = f.Exchange(name, f.name)
+	if !hasNoExchange(err) {
+		return name, err
+	}
+	backup, kept, err := f.createBackup()
+	if err != nil {
+		return "", err
+	}
+	defer backup.Close()
+	err = f.convertTo(backup, func(from io.Reader, to io.Writer) error {
+		_, err := io.Copy(to, from)
+		return err
+	})
+	if err == nil {
+		err = f.Dir.Sync()
+	}
+	if err == nil {
+		err = f.checkUnchanged()
+	}
+	if err == nil {
+		err = f.Rename(name, f.name)
+	}
+	if err != nil && f.hasName() {
+		f.removeCopy(kept, backup.ID())
+	}
+	return kept, err
+}
+
+// hasNoExchange reports whether an error of Exchange means that the file system or the
+// kernel cannot exchange two names, as 9p, NFS, exfat and FUSE.
+func hasNoExchange(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+// checkUnchanged returns an error if another process has appended to the file since
+// prepare, without the lock.
+func (f *lineFile) checkUnchanged() error {
+	st, err := f.file.Stat()
+	if err == nil && st.Size != f.end {
+		err = pathError("rewrite", f.path, errAppended)
+	}
+	return err
+}
+
+var errAppended = errors.New("another process has appended without the lock; run the repair again")
+
+// hasName reports whether the open file is still the one at the path.
+func (f *lineFile) hasName() bool {
+	st, err := f.StatFile(f.name)
+	return err == nil && dirfs.IDOf(&st) == f.file.ID()
+}
+
+// removeCopy removes a file that this repair has created, unless another file now has
+// the name: an exchange that returned an error may have had its effect.
+func (f *lineFile) removeCopy(name string, id dirfs.ID) {
+	st, err := f.StatFile(name)
+	if err == nil && dirfs.IDOf(&st) == id {
+		_ = f.Remove(name)
+	}
 }
 
 // convertTo writes the converted copy to a file and makes it durable.

@@ -16,7 +16,7 @@ const maxTorn = 8 << 20
 // size. If the line is complete and only its newline is missing, repairTail adds
 // the newline. Otherwise it moves the torn line to the .torn file: it makes the
 // copy there durable before it cuts the line off, so a crash in between leaves
-// two copies and loses nothing.
+// two copies and loses nothing. If it moves the whole file away, it closes the file.
 func (f *lineFile) repairTail(size int64) error {
 	start, err := lineStart(f.file, size)
 	if err == errTooFar {
@@ -75,18 +75,14 @@ func (f *lineFile) copyToTorn(start, size int64) error {
 }
 
 // moveToTorn renames a file that has no newline within maxBack to the .torn file,
-// which it replaces, and creates a new file. It does not copy the last line,
-// because a copy of a sparse file could fill the disk.
+// which it replaces, and closes it. It does not copy the last line, because a copy of
+// a sparse file could fill the disk.
 func (f *lineFile) moveToTorn() error {
 	if err := f.Rename(f.name, f.name+tornSuffix); err != nil {
 		return err
 	}
-	if err := f.Dir.Sync(); err != nil {
-		return err
-	}
-	_, err := f.reopen()
-	f.end = 0
-	return err
+	f.close()
+	return f.Dir.Sync()
 }
 
 // copyRange appends the bytes of src from start to end, and a newline, to dst.

@@ -123,8 +123,8 @@ func TestSystemCalls_order(t *testing.T) {
 		return []string{"event", "--state-dir", dir, "--kind", "ready", "--message", "m"}
 	}
 	append1 := []string{
-		"flock d/events.jsonl.seq", "pwrite64 d/events.jsonl.seq", "fdatasync d/events.jsonl.seq",
-		"write d/events.jsonl", "fdatasync d/events.jsonl", "flock d/events.jsonl.seq",
+		"flock d/events.jsonl.seq", "flock d/events.jsonl", "pwrite64 d/events.jsonl.seq", "fdatasync d/events.jsonl.seq",
+		"write d/events.jsonl", "fdatasync d/events.jsonl", "flock d/events.jsonl", "flock d/events.jsonl.seq",
 	}
 	replace := []string{
 		"fchmod d/.status.jsonN", "flock d/.status.jsonN", "write d/.status.jsonN", "fsync d/.status.jsonN",
@@ -138,21 +138,21 @@ func TestSystemCalls_order(t *testing.T) {
 	}{
 		{"first event", nil, event, []string{
 			"mkdirat d", "fsync .",
-			"flock d/events.jsonl.seq",
+			"flock d/events.jsonl.seq", "flock d/events.jsonl",
 			"fsync d", // the name of the seq file
 			"pwrite64 d/events.jsonl.seq", "fdatasync d/events.jsonl.seq",
 			"fsync d", // the name of the log
-			"write d/events.jsonl", "fdatasync d/events.jsonl", "flock d/events.jsonl.seq",
+			"write d/events.jsonl", "fdatasync d/events.jsonl", "flock d/events.jsonl", "flock d/events.jsonl.seq",
 		}},
 		{"next event", map[string]string{EventsName: testLines(1, 3), EventsName + ".seq": "3\n"}, event, append1},
 		{"more digits", map[string]string{EventsName: testLines(1, 9), EventsName + ".seq": "9\n"}, event,
-			slices.Insert(slices.Clone(append1), 1, "pwrite64 d/events.jsonl.seq", "ftruncate d/events.jsonl.seq")},
+			slices.Insert(slices.Clone(append1), 2, "pwrite64 d/events.jsonl.seq", "ftruncate d/events.jsonl.seq")},
 		{"torn tail", map[string]string{EventsName: testLines(1, 3) + "torn", EventsName + ".seq": "3\n"}, event,
-			slices.Insert(slices.Clone(append1), 1,
+			slices.Insert(slices.Clone(append1), 2,
 				"write d/events.jsonl.torn", "fdatasync d/events.jsonl.torn", "fsync d",
 				"ftruncate d/events.jsonl", "fdatasync d/events.jsonl")},
 		{"newline missing", map[string]string{EventsName: testLines(1, 3)[:len(testLines(1, 3))-1], EventsName + ".seq": "3\n"}, event,
-			slices.Insert(slices.Clone(append1), 1, "write d/events.jsonl", "fdatasync d/events.jsonl")},
+			slices.Insert(slices.Clone(append1), 2, "write d/events.jsonl", "fdatasync d/events.jsonl")},
 		{"status", map[string]string{StatusName: "old", ".status.json123456789012345678": "left"}, func(dir string) []string {
 			return []string{"status", "--state-dir", dir, "--state", "ready", "--message", "m"}
 		}, slices.Insert(slices.Clone(replace), 0, "flock d/.status.jsonN", "unlinkat d/.status.jsonN")},

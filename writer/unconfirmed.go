@@ -24,9 +24,10 @@ func newUnconfirmed(f *dirfs.File, at int64, text []byte) *unconfirmed {
 
 // undo cuts the unconfirmed append off the file. It opens the file again, because
 // the kernel reports a lost page only once for each descriptor: a second sync on
-// the old one could succeed although the page is lost.
+// the old one could succeed although the page is lost. The old descriptor is closed
+// last, because it holds the lock on the log.
 func (f *lineFile) undo() error {
-	f.close()
+	defer f.close()
 	file, err := f.OpenFile(f.name, unix.O_RDWR|unix.O_APPEND, 0)
 	if err != nil {
 		return err
@@ -63,12 +64,25 @@ func (f *lineFile) resolve(path string) (kept int, err error) {
 		f.unconfirmed = nil // the file with these lines is gone
 		return 0, nil
 	}
-	after := st.Size - f.unconfirmed.at
 	file, err := f.OpenFile(f.name, unix.O_RDWR, 0)
 	if err != nil {
 		return 0, err
 	}
-	defer file.Close()
+	f.close()
+	f.file = file
+	defer f.close() // prepare opens the file again, for appending
+	if err := f.acquire(file); err != nil {
+		return 0, err
+	}
+	st, err = file.Stat() // another writer may have appended before this one had the lock
+	if err != nil {
+		return 0, err
+	}
+	after := st.Size - f.unconfirmed.at
+	if file.ID() != f.unconfirmed.file || after < 0 {
+		f.unconfirmed = nil
+		return 0, nil
+	}
 	found := make([]byte, min(after, int64(len(f.unconfirmed.text))))
 	if _, err := file.ReadAt(found, f.unconfirmed.at); err != nil {
 		return 0, err

@@ -94,6 +94,7 @@ func runMain(a *app, args []string) error {
 func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 	d := writer.In(dir)
 	d.Events.RotateAt, d.Rejects.MaxBytes = maxEvents, maxRejected
+	d.Events.Warn = a.warn
 	return &ingest.Stream{
 		Dir:        d,
 		Clock:      a.clock,

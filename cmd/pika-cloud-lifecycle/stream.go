@@ -80,6 +80,7 @@ func (f *streamFlags) checkAck(in int) error {
 func (a *app) newStream(f *streamFlags, in int) *ingest.Stream {
 	dir := writer.In(*f.dir)
 	dir.Events.RotateAt, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
+	dir.Events.Warn = a.warn
 	s := &ingest.Stream{
 		Dir:     dir,
 		Clock:   a.clock,

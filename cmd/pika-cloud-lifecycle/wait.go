@@ -99,7 +99,7 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		return nil, &unreadableError{err}
 	}
 	defer changes.Close()
-	for {
+	for timeOver := false; ; {
 		snapshot, err := history.Read(w.dir)
 		if err != nil {
 			return nil, &unreadableError{err}
@@ -107,6 +107,9 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		done, err := w.check(snapshot)
 		if done {
 			return snapshot, err
+		}
+		if timeOver {
+			return snapshot, errTimeout
 		}
 		left := time.Duration(-1)
 		if w.limit >= 0 {
@@ -116,9 +119,7 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		if err != nil {
 			return snapshot, &unreadableError{err}
 		}
-		if !changed {
-			return snapshot, errTimeout
-		}
+		timeOver = !changed // read the files once more, because not all changes are reported
 	}
 }
 

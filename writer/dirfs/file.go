@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,11 +76,21 @@ func (d *Dir) OpenFile(name string, flags int, mode uint32) (*File, error) {
 	return f, nil
 }
 
+// chmodTime is how long Open waits before it tries again to open a file that may not be
+// read. A writer with a umask such as 077 sets the mode of a new file immediately after
+// it has created the file, but may not get the processor in between.
+const chmodTime = 20 * time.Millisecond
+
 // Open opens the file called name in the directory dir for reading, by the same
-// rules. It is for readers that do not hold a Dir open. It creates nothing.
+// rules. It is for readers that do not hold a Dir open. It creates nothing. If the file
+// may not be read, Open tries once more.
 func Open(dir, name string) (*os.File, error) {
 	path := filepath.Join(dir, name)
 	f, err := os.OpenFile(path, unix.O_RDONLY|openFlags, 0)
+	if errors.Is(err, unix.EACCES) {
+		time.Sleep(chmodTime)
+		f, err = os.OpenFile(path, unix.O_RDONLY|openFlags, 0)
+	}
 	if err != nil {
 		return nil, pathError("open", path, openCause(Cause(err)))
 	}

@@ -87,7 +87,7 @@ type trial struct {
 
 // try runs s with the fault f.
 func (b *bench) try(s *scenario, f fault) (tl trial) {
-	tr := &tracer{watch: b.watched(), counts: b.counts, fault: f, limit: runLimit, fired: make(chan struct{})}
+	tr := &tracer{watch: b.watched(), counts: b.counts, fault: f, denied: s.denied, limit: runLimit, fired: make(chan struct{})}
 	guest, err := newGuest(s, tr.fired, f)
 	if err != nil {
 		return trial{err: err}

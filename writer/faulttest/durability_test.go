@@ -150,6 +150,8 @@ func (d *durability) step(c *call) {
 		d.demand(c.String(), "events.jsonl.seq")
 	case name == "events.jsonl" && c.name == "ftruncate":
 		d.demand(c.String(), "events.jsonl.torn")
+	case name == "events.jsonl" && c.name == "renameat": // a repair without an exchange
+		d.demand(c.String(), "events.jsonl.seq", "events.jsonl.damaged1", "events.jsonl.damaged2")
 	case name == "result.json":
 		d.demand(c.String(), "events.jsonl", "events.jsonl.seq", "rejected.jsonl", "result.json.prev")
 	case name == "status.json":

@@ -58,6 +58,8 @@ func crashMutants() []mutant {
 			"event/existing", changedOutside, attackJobs, "openat run/events.jsonl"},
 		{"with a write through a second link", []edit{{"no-second-link", never}},
 			"event/existing", changedOutside, attackJobs, "openat run/events.jsonl"},
+		{"without the lock on the log", []edit{{"lock-log", always}},
+			"event/existing", repeated, secondLockJobs, "pwrite64 run/events.jsonl.seq"},
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A scenario is one use of the program on a prepared directory.
@@ -21,6 +23,8 @@ type scenario struct {
 	// After each point, run ingest --require-result, as ExecStopPost= of a unit does.
 	// There must be a result afterwards.
 	fallback bool
+
+	denied map[string]unix.Errno // calls that the file system does not support, by name
 
 	code int // the exit code without a fault
 
@@ -141,6 +145,8 @@ func scenarios() []scenario {
 		{name: "ingest/200 directives", calls: 126, changes: 20, args: ingest(), prepare: running(3), feed: many(1, 39, 60, 100)},
 		{name: "ingest/rotation", calls: 86, changes: 18, args: ingest("--max-events=700"), prepare: running(3),
 			feed: each(transition("ready", "line-1"), eventLine("line-2"), eventLine("line-3"))},
+		{name: "ingest/one rotation", calls: 60, changes: 12, args: ingest("--max-events=900"), prepare: running(8),
+			feed: each(transition("ready", "line-1"), eventLine("line-2"))},
 		{name: "ingest/run start", calls: 84, changes: 18, args: ingest(), prepare: ended(3),
 			feed: each(transition("starting", "line-1"), transition("ready", "line-2"))},
 		{name: "ingest/run in one commit", calls: 107, changes: 16, args: ingest(), prepare: ended(3),

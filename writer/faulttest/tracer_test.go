@@ -62,8 +62,9 @@ type tracer struct {
 	watch  string           // the watched directory, without symbolic links
 	counts func(*call) bool // which calls below watch are counted; nil: all
 	fault  fault
-	limit  time.Duration // a program that runs longer is killed
-	fired  chan struct{} // closed when the fault has happened; may be nil
+	denied map[string]unix.Errno // calls that always fail, by name
+	limit  time.Duration         // a program that runs longer is killed
+	fired  chan struct{}         // closed when the fault has happened; may be nil
 
 	pid     int
 	count   int
@@ -212,10 +213,13 @@ func (tr *tracer) enter(tid int, info *syscallInfo) {
 	if tr.count == tr.fault.at {
 		tr.faulted = c
 		tr.begin(tid)
-	} else if tr.repeats(c) {
+	} else if tr.repeats(c) || tr.isDenied(c) {
 		skip(tid)
 	}
 }
+
+// isDenied reports whether the file system does not support c.
+func (tr *tracer) isDenied(c *call) bool { return tr.denied[c.name] != 0 }
 
 // begin carries out the part of the fault that comes before the call.
 func (tr *tracer) begin(tid int) {
@@ -280,6 +284,10 @@ func (tr *tracer) leave(tid int, result int64) {
 		errno := tr.fault.errno
 		setRegister(tid, func(r *unix.PtraceRegs) { r.Rax = -uint64(errno) })
 		c.failed, c.again = true, errno == unix.EINTR
+	case !isFaulted && tr.isDenied(c):
+		errno := tr.denied[c.name]
+		setRegister(tid, func(r *unix.PtraceRegs) { r.Rax = -uint64(errno) })
+		result = -int64(errno)
 	}
 	c.done = result >= 0
 	c.failed = c.failed || !c.done

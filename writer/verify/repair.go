@@ -47,6 +47,8 @@ func Repair(path string) (*RepairReport, error) {
 func repair(path string) (*RepairReport, error) {
 	dir := writer.In(path)
 	defer dir.Close()
+	lockWarning := ""
+	dir.Events.Warn = func(text string) { lockWarning = text }
 	// Without a log no writer needs the lock, and Lock would create the seq file.
 	if fileSize(path, writer.EventsName) >= 0 || fileSize(path, writer.SeqName) >= 0 {
 		unlock, err := dir.Events.Lock()
@@ -68,6 +70,9 @@ func repair(path string) (*RepairReport, error) {
 	after, err := check(path, noLock)
 	if err != nil {
 		return nil, err
+	}
+	if lockWarning != "" {
+		after.add(writer.EventsName, 0, false, "%s", lockWarning)
 	}
 	return &RepairReport{Report: after.Report, KeptFiles: r.keptFiles}, nil
 }

@@ -714,3 +714,22 @@ func TestDir_Python_command(t *testing.T) {
 		t.Errorf("a log that a group may write is valid: %v", err)
 	}
 }
+
+// A repair does not wait long for another process that holds a lock on the log, and
+// reports it.
+func TestRepair_log_locked(t *testing.T) {
+	g := newGuest(t)
+	g.write("events.jsonl", g.read("events.jsonl")+"x\n")
+	f, err := os.Open(g.path("events.jsonl"))
+	g.must(err)
+	defer f.Close()
+	g.must(unix.Flock(int(f.Fd()), unix.LOCK_SH))
+	r, err := verify.Repair(g.dir)
+	g.must(err)
+	if got := texts(r.Findings); len(got) != 1 || !strings.Contains(got[0], "events.jsonl: held by process ") {
+		t.Errorf("%q", got)
+	}
+	if r.Events != 4 {
+		t.Errorf("%d events", r.Events)
+	}
+}

@@ -14,9 +14,10 @@
 //		_, err = d.Wait(-1)
 //	}
 //
-// Two kinds of change are missed: changes that another machine makes to a shared file
-// system, which inotify does not report, and changes in a directory on the path that
-// the process may search but not read.
+// inotify does not report changes that are made elsewhere to a shared file system, such
+// as 9p, NFS or FUSE. If a directory on the path may be on one, Wait also returns every
+// PollInterval. Changes in a directory on the path that the process may search but not
+// read are missed.
 package watch
 
 import (
@@ -33,6 +34,10 @@ import (
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
+
+// PollInterval is how long Wait waits at most if the directory may be on a shared file
+// system. It is short enough for a person, and takes no measurable processor time.
+const PollInterval = time.Second
 
 // A Dir is a directory that is watched. Not for concurrent use.
 //
@@ -84,11 +89,20 @@ func (d *Dir) Close() {
 // Wait waits until something has changed in the directory, or on the path to it,
 // since Open or since Wait last returned; then changed is true. It is false if the
 // timeout is over or Stop is readable. A negative timeout never ends. Wait may report a
-// change when there was none, but never misses one.
+// change when there was none. It never misses one, except that on a shared file system
+// it may miss one until PollInterval is over.
 func (d *Dir) Wait(timeout time.Duration) (changed bool, err error) {
-	deadline := time.Now().Add(timeout)
+	start := time.Now()
+	deadline := start.Add(timeout)
 	for {
-		inotify, mounts, stop, err := d.poll(timeout)
+		limit := timeout
+		if d.watches.shared {
+			untilPoll := max(0, PollInterval-time.Since(start))
+			if timeout < 0 || untilPoll < timeout {
+				limit = untilPoll
+			}
+		}
+		inotify, mounts, stop, err := d.poll(limit)
 		switch {
 		case err != nil:
 			return false, err
@@ -104,6 +118,8 @@ func (d *Dir) Wait(timeout time.Duration) (changed bool, err error) {
 			}
 		case stop:
 			return false, nil
+		case d.watches.shared && time.Since(start) >= PollInterval:
+			return true, d.reset()
 		}
 		if timeout >= 0 {
 			timeout = time.Until(deadline)
@@ -181,11 +197,13 @@ const (
 // Each directory on the path has a watch, and names are the names in it that the
 // path continues with; with symbolic links, a directory can be on the path more than
 // once. target is the watch of the last directory, in which every name counts, or -1
-// if that directory does not exist.
+// if that directory does not exist. shared is true if the last directory that exists may
+// be on a shared file system.
 type watches struct {
 	fd     int // of inotify, not blocking
 	names  map[int32][]string
 	target int32
+	shared bool
 }
 
 // maxLinks is how many symbolic links the kernel follows (path_resolution(7)).
@@ -208,6 +226,7 @@ func (w *watches) walk(path string) error {
 			continue
 		}
 		watchErr := w.watchName(at, name)
+		w.shared = isShared(at)
 		next := filepath.Join(at, name)
 		info, err := os.Lstat(next)
 		if err != nil {
@@ -229,8 +248,34 @@ func (w *watches) walk(path string) error {
 	}
 	var err error
 	w.target, err = w.add(at, anyChange)
+	w.shared = isShared(at)
 	return err
 }
+
+// isShared reports whether the directory at path may be on a file system that another
+// machine, or another process that serves the file system, can change. All file systems
+// count as shared but those that only this kernel changes.
+func isShared(path string) bool {
+	var st unix.Statfs_t
+	if dirfs.Retry(func() error { return unix.Statfs(path, &st) }) != nil {
+		return false
+	}
+	return !slices.Contains(localTypes, int64(st.Type))
+}
+
+// localTypes are the types of the file systems that only this kernel changes (statfs(2)).
+var localTypes = []int64{
+	unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC,
+	unix.F2FS_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC, unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC,
+	unix.SQUASHFS_MAGIC, unix.EROFS_SUPER_MAGIC_V1, unix.ISOFS_SUPER_MAGIC, unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC,
+	zfsMagic, bcachefsMagic,
+}
+
+// The types of two file systems that package unix does not have.
+const (
+	zfsMagic      = 0x2fc12fc1
+	bcachefsMagic = 0xca451a4e
+)
 
 // watchName watches for changes of name in the directory at path.
 func (w *watches) watchName(path, name string) error {

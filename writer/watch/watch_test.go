@@ -276,3 +276,49 @@ func there(root string, n int) bool {
 	_, err := os.Stat(fmt.Sprintf("%s/a/b/c/%d", root, n))
 	return err == nil
 }
+
+// On a shared file system inotify does not report changes that are made elsewhere. Wait
+// returns in time for the caller to look again.
+func TestWait_shared_file_system(t *testing.T) {
+	if !testenv.AloneWithMounts(t) {
+		return
+	}
+	root := t.TempDir()
+	testenv.Must(t, os.Mkdir(root+"/elsewhere", 0o755), os.Mkdir(root+"/a", 0o755))
+	testenv.Bindfs(t, root+"/elsewhere", root+"/a")
+	d := open(t, root+"/a/b/c")
+	testenv.Must(t, os.MkdirAll(root+"/elsewhere/b/c", 0o755), write(root+"/elsewhere/b/c/f"))
+	start := time.Now()
+	sees(t, d, limit)
+	if waited := time.Since(start); waited > 3*PollInterval {
+		t.Errorf("waited %v", waited)
+	}
+	if d.watches.target < 0 {
+		t.Error("the new directory is not watched")
+	}
+	for sees(t, d, 0) {
+	}
+	start = time.Now()
+	testenv.Must(t, write(root+"/a/b/c/g")) // a change on this machine is reported at once
+	sees(t, d, limit)
+	if waited := time.Since(start); waited > PollInterval/2 {
+		t.Errorf("waited %v for a local change", waited)
+	}
+	quiet(t, d)
+	start = time.Now()
+	if changed, err := d.Wait(PollInterval / 10); changed || err != nil || time.Since(start) > PollInterval/2 {
+		t.Errorf("changed %v, %v after %v", changed, err, time.Since(start))
+	}
+}
+
+// A local file system is not polled.
+func TestWait_local_file_system(t *testing.T) {
+	t.Parallel()
+	d := open(t, "/run/pika-test/missing")
+	if isShared("/run") {
+		t.Skip("/run is not on a local file system")
+	}
+	if changed, err := d.Wait(PollInterval * 3 / 2); changed || err != nil || d.watches.shared {
+		t.Errorf("changed %v, %v", changed, err)
+	}
+}

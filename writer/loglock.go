@@ -1,0 +1,72 @@
+package writer
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+)
+
+// logLockWait is how long a writer waits for the lock on the log itself. It is longer
+// than almost every commit. It is short, because every user who may read the log can
+// lock it, and must not be able to stop its writers.
+const logLockWait = time.Second
+
+// logLockPause is the pause between two attempts to lock the log. The lock is contended
+// only after an accident, so a writer need not queue for it.
+const logLockPause = 2 * time.Millisecond
+
+// A logLock is the lock on the log itself. It is a second lock, taken after the one on
+// the seq file, and released before it. It matters if the seq file is removed or
+// replaced while a writer holds the first lock: the next writer then locks the new seq
+// file, and only the lock on the log keeps the two writers apart.
+//
+// Closing the log releases the lock. While blocked, the last wait for the lock was in
+// vain, and acquire no longer waits.
+type logLock struct {
+	held    bool
+	blocked bool
+}
+
+// acquire locks the log f, at path. If another process still holds the lock after
+// logLockWait, acquire returns without the lock, and calls warn once.
+func (l *logLock) acquire(f *dirfs.File, path string, warn func(text string)) error {
+	for start := time.Now(); !l.held; time.Sleep(logLockPause) {
+		locked, err := dirfs.TryLock(f.Fd(), unix.LOCK_EX)
+		if err != nil {
+			return pathError("lock", path, err)
+		}
+		l.held = locked
+		if locked || l.blocked {
+			break
+		}
+		if time.Since(start) > logLockWait {
+			l.blocked = true
+			if warn != nil {
+				warn(blockedText(path, f.ID()))
+			}
+			return nil
+		}
+	}
+	l.blocked = l.blocked && !l.held
+	return nil
+}
+
+// blockedText is the warning about a lock that another process holds.
+func blockedText(path string, id dirfs.ID) string {
+	holder := lockHolder(id)
+	if holder == "" {
+		holder = "another process"
+	}
+	return fmt.Sprintf("lock %s: held by %s; appending without the lock; stop that process", path, holder)
+}
+
+// release releases the lock on the log f.
+func (l *logLock) release(f *dirfs.File) {
+	if l.held && f != nil {
+		_ = unix.Flock(f.Fd(), unix.LOCK_UN)
+	}
+	l.held = false
+}
