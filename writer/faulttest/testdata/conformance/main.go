@@ -22,7 +22,8 @@ import (
 func main() {
 	python := flag.String("python", "", "the Python `interpreter`")
 	writer := flag.String("writer", "", "the `path` of python_writer.py")
-	other := flag.String("other", "", "the same directory, as another machine or user-space file system sees it, as a `path`")
+	other := flag.String("other", "", "the `path` of the same directory on the file system below, or \"host\" if another machine shares it")
+	acked := flag.Int("acked", 0, "check only that DIRECTORY/power has the first `N` lines of a stream")
 	flag.Parse()
 	if flag.NArg() != 2 {
 		fmt.Fprintln(os.Stderr, "usage: conformance [FLAGS] PROGRAM DIRECTORY")
@@ -33,6 +34,10 @@ func main() {
 	if *python != "" && *writer != "" {
 		b.python = []string{*python, *writer}
 	}
+	if *acked > 0 {
+		b.run(check{"power", func(b *bench) (string, error) { return b.next(*acked) }})
+		return
+	}
 	for _, c := range checks {
 		b.run(c)
 	}
@@ -42,7 +47,7 @@ func main() {
 type bench struct {
 	program string
 	root    string
-	other   string   // root, seen from the other side; may be ""
+	other   string   // root on the file system below; "host" if another machine shares it; may be ""
 	python  []string // the command that starts the Python writer; may be nil
 	name    string   // of the current check
 }

@@ -242,6 +242,15 @@ func (b *bench) log(first uint64) (all []artifact, err error) {
 	return all, nil
 }
 
+// hasEvents checks that the log has n events, with the seqs 1 to n.
+func (b *bench) hasEvents(n int) error {
+	events, err := b.log(1)
+	if err == nil && len(events) != n {
+		err = fmt.Errorf("the log has %d events instead of %d", len(events), n)
+	}
+	return err
+}
+
 // temporaries returns the temporary files in the state directory.
 func (b *bench) temporaries() []string {
 	found, _ := filepath.Glob(b.path(".*")) // the pattern is valid
