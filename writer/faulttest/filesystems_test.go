@@ -141,7 +141,7 @@ func guestFileSystems() map[string]guestFileSystem {
 	return map[string]guestFileSystem{
 		"f2fs":  {fileSystem: fileSystem{kind: "f2fs", mkfs: []string{"mkfs.f2fs", "-q", "-f"}}, modules: []string{"crc32_generic", "f2fs"}},
 		"vfat":  {fileSystem: fileSystem{kind: "vfat", mkfs: []string{"mkfs.vfat"}}, modules: []string{"vfat", "nls_cp437", "nls_ascii"}},
-		"exfat": {fileSystem: fileSystem{kind: "exfat", mkfs: []string{"mkfs.exfat", "-q"}}, modules: []string{"exfat", "nls_utf8"}},
+		"exfat": {fileSystem: fileSystem{kind: "exfat", mkfs: []string{"mkfs.exfat"}}, modules: []string{"exfat", "nls_utf8"}},
 		"9p": {fileSystem: fileSystem{kind: "9p", options: "trans=virtio,version=9p2000.L"},
 			modules: []string{"9p", "9pnet_virtio"}, shared: true},
 	}

@@ -221,6 +221,7 @@ func (m *machine) cycles(t *testing.T, n int) (ty *tally, acks int) {
 // A boot is a running machine.
 type boot struct {
 	cmd     *exec.Cmd
+	out     *os.File // what console reads
 	console *bufio.Reader
 }
 
@@ -238,12 +239,11 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 	cmd := exec.Command("qemu-system-x86_64", args...)
 	r, w, err := os.Pipe()
 	testenv.Must(t, err)
-	testenv.Must(t, r.SetDeadline(time.Now().Add(hung)))
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
 	testenv.Must(t, cmd.Start())
 	w.Close()
 	t.Cleanup(func() { cmd.Process.Kill(); r.Close() })
-	return &boot{cmd, bufio.NewReader(r)}
+	return &boot{cmd, r, bufio.NewReader(r)}
 }
 
 // line returns the next line that the guest writes for the test; "" if the machine has
@@ -251,6 +251,7 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 func (b *boot) line(t *testing.T) string {
 	t.Helper()
 	for {
+		testenv.Must(t, b.out.SetReadDeadline(time.Now().Add(hung)))
 		text, err := b.console.ReadString('\n')
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("the machine hangs; %q", text)
