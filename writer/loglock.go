@@ -9,10 +9,14 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// logLockWait is how long a writer waits for the lock on the log itself. It is longer
-// than almost every commit. It is short, because every user who may read the log can
-// lock it, and must not be able to stop its writers.
-const logLockWait = time.Second
+// A writer waits for the lock on the log itself for logLockWait. That is longer than
+// almost every commit. It is short, because every user who may read the log can lock it,
+// and must not be able to stop its writers. After a wait in vain, later waits are
+// limited to logLockRetry, which is still longer than most commits.
+const (
+	logLockWait  = time.Second
+	logLockRetry = 10 * time.Millisecond
+)
 
 // logLockPause is the pause between two attempts to lock the log. The lock is contended
 // only after an accident, so a writer need not queue for it.
@@ -23,34 +27,34 @@ const logLockPause = 2 * time.Millisecond
 // replaced while a writer holds the first lock: the next writer then locks the new seq
 // file, and only the lock on the log keeps the two writers apart.
 //
-// Closing the log releases the lock. While blocked, the last wait for the lock was in
-// vain, and acquire no longer waits.
+// Closing the log releases the lock. gaveUp reports whether a wait was in vain.
 type logLock struct {
-	held    bool
-	blocked bool
+	held   bool
+	gaveUp bool
 }
 
-// acquire locks the log f, at path. If another process still holds the lock after
-// logLockWait, acquire returns without the lock, and calls warn once.
+// acquire locks the log f, at path. If another process holds the lock for too long,
+// acquire returns without the lock, and the first time also calls warn.
 func (l *logLock) acquire(f *dirfs.File, path string, warn func(text string)) error {
+	limit := logLockWait
+	if l.gaveUp {
+		limit = logLockRetry
+	}
 	for start := time.Now(); !l.held; time.Sleep(logLockPause) {
 		locked, err := dirfs.TryLock(f.Fd(), unix.LOCK_EX)
 		if err != nil {
 			return pathError("lock", path, err)
 		}
 		l.held = locked
-		if locked || l.blocked {
-			break
+		if locked || time.Since(start) < limit {
+			continue
 		}
-		if time.Since(start) > logLockWait {
-			l.blocked = true
-			if warn != nil {
-				warn(blockedText(path, f.ID()))
-			}
-			return nil
+		if !l.gaveUp && warn != nil {
+			warn(blockedText(path, f.ID()))
 		}
+		l.gaveUp = true
+		return nil
 	}
-	l.blocked = l.blocked && !l.held
 	return nil
 }
 

@@ -53,6 +53,7 @@ static void commit(size_t size, int whole)
 	char text[24];
 	must(flock(seq, LOCK_EX), "flock");
 	must(fstatat(dir, "events.jsonl.seq", &st, 0), "stat seq");
+	must(flock(events, LOCK_EX | LOCK_NB), "flock events");
 	must(fstatat(dir, "events.jsonl", &st, 0), "stat events");
 	int length = snprintf(text, sizeof text, "%d\n", n += 1);
 	must(pwrite(seq, text, length, 0), "write seq");
@@ -61,6 +62,7 @@ static void commit(size_t size, int whole)
 	must(fdatasync(events), "sync events");
 	if (whole)
 		status();
+	must(flock(events, LOCK_UN), "unlock events");
 	must(flock(seq, LOCK_UN), "unlock");
 }
 

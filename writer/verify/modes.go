@@ -2,13 +2,17 @@ package verify
 
 import (
 	"io/fs"
+	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// checkModes checks the modes, links and owners of the files.
+// checkModes checks the modes, links and owners of the files. On a file system without
+// modes it does not check them, because no repair can change them.
 func (c *checker) checkModes() error {
 	var first *file
 	for _, name := range fileNames {
@@ -17,7 +21,7 @@ func (c *checker) checkModes() error {
 			continue
 		}
 		want := modeOf(name)
-		if !f.hasValidMode(want) {
+		if !f.hasValidMode(want) && hasModes(f.File) {
 			c.add(name, 0, true, "mode is %04o; expected %04o", f.info.Mode().Perm(), want)
 		}
 		if f.info.Sys().(*syscall.Stat_t).Nlink > 1 {
@@ -30,6 +34,26 @@ func (c *checker) checkModes() error {
 		}
 	}
 	return nil
+}
+
+// hasModes reports whether the file system of a file stores modes. Where it does not,
+// all files have the mode that was given when it was mounted.
+func hasModes(f *os.File) bool {
+	var st unix.Statfs_t
+	if dirfs.Retry(func() error { return unix.Fstatfs(int(f.Fd()), &st) }) != nil {
+		return true
+	}
+	return storesModes(int64(st.Type))
+}
+
+// storesModes reports whether file systems of a type (statfs(2)) store modes. Some FUSE
+// file systems do not either, but do not have a type of their own.
+func storesModes(fileSystem int64) bool {
+	switch fileSystem {
+	case unix.MSDOS_SUPER_MAGIC, unix.EXFAT_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		return false
+	}
+	return true
 }
 
 // hasValidMode reports whether a file has the mode want. The Python command left

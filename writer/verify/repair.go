@@ -36,8 +36,13 @@ func Repair(path string) (*RepairReport, error) {
 		return nil, &RepairError{err}
 	}
 	for _, f := range first.Findings {
-		if f.Repairable && !slices.Contains(r.Findings, f) {
+		i := slices.Index(r.Findings, f)
+		switch {
+		case !f.Repairable:
+		case i < 0:
 			r.Repaired = append(r.Repaired, f)
+		default: // such as a mode that the file system does not change
+			r.Findings[i].Repairable = false
 		}
 	}
 	return r, nil

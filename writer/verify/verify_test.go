@@ -733,3 +733,48 @@ func TestRepair_log_locked(t *testing.T) {
 		t.Errorf("%d events", r.Events)
 	}
 }
+
+// On a file system that ignores chmod, a repair completes, and does not report again that
+// it could repair the modes.
+func TestRepair_chmod_ignored(t *testing.T) {
+	if !testenv.AloneWithMounts(t) {
+		return
+	}
+	g := newGuest(t)
+	mounted := t.TempDir()
+	testenv.Bindfs(t, g.dir, mounted, "--chmod-ignore", "--perms=0755")
+	g.write("events.jsonl", g.read("events.jsonl")+"x\n")
+	r, err := verify.Repair(mounted)
+	g.must(err)
+	if got := texts(r.Repaired); len(got) != 1 || !strings.Contains(got[0], "events.jsonl:5 ") {
+		t.Errorf("repaired %q", got)
+	}
+	if len(r.Findings) == 0 {
+		t.Error("the modes are not reported")
+	}
+	for _, f := range r.Findings {
+		if f.Repairable || !strings.HasPrefix(f.What, "mode is 0755; ") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// On a FUSE file system without RENAME_EXCHANGE, a repair replaces the log by a rename.
+func TestRepair_FUSE(t *testing.T) {
+	if !testenv.AloneWithMounts(t) {
+		return
+	}
+	g := newGuest(t)
+	mounted := t.TempDir()
+	testenv.Bindfs(t, g.dir, mounted)
+	old := g.read("events.jsonl") + "x\n"
+	g.write("events.jsonl", old)
+	r, err := verify.Repair(mounted)
+	g.must(err)
+	if !r.Valid() || r.Events != 4 || !slices.Equal(r.KeptFiles, []string{"events.jsonl.damaged2"}) {
+		t.Errorf("%+v", r)
+	}
+	if got := g.read("events.jsonl.damaged2"); got != old {
+		t.Errorf("%s", got)
+	}
+}

@@ -23,6 +23,7 @@ package watch
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -215,6 +216,7 @@ const maxLinks = 40
 func (w *watches) walk(path string) error {
 	w.target = -1
 	at, rest := "/", strings.Split(path, "/")
+	defer func() { w.shared = isShared(at) }()
 	for links := 0; len(rest) > 0; {
 		name := rest[0]
 		rest = rest[1:]
@@ -226,7 +228,6 @@ func (w *watches) walk(path string) error {
 			continue
 		}
 		watchErr := w.watchName(at, name)
-		w.shared = isShared(at)
 		next := filepath.Join(at, name)
 		info, err := os.Lstat(next)
 		if err != nil {
@@ -248,7 +249,6 @@ func (w *watches) walk(path string) error {
 	}
 	var err error
 	w.target, err = w.add(at, anyChange)
-	w.shared = isShared(at)
 	return err
 }
 
@@ -260,7 +260,32 @@ func isShared(path string) bool {
 	if dirfs.Retry(func() error { return unix.Statfs(path, &st) }) != nil {
 		return false
 	}
-	return !slices.Contains(localTypes, int64(st.Type))
+	return !slices.Contains(localTypes, int64(st.Type)) || is9p(path)
+}
+
+// is9p reports whether the directory at path is on 9p, for which statfs(2) returns the
+// type of the file system of the server.
+func is9p(path string) bool {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil || unix.Major(uint64(st.Dev)) != 0 { // 9p has no device
+		return false
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	return err == nil && has9p(string(mounts), uint64(st.Dev))
+}
+
+// has9p reports whether a device is 9p, according to the text of a mountinfo file
+// (proc_pid_mountinfo(5)).
+func has9p(mounts string, device uint64) bool {
+	id := fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))
+	for line := range strings.Lines(mounts) { // 36 35 0:42 / /mnt rw,noatime shared:1 - 9p source rw
+		mount, fileSystem, _ := strings.Cut(line, " - ")
+		f := strings.Fields(mount)
+		if len(f) > 2 && f[2] == id && strings.HasPrefix(fileSystem, "9p ") {
+			return true
+		}
+	}
+	return false
 }
 
 // localTypes are the types of the file systems that only this kernel changes (statfs(2)).

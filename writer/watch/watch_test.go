@@ -322,3 +322,15 @@ func TestWait_local_file_system(t *testing.T) {
 		t.Errorf("changed %v, %v", changed, err)
 	}
 }
+
+func TestHas9p(t *testing.T) {
+	const mounts = `22 28 0:21 / /proc rw,nosuid shared:12 - proc proc rw
+36 28 0:42 / /mnt rw,noatime shared:1 master:2 - 9p share rw,trans=virtio
+37 28 0:43 / /mnt/9p\040- rw - tmpfs 9p rw
+`
+	for minor, want := range map[uint32]bool{21: false, 42: true, 43: false, 4: false} {
+		if got := has9p(mounts, unix.Mkdev(0, minor)); got != want {
+			t.Errorf("0:%d is 9p: %v", minor, got)
+		}
+	}
+}
