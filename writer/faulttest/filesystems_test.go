@@ -3,10 +3,7 @@
 package faulttest
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -93,19 +90,26 @@ var conformance = sync.OnceValues(func() (path string, err error) {
 	return path, testenv.Build(path, "./testdata/conformance")
 })
 
-// readAnswers adds the answers in the output of the conformance program.
-func readAnswers(t *testing.T, from io.Reader, answers map[string]answer) {
+// runConformance runs the program that checks a file system, and returns its answers by
+// the name of the check.
+func runConformance(t *testing.T, checker string, args ...string) map[string]answer {
 	t.Helper()
-	for lines := bufio.NewScanner(from); lines.Scan(); {
-		addAnswer(t, lines.Text(), answers)
+	cmd := exec.Command(checker, args...)
+	cmd.Stderr = os.Stderr
+	text, err := cmd.Output()
+	testenv.Must(t, err)
+	answers := map[string]answer{}
+	for line := range strings.Lines(string(text)) {
+		addAnswer(t, line, answers)
 	}
+	return answers
 }
 
 func addAnswer(t *testing.T, line string, answers map[string]answer) {
 	t.Helper()
 	var name string
 	var a answer
-	if _, err := fmt.Sscanf(line, "@CHECK %s %s %q", &name, &a.word, &a.remark); err != nil {
+	if _, err := fmt.Sscanf(strings.TrimSpace(line), "@CHECK %s %s %q", &name, &a.word, &a.remark); err != nil {
 		t.Fatalf("%q: %v", line, err)
 	}
 	answers[name] = a
@@ -120,19 +124,28 @@ func TestFileSystems(t *testing.T) {
 	for name, mount := range mounts() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m, answers := mount(t), map[string]answer{}
-			flags := []string{"-python", python, "-writer", module + "/testdata/python_writer.py", "-other", m.other}
-			cmd := exec.Command(checker, append(flags, program, m.dir)...)
-			cmd.Stderr = os.Stderr
-			text, err := cmd.Output()
-			testenv.Must(t, err)
-			readAnswers(t, bytes.NewReader(text), answers)
-			if m.disk != nil {
-				answers["power"] = m.disk.copyAfterCrash(t, program, checker)
+			m := mount(t)
+			answers := runConformance(t, checker, "-python", python, "-writer", module+"/testdata/python_writer.py",
+				"-other", m.other, program, m.dir)
+			if name == "tmpfs" {
+				answers["power"] = answer{"no", "it is in memory"}
+			} else if m.disk != nil {
+				answers["power"] = m.disk.survivesPowerLoss(t, program, checker)
 			}
 			compareWithTable(t, name, answers)
 		})
 	}
+	t.Run("mutant", func(t *testing.T) {
+		if os.Getenv("SWEEP") == "" {
+			t.Skip("runs only with SWEEP=full")
+		}
+		mutant := powerMutants()[withoutLogSync].build(t)
+		for name, mount := range mounts() {
+			if d := mount(t).disk; d != nil && d.survivesPowerLoss(t, mutant, checker).word != "no" {
+				t.Errorf("%s: the program without the sync of the log has lost nothing", name)
+			}
+		}
+	})
 }
 
 // guestFileSystems returns the file systems that are tested in a guest, because the kernel
@@ -153,8 +166,9 @@ func TestFileSystems_guest(t *testing.T) {
 	kernel, program := needMachines(t), testenv.Program(t)
 	for name, fs := range guestFileSystems() {
 		t.Run(name, func(t *testing.T) {
-			m, answers := newMachine(t, program, kernel, fs), map[string]answer{}
-			m.check(t, program, answers)
+			t.Parallel()
+			m := newMachine(t, program, kernel, fs)
+			answers := m.check(t, program)
 			answers["power"] = m.killed(t, 3)
 			compareWithTable(t, name, answers)
 		})
@@ -162,14 +176,15 @@ func TestFileSystems_guest(t *testing.T) {
 }
 
 // check boots the guest and reads the answers.
-func (m *machine) check(t *testing.T, program string, answers map[string]answer) {
+func (m *machine) check(t *testing.T, program string) map[string]answer {
 	t.Helper()
+	answers := map[string]answer{}
 	option := "check=checks"
 	if m.fs.shared {
 		option = "check-shared=checks"
 	}
 	b := m.boot(t, option)
-	for text := b.line(t); text != "@END"; text = b.line(t) {
+	for text := b.line(t); text != "@END" && text != ""; text = b.line(t) {
 		var name string
 		if _, err := fmt.Sscanf(text, "@WRITE %s", &name); err != nil {
 			addAnswer(t, text, answers)
@@ -177,9 +192,8 @@ func (m *machine) check(t *testing.T, program string, answers map[string]answer)
 			run(t, program, "status", "--state-dir="+filepath.Join(m.shared, "checks", name), "--state=ready", "--message=now")
 		}
 	}
-	if err := b.cmd.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	testenv.Must(t, b.cmd.Wait())
+	return answers
 }
 
 // killed kills the guest n times. The answer is "no" if a promise is broken at one of the
@@ -193,35 +207,44 @@ func (m *machine) killed(t *testing.T, n int) answer {
 	return answer{"yes", fmt.Sprintf("%d lines were acknowledged", acks)}
 }
 
-// copyAfterCrash kills ingest under load, copies the image of the disk as it is at that
-// moment, and checks that the copy has every acknowledged line. The copy lacks all that
-// the kernel has not written to the device, as after a power loss. Every file system can
-// do this; the ioctl of [disk.losePower] is only for some.
-func (d *disk) copyAfterCrash(t *testing.T, program, checker string) answer {
+// survivesPowerLoss kills ingest under load, copies the image of the disk as it is at
+// that moment, and checks that the copy has every acknowledged line. The copy lacks all
+// that the kernel has not written to the device, as after a power loss. This is possible
+// with every file system; the ioctl of [disk.losePower] exists only for some.
+func (d *disk) survivesPowerLoss(t *testing.T, program, checker string) (last answer) {
 	t.Helper()
-	const acked = 30
-	s := startStream(t, program, filepath.Join(d.root, "power"))
-	for i := range acked {
+	for round := range 3 {
+		acked, name := 10+20*round, fmt.Sprintf("round-%d", round)
+		d.killWriter(t, program, filepath.Join(d.root, name, "power"), acked)
+		image := filepath.Join(testenv.TempDir(t), "image")
+		run(t, "cp", "--sparse=always", filepath.Join(d.base, "image"), image)
+		testenv.Must(t, d.unmount()) // before the copy is mounted, because both have the same UUID
+		later := &disk{fileSystem: d.fileSystem, base: filepath.Dir(image), root: filepath.Join(filepath.Dir(image), "watched")}
+		testenv.Must(t, os.Mkdir(later.root, 0o755))
+		later.attach(t, image)
+		testenv.Must(t, later.mount())
+		last = runConformance(t, checker, "-acked", fmt.Sprint(acked), program, filepath.Join(later.root, name))["power"]
+		later.remove(t, image)
+		testenv.Must(t, d.mount())
+		if last.word != "yes" {
+			break
+		}
+	}
+	return last
+}
+
+// killWriter kills ingest when it has acknowledged this many lines, and has more to read.
+func (d *disk) killWriter(t *testing.T, program, dir string, acked int) {
+	t.Helper()
+	s := startStream(t, program, dir)
+	for i := range acked + 5 {
 		s.write(t, line{text: fmt.Sprintf("STATE=ready MESSAGE=line-%d", i+1)})
-		s.acknowledged(t, i+1)
+		if i < acked {
+			s.acknowledged(t, i+1)
+		}
 	}
 	testenv.Must(t, s.cmd.Process.Kill())
 	_ = s.cmd.Wait() // returns an error, because ingest was killed
-	later := &disk{fileSystem: d.fileSystem, base: testenv.TempDir(t)}
-	later.root = filepath.Join(later.base, "watched")
-	image := filepath.Join(later.base, "image")
-	run(t, "cp", "--sparse=always", filepath.Join(d.base, "image"), image)
-	testenv.Must(t, d.unmount()) // before the copy is mounted, because both have the same UUID
-	testenv.Must(t, os.Mkdir(later.root, 0o755))
-	later.attach(t, image)
-	testenv.Must(t, later.mount())
-	text, err := exec.Command(checker, "-acked", fmt.Sprint(acked), program, later.root).Output()
-	testenv.Must(t, err)
-	answers := map[string]answer{}
-	readAnswers(t, bytes.NewReader(text), answers)
-	later.remove(t, image)
-	testenv.Must(t, d.mount()) // for the cleanup
-	return answers["power"]
 }
 
 // columns lists the checks that each column of the table in docs/reliability.md
