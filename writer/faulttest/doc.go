@@ -26,7 +26,7 @@
 //	deaddisk_test.go      the disk fails while a stream is being read
 //	qemu_test.go          a whole machine is killed under load
 //
-// filesystems_test.go runs the same checks, without these faults, on ten file
+// filesystems_test.go runs the same checks, without these faults, on eleven file
 // systems, and compares the results with the table in docs/reliability.md. The checks are
 // in the program testdata/conformance, which also runs in a virtual machine.
 //

@@ -157,6 +157,7 @@ func guestFileSystems() map[string]guestFileSystem {
 		"exfat": {fileSystem: fileSystem{kind: "exfat", mkfs: []string{"mkfs.exfat"}}, modules: []string{"exfat", "nls_utf8"}},
 		"9p": {fileSystem: fileSystem{kind: "9p", options: "trans=virtio,version=9p2000.L"},
 			modules: []string{"9p", "9pnet_virtio"}, shared: true},
+		"virtiofs": {fileSystem: fileSystem{kind: "virtiofs"}, modules: []string{"virtiofs"}, shared: true},
 	}
 }
 

@@ -231,9 +231,13 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 	args := []string{"-M", "q35,accel=tcg", "-cpu", "max", "-m", "512", "-smp", "1",
 		"-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none", "-kernel", m.kernel, "-initrd", m.initrd,
 		"-append", fmt.Sprintf("console=ttyS0 quiet panic=-1 fs=%s fsoptions=%s %s", m.fs.kind, m.fs.options, options)}
-	if m.fs.shared {
+	switch m.fs.kind {
+	case "9p":
 		args = append(args, "-virtfs", "local,security_model=passthrough,mount_tag=shared,path="+m.shared)
-	} else {
+	case "virtiofs":
+		args = append(args, "-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-numa", "node,memdev=memory",
+			"-chardev", "socket,id=fs,path="+m.serve(t), "-device", "vhost-user-fs-pci,chardev=fs,tag=shared")
+	default:
 		args = append(args, "-drive", "file="+m.disk+",if=virtio,format=raw,cache=writeback")
 	}
 	cmd := exec.Command("qemu-system-x86_64", args...)
@@ -244,6 +248,37 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 	w.Close()
 	t.Cleanup(func() { cmd.Process.Kill(); r.Close() })
 	return &boot{cmd, r, bufio.NewReader(r)}
+}
+
+// virtiofsd is the path of the server of virtiofs, which is not in PATH (package
+// qemu-system-common).
+const virtiofsd = "/usr/lib/qemu/virtiofsd"
+
+// serve starts a server of virtiofs for one boot, and returns the path of its socket. The
+// server ends when the machine does.
+func (m *machine) serve(t *testing.T) (socket string) {
+	t.Helper()
+	testenv.Tool(t, virtiofsd)
+	socket = filepath.Join(testenv.PlainDir(t), "socket")
+	cmd := exec.Command(virtiofsd, "--socket-path="+socket, "-f", "-o", "source="+m.shared, "-o", "sandbox=chroot")
+	var text bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &text, &text
+	testenv.Must(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { cmd.Process.Kill() })
+	for range 1000 {
+		if _, err := os.Stat(socket); err == nil {
+			return socket
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("%s: %v\n%s", virtiofsd, err, &text)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Fatalf("%s does not listen", virtiofsd)
+	return ""
 }
 
 // line returns the next line that the guest writes for the test; "" if the machine has
