@@ -32,7 +32,7 @@ func TestKilledMachine(t *testing.T) {
 	if cycles == 0 {
 		testenv.Missing(t, "PIKA_QEMU_CYCLES, the number of machines to kill")
 	}
-	ext4 := guestFileSystem{fileSystem: fileSystems()[0], modules: []string{"ext4"}}
+	ext4 := guestFileSystem{fileSystem: fileSystems()[0], modules: []string{"crc32c_generic", "ext4"}}
 	m := newMachine(t, testenv.Program(t), kernel, ext4)
 	ty, acks := m.cycles(t, cycles)
 	t.Logf("lines acknowledged: %d", acks)
@@ -65,7 +65,7 @@ func needMachines(t *testing.T) (kernel string) {
 // that the guest mounts.
 type guestFileSystem struct {
 	fileSystem
-	modules []string // those that need no other module
+	modules []string // those that they depend on are found, except that of a checksum
 	shared  bool     // a directory of the host
 }
 
@@ -281,12 +281,16 @@ func (m *machine) serve(t *testing.T) (socket string) {
 	return ""
 }
 
+// guestLimit is the limit for each line of the guest. Without KVM, a busy machine boots a
+// guest in up to a minute.
+const guestLimit = 4 * time.Minute
+
 // line returns the next line that the guest writes for the test; "" if the machine has
 // ended.
 func (b *boot) line(t *testing.T) string {
 	t.Helper()
 	for {
-		testenv.Must(t, b.out.SetReadDeadline(time.Now().Add(hung)))
+		testenv.Must(t, b.out.SetReadDeadline(time.Now().Add(guestLimit)))
 		text, err := b.console.ReadString('\n')
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("the machine hangs; %q", text)
