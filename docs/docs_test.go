@@ -132,18 +132,18 @@ func TestPages_shell_examples(t *testing.T) {
 }
 
 // ingest rejects a regular file at the path of the FIFO, and does not change it.
-func TestIngestPage_FIFO_is_a_file(t *testing.T) {
+func TestIngestPage_FIFO_path_is_file(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	block := oneBlock(t, "ingest.md", "sh")
 	plain := filepath.Join(testenv.PlainDir(t), "plain")
 	script := strings.Replace(block, `fifo=$(mktemp -u)`, "fifo="+plain, 1)
-	script = strings.Replace(script, `mkfifo -m 600 "$fifo"`, `echo precious >"$fifo"`, 1)
+	script = strings.Replace(script, `mkfifo -m 600 "$fifo"`, `echo other data >"$fifo"`, 1)
 	script, _, _ = strings.Cut(script, "\necho STATE") // the rest writes to the file
-	if !strings.Contains(script, plain) || !strings.Contains(script, "precious") || strings.Contains(script, "kill") {
+	if !strings.Contains(script, plain) || !strings.Contains(script, "other data") || strings.Contains(script, "kill") {
 		t.Fatalf("the example has changed: %s", block)
 	}
 	_, stderr, code := command{}.run(t, bash, "-c", script+"\nwait $ingest")
-	if code != 1 || !strings.Contains(stderr, "FIFO") || testenv.ReadFile(t, plain) != "precious\n" {
+	if code != 1 || !strings.Contains(stderr, "FIFO") || testenv.ReadFile(t, plain) != "other data\n" {
 		t.Errorf("exit code %d; expected 1; the file contains %q\n%s", code, testenv.ReadFile(t, plain), stderr)
 	}
 }
@@ -170,18 +170,18 @@ func TestReadme_bash_child_fails(t *testing.T) {
 	}
 }
 
-func TestReadme_bash_ingest_gone(t *testing.T) {
+func TestReadme_bash_ingest_ended(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	script := oneBlock(t, "../README.md", "bash")
-	// The replacement reads a line first, because bash may not know the exit code
-	// of a process that has ended before the script continues.
-	gone := strings.Replace(script, "exec "+program+" ingest --require-result", "read -r; exit 7", 1)
-	gone = strings.Replace(gone, "\nreport ", "\nwhile printf '\\n' >&3; do :; done 2>/dev/null # until it is gone\nreport ", 1)
-	if strings.Count(gone, "\n") != strings.Count(script, "\n")+1 || strings.Contains(gone, program) {
+	// The replacement of ingest reads a line before it exits: if it ended before the
+	// script continues, bash might not know its exit code.
+	replaced := strings.Replace(script, "exec "+program+" ingest --require-result", "read -r; exit 7", 1)
+	replaced = strings.Replace(replaced, "\nreport ", "\nwhile printf '\\n' >&3; do :; done 2>/dev/null # until it has ended\nreport ", 1)
+	if strings.Count(replaced, "\n") != strings.Count(script, "\n")+1 || strings.Contains(replaced, program) {
 		t.Fatal("the script does not start ingest as expected")
 	}
-	if stdout, stderr, code := (command{}).run(t, bash, "-c", gone); code != 7 || stdout != "working\n" || stderr != "" {
-		t.Errorf("exit %d; expected 7, ingest's\n%s%s", code, stdout, stderr)
+	if stdout, stderr, code := (command{}).run(t, bash, "-c", replaced); code != 7 || stdout != "working\n" || stderr != "" {
+		t.Errorf("exit %d; expected 7, the exit code of ingest\n%s%s", code, stdout, stderr)
 	}
 }
 

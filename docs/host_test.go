@@ -17,7 +17,7 @@ import (
 // append.
 func TestHostPage_script(t *testing.T) {
 	python, script := testenv.Tool(t, "python3"), oneBlock(t, "host.md", "python")
-	state := t.TempDir()
+	state, empty := t.TempDir(), t.TempDir()
 	if _, stderr, code := (command{state: state, input: testenv.ReadFile(t, "../testdata/streams/demo.jsonl")}).run(t, testenv.Program(t), "ingest"); code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
@@ -27,7 +27,7 @@ func TestHostPage_script(t *testing.T) {
 	}
 	for _, c := range []struct{ state, want string }{
 		{state, "5 events\nthe guest is completed: 'openclaw_gateway_exited'\nthe run has completed, exit code 0\n"},
-		{t.TempDir(), "0 events\n"},
+		{empty, "0 events\nthere is no status in " + empty + "\n"},
 	} {
 		if got, stderr, code := (command{state: c.state}).run(t, python, "-c", script); got != c.want || code != 0 {
 			t.Errorf("exit code %d; the script prints\n%sexpected\n%s%s", code, got, c.want, stderr)

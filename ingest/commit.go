@@ -95,14 +95,16 @@ func Remedy(err error) string {
 		cause error
 		text  string
 	}{
-		{unix.ENOSPC, "free disk space"},
+		{unix.ENOSPC, "free disk space or inodes"},
 		{unix.EDQUOT, "raise the disk quota or free disk space"},
 		{unix.EFBIG, "raise the limit of file sizes (ulimit -f)"},
 		{unix.EROFS, "mount the file system read-write"},
 		{unix.EIO, "check the disk"},
 		{unix.EMFILE, "raise the limit of open files (ulimit -n)"},
 		{unix.ENFILE, "raise fs.file-max"},
-		{fs.ErrPermission, "check its owner and mode"},
+		{unix.EPERM, "check its owner, mode and attributes (lsattr)"},
+		{fs.ErrPermission, "check its owner and mode, or use another directory"},
+		{unix.ENOENT, "the directory was removed; start again in one that exists"},
 		{unix.ENOTDIR, "remove the file that is in the way"},
 	} {
 		if errors.Is(err, r.cause) {

@@ -443,21 +443,22 @@ func TestCommit_error_logged_once(t *testing.T) {
 	for _, err := range []error{unix.ENOSPC, unix.ENOSPC, unix.EIO, unix.EIO, unix.ENOSPC} {
 		r.commitFailed(err)
 	}
-	check(t, "the warnings", g.warnings(), "no space left on device; free disk space; trying again\ninput/output error; check the disk; trying again\nno space left on device; free disk space; trying again")
+	check(t, "the warnings", g.warnings(), "no space left on device; free disk space or inodes; trying again\ninput/output error; check the disk; trying again\nno space left on device; free disk space or inodes; trying again")
 }
 
 func TestRemedy(t *testing.T) {
 	for err, want := range map[error]string{
-		unix.ENOSPC: "free disk space",
+		unix.ENOSPC: "free disk space or inodes",
 		unix.EDQUOT: "raise the disk quota or free disk space",
 		unix.EFBIG:  "raise the limit of file sizes (ulimit -f)",
 		unix.EROFS:  "mount the file system read-write",
 		unix.EIO:    "check the disk",
 		unix.EMFILE: "raise the limit of open files (ulimit -n)",
 		unix.ENFILE: "raise fs.file-max",
-		unix.EACCES: "check its owner and mode",
-		unix.EPERM:  "check its owner and mode",
+		unix.EACCES: "check its owner and mode, or use another directory",
+		unix.EPERM:  "check its owner, mode and attributes (lsattr)",
 
+		unix.ENOENT:  "the directory was removed; start again in one that exists",
 		unix.ENOTDIR: "remove the file that is in the way",
 		unix.EINVAL:  "",
 	} {

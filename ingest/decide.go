@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"strings"
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
@@ -35,9 +36,20 @@ func (dc *decider) check(d *directive.Directive) (warning string, rejected *dire
 		return "", nil
 	}
 	if dc.policy == Enforce {
-		return "", directive.Errorf(d.Offset(), "%s may not follow %s", d.State, dc.state)
+		return "", directive.Errorf(d.Offset(), "%s may not follow %s; expected one of %s", d.State, dc.state, followers(dc.state))
 	}
 	return string(d.State) + " after " + string(dc.state) + " is unusual; accepted", nil
+}
+
+// followers lists the states that may follow last.
+func followers(last artifact.State) string {
+	var names []string
+	for _, state := range artifact.States() {
+		if state.Follows(last) {
+			names = append(names, string(state))
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // mayFollowResult reports whether d may follow the result of a run: a process that

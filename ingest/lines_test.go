@@ -187,7 +187,7 @@ func TestLines_memory(t *testing.T) {
 	if sum.Lines != 2 || sum.Rejected != 1 || !strings.Contains(g.read("status.json"), `"state": "ready"`) {
 		t.Errorf("%+v\n%s", sum, g.read("status.json"))
 	}
-	check(t, "the warnings", g.warnings(), "line 1, column 1048577: the line has 104857600 bytes; expected at most 1048576")
+	check(t, "the warnings", g.warnings(), "line 1, column 1048577: the line has 104857600 bytes; expected at most 1048576 (--max-line)")
 	if reject := g.read("rejected.jsonl"); !strings.Contains(reject, `"raw":"`+chunk[:artifact.MaxRaw]+`","length":104857600,"truncated":true}`) {
 		t.Error(clip(reject))
 	}

@@ -65,7 +65,7 @@ func TestPolicy(t *testing.T) {
 			case policy == Warn:
 				warning = fmt.Sprintf("line 2: %s after %s is unusual; accepted", next, last)
 			default:
-				warning = fmt.Sprintf("line 2, column 7: %s may not follow %s", next, last)
+				warning = fmt.Sprintf("line 2, column 7: %s may not follow %s; expected one of %s", next, last, followers(last))
 			}
 			state := next
 			if !allowed && policy == Enforce {

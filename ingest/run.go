@@ -91,7 +91,7 @@ func (r *run) begin() error {
 	r.batch.events.Predict(status.Seq + 1)
 	others := r.committer.store.otherWriters()
 	if others != "" {
-		r.warn("%s may write to %s, and can delete or forge its files; correct its owner and mode", others, r.dir())
+		r.warn("%s may write to %s, and can delete or forge its files; correct its owner and mode with chown and chmod", others, r.dir())
 	}
 	return nil
 }
@@ -328,7 +328,7 @@ const maxWarnings = 100
 func (r *run) handle(ln *line) {
 	var rejected *directive.Error
 	if ln.long {
-		rejected = directive.Errorf(r.lines.max, "the line has %d bytes; expected at most %d", ln.length, r.lines.max)
+		rejected = directive.Errorf(r.lines.max, "the line has %d bytes; expected at most %d (--max-line)", ln.length, r.lines.max)
 	} else {
 		rejected = r.handler.handle(ln)
 	}

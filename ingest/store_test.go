@@ -87,10 +87,11 @@ func forEachUnusable(t *testing.T, check func(g *guest, in pipe, u *unusableDir)
 		t.Run(strings.ReplaceAll(u.name, " ", "_"), func(t *testing.T) {
 			g := newGuest(t)
 			testenv.OpenToAll(t, g.path)
-			path := u.make(t, g.path)
-			t.Cleanup(func() { // so that it can be removed
-				os.Chmod(g.path, 0o755)
-				os.Chmod(g.path+"/private", 0o755)
+			parent := g.path
+			path := u.make(t, parent)
+			t.Cleanup(func() { // so that an ordinary user can remove it
+				os.Chmod(parent, 0o755)
+				os.Chmod(parent+"/private", 0o755)
 			})
 			g.path, g.Dir = path, writer.In(path)
 			in := newPipe(t)
@@ -156,7 +157,7 @@ func TestStream_directory_temporarily_unusable(t *testing.T) {
 	}
 	for _, c := range []struct{ name, options, cause string }{
 		{"read-only", "ro", "read-only file system; mount the file system read-write"},
-		{"full", "nr_inodes=1", "no space left on device; free disk space"},
+		{"full", "nr_inodes=1", "no space left on device; free disk space or inodes"},
 	} {
 		g := newGuest(t)
 		flags := uintptr(0)

@@ -59,7 +59,7 @@ func (l *lab) write(name, text string, mode fs.FileMode) {
 // system has powered itself off.
 func (l *lab) boot(s *system, script string) {
 	l.t.Helper()
-	l.furnish(s, script)
+	l.writeUnits(s, script)
 	cmd := exec.Command("../testdata/boot/boot", l.path("units"), l.dir, "lab.target", "120")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		l.t.Fatalf("%v\n%s\n%s", err, out, l.output())
@@ -69,7 +69,7 @@ func (l *lab) boot(s *system, script string) {
 	}
 	l.boots = append(l.boots, l.lines("boot_id")[0])
 	l.wantValid()
-	l.wantOwnBoots()
+	l.wantContainerBootIDs()
 	if verified := testenv.ReadFile(l.t, l.path("out/verified")); verified != "0\n" && len(s.Services) > 0 {
 		l.t.Errorf("systemd-analyze verify reports %s", verified)
 	}
@@ -91,9 +91,9 @@ func (l *lab) wantValid() {
 	}
 }
 
-// wantOwnBoots checks that all artifacts that the script kept have the boot ID of the
+// wantContainerBootIDs checks that all artifacts that the script kept have the boot ID of the
 // container, and not that of this machine.
-func (l *lab) wantOwnBoots() {
+func (l *lab) wantContainerBootIDs() {
 	l.t.Helper()
 	outer := strings.TrimSpace(testenv.ReadFile(l.t, bootIDPath))
 	if slices.Contains(l.boots, outer) {
@@ -107,15 +107,15 @@ func (l *lab) wantOwnBoots() {
 		name := filepath.Join("out", filepath.Base(filepath.Dir(status)))
 		g := l.guest(name)
 		for i, e := range g.Events {
-			l.wantOwnBoot(fmt.Sprintf("%s: event %d", name, i+1), &e)
+			l.wantContainerBootID(fmt.Sprintf("%s: event %d", name, i+1), &e)
 		}
-		l.wantOwnBoot(name+": the status", g.Status)
-		l.wantOwnBoot(name+": the result", g.Result)
-		l.wantOwnBoot(name+": the previous result", g.Prev)
+		l.wantContainerBootID(name+": the status", g.Status)
+		l.wantContainerBootID(name+": the result", g.Result)
+		l.wantContainerBootID(name+": the previous result", g.Prev)
 	}
 }
 
-func (l *lab) wantOwnBoot(what string, a *fields) {
+func (l *lab) wantContainerBootID(what string, a *fields) {
 	l.t.Helper()
 	if a != nil && !slices.Contains(l.boots, a.BootID) {
 		l.t.Errorf("%s has the boot ID %q; the container had %q", what, a.BootID, l.boots)
@@ -131,12 +131,12 @@ func (l *lab) output() string {
 	return string(out)
 }
 
-// furnish writes the units and users of the system, and the files of its store.
-func (l *lab) furnish(s *system, script string) {
+// writeUnits writes the units and users of the system, and the files of its store.
+func (l *lab) writeUnits(s *system, script string) {
 	l.t.Helper()
 	units, wanted := s.files()
 	for name, text := range units {
-		l.write("units/"+name, l.stock(text), 0o644)
+		l.write("units/"+name, l.copyStorePaths(text), 0o644)
 	}
 	wants := strings.Join(append(wanted["multi-user.target"], "lab.service"), " ")
 	l.write("units/lab.target", "[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=lab-keep.service "+wants+"\n", 0o644)
@@ -151,7 +151,7 @@ func (l *lab) furnish(s *system, script string) {
 	l.write("users.conf", s.sysusers(), 0o644)
 	var path string
 	for _, pkg := range s.Path {
-		path += ":" + l.stock(pkg) + "/bin"
+		path += ":" + l.copyStorePaths(pkg) + "/bin"
 	}
 	for _, name := range []string{"setup.sh", "keep.sh", "lab.sh", script} {
 		l.write(name, testenv.ReadFile(l.t, "testdata/boot/"+name), 0o755)
@@ -174,8 +174,8 @@ func (l *lab) link(name, from string) {
 	}
 }
 
-// stock copies the store paths in text to the lab, and returns text with the new paths.
-func (l *lab) stock(text string) string {
+// copyStorePaths copies the store paths in text to the lab, and returns text with the new paths.
+func (l *lab) copyStorePaths(text string) string {
 	l.t.Helper()
 	for _, m := range regexp.MustCompile(regexp.QuoteMeta(storeDir())+`/([^/" ]+)`).FindAllStringSubmatch(text, -1) {
 		to := l.path("store/" + m[1])

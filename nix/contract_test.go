@@ -27,8 +27,8 @@ func words[T ~string](all []T) (words []string) {
 	return words
 }
 
-// listed returns the words of a list in running text, such as "a, b and c".
-func listed(t *testing.T, page, pattern string) (words []string) {
+// listIn returns the words of a list in running text, such as "a, b and c".
+func listIn(t *testing.T, page, pattern string) (words []string) {
 	t.Helper()
 	text := strings.Join(strings.Fields(testenv.ReadFile(t, page)), " ")
 	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
@@ -55,28 +55,28 @@ func enum(t *testing.T, schema, key string) (words []string) {
 	return words
 }
 
-func TestStatesAndOutcomes_same_everywhere(t *testing.T) {
+func TestStates_same_everywhere(t *testing.T) {
 	states, outcomes := words(artifact.States()), words(artifact.Outcomes())
 	catalog := testenv.ReadFile(t, "../docs/catalog/pika-cloud-lifecycle.catalog")
 	for where, got := range map[string][]string{
-		"docs/format.md":             listed(t, "../docs/format.md", `The \*\*ten states\*\*: (.*?)\.`),
-		"docs/protocol.md":           listed(t, "../docs/protocol.md", `The states are (.*?);`),
-		"the man page":               listed(t, "../docs/pika-cloud-lifecycle.1", `is one of (requested.*?)\.`),
+		"docs/format.md":             listIn(t, "../docs/format.md", `The \*\*ten states\*\*: (.*?)\.`),
+		"docs/protocol.md":           listIn(t, "../docs/protocol.md", `The states are (.*?);`),
+		"the man page":               listIn(t, "../docs/pika-cloud-lifecycle.1", `is one of (requested.*?)\.`),
 		"docs/schema/status.json":    enum(t, "status", "state"),
 		"docs/schema/events.json":    enum(t, "events", "kind"),
 		"docs/schema/directive.json": enum(t, "directive", "state"),
 		"kinds in directive.json":    enum(t, "directive", "kind"),
-		"the catalog":                explained(t, catalog, "event"),
+		"the catalog":                inCatalog(t, catalog, "event"),
 	} {
 		if !slices.Equal(got, states) {
 			t.Errorf("%s has the states %v; the program has %v", where, got, states)
 		}
 	}
 	for where, got := range map[string][]string{
-		"docs/protocol.md":           listed(t, "../docs/protocol.md", `the outcomes ([a-z ]*?)\.`),
+		"docs/protocol.md":           listIn(t, "../docs/protocol.md", `the outcomes ([a-z ]*?)\.`),
 		"docs/schema/result.json":    enum(t, "result", "status"),
 		"statuses in directive.json": enum(t, "directive", "status"),
-		"the results in the catalog": explained(t, catalog, "result"),
+		"the results in the catalog": inCatalog(t, catalog, "result"),
 	} {
 		if !slices.Equal(got, outcomes) {
 			t.Errorf("%s has the outcomes %v; the program has %v", where, got, outcomes)
@@ -84,9 +84,9 @@ func TestStatesAndOutcomes_same_everywhere(t *testing.T) {
 	}
 }
 
-// explained returns the words for which docs/journal.md lists an ID that the
+// inCatalog returns the words for which docs/journal.md lists an ID that the
 // catalog explains.
-func explained(t *testing.T, catalog, what string) (words []string) {
+func inCatalog(t *testing.T, catalog, what string) (words []string) {
 	t.Helper()
 	row := regexp.MustCompile("(?m)^\\| " + what + " `([a-z]+)` \\| `([0-9a-f]{32})` \\|$")
 	for _, m := range row.FindAllStringSubmatch(testenv.ReadFile(t, "../docs/journal.md"), -1) {
@@ -122,7 +122,7 @@ func TestImages_known_states(t *testing.T) {
 
 // The host reads one directory. The module, the program, its docs and both scripts
 // use the same.
-func TestPaths_canonical(t *testing.T) {
+func TestStateDir_same_everywhere(t *testing.T) {
 	const dir = "/run/pika-cloud"
 	for _, name := range []string{writer.StatusName, writer.EventsName, writer.ResultName} {
 		if !slices.Contains([]string{"status.json", "events.jsonl", "result.json"}, name) {
@@ -149,7 +149,7 @@ func TestPaths_canonical(t *testing.T) {
 
 // The programs of the images do not write artifacts themselves: they start one ingest
 // and print to it.
-func TestImages_write_no_artifacts(t *testing.T) {
+func TestImages_report_only_to_ingest(t *testing.T) {
 	forbidden := []string{"status.json", "events.jsonl", "result.json", "seq", "boot_id", "uptime", "updated_at",
 		"lifecycle status", "lifecycle event", "lifecycle result", "jq", "flock", "rename", "+= 1"}
 	for script, more := range map[string][]string{

@@ -37,10 +37,10 @@ func TestManagedAgentImage_booted(t *testing.T) {
 	if ready.kinds(0) != "booted starting starting ready" || ready.Status.State != "ready" || ready.Result != nil {
 		t.Errorf("after the probe succeeded: events %s, status %+v", ready.kinds(0), ready.Status)
 	}
-	died := l.guest("out/died")
-	if died.kinds(4) != "failed booted starting" || died.Result != nil || died.Prev.code() != 7 || died.Prev.Status != "failed" {
+	failed := l.guest("out/failed")
+	if failed.kinds(4) != "failed booted starting" || failed.Result != nil || failed.Prev.code() != 7 || failed.Prev.Status != "failed" {
 		t.Errorf("after the agent failed and was restarted: events %s, result %+v, previous result %+v",
-			died.kinds(4), died.Result, died.Prev)
+			failed.kinds(4), failed.Result, failed.Prev)
 	}
 	if got := l.lines("restarts"); got[0] != "1" {
 		t.Errorf("the unit was restarted %s times; expected 1", got)
@@ -50,10 +50,10 @@ func TestManagedAgentImage_booted(t *testing.T) {
 		t.Errorf("after the power-off: events %s, status %+v, result %+v", stopped.kinds(7), stopped.Status, stopped.Result)
 	}
 
-	l.boot(&s, "again.sh")
-	again := l.guest("out/again")
-	if again.kinds(10) != "booted starting starting ready" || again.Status.BootID == stopped.Status.BootID {
-		t.Errorf("in the next boot: events %s, status %+v; the previous boot was %s", again.kinds(10), again.Status, stopped.Status.BootID)
+	l.boot(&s, "second-boot.sh")
+	second := l.guest("out/second-boot")
+	if second.kinds(10) != "booted starting starting ready" || second.Status.BootID == stopped.Status.BootID {
+		t.Errorf("in the next boot: events %s, status %+v; the previous boot was %s", second.kinds(10), second.Status, stopped.Status.BootID)
 	}
 	killed := l.guest("out/killed")
 	if p := killed.Prev; p.Status != "failed" || p.code() != -1 || p.Details["reason"] != "stream_ended" {

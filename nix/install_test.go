@@ -28,9 +28,9 @@ func block(t *testing.T, page, lang, holds string) (found string) {
 	return found
 }
 
-// under returns the more deeply indented lines below a line of a YAML text: the value
+// blockScalar returns the more deeply indented lines below a line of a YAML text: the value
 // of a block scalar.
-func under(t *testing.T, yaml, line string) (text string) {
+func blockScalar(t *testing.T, yaml, line string) (text string) {
 	t.Helper()
 	_, rest, ok := strings.Cut(yaml, "\n"+line+"\n")
 	if !ok {
@@ -66,12 +66,12 @@ func TestInstallPage_booted(t *testing.T) {
 	l.copy(filepath.Join(pack.Dir, "pika-cloud-lifecycle.tar.gz"), l.path("archive.tar.gz"))
 
 	data := block(t, page, "yaml", "#cloud-config")
-	run := under(t, data, "  - |")
+	run := blockScalar(t, data, "  - |")
 	run = strings.ReplaceAll(run, "https://example.org/pika-cloud-lifecycle.tar.gz", "file:///opt/lab/archive.tar.gz")
 	run = strings.ReplaceAll(run, strings.Repeat("0", 64), strings.Fields(string(sum))[0])
 	l.write("runcmd", run, 0o644)
 	path := regexp.MustCompile(`(?m)^  - path: /etc/systemd/system/(.*)$`).FindStringSubmatch(data)
-	l.write("units/"+path[1], under(t, data, "    content: |"), 0o644)
+	l.write("units/"+path[1], blockScalar(t, data, "    content: |"), 0o644)
 	l.write("farewell.service", block(t, page, "ini", "Report that the guest boots and stops"), 0o644)
 	l.boot(new(system), "installed.sh")
 

@@ -23,7 +23,9 @@
 //  3. A reader sees a write(2) of a few bytes into one page either completely or
 //     cut short, never mixed with another.
 //  4. Only one process at a time holds an exclusive flock(2). A process that
-//     writes without the lock is treated as hostile.
+//     writes without the lock is treated as hostile. The seq file, on which the
+//     lock is, may be removed or replaced by accident: a second lock, on the log,
+//     then keeps the writers apart.
 //
 // Atomic does not mean durable: after the rename every reader sees the complete
 // new file, but the rename survives a crash only once the directory has been

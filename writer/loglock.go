@@ -40,20 +40,22 @@ func (l *logLock) acquire(f *dirfs.File, path string, warn func(text string)) er
 	if l.gaveUp {
 		limit = logLockRetry
 	}
-	for start := time.Now(); !l.held; time.Sleep(logLockPause) {
+	for start := time.Now(); !l.held; {
 		locked, err := dirfs.TryLock(f.Fd(), unix.LOCK_EX)
-		if err != nil {
+		switch {
+		case err != nil:
 			return pathError("lock", path, err)
+		case locked:
+			l.held = true
+		case time.Since(start) < limit:
+			time.Sleep(logLockPause)
+		default:
+			if !l.gaveUp && warn != nil {
+				warn(blockedText(path, f.ID()))
+			}
+			l.gaveUp = true
+			return nil
 		}
-		l.held = locked
-		if locked || time.Since(start) < limit {
-			continue
-		}
-		if !l.gaveUp && warn != nil {
-			warn(blockedText(path, f.ID()))
-		}
-		l.gaveUp = true
-		return nil
 	}
 	return nil
 }

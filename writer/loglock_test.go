@@ -139,3 +139,18 @@ func TestLogLock_undo(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// Without another process, the lock costs no pause.
+func TestLogLock_free(t *testing.T) {
+	l := logIn(testenv.TempDir(t))
+	appendTo(t, l, "event 1")
+	const times = 500
+	start := time.Now()
+	for range times {
+		testenv.Must(t, l.lines.acquire(l.lines.file))
+		l.lines.unlock()
+	}
+	if took := time.Since(start); took > times*logLockPause/2 {
+		t.Errorf("%d locks took %v", times, took)
+	}
+}

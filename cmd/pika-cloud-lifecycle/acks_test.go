@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// When a line is acknowledged, the files contain it.
+// ingest acknowledges a line only after it has written the files.
 func TestAck_line_in_files(t *testing.T) {
 	t.Parallel()
 	p := start(t)
@@ -19,19 +19,19 @@ func TestAck_line_in_files(t *testing.T) {
 		if line, seq, rejected := p.ack(); line != i+1 || seq != i+1 || rejected != 0 {
 			t.Fatalf("acknowledgement %d %d %d of line %d", line, seq, rejected, i+1)
 		}
-		p.seqs(i + 1)
-		p.holds("status.json", fmt.Sprintf(`"state": %q`, state))
-		p.holds("status.json", fmt.Sprintf(`"seq": %d`, i+1))
+		p.hasEvents(i + 1)
+		p.contains("status.json", fmt.Sprintf(`"state": %q`, state))
+		p.contains("status.json", fmt.Sprintf(`"seq": %d`, i+1))
 	}
-	p.holds("result.json", `"status": "failed"`)
+	p.contains("result.json", `"status": "failed"`)
 	p.in.Close()
 	p.exits(exitOK)
 	if more := p.moreAcks(); more != "" {
-		t.Errorf("acknowledged again: %q", more)
+		t.Errorf("unexpected further acknowledgements: %q", more)
 	}
 }
 
-// A rejected line is acknowledged when rejected.jsonl contains it.
+// ingest acknowledges a rejected line after it has written rejected.jsonl.
 func TestAck_rejected_line(t *testing.T) {
 	t.Parallel()
 	p := start(t)
@@ -39,7 +39,7 @@ func TestAck_rejected_line(t *testing.T) {
 	if line, seq, rejected := p.ack(); line != 1 || seq != 0 || rejected != 1 {
 		t.Errorf("acknowledgement %d %d %d", line, seq, rejected)
 	}
-	p.holds("rejected.jsonl", `"raw":"bad"`)
+	p.contains("rejected.jsonl", `"raw":"bad"`)
 	p.write("", "# nothing", "STATE=ready")
 	if seq, rejected := p.ackUpTo(4); seq != 1 || rejected != 1 {
 		t.Errorf("acknowledgement %d %d", seq, rejected)
@@ -48,7 +48,7 @@ func TestAck_rejected_line(t *testing.T) {
 	p.exits(exitRejected)
 }
 
-// The sequence number of an acknowledgement is that of the log.
+// The sequence number in an acknowledgement is that of the last event in the log.
 func TestAck_seq(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -86,11 +86,11 @@ func TestAck_cumulative(t *testing.T) {
 		last = line
 	}
 	p.exits(exitOK)
-	p.seqs(n)
+	p.hasEvents(n)
 }
 
-// A full pipe of acknowledgements blocks nothing; the last one is sent when there is
-// space.
+// If the pipe for acknowledgements is full, ingest continues, and sends the last
+// acknowledgement when the pipe has space.
 func TestAck_slow_reader(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
@@ -98,7 +98,7 @@ func TestAck_slow_reader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	fill(t, w)
+	fillPipe(t, w)
 	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{w} }, "--grace", "1h", "--require-result")
 	w.Close()
 	p.write("STATE=booted", "bad 1", "STATE=ready", "bad 2", "STATE=ready", "bad 3")
@@ -117,10 +117,10 @@ func TestAck_slow_reader(t *testing.T) {
 	if last := got[max(0, len(got)-2)]; last != "6 4 3\n" {
 		t.Errorf("the last acknowledgements are %q", got)
 	}
-	p.seqs(4)
+	p.hasEvents(4)
 }
 
-// If the acknowledgements are not read, ingest ends after the grace period.
+// If nothing reads the acknowledgements, ingest ends after the grace period.
 func TestAck_stuck_reader(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
@@ -128,11 +128,11 @@ func TestAck_stuck_reader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	fill(t, w)
+	fillPipe(t, w)
 	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.ExtraFiles = []*os.File{w} }, "--grace", "50ms")
 	w.Close()
 	p.write("STATE=booted", "STATE=failed")
 	p.in.Close()
 	p.exits(exitOK)
-	p.seqs(2)
+	p.hasEvents(2)
 }

@@ -10,15 +10,15 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
 
-// An app holds what a subcommand uses of its process. Tests replace it.
+// An app has the parts of the process that a subcommand uses. Tests replace them.
 type app struct {
-	stdout io.Writer
-	stderr io.Writer
-	getenv func(string) string
-	clock  func() ingest.Moment
-	bootID func() string // "" if it cannot be read
-	umask  int           // of the command that run starts
-	levels bool          // stderr goes to the journal, which expects a level before each line
+	stdout    io.Writer
+	stderr    io.Writer
+	getenv    func(string) string
+	clock     func() ingest.Moment
+	bootID    func() string // "" if it cannot be read
+	umask     int           // of the command that run starts
+	logLevels bool          // log writes a level before each line, because stderr goes to the journal
 }
 
 // warn writes a warning to stderr.
@@ -27,7 +27,7 @@ func (a *app) warn(line string) { a.log(sd.PriWarning, line) }
 // log writes a line to stderr.
 func (a *app) log(p sd.Priority, line string) {
 	level := ""
-	if a.levels {
+	if a.logLevels {
 		level = fmt.Sprintf("<%d>", p) // sd-daemon(3)
 	}
 	fmt.Fprintf(a.stderr, "%spika-cloud-lifecycle: %s\n", level, timeline.Printable(line))

@@ -133,7 +133,7 @@ func TestFlagSet_parseOperands(t *testing.T) {
 		{"--text --bool=true", "", "", "", `--text needs a value; if "--bool=true" is the value, write --text=--bool=true`},
 		{"--bool=x", "", "", "", `--bool is "x"; expected no value, or true or false`},
 		{"--no=x", "", "", "", "unknown flag --no; see command --help"},
-		{"a --duration 1", "", "", "", `--duration is "1"; expected a duration such as 10s or 10m`},
+		{"a --duration 1", "", "", "", `--duration is "1"; expected a duration such as 10s, 10m or 24h; did you mean 1s?`},
 		{"--duration=-1s", "", "", "", `--duration is "-1s"; expected 0s or longer`},
 		{"--int 1.5", "", "", "", `--int is "1.5"; expected the number of a descriptor, such as 3`},
 	} {
@@ -196,11 +196,11 @@ func TestSizeValue(t *testing.T) {
 		"-8589934593G":        "a size such as 500000, 512K, 8M or 1G",
 		"8589934592G":         "a size such as 500000, 512K, 8M or 1G",
 		"9223372036854775808": "a size such as 500000, 512K, 8M or 1G",
-		"1MB":                 "a size such as 500000, 512K, 8M or 1G",
+		"1MB":                 "a size such as 500000, 512K, 8M or 1G; did you mean 1M?",
 		"1.5M":                "a size such as 500000, 512K, 8M or 1G",
 		"M":                   "a size such as 500000, 512K, 8M or 1G",
 		"":                    "a size such as 500000, 512K, 8M or 1G",
-		"1 M":                 "a size such as 500000, 512K, 8M or 1G",
+		"1 M":                 "a size such as 500000, 512K, 8M or 1G; did you mean 1M?",
 	} {
 		n := int64(7)
 		v := &sizeValue{&n, 1, 100 << 20}

@@ -45,9 +45,9 @@ func compileSchemas(t *testing.T) schemas {
 	return all
 }
 
-// hold compares every artifact below dir with its schema, and returns how many there
+// checkAll compares every artifact below dir with its schema, and returns how many there
 // were. It ignores files that have not changed since before, such as a script's own.
-func (s schemas) hold(dir string, before map[string]string) (held int, err error) {
+func (s schemas) checkAll(dir string, before map[string]string) (checked int, err error) {
 	now, err := readArtifacts(dir)
 	for path, text := range now {
 		if text == before[path] {
@@ -55,12 +55,12 @@ func (s schemas) hold(dir string, before map[string]string) (held int, err error
 		}
 		for _, object := range s.objects(path, text) {
 			if err := s.check(path, object); err != nil {
-				return held, fmt.Errorf("%s: %s: %w", path, object, err)
+				return checked, fmt.Errorf("%s: %s: %w", path, object, err)
 			}
 		}
-		held++
+		checked++
 	}
-	return held, err
+	return checked, err
 }
 
 // objects returns the objects of an artifact, each of which a schema describes.
@@ -94,7 +94,7 @@ func readArtifacts(dir string) (map[string]string, error) {
 	return found, err
 }
 
-// TestSchemas_invalid_artifacts checks that hold finds an invalid file of each kind.
+// TestSchemas_invalid_artifacts checks that checkAll finds an invalid file of each kind.
 func TestSchemas_invalid_artifacts(t *testing.T) {
 	s := compileSchemas(t)
 	for name := range artifactSchemas {
@@ -103,7 +103,7 @@ func TestSchemas_invalid_artifacts(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.hold(dir, nil); err == nil {
+		if _, err := s.checkAll(dir, nil); err == nil {
 			t.Errorf("an invalid %s was accepted", name)
 		}
 	}

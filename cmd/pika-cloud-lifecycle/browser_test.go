@@ -95,7 +95,7 @@ func TestPlot_in_browser(t *testing.T) {
 		"short":   {"300ms · starting make test", "exit code 7 · make: *** [test] Error 7", "result: failed, exit code 7, at", "since the first event, 2h00m after boot"},
 		"crowded": {"5 messages left out at ▾; point there, or run show", "result: completed, exit code 0, at", "exit code 0 · seven"},
 		"python":  {"since the first event", "by the wall clock: no uptime is known"},
-		"wild":    {"16 events, 2 boots, 8 failures", "<1> · ", `]]>\u0000\ufffe</title>`},
+		"hostile": {"16 events, 2 boots, 8 failures", "<1> · ", `]]>\u0000\ufffe</title>`},
 		"many":    {"3000 events, 3 boots, 4 failures", "boot 3 of 3", "×"},
 	}
 	pictures := inBrowser(t, plotted(t))

@@ -20,8 +20,9 @@ type callerRun struct {
 	Calls [][]string
 }
 
-// A moment is the calls of one moment as a directive.
-type moment struct {
+// A transition is the directive that replaces the calls for one state: status, event and,
+// at the end of the run, result.
+type transition struct {
 	State    string          `json:"state"`
 	Message  string          `json:"message"`
 	ExitCode json.Number     `json:"exit_code,omitempty"`
@@ -37,9 +38,9 @@ func TestCallers_same_artifacts(t *testing.T) {
 	for _, run := range runs {
 		t.Run(run.Name, func(t *testing.T) {
 			want := run.replayCalls(t)
-			moments := run.moments(t)
-			t.Run("json", func(t *testing.T) { compareRun(t, moments, want, jsonLines(t, moments)) })
-			t.Run("words", func(t *testing.T) { compareRun(t, moments, want, wordLines(t, moments)) })
+			transitions := run.transitions(t)
+			t.Run("json", func(t *testing.T) { compareRun(t, transitions, want, jsonLines(t, transitions)) })
+			t.Run("key_value", func(t *testing.T) { compareRun(t, transitions, want, keyValueLines(t, transitions)) })
 		})
 	}
 }
@@ -59,8 +60,8 @@ func (run *callerRun) replayCalls(t *testing.T) map[string]string {
 	return readTree(t, dir)
 }
 
-// moments combines the status, event and result of each moment into a directive.
-func (run *callerRun) moments(t *testing.T) (moments []moment) {
+// transitions returns the directives that replace the recorded calls.
+func (run *callerRun) transitions(t *testing.T) (transitions []transition) {
 	for _, call := range run.Calls {
 		flags := make(map[string]string)
 		for i := 1; i < len(call); i += 2 {
@@ -68,30 +69,30 @@ func (run *callerRun) moments(t *testing.T) (moments []moment) {
 		}
 		switch call[0] {
 		case "status":
-			m := moment{State: flags["--state"], Message: flags["--message"]}
+			m := transition{State: flags["--state"], Message: flags["--message"]}
 			if text, ok := flags["--details-json"]; ok {
 				m.Details = json.RawMessage(text)
 			}
-			moments = append(moments, m)
+			transitions = append(transitions, m)
 		case "event":
-			if last := moments[len(moments)-1]; flags["--kind"] != last.State || flags["--message"] != last.Message {
+			if last := transitions[len(transitions)-1]; flags["--kind"] != last.State || flags["--message"] != last.Message {
 				t.Fatalf("%q does not belong to the previous call", call)
 			}
 		case "result":
-			last := &moments[len(moments)-1]
+			last := &transitions[len(transitions)-1]
 			if flags["--status"] != last.State || flags["--message"] != last.Message {
 				t.Fatalf("%q does not belong to the previous call", call)
 			}
 			last.ExitCode = json.Number(flags["--exit-code"])
 		}
 	}
-	return moments
+	return transitions
 }
 
-func jsonLines(t *testing.T, moments []moment) string {
+func jsonLines(t *testing.T, transitions []transition) string {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	for _, m := range moments {
+	for _, m := range transitions {
 		if err := enc.Encode(m); err != nil {
 			t.Fatal(err)
 		}
@@ -99,12 +100,12 @@ func jsonLines(t *testing.T, moments []moment) string {
 	return b.String()
 }
 
-// wordLines prints the moments as a bash script would, with printf %q.
-func wordLines(t *testing.T, moments []moment) string {
+// keyValueLines prints the transitions as a bash script does, with printf %q.
+func keyValueLines(t *testing.T, transitions []transition) string {
 	testenv.Tool(t, "bash")
 	const print = `printf 'STATE=%q MESSAGE=%q' "$1" "$2"; [ -z "$3" ] || printf ' EXIT_CODE=%q' "$3"; [ -z "$4" ] || printf ' DETAILS=%q' "$4"; echo`
 	var b strings.Builder
-	for _, m := range moments {
+	for _, m := range transitions {
 		line, err := limitedCommand("bash", "-c", print, "-", m.State, m.Message, string(m.ExitCode), string(m.Details)).Output()
 		if err != nil {
 			t.Fatal(err)
@@ -116,7 +117,7 @@ func wordLines(t *testing.T, moments []moment) string {
 
 // compareRun feeds directives to the program and compares the artifacts with those
 // of the recorded calls.
-func compareRun(t *testing.T, moments []moment, want map[string]string, directives string) {
+func compareRun(t *testing.T, transitions []transition, want map[string]string, directives string) {
 	dir := t.TempDir()
 	cmd := testCommand("ingest", "--state-dir", dir)
 	cmd.Stdin = strings.NewReader(directives)
@@ -129,11 +130,11 @@ func compareRun(t *testing.T, moments []moment, want map[string]string, directiv
 	}
 	for name, text := range want {
 		if name == "result.json" {
-			text = withDetails(t, text, moments[len(moments)-1].Details)
+			text = withDetails(t, text, transitions[len(transitions)-1].Details)
 		}
 		compareArtifact(t, filepath.Base(name), got[name], text)
 	}
-	checkSeqs(t, got, len(moments))
+	checkSeqs(t, got, len(transitions))
 }
 
 // withDetails adds details to a result without them: the recorded program passed
@@ -155,7 +156,7 @@ func checkSeqs(t *testing.T, files map[string]string, n int) {
 	lines := linesOf(files["events.jsonl"])
 	for _, text := range []string{lines[len(lines)-1], files["status.json"], files["result.json"]} {
 		if text == "" {
-			continue // a run that was cut off has no result
+			continue // a run that was killed has no result
 		}
 		if err := json.Unmarshal([]byte(text), &last); err != nil || last.Seq != n {
 			t.Errorf("seq %d, want %d in %s (%v)", last.Seq, n, text, err)

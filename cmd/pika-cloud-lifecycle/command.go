@@ -25,7 +25,7 @@ type command struct {
 	env       []string
 	path      string         // the $PATH in which argv[0] is looked up
 	stream    int            // the stream's write end
-	number    int            // its descriptor in the program
+	streamFD  int            // the descriptor of the stream in the program
 	timeout   time.Duration  // none if 0
 	killAfter time.Duration  // from SIGTERM to SIGKILL
 	signals   chan os.Signal // that this process receives for the program
@@ -49,17 +49,17 @@ func forwardedSignals() []syscall.Signal {
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
 }
 
-// run starts the command and calls ended when it has ended. It also forwards
-// signals that arrived before the start.
+// run starts the command, and calls ended when the command has ended or could not be
+// started. Signals that arrived before the start are forwarded too.
 func (c *command) run(ended func(exit)) {
 	if err := c.start(); err != nil {
-		c.takeTerminalBack()
-		ended(exit{err: c.explain(err)})
+		c.restoreTerminal()
+		ended(exit{err: c.explainStart(err)})
 		return
 	}
 	go func() {
 		how := c.watch()
-		c.takeTerminalBack()
+		c.restoreTerminal()
 		ended(how)
 	}()
 }
@@ -76,7 +76,7 @@ func (c *command) start() error {
 		return err
 	}
 	attr := &syscall.ProcAttr{Env: c.env, Sys: &syscall.SysProcAttr{Setpgid: true}}
-	for fd := range c.number {
+	for fd := range c.streamFD {
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
 	attr.Files = append(attr.Files, uintptr(c.stream))
@@ -91,7 +91,7 @@ func (c *command) start() error {
 	if err == syscall.ENOEXEC && !isELF(program) { // a script without #!, as execvp(3)
 		c.pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", program}, c.argv[1:]...), attr)
 	}
-	// SIGTTOU stops a background process that gives the terminal to itself or, with
+	// SIGTTOU stops a background process that gives itself the terminal or, with
 	// stty tostop, writes to it. The command must not inherit that it is ignored.
 	signal.Ignore(unix.SIGTTOU)
 	return err
@@ -129,8 +129,8 @@ type startError struct {
 	message string // for the result, after the name of the command
 }
 
-// explain returns why the command could not be started, and what to do.
-func (c *command) explain(err error) *startError {
+// explainStart returns why the command could not be started, and what to do.
+func (c *command) explainStart(err error) *startError {
 	name := c.argv[0]
 	program, lookUpErr := lookUp(name, c.path)
 	info, statErr := os.Stat(program)
@@ -168,17 +168,69 @@ func (c *command) explain(err error) *startError {
 func (c *command) explainNotFound() (what, remedy string) {
 	name := c.argv[0]
 	words := strings.Fields(name)
+	isQuoted := len(c.argv) == 1 && len(words) > 1
 	switch {
-	case name == "":
-		return `"" is not a program`, "give a command, as in run -- make test"
-	case len(c.argv) == 1 && len(words) > 1 && strings.ContainsAny(name, "|&;<>()$`*?\"'~"):
+	case len(words) == 0:
+		return fmt.Sprintf("%q is not a program", name), "give a command, as in run -- make test"
+	case strings.HasPrefix(name, "--"):
+		return name + " is not a program", "put the flags of run before --, as in run --timeout 10m -- make test"
+	case isAssignment(name) && isQuoted && !strings.ContainsAny(name, shellCharacters):
+		return fmt.Sprintf("%q is not a program", name), "drop the quotes and use env: run -- env " + strings.Join(words, " ")
+	case isAssignment(name) && len(c.argv) == 1 && !isQuoted:
+		return name + " is not a program", fmt.Sprintf("add a command, as in run -- env %s make test", name)
+	case isAssignment(name) && !isQuoted:
+		return name + " is not a program", "set variables with env: run -- env " + shellWords(c.argv)
+	case isShellCommand(words[0]) && (len(words) == 1 || (isQuoted && !strings.ContainsAny(name, shellCharacters))):
+		return words[0] + " is a shell command, not a program", fmt.Sprintf("use a shell: run -- sh -c '%s'", shellWords(c.argv))
+	case isQuoted && strings.ContainsAny(name, shellCharacters):
 		return fmt.Sprintf("%q is not a program", name), "use a shell: run -- sh -c '…'"
-	case len(c.argv) == 1 && len(words) > 1:
+	case isQuoted:
 		return fmt.Sprintf("%q is not a program", name), "drop the quotes: run -- " + strings.Join(words, " ")
+	case strings.HasPrefix(name, "~/"), strings.HasPrefix(name, "$"):
+		return name + " does not exist", "drop the quotes, so that the shell replaces " + name[:strings.IndexByte(name+"/", '/')]
 	case strings.Contains(name, "/"):
 		return name + " does not exist", "correct the path"
+	case isFile(name):
+		return fmt.Sprintf("%s was not found in PATH, only in the current directory", name), "give its path: run -- ./" + shellWords(c.argv)
 	}
 	return name + " was not found", fmt.Sprintf("install it, or give its path; PATH is %q", c.path)
+}
+
+// shellCharacters are characters with a meaning in a shell.
+const shellCharacters = "|&;<>()$`*?\"'~"
+
+// shellWords joins the words of a command, or returns the first one and "…" if one
+// of them needs quotes.
+func shellWords(argv []string) string {
+	for i, word := range argv {
+		if word == "" || strings.ContainsAny(word, shellCharacters+"\\") || (i > 0 && strings.Contains(word, " ")) {
+			return argv[0] + " …"
+		}
+	}
+	return strings.Join(argv, " ")
+}
+
+// isAssignment reports whether word is an assignment, as a shell accepts it before
+// a command.
+func isAssignment(word string) bool {
+	name, _, found := strings.Cut(word, "=")
+	return found && name != "" && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+// isShellCommand reports whether a shell has a command of this name and the system
+// may have no program for it.
+func isShellCommand(name string) bool {
+	switch name {
+	case ".", "alias", "cd", "command", "declare", "eval", "exec", "exit", "export", "for", "function", "if", "local",
+		"read", "return", "set", "shift", "source", "trap", "type", "ulimit", "umask", "unset", "until", "wait", "while":
+		return true
+	}
+	return false
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // explainInterpreter returns why a program that exists could not be found by
@@ -204,7 +256,7 @@ func firstLine(path string) string {
 		return ""
 	}
 	defer f.Close()
-	start := make([]byte, 256) // as much as execve(2) reads of it
+	start := make([]byte, 256) // execve(2) does not read more of the first line
 	n, _ := f.Read(start)
 	line, _, _ := strings.Cut(string(start[:n]), "\n")
 	return line
@@ -213,14 +265,14 @@ func firstLine(path string) string {
 // isELF reports whether a file is in the format of binaries.
 func isELF(path string) bool { return strings.HasPrefix(firstLine(path), "\x7fELF") }
 
-// watch forwards signals and enforces the time limit until the command has ended.
-// Time during which job control has stopped the command does not count, so a
-// shell's fg never ends a command.
+// watch forwards signals and enforces the time limit until the command has ended. The
+// limit does not include the time for which job control has stopped the command.
+// Otherwise the command could be over its limit when the user continues it with fg.
 func (c *command) watch() (how exit) {
-	due := time.Now().Add(c.timeout)
-	late := time.NewTimer(c.timeout)
+	deadline := time.Now().Add(c.timeout)
+	timer := time.NewTimer(c.timeout)
 	if c.timeout == 0 {
-		late.Stop()
+		timer.Stop()
 	}
 	changed := make(chan syscall.Signal)
 	go c.awaitChanges(changed)
@@ -228,7 +280,7 @@ func (c *command) watch() (how exit) {
 		select {
 		case s := <-c.signals:
 			c.forward(s.(syscall.Signal))
-		case <-late.C:
+		case <-timer.C:
 			if how.timedOut {
 				c.kill(unix.SIGKILL)
 				continue
@@ -236,25 +288,25 @@ func (c *command) watch() (how exit) {
 			how.timedOut = true
 			c.kill(unix.SIGTERM)
 			c.kill(unix.SIGCONT) // a stopped process handles no other signal
-			due = time.Now().Add(c.killAfter)
-			late.Reset(c.killAfter)
+			deadline = time.Now().Add(c.killAfter)
+			timer.Reset(c.killAfter)
 		case s := <-changed:
 			if s == 0 {
 				return c.reap(how)
 			}
 			before := time.Now()
 			c.followStop(s)
-			due = due.Add(time.Since(before))
-			if late.Stop() {
-				late.Reset(time.Until(due))
+			deadline = deadline.Add(time.Since(before))
+			if timer.Stop() {
+				timer.Reset(time.Until(deadline))
 			}
 		}
 	}
 }
 
 // awaitChanges sends the signal that stopped the command each time it is stopped,
-// and 0 when it has ended. It does not reap: until then no other group can have
-// the command's number.
+// and 0 when it has ended. It does not reap the command: until that is done, the kernel
+// gives its process ID to no other process or group.
 func (c *command) awaitChanges(changed chan<- syscall.Signal) {
 	for {
 		var info unix.Siginfo

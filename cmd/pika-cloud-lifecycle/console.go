@@ -14,8 +14,8 @@ type console struct {
 	stuck bool
 }
 
-// stuckAfter is how many milliseconds a write waits for the reader. After a write
-// has waited in vain, further ones do not wait until the reader reads again.
+// stuckAfter is how many milliseconds a write waits for the reader. If the reader has
+// not read by then, later writes do not wait, until one of them succeeds.
 const stuckAfter = 1000
 
 func (c *console) Write(p []byte) (int, error) {

@@ -30,23 +30,23 @@ func TestBinary_size(t *testing.T) {
 	}
 }
 
-// A tally counts the system calls of a run, as strace reports them.
-type tally struct {
+// callCounts counts the system calls of a run, as strace reports them.
+type callCounts struct {
 	calls map[string]int
 	all   int // without those of the Go runtime that differ from run to run
 	read  int // bytes of files
 }
 
-// chatter are the calls with which the Go runtime manages its threads. Their number
+// runtimeCalls are the calls with which the Go runtime manages its threads. Their number
 // depends on how much strace slows the program down.
-var chatter = regexp.MustCompile(`^(futex|nanosleep|tgkill|getpid|rt_sigreturn|sched_yield|epoll_pwait|madvise|clone3?|exit|gettid|sigaltstack|rt_sigprocmask|mmap|munmap|set_robust_list|rseq|restart_syscall)$`)
+var runtimeCalls = regexp.MustCompile(`^(futex|nanosleep|tgkill|getpid|rt_sigreturn|sched_yield|epoll_pwait|madvise|clone3?|exit|gettid|sigaltstack|rt_sigprocmask|mmap|munmap|set_robust_list|rseq|restart_syscall)$`)
 
 // stracedCall matches the end of a call.
 var stracedCall = regexp.MustCompile(`^\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>).* = (-?\d+)`)
 
-// count runs the release binary under strace; talk writes to its standard input
+// countCalls runs the release binary under strace; feed writes to its standard input
 // and reads its acknowledgements, if it is not nil.
-func count(t *testing.T, talk func(in io.Writer, acks *bufio.Reader), args ...string) tally {
+func countCalls(t *testing.T, feed func(in io.Writer, acks *bufio.Reader), args ...string) callCounts {
 	t.Helper()
 	testenv.Tool(t, "strace")
 	out := filepath.Join(t.TempDir(), "calls")
@@ -56,7 +56,7 @@ func count(t *testing.T, talk func(in io.Writer, acks *bufio.Reader), args ...st
 		t.Fatal(err)
 	}
 	defer acks.Close()
-	if err := acks.SetReadDeadline(time.Now().Add(hung)); err != nil {
+	if err := acks.SetReadDeadline(time.Now().Add(waitLimit)); err != nil {
 		t.Fatal(err)
 	}
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{ackEnd}, os.Stderr
@@ -68,30 +68,30 @@ func count(t *testing.T, talk func(in io.Writer, acks *bufio.Reader), args ...st
 		t.Fatal(err)
 	}
 	ackEnd.Close()
-	if talk != nil {
-		talk(in, bufio.NewReader(acks))
+	if feed != nil {
+		feed(in, bufio.NewReader(acks))
 	}
 	in.Close()
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	return readTally(t, out)
+	return readCounts(t, out)
 }
 
-func readTally(t *testing.T, path string) tally {
+func readCounts(t *testing.T, path string) callCounts {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := tally{calls: map[string]int{}}
+	c := callCounts{calls: map[string]int{}}
 	for line := range strings.Lines(string(text)) {
 		m := stracedCall.FindStringSubmatch(line)
 		if m == nil {
 			continue
 		}
 		c.calls[m[1]]++
-		if !chatter.MatchString(m[1]) {
+		if !runtimeCalls.MatchString(m[1]) {
 			c.all++
 		}
 		if n, err := strconv.Atoi(m[2]); err == nil && n > 0 && (m[1] == "read" || m[1] == "pread64") {
@@ -104,7 +104,7 @@ func readTally(t *testing.T, path string) tally {
 	return c
 }
 
-func (c tally) syncs() int { return c.calls["fsync"] + c.calls["fdatasync"] }
+func (c callCounts) syncs() int { return c.calls["fsync"] + c.calls["fdatasync"] }
 
 // TestCost_one_shot_system_calls limits the calls of the one-shot commands. A Go program
 // that prints hello makes 145, nearly all of them to set up signals.
@@ -119,8 +119,8 @@ func TestCost_one_shot_system_calls(t *testing.T) {
 		{[]string{"result", "--status", "failed"}, 190, 2},
 	} {
 		args := append(c.args, "--state-dir", dir, "--message", "up")
-		count(t, nil, args...) // creates the files
-		n := count(t, nil, args...)
+		countCalls(t, nil, args...) // creates the files
+		n := countCalls(t, nil, args...)
 		t.Logf("%s: %d system calls, %d syncs", c.args[0], n.all, n.syncs())
 		if n.all > c.all || n.syncs() > c.syncs {
 			t.Errorf("%s makes %d system calls and %d syncs; expected %d and %d at most", c.args[0], n.all, n.syncs(), c.all, c.syncs)
@@ -131,8 +131,8 @@ func TestCost_one_shot_system_calls(t *testing.T) {
 	}
 }
 
-// lone prints lines one by one, each after the previous one is durable.
-func lone(t *testing.T, lines int) func(io.Writer, *bufio.Reader) {
+// oneByOne writes lines one by one, each after the previous one is durable.
+func oneByOne(t *testing.T, lines int) func(io.Writer, *bufio.Reader) {
 	return func(in io.Writer, acks *bufio.Reader) {
 		for range lines {
 			if _, err := io.WriteString(in, "STATE=ready\n"); err != nil {
@@ -147,12 +147,12 @@ func lone(t *testing.T, lines int) func(io.Writer, *bufio.Reader) {
 
 func TestCost_commit_system_calls(t *testing.T) {
 	args := []string{"ingest", "--ack-fd", "3", "--state-dir"}
-	one := count(t, lone(t, 1), append(args, testenv.TempDir(t))...)
-	more := count(t, lone(t, 101), append(args, testenv.TempDir(t))...)
+	one := countCalls(t, oneByOne(t, 1), append(args, testenv.TempDir(t))...)
+	more := countCalls(t, oneByOne(t, 101), append(args, testenv.TempDir(t))...)
 	calls, syncs := float64(more.all-one.all)/100, float64(more.syncs()-one.syncs())/100
-	t.Logf("%.2f system calls a lone directive, %.2f syncs", calls, syncs)
+	t.Logf("%.2f system calls per directive, %.2f syncs", calls, syncs)
 	if calls > 39 || syncs > 4.05 { // the seq gets one more digit twice
-		t.Errorf("a lone directive makes %.2f system calls and %.2f syncs; expected 39 and 4 at most", calls, syncs)
+		t.Errorf("a single directive makes %.2f system calls and %.2f syncs; expected 39 and 4 at most", calls, syncs)
 	}
 }
 
@@ -161,7 +161,7 @@ func TestCost_commit_system_calls(t *testing.T) {
 func TestCost_flood_syncs(t *testing.T) {
 	dir := testenv.TempDir(t)
 	line := `{"state":"ready","message":"guest agent is ready","details":{"step":"boot","host":"worker-17.example"}}` + "\n"
-	n := count(t, func(in io.Writer, _ *bufio.Reader) {
+	n := countCalls(t, func(in io.Writer, _ *bufio.Reader) {
 		if _, err := io.WriteString(in, strings.Repeat(line, 200_000)); err != nil {
 			t.Error(err)
 		}
@@ -180,7 +180,7 @@ func TestCost_flood_syncs(t *testing.T) {
 // length.
 func TestCost_long_log(t *testing.T) {
 	event := `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"%s","seq":%06d}` + "\n"
-	var costs [2][2]tally
+	var costs [2][2]callCounts
 	for i, lines := range []int{1000, 500_000} {
 		dir := testenv.TempDir(t)
 		var log strings.Builder
@@ -190,8 +190,8 @@ func TestCost_long_log(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "events.jsonl"), []byte(log.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		costs[i][0] = count(t, nil, "event", "--state-dir", dir, "--kind", "ready", "--message", "up")
-		costs[i][1] = count(t, lone(t, 1), "ingest", "--ack-fd", "3", "--state-dir", dir, "--max-events", "0")
+		costs[i][0] = countCalls(t, nil, "event", "--state-dir", dir, "--kind", "ready", "--message", "up")
+		costs[i][1] = countCalls(t, oneByOne(t, 1), "ingest", "--ack-fd", "3", "--state-dir", dir, "--max-events", "0")
 	}
 	for j, name := range []string{"event", "ingest"} {
 		short, long := costs[0][j], costs[1][j]
@@ -202,11 +202,12 @@ func TestCost_long_log(t *testing.T) {
 	}
 }
 
-// collected matches what callgrind counted.
+// collected matches the number of instructions in the output of callgrind.
 var collected = regexp.MustCompile(`Collected : (\d+)`)
 
-// instructions runs ingest on so many lines of input under callgrind, with one thread,
-// no preemption and no garbage collection, so the count is reproducible.
+// instructions returns the number of instructions of an ingest whose input is line, lines
+// times. It runs under callgrind with one thread, no preemption and no garbage collection,
+// so the count is reproducible.
 func instructions(t *testing.T, line string, lines int) int {
 	t.Helper()
 	cmd := limitedCommand("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", testenv.Program(t), "ingest", "--state-dir", testenv.TempDir(t))
@@ -239,9 +240,9 @@ func TestCost_instructions(t *testing.T) {
 		{"KEY=value", `STATE=ready MESSAGE='guest agent is ready and serving requests' DETAILS.step=boot DETAILS.elapsed_ms:=1234.5 DETAILS.host=worker-17`, 5800},
 	} {
 		n := (instructions(t, c.line, 6000) - instructions(t, c.line, 2000)) / 4000
-		t.Logf("%s: %d instructions a directive", c.name, n)
+		t.Logf("%s: %d instructions per directive", c.name, n)
 		if n > c.most {
-			t.Errorf("%s: %d instructions a directive; expected %d at most", c.name, n, c.most)
+			t.Errorf("%s: %d instructions per directive; expected %d at most", c.name, n, c.most)
 		}
 	}
 }

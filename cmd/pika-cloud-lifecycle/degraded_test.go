@@ -18,55 +18,55 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A plant puts another file in place of an artifact.
-type plant struct {
+// An obstacle puts another file in place of an artifact.
+type obstacle struct {
 	name  string
 	cause string // in the warning of ingest
-	put   func(path, precious string) error
+	put   func(path, target string) error
 }
 
-func plants() []plant {
-	return []plant{
+func obstacles() []obstacle {
+	return []obstacle{
 		{"directory", "a directory; ", func(path, _ string) error { return os.Mkdir(path, 0o755) }},
-		{"symlink", "a symbolic link; ", func(path, precious string) error { return os.Symlink(precious, path) }},
+		{"symlink", "a symbolic link; ", func(path, target string) error { return os.Symlink(target, path) }},
 		{"fifo", "not a regular file; ", func(path, _ string) error { return unix.Mkfifo(path, 0o644) }},
-		{"hard link", "a file with a second hard link; ", func(path, precious string) error { return os.Link(precious, path) }},
+		{"hard link", "a file with a second hard link; ", func(path, target string) error { return os.Link(target, path) }},
 	}
 }
 
-// plant puts the file at path. It returns a check that nothing was written through
-// it.
-func (pl *plant) plant(t *testing.T, path string) (check func()) {
+// place puts the obstacle at path. check checks that nothing was written to the target of
+// a link.
+func (o *obstacle) place(t *testing.T, path string) (check func()) {
 	t.Helper()
-	precious := filepath.Join(filepath.Dir(path), "precious")
-	if err := os.WriteFile(precious, []byte("precious"), 0o644); err != nil {
+	target := filepath.Join(filepath.Dir(path), "target")
+	if err := os.WriteFile(target, []byte("target"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := pl.put(path, precious); err != nil {
+	if err := o.put(path, target); err != nil {
 		t.Fatal(err)
 	}
 	return func() {
-		if text, err := os.ReadFile(precious); err != nil || string(text) != "precious" {
-			t.Errorf("the file outside is %q, %v", text, err)
+		if text, err := os.ReadFile(target); err != nil || string(text) != "target" {
+			t.Errorf("the target of the link contains %q, %v", text, err)
 		}
 	}
 }
 
-// If the log cannot be written, the other files are.
+// If ingest cannot write the log, it still writes the other files.
 func TestDegraded_log_blocked(t *testing.T) {
-	for _, pl := range plants() {
-		t.Run(pl.name, func(t *testing.T) {
+	for _, o := range obstacles() {
+		t.Run(o.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			check := pl.plant(t, dir+"/events.jsonl")
+			check := o.place(t, dir+"/events.jsonl")
 			p := startIn(t, dir, nil, "--write-timeout", "20ms")
 			p.write("STATE=booted", "bad", "STATE=failed EXIT_CODE=7 MESSAGE=last")
 			p.in.Close()
 			output := p.exits(exitFailed)
-			p.holds("status.json", `"message": "last"`)
-			p.holds("result.json", `"exit_code": 7`)
-			p.holds("rejected.jsonl", `"raw":"bad"`)
-			if n := strings.Count(output, dir+"/events.jsonl is "+pl.cause+"remove it; trying again"); n != 1 {
+			p.contains("status.json", `"message": "last"`)
+			p.contains("result.json", `"exit_code": 7`)
+			p.contains("rejected.jsonl", `"raw":"bad"`)
+			if n := strings.Count(output, dir+"/events.jsonl is "+o.cause+"remove it; trying again"); n != 1 {
 				t.Errorf("path and cause are logged %d times:\n%s", n, output)
 			}
 			if !strings.Contains(output, ": 2 events lost\n") {
@@ -80,7 +80,7 @@ func TestDegraded_log_blocked(t *testing.T) {
 	}
 }
 
-// If the status or the result cannot be written, the other files are.
+// If ingest cannot write the status or the result, it still writes the other files.
 func TestDegraded_status_or_result_blocked(t *testing.T) {
 	for _, c := range []struct{ broken, other, text string }{
 		{"status.json", "result.json", `"status": "failed"`},
@@ -96,9 +96,9 @@ func TestDegraded_status_or_result_blocked(t *testing.T) {
 			p.write("STATE=ready", "STATE=failed")
 			p.in.Close()
 			output := p.exits(exitFailed)
-			p.seqs(2)
-			p.holds(c.other, c.text)
-			p.holds(c.other, `"seq": 2`)
+			p.hasEvents(2)
+			p.contains(c.other, c.text)
+			p.contains(c.other, `"seq": 2`)
 			if n := strings.Count(output, dir+"/"+c.broken+" is a directory; remove it; trying again\n"); n != 1 {
 				t.Errorf("path and cause are logged %d times:\n%s", n, output)
 			}
@@ -111,15 +111,15 @@ func TestDegraded_status_or_result_blocked(t *testing.T) {
 
 // A link or a FIFO in place of the status or the result is replaced; nothing is
 // written through it.
-func TestReplace_planted_file(t *testing.T) {
-	for _, pl := range plants() {
-		if pl.name == "directory" {
+func TestReplace_link_or_FIFO(t *testing.T) {
+	for _, o := range obstacles() {
+		if o.name == "directory" {
 			continue // cannot be replaced
 		}
-		t.Run(pl.name, func(t *testing.T) {
+		t.Run(o.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			check1, check2 := pl.plant(t, dir+"/status.json"), pl.plant(t, dir+"/result.json")
+			checkStatus, checkResult := o.place(t, dir+"/status.json"), o.place(t, dir+"/result.json")
 			p := startIn(t, dir, nil, "--write-timeout", "1h")
 			p.write("STATE=failed")
 			p.in.Close()
@@ -128,15 +128,15 @@ func TestReplace_planted_file(t *testing.T) {
 				if info, err := os.Lstat(filepath.Join(dir, name)); err != nil || !info.Mode().IsRegular() {
 					t.Errorf("%s is %v, %v", name, info, err)
 				}
-				p.holds(name, `"failed"`)
+				p.contains(name, `"failed"`)
 			}
-			check1()
-			check2()
+			checkStatus()
+			checkResult()
 		})
 	}
 }
 
-// Nothing is lost if an obstacle is removed within the write timeout.
+// If an obstacle is removed within the write timeout, nothing is lost.
 func TestRetry_obstacle_removed(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--write-timeout", "1h")
@@ -155,9 +155,9 @@ func TestRetry_obstacle_removed(t *testing.T) {
 	if output := p.exits(exitRejected); strings.Contains(output, "gave up waiting") || !strings.Contains(output, "writing works again") {
 		t.Errorf("stderr:\n%s", output)
 	}
-	p.seqs(5)
-	p.holds("status.json", `"seq": 5`)
-	p.holds("result.json", `"seq": 5`)
+	p.hasEvents(5)
+	p.contains("status.json", `"seq": 5`)
+	p.contains("result.json", `"seq": 5`)
 }
 
 // must fails the test at the first error.
@@ -179,8 +179,8 @@ func TestDegraded_recovers(t *testing.T) {
 	p.write("STATE=ready MESSAGE=kept")
 	p.awaitStderr("gave up waiting for " + p.dir)
 	p.write("bad")
-	p.awaitStderr("line 3, column 1") // so the attempt before it is over
-	p.holds("status.json", `"message": "kept"`)
+	p.awaitStderr("line 3, column 1") // then the attempt to write the earlier lines has ended
+	p.contains("status.json", `"message": "kept"`)
 	p.must(os.Remove(log), os.Rename(moved, log))
 	p.write("STATE=failed")
 	if seq, rejected := p.ackUpTo(4); seq != 3 || rejected != 1 {
@@ -188,9 +188,9 @@ func TestDegraded_recovers(t *testing.T) {
 	}
 	p.in.Close()
 	p.exits(exitFailed) // all is written, but it was late
-	p.seqs(3)
-	p.holds("result.json", `"seq": 3`)
-	p.holds("rejected.jsonl", `"line":3,`)
+	p.hasEvents(3)
+	p.contains("result.json", `"seq": 3`)
+	p.contains("rejected.jsonl", `"line":3,`)
 }
 
 // flood writes n events of a kilobyte each.
@@ -206,7 +206,7 @@ func (p *process) flood(n int) {
 }
 
 // A degraded stream does not block the caller. It counts the events that it drops.
-func TestDegraded_never_blocks(t *testing.T) {
+func TestDegraded_caller_not_blocked(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--write-timeout", "20ms")
 	log, moved := filepath.Join(p.dir, "events.jsonl"), filepath.Join(p.dir, "moved")
@@ -221,11 +221,11 @@ func TestDegraded_never_blocks(t *testing.T) {
 	p.write("STATE=failed MESSAGE=last")
 	p.in.Close()
 	output := p.exits(exitFailed)
-	p.holds("result.json", `"message": "last"`)
+	p.contains("result.json", `"message": "last"`)
 	kept := len(linesOf(p.file("events.jsonl")))
-	p.seqs(kept)
+	p.hasEvents(kept)
 	lost := flood + 2 - kept
-	p.holds("rejected.jsonl", `"raw":"bad"`)
+	p.contains("rejected.jsonl", `"raw":"bad"`)
 	if kept < 100 || lost < 100 || !strings.Contains(output, fmt.Sprintf(": %d events lost\n", lost)) {
 		t.Errorf("%d events kept, %d lost; stderr:\n%s", kept, lost, output)
 	}
@@ -234,8 +234,8 @@ func TestDegraded_never_blocks(t *testing.T) {
 	}
 }
 
-// One request to stop does not end the retries: the disk may recover. A second
-// one does, and what can be written is written.
+// The first request to stop does not end the retries, because the disk may recover. The
+// second one does, and ingest writes the files that it can.
 func TestStop_while_retrying(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -250,8 +250,8 @@ func TestStop_while_retrying(t *testing.T) {
 	p.absent("result.json")
 	p.signal(syscall.SIGTERM)
 	p.exits(exitFailed)
-	p.holds("result.json", `"reason":"stream_ended"`)
-	p.holds("status.json", `"state": "failed"`)
+	p.contains("result.json", `"reason":"stream_ended"`)
+	p.contains("status.json", `"state": "failed"`)
 }
 
 // After the command has ended, a signal ends the retries of run: Ctrl-C does not
@@ -282,7 +282,7 @@ func TestRun_stop_while_retrying(t *testing.T) {
 			if took := time.Since(start); took >= ingest.DefaultWriteTimeout-5*time.Second {
 				t.Errorf("it ended after %v, with the write timeout", took)
 			}
-			p.holds("status.json", `"state": "failed"`)
+			p.contains("status.json", `"state": "failed"`)
 		})
 	}
 }
@@ -299,16 +299,16 @@ func TestFullDisk_space_freed(t *testing.T) {
 		t.Fatalf("the tmpfs is not full: %v", err)
 	}
 	p.write("KIND=ready MESSAGE="+strings.Repeat("x", 10000), "bad", "STATE=failed")
-	p.awaitStderr("events.jsonl: no space left on device; free disk space; trying again")
-	p.seqs(1) // a short write was cut back
+	p.awaitStderr("events.jsonl: no space left on device; free disk space or inodes; trying again")
+	p.hasEvents(1) // a short write was cut back
 	p.must(os.Remove(filler))
 	if seq, rejected := p.ackUpTo(4); seq != 3 || rejected != 1 {
 		t.Errorf("acknowledged seq %d with %d rejected", seq, rejected)
 	}
 	p.in.Close()
 	p.exits(exitRejected)
-	p.seqs(3)
-	p.holds("result.json", `"seq": 3`)
+	p.hasEvents(3)
+	p.contains("result.json", `"seq": 3`)
 	p.absent("events.jsonl.torn")
 }
 
@@ -325,15 +325,15 @@ func TestFullDisk_degraded(t *testing.T) {
 	p.write("STATE=failed MESSAGE=" + strings.Repeat("x", 10000))
 	p.in.Close()
 	output := p.exits(exitFailed)
-	for _, want := range []string{"events.jsonl: no space left on device; free disk space; trying again\n",
+	for _, want := range []string{"events.jsonl: no space left on device; free disk space or inodes; trying again\n",
 		"status failed could not be written\n", "result failed could not be written\n", ": 1 event lost\n",
-		": write " + dir + "/events.jsonl: no space left on device; free disk space; until it can be written, the last state and the result are kept in memory, and events beyond 2 MiB are lost\n"} {
+		": write " + dir + "/events.jsonl: no space left on device; free disk space or inodes; until it can be written, the last state and the result are kept in memory, and events beyond 2 MiB are lost\n"} {
 		if strings.Count(output, want) != 1 {
 			t.Errorf("%q is not on stderr once:\n%s", want, output)
 		}
 	}
-	p.seqs(1)
-	p.holds("status.json", `"state": "booted"`)
+	p.hasEvents(1)
+	p.contains("status.json", `"state": "booted"`)
 	names, err := namesIn(dir)
 	if len(names) != 4 || err != nil { // no temporary file, no torn line
 		t.Errorf("unexpected files: %q, %v", names, err)
@@ -373,8 +373,8 @@ func TestDegraded_lock_held(t *testing.T) {
 	p.awaitStderr("gave up waiting for " + p.dir)
 	p.write("bad")
 	p.awaitStderr("line 2, column 1")
-	p.holds("result.json", `"message": "last"`)
-	p.holds("status.json", `"message": "last"`)
+	p.contains("result.json", `"message": "last"`)
+	p.contains("status.json", `"message": "last"`)
 	p.absent("events.jsonl") // it is not written without the lock
 	p.must(unix.Flock(int(lock.Fd()), unix.LOCK_UN))
 	if seq, rejected := p.ackUpTo(2); seq != 1 || rejected != 1 {
@@ -384,10 +384,10 @@ func TestDegraded_lock_held(t *testing.T) {
 	if output := p.exits(exitFailed); strings.Count(output, "trying again") != 1 {
 		t.Errorf("the held lock is not logged once:\n%s", output)
 	}
-	p.seqs(1)
+	p.hasEvents(1)
 }
 
-// The stream goes on if stderr is not read.
+// The stream continues if nothing reads stderr.
 func TestStderr_stuck_reader(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()
@@ -395,7 +395,7 @@ func TestStderr_stuck_reader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	fill(t, w)
+	fillPipe(t, w)
 	p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Stderr = w })
 	w.Close()
 	p.write("bad", "worse", "STATE=ready", "bad", "STATE=failed")
@@ -404,7 +404,7 @@ func TestStderr_stuck_reader(t *testing.T) {
 	}
 	p.in.Close()
 	p.exits(exitRejected)
-	p.holds("status.json", `"rejected": 3`)
+	p.contains("status.json", `"rejected": 3`)
 }
 
 // A result of the previous run that could not be renamed does not count as the
@@ -422,6 +422,6 @@ func TestRequireResult_old_result_not_moved(t *testing.T) {
 	p.write("STATE=booted")
 	p.in.Close()
 	p.exits(exitFailed)
-	p.holds("result.json", `"reason":"stream_ended"`)
-	p.holds("result.json.prev", `"message": "old"`)
+	p.contains("result.json", `"reason":"stream_ended"`)
+	p.contains("result.json.prev", `"message": "old"`)
 }

@@ -38,7 +38,7 @@ func eventMain(a *app, args []string) error {
 		return err
 	}
 	defer a.closeMirror(mirror)
-	err = appendLocked(&writer.EventLog{Path: f.path, SeqPath: *seqPath, Warn: a.warn}, &batch)
+	err = appendLocked(&writer.EventLog{Path: f.path, SeqPath: withoutSlash(*seqPath), Warn: a.warn}, &batch)
 	if err != nil || mirror == nil {
 		return f.writeError(err)
 	}

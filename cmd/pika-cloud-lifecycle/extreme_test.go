@@ -23,12 +23,12 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// The fuzz targets of this file read valid artifacts with extreme values. The fuzzer
-// changes a seed, from which the values are chosen, and the times of the first two
-// events. Its input has no byte strings, because it spends up to a minute to shorten each
-// new one.
+// The fuzz targets of this file read valid artifacts with extreme values. The input of a
+// target is a seed, from which the values are chosen, and the times of the first two
+// events. It has no byte strings, because the fuzzer spends up to a minute on making each
+// new one shorter.
 
-// oneOf returns one of some values.
+// oneOf returns one of the values, chosen by r.
 func oneOf[T any](r *rand.Rand, all ...T) T { return all[r.IntN(len(all))] }
 
 // An extremeEvent has the values of one line of the log.
@@ -36,7 +36,7 @@ type extremeEvent struct {
 	kind   string
 	time   time.Time
 	boot   string // empty if the line has none
-	uptime int64  // in milliseconds, 0 if the line has none, or one over 34 years
+	uptime int64  // in milliseconds; 0 if the line has none, or one of more than 34 years
 	seq    uint64
 }
 
@@ -256,7 +256,7 @@ func checkSpan(t *testing.T, what, text string, ms int64) {
 		whole, fraction, _ := strings.Cut(number, ".")
 		n, err := strconv.ParseInt(whole+fraction, 10, 64)
 		if err != nil || units[name] == 0 {
-			t.Fatalf("%s is %q, of %d ms", what, text, ms)
+			t.Fatalf("%s is %q; want %d ms", what, text, ms)
 		}
 		unit = units[name]
 		for range fraction {
@@ -265,7 +265,7 @@ func checkSpan(t *testing.T, what, text string, ms int64) {
 		from, rest = from+n*unit, rest[len(number)+len(name):]
 	}
 	if ms < from || ms >= from+unit || negative && ms == 0 || len(length) > 7 {
-		t.Fatalf("%s is %q, of %d ms", what, text, ms)
+		t.Fatalf("%s is %q; want %d ms", what, text, ms)
 	}
 }
 
@@ -312,8 +312,8 @@ func rowOf(line string, width int) (r row, ok bool) {
 	return r, ok && line == ""
 }
 
-// isMore reports whether a line is a heading, or continues the line above it.
-func isMore(line string, width int) bool {
+// isContinuation reports whether a line is a heading, or continues the line above it.
+func isContinuation(line string, width int) bool {
 	indent := 45
 	if _, _, message := rowColumns(width); !message {
 		indent = 4
@@ -329,11 +329,11 @@ func checkRows(t *testing.T, g *extremeGuest, text string, width int) {
 	next := 0
 	for _, line := range strings.Split(text, "\n") {
 		if columns := timeline.Columns(line); width > 0 && columns > max(width, narrowest) {
-			t.Fatalf("a line has %d columns of %d: %q", columns, width, line)
+			t.Fatalf("a line has %d columns; the terminal has %d: %q", columns, width, line)
 		}
 		r, ok := rowOf(line, width)
 		if !ok {
-			if width != 1 && next > 0 && !isMore(line, width) {
+			if width != 1 && next > 0 && !isContinuation(line, width) {
 				t.Fatalf("neither a row nor a heading: %q", line)
 			}
 			continue
@@ -343,13 +343,13 @@ func checkRows(t *testing.T, g *extremeGuest, text string, width int) {
 		}
 		e := &g.events[next]
 		if r.time != e.time.UTC().Format("15:04:05.000") || r.kind != e.kind || (r.step == "") != (next == 0 || !hasStep) || (r.uptime == "") != (e.uptime == 0 || !hasUptime) {
-			t.Fatalf("row %d is %q, of %+v", next, line, e)
+			t.Fatalf("row %d is %q; want %+v", next, line, e)
 		}
 		if r.step != "" {
 			ms := step(&g.events[next-1], e)
 			length, plus := strings.CutPrefix(r.step, "+")
 			if plus != (ms >= 0) {
-				t.Fatalf("row %d is %q, of %d ms", next, line, ms)
+				t.Fatalf("row %d is %q; want %d ms", next, line, ms)
 			}
 			checkSpan(t, "a step", length, ms)
 		}
@@ -362,7 +362,7 @@ func checkRows(t *testing.T, g *extremeGuest, text string, width int) {
 		next++
 	}
 	if next != len(g.events) {
-		t.Fatalf("%d rows of %d events:\n%s", next, len(g.events), text)
+		t.Fatalf("%d rows for %d events:\n%s", next, len(g.events), text)
 	}
 }
 
@@ -384,9 +384,9 @@ func FuzzShow(f *testing.F) {
 		g := newExtremeGuest(seed, first, second)
 		g.write(t, dir)
 		width := oneOf(g.Rand, 0, 80, 1, 52, 200, 26, 40)
-		shown, code := looker{"COLUMNS": strconv.Itoa(width)}.run("show", "--utc", "--state-dir", dir)
+		shown, code := environment{"COLUMNS": strconv.Itoa(width)}.run("show", "--utc", "--state-dir", dir)
 		if code != exitOK || len(shown) > 10_000+100*g.size() {
-			t.Fatalf("exit %d, %d bytes of %d:\n%s", code, len(shown), g.size(), shown)
+			t.Fatalf("exit %d; %d bytes of output for files of %d bytes:\n%s", code, len(shown), g.size(), shown)
 		}
 		checkPrintable(t, shown)
 		checkRows(t, g, shown, width)
@@ -394,7 +394,7 @@ func FuzzShow(f *testing.F) {
 		if g.IntN(4) > 0 {
 			return
 		}
-		shown, code = looker{}.run("show", "--format", "json", dir)
+		shown, code = environment{}.run("show", "--format", "json", dir)
 		if code != exitOK {
 			t.Fatalf("exit %d: %s", code, shown)
 		}
@@ -412,7 +412,7 @@ func FuzzShow(f *testing.F) {
 			}
 		}
 		if !slices.EqualFunc(seqs, g.events, func(seq uint64, e extremeEvent) bool { return seq == e.seq }) {
-			t.Fatalf("seqs %d, of %+v", seqs, g.events)
+			t.Fatalf("seqs %d; want those of %+v", seqs, g.events)
 		}
 	})
 }
@@ -444,7 +444,7 @@ func FuzzPlot(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, first, second int64) {
 		g := newExtremeGuest(seed, first, second)
 		g.write(t, dir)
-		picture, code := looker{}.run("plot", dir)
+		picture, code := environment{}.run("plot", dir)
 		if len(g.events) == 0 {
 			if code != exitFailed || picture != "" {
 				t.Fatalf("exit %d without events: %q", code, picture)
@@ -452,17 +452,17 @@ func FuzzPlot(f *testing.F) {
 			return
 		}
 		if code != exitOK || len(picture) > 100_000+10_000*len(g.events) {
-			t.Fatalf("exit %d, %d bytes of %d events", code, len(picture), len(g.events))
+			t.Fatalf("exit %d; %d bytes for %d events", code, len(picture), len(g.events))
 		}
 		checkPrintable(t, picture)
 		about := checkPicture(t, picture)
 		if !strings.HasPrefix(about[0], fmt.Sprintf("%d event", len(g.events))) {
-			t.Fatalf("%q of %d events", about[0], len(g.events))
+			t.Fatalf("%q; want %d events", about[0], len(g.events))
 		}
 		ms, n := g.lastBoot()
 		m := lastsFor.FindStringSubmatch(about[len(about)-1])
 		if m == nil || m[1] != strconv.Itoa(n) {
-			t.Fatalf("%q of %d events", about, n)
+			t.Fatalf("%q; want %d events", about, n)
 		}
 		checkSpan(t, "a boot", m[2], ms)
 	})
@@ -488,7 +488,7 @@ func checkPicture(t *testing.T, picture string) (about []string) {
 			continue
 		}
 		if !slices.Contains(elements, start.Name.Local) {
-			t.Fatalf("an element %s", start.Name.Local)
+			t.Fatalf("unexpected element %s", start.Name.Local)
 		}
 		class, x := "", -1.0
 		for _, a := range start.Attr {
@@ -505,7 +505,7 @@ func checkPicture(t *testing.T, picture string) (about []string) {
 				}
 			case "d":
 				if strings.Trim(a.Value, " MVHlmz-.0123456789") != "" {
-					t.Fatalf("a path %q", a.Value)
+					t.Fatalf("unexpected path %q", a.Value)
 				}
 			}
 		}
@@ -532,12 +532,12 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, first, second int64) {
 		g := newExtremeGuest(seed, first, second)
 		g.write(t, dir)
-		shown, code := looker{}.run("verify", "--state-dir", dir)
+		shown, code := environment{}.run("verify", "--state-dir", dir)
 		if code != exitOK && code != exitFailed || len(shown) > 10_000+400*len(g.events) {
 			t.Fatalf("exit %d: %q", code, shown)
 		}
 		checkPrintable(t, shown)
-		shown, code = looker{}.run("verify", "--format", "json", "--state-dir", dir)
+		shown, code = environment{}.run("verify", "--format", "json", "--state-dir", dir)
 		var report struct {
 			Valid    bool
 			Events   int
@@ -553,10 +553,10 @@ func FuzzVerify(f *testing.F) {
 			t.Fatalf("exit %d, %v: %q", code, err, shown)
 		}
 		if report.Events != len(g.events) || report.State != g.state {
-			t.Fatalf("%d events, %q", len(g.events), shown)
+			t.Fatalf("want %d events; verify prints %q", len(g.events), shown)
 		}
 		if n := len(g.events); n > 0 && (report.FirstSeq != g.events[0].seq || report.LastSeq != g.events[n-1].seq) {
-			t.Fatalf("%+v, %q", g.events, shown)
+			t.Fatalf("want the seqs of %+v; verify prints %q", g.events, shown)
 		}
 		var lines []int
 		for _, finding := range report.Findings {
@@ -564,14 +564,14 @@ func FuzzVerify(f *testing.F) {
 				lines = append(lines, finding.Line)
 			}
 		}
-		if want := g.disorder(); !slices.Equal(lines, want) {
-			t.Fatalf("lines %d, expected %d: %q", lines, want, shown)
+		if want := g.outOfOrder(); !slices.Equal(lines, want) {
+			t.Fatalf("findings on lines %d; want %d: %q", lines, want, shown)
 		}
 	})
 }
 
-// disorder returns the lines with a wrong seq, or with a boot that continues after another.
-func (g *extremeGuest) disorder() (lines []int) {
+// outOfOrder returns the lines with a wrong seq, or with a boot that continues after another.
+func (g *extremeGuest) outOfOrder() (lines []int) {
 	seen, boot := make(map[string]bool), ""
 	for i, e := range g.events {
 		if i > 0 && e.seq-g.events[i-1].seq != 1 {
@@ -597,7 +597,7 @@ func FuzzWait(f *testing.F) {
 		if g.IntN(2) == 0 && g.status != nil {
 			want = g.state
 		}
-		wait := func(format string) (string, int) { // does not watch for changes, because the kernel takes 10 ms to end that
+		wait := func(format string) (string, int) { // without a watch for changes, which the kernel needs 10 ms to end
 			current, err := history.Read(dir)
 			if err != nil {
 				t.Fatal(err)
@@ -627,7 +627,7 @@ func FuzzWait(f *testing.F) {
 			isEnd && g.result == nil && code != exitTimeout:
 			t.Fatalf("exit %d for %s: %q", code, want, shown)
 		case !strings.HasPrefix(shown, g.state+": ") || strings.Count(shown, "\n") != 1:
-			t.Fatalf("%q is shown of %s", shown, g.status)
+			t.Fatalf("wait prints %q for %s", shown, g.status)
 		}
 		shown, again := wait("json")
 		var status, wanted any
@@ -638,7 +638,7 @@ func FuzzWait(f *testing.F) {
 			t.Fatal(err)
 		}
 		if fmt.Sprint(status) != fmt.Sprint(wanted) {
-			t.Fatalf("%q is shown of %q", shown, g.status)
+			t.Fatalf("wait prints %q for %q", shown, g.status)
 		}
 	})
 }
@@ -656,12 +656,12 @@ func TestViews_many_events_at_one_time(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, writer.EventsName), g.log, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	text, code := looker{"COLUMNS": "80"}.run("show", "--utc", dir)
+	text, code := environment{"COLUMNS": "80"}.run("show", "--utc", dir)
 	if code != exitOK {
 		t.Errorf("show exits %d", code)
 	}
 	checkRows(t, &g, text, 80)
-	picture, code := looker{}.run("plot", dir)
+	picture, code := environment{}.run("plot", dir)
 	checkPicture(t, picture)
 	if code != exitOK || len(picture) > 10_000 || !strings.Contains(picture, "10000 × ready, from 1.000s to 1.000s") {
 		t.Errorf("plot exits %d, %d bytes", code, len(picture))

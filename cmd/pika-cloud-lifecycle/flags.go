@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -145,24 +146,47 @@ func (f *flagSet) set(found *flag.Flag, text string) error {
 	duration, _ := found.Value.(flag.Getter).Get().(time.Duration)
 	switch {
 	case err != nil:
-		return f.badUsage("--%s is %q; expected %s", found.Name, text, expectedValue(found.Value, err))
+		return f.badUsage("--%s is %q; expected %s", found.Name, text, expectedValue(found.Value, text, err))
 	case duration < 0:
 		return f.badUsage("--%s is %q; expected 0s or longer", found.Name, text)
 	}
 	return nil
 }
 
-// expectedValue describes the values that v accepts, after its Set has returned err.
-func expectedValue(v flag.Value, err error) string {
+// expectedValue describes the values that v accepts, after Set(text) has returned err.
+func expectedValue(v flag.Value, text string, err error) string {
 	switch v.(flag.Getter).Get().(type) {
 	case bool:
 		return "no value, or true or false"
 	case time.Duration:
-		return "a duration such as 10s or 10m"
+		return durationHint(text)
 	case int:
 		return "the number of a descriptor, such as 3"
 	}
 	return err.Error() // of a sizeValue
+}
+
+// durationHint describes durations, and suggests one if text is a number, or a number
+// with a unit that package time does not accept.
+func durationHint(text string) string {
+	const expected = "a duration such as 10s, 10m or 24h"
+	fields := strings.ToLower(strings.Join(strings.Fields(text), ""))
+	digits := strings.TrimRight(fields, "abcdefghijklmnopqrstuvwxyz")
+	unit, isKnown := map[string]string{"": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s",
+		"min": "m", "mins": "m", "minute": "m", "minutes": "m", "hr": "h", "hour": "h", "hours": "h",
+		"s": "s", "m": "m", "h": "h"}[fields[len(digits):]]
+	if days, err := strconv.Atoi(digits); err == nil && slices.Contains([]string{"d", "day", "days"}, fields[len(digits):]) {
+		digits, unit, isKnown = strconv.Itoa(24*days), "h", true
+	}
+	_, err := time.ParseDuration(text)
+	_, unitErr := time.ParseDuration(digits + unit)
+	switch {
+	case isKnown && unitErr == nil && digits[0] != '-':
+		return fmt.Sprintf("%s; did you mean %s%s?", expected, digits, unit)
+	case isKnown && err != nil && digits != "" && strings.Trim(digits, "0123456789") == "":
+		return "at most 2562047h"
+	}
+	return expected
 }
 
 func (f *flagSet) printUsage() error {
@@ -207,6 +231,9 @@ func (f *flagSet) checkStateDir(dir string) error {
 	if dir == "" {
 		return f.badUsage("--state-dir is empty; expected a directory")
 	}
+	if rest, found := strings.CutPrefix(dir, "~/"); found {
+		return f.badUsage("the state directory is %q, in which no shell has replaced ~; write $HOME/%s, or ./%s if the directory is called ~", dir, rest, dir)
+	}
 	return nil
 }
 
@@ -227,7 +254,11 @@ func (f *flagSet) checkDescriptor(name string, fd int, wrong int, use string) er
 	if wrong == unix.O_RDONLY {
 		to = '>'
 	}
-	example := fmt.Sprintf("%s --%s %[3]d %[3]d%cFILE", f.Name(), name, max(fd, 3), to)
+	usual := max(fd, 3)
+	if fd > 9 { // shells limit descriptors in redirections
+		usual = 3
+	}
+	example := fmt.Sprintf("%s --%s %[3]d %[3]d%cFILE", f.Name(), name, usual, to)
 	mode, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if fd < 0 || err != nil {
 		return f.badUsage("--%s is %d, which is not an open descriptor; open it in the shell, as in %s", name, fd, example)

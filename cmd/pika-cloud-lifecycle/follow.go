@@ -162,10 +162,10 @@ type seqRange struct {
 	any         bool
 }
 
-// wasShown reports whether an event was already shown from the file that had the path
-// before, and counts the event as shown. A file that begins with the same seq is a
-// copy that has replaced it: verify --repair makes one.
-func (l *logFile) wasShown(e *artifact.Event) bool {
+// markShown records that an event is shown. already is true if the event was shown from
+// the file that was at the path before. That is possible only if both files begin with
+// the same seq: then this file is a copy of the other one, as verify --repair makes it.
+func (l *logFile) markShown(e *artifact.Event) (already bool) {
 	if !l.shown.any {
 		l.shown = seqRange{first: e.Seq, any: true}
 	}

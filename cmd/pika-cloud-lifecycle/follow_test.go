@@ -29,8 +29,8 @@ type follower struct {
 func newFollower(t *testing.T) *follower {
 	t.Helper()
 	f := startFollower(t, filepath.Join(t.TempDir(), "run"), io.Discard)
-	f.wants("no status")
-	f.wants("no result")
+	f.awaitLine("no status")
+	f.awaitLine("no result")
 	return f
 }
 
@@ -54,7 +54,7 @@ func startFollower(t *testing.T, dir string, stderr io.Writer) *follower {
 	}()
 	t.Cleanup(func() { // the next write of show fails, and show ends
 		from.CloseWithError(errors.New("closed"))
-		f.appends(0, "the last")
+		f.appendEvent(0, "the last")
 		select {
 		case <-done:
 		case <-time.After(20 * time.Second):
@@ -64,8 +64,8 @@ func startFollower(t *testing.T, dir string, stderr io.Writer) *follower {
 	return f
 }
 
-// wants waits for a line that ends in text. It ignores headings and blank lines.
-func (f *follower) wants(text string) {
+// awaitLine waits for a line that ends in text. It ignores headings and blank lines.
+func (f *follower) awaitLine(text string) {
 	f.Helper()
 	for {
 		select {
@@ -82,8 +82,8 @@ func (f *follower) wants(text string) {
 	}
 }
 
-// appends appends an event, as a writer with this limit does.
-func (f *follower) appends(maxBytes int64, message string) {
+// appendEvent appends an event, as a writer with this limit does.
+func (f *follower) appendEvent(maxBytes int64, message string) {
 	f.Helper()
 	dir := writer.In(f.dir)
 	defer dir.Close()
@@ -100,8 +100,8 @@ func (f *follower) appends(maxBytes int64, message string) {
 	}
 }
 
-// writes appends text to the log.
-func (f *follower) writes(text string) {
+// appendText appends text to the log.
+func (f *follower) appendText(text string) {
 	f.Helper()
 	file, err := os.OpenFile(f.log, os.O_WRONLY|os.O_APPEND, 0)
 	if err == nil {
@@ -121,48 +121,48 @@ func (f *follower) must(err error) {
 
 func TestFollow_rotation_and_replacement(t *testing.T) {
 	f := newFollower(t)
-	f.appends(0, "one")
-	f.wants("  one")
-	f.appends(0, "two")
-	f.wants("  two")
-	f.appends(1, "after a rotation")
-	f.wants("  after a rotation")
-	f.appends(0, "three")
-	f.wants("  three")
+	f.appendEvent(0, "one")
+	f.awaitLine("  one")
+	f.appendEvent(0, "two")
+	f.awaitLine("  two")
+	f.appendEvent(1, "after a rotation")
+	f.awaitLine("  after a rotation")
+	f.appendEvent(0, "three")
+	f.awaitLine("  three")
 
-	f.writes("what is this\n")
-	f.wants("is not an event: column 1: expected a value")
+	f.appendText("what is this\n")
+	f.awaitLine("is not an event: column 1: expected a JSON value")
 	if _, err := verify.Repair(f.dir); err != nil {
 		t.Fatal(err)
 	}
-	f.appends(0, "after a repair") // the events before it are not shown again
-	f.wants("  after a repair")
+	f.appendEvent(0, "after a repair") // the events before it are not shown again
+	f.awaitLine("  after a repair")
 
 	f.must(os.RemoveAll(f.dir))
-	f.appends(0, "in a new directory")
-	f.wants("  in a new directory")
+	f.appendEvent(0, "in a new directory")
+	f.awaitLine("  in a new directory")
 }
 
 // An incomplete line is not shown before its writer completes it, and not at all if
 // the writer removes it.
 func TestFollow_incomplete_line(t *testing.T) {
 	f := newFollower(t)
-	f.appends(0, "one")
-	f.wants("  one")
+	f.appendEvent(0, "one")
+	f.awaitLine("  one")
 	info, err := os.Stat(f.log)
 	f.must(err)
 	const line = `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00Z","message":"two","boot_id":"b","seq":2}` + "\n"
-	f.writes(strings.Replace(line, "two", "cut", 1)[:90])
+	f.appendText(strings.Replace(line, "two", "cut", 1)[:90])
 	time.Sleep(50 * time.Millisecond) // so show may read it; the test passes either way
 	f.must(os.Truncate(f.log, info.Size()))
-	f.writes(line[:50])
+	f.appendText(line[:50])
 	time.Sleep(50 * time.Millisecond)
-	f.writes(line[50:])
-	f.wants("  two")
+	f.appendText(line[50:])
+	f.awaitLine("  two")
 
 	f.must(os.Truncate(f.log, 0)) // the next event begins the log again
-	f.appends(0, "three")
-	f.wants("  three")
+	f.appendEvent(0, "three")
+	f.awaitLine("  three")
 }
 
 // A status that cannot be read is reported, and the log is followed.
@@ -171,11 +171,11 @@ func TestFollow_unreadable_status(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "status.json"), "garbage\n")
 	stderr := make(lineWriter, 10)
 	f := startFollower(t, dir, stderr)
-	f.wants("status unknown, because status.json cannot be read")
-	f.wants("no result")
-	f.appends(0, "one")
-	f.wants("  one")
-	if got, want := <-stderr, "pika-cloud-lifecycle: "+dir+"/status.json is not a valid status: column 1: expected a value\n"; got != want {
+	f.awaitLine("status unknown, because status.json cannot be read")
+	f.awaitLine("no result")
+	f.appendEvent(0, "one")
+	f.awaitLine("  one")
+	if got, want := <-stderr, "pika-cloud-lifecycle: "+dir+"/status.json is not a valid status: column 1: expected a JSON value; remove it, or wait until a writer replaces it\n"; got != want {
 		t.Errorf("stderr %q, want %q", got, want)
 	}
 }
@@ -192,7 +192,7 @@ func (w lineWriter) Write(p []byte) (int, error) {
 func TestFollow_no_events(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "passwd")
 	writeFile(t, path, "root:x:0:0:root:/root:/bin/bash\n")
-	stdout, stderr, code := looker{}.runAll("show", "--follow", path)
+	stdout, stderr, code := environment{}.runAll("show", "--follow", path)
 	if !strings.HasPrefix(stderr, "pika-cloud-lifecycle: "+path+" holds no events (line 1 is not an event: ") || stdout != "" || code != exitFailed {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}

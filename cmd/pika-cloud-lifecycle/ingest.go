@@ -87,6 +87,9 @@ func ingestMain(a *app, args []string) error {
 	}
 	if in.isTerminal() {
 		a.warn("ingest: reading directives from the terminal; type lines such as STATE=ready MESSAGE='server is up', and Ctrl-D to end")
+		if !f.isGiven("grace") {
+			s.Grace = 1 // after Ctrl-C the user types the next command for the shell
+		}
 	}
 	if f.dryRun {
 		return a.dryRun(s)
@@ -99,7 +102,7 @@ func ingestMain(a *app, args []string) error {
 func (a *app) serviceResult() ingest.ServiceResult {
 	result := a.getenv("SERVICE_RESULT")
 	if result == "" {
-		return ingest.ServiceResult{} // the other two may have another meaning
+		return ingest.ServiceResult{} // EXIT_CODE and EXIT_STATUS may then be variables of the user
 	}
 	return ingest.ServiceResult{Result: result, Code: a.getenv("EXIT_CODE"), Status: a.getenv("EXIT_STATUS")}
 }

@@ -21,7 +21,7 @@ type input struct {
 }
 
 // isTerminal reports whether the input is a terminal that the command line does not
-// name, so the user may not know that the program reads it.
+// name. The user may not know that the program reads from it.
 func (in *input) isTerminal() bool {
 	if !in.standard {
 		return false
@@ -44,7 +44,7 @@ func (a *app) findInput(f *ingestFlags) (input, error) {
 	case f.isGiven("fifo") && f.isGiven("fd"):
 		return input{}, f.badUsage("--fd and --fifo are both given; give one of them")
 	case f.isGiven("fifo") && f.fifo == "":
-		return input{}, f.badUsage("--fifo is empty")
+		return input{}, f.badUsage("--fifo is empty; expected the path of a FIFO")
 	case f.isGiven("fifo"):
 		return f.openFIFO(f.fifo)
 	case f.isGiven("fd"):
@@ -95,25 +95,28 @@ func (f *ingestFlags) openFIFO(path string) (input, error) {
 	case err != unix.EEXIST:
 		return in, f.fifoError("", &fs.PathError{Op: "mkfifo", Path: path, Err: err})
 	}
-	err = in.openEnds(path)
+	err = in.openBothEnds(path)
 	switch err {
 	case nil:
 		return in, nil
 	case errNotFIFO:
 		return in, f.fifoError(" "+path+" is not a FIFO; name another path", nil)
+	case unix.ELOOP:
+		return in, f.fifoError(" "+path+" is a symbolic link; name the FIFO itself", nil)
 	case errInUse:
 		return in, f.fifoError(" "+path+": another ingest reads it; stop that one, or name another path", nil)
 	}
 	return in, f.fifoError("", &fs.PathError{Op: "open", Path: path, Err: err})
 }
 
-// The reasons for which an existing file is not used as FIFO.
+// The reasons for which an existing file cannot be used as FIFO.
 var (
 	errNotFIFO = errors.New("not a FIFO")
 	errInUse   = errors.New("in use")
 )
 
-// fifoError returns an error about --fifo: text, or else err with what to do.
+// fifoError returns an error about --fifo. It contains text if err is nil, and
+// otherwise err and what to do about it.
 func (f *ingestFlags) fifoError(text string, err error) error {
 	switch {
 	case err == nil:
@@ -125,13 +128,14 @@ func (f *ingestFlags) fifoError(text string, err error) error {
 	return fmt.Errorf("ingest: --fifo%s", text)
 }
 
-// openEnds opens both ends of a FIFO and locks it.
-func (in *input) openEnds(path string) (err error) {
-	in.fd, err = openOnlyFIFO(path, unix.O_RDONLY)
+// openBothEnds opens both ends of a FIFO, and locks it. It returns errInUse if another
+// process has locked it.
+func (in *input) openBothEnds(path string) (err error) {
+	in.fd, err = openIfFIFO(path, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	in.keepOpen, err = openOnlyFIFO(path, unix.O_WRONLY)
+	in.keepOpen, err = openIfFIFO(path, unix.O_WRONLY)
 	if err != nil {
 		return err
 	}
@@ -141,10 +145,11 @@ func (in *input) openEnds(path string) (err error) {
 	return nil
 }
 
-// openOnlyFIFO opens a FIFO, but nothing else, and follows no symlink.
-func openOnlyFIFO(path string, mode int) (int, error) {
+// openIfFIFO opens a file if it is a FIFO, and otherwise returns errNotFIFO. It does not
+// follow a symbolic link.
+func openIfFIFO(path string, mode int) (int, error) {
 	fd, err := unix.Open(path, mode|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err == unix.ELOOP || (err == nil && !isPipe(fd)) {
+	if err == nil && !isPipe(fd) {
 		return 0, errNotFIFO
 	}
 	return fd, err

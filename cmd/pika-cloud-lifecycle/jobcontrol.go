@@ -9,9 +9,9 @@ import (
 )
 
 // followStop stops the group of this process when job control has stopped the
-// command's group, so that the shell sees its whole job stopped and its fg
-// continues all of it. SIGSTOP, and a SIGTSTP that does not come from the terminal,
-// stop only the command.
+// command's group. Then the shell knows that its whole job is stopped, and fg continues
+// the whole job. SIGSTOP, and a SIGTSTP that does not come from the terminal, stop only
+// the command.
 func (c *command) followStop(s syscall.Signal) {
 	if c.terminal < 0 || (s != unix.SIGTSTP && s != unix.SIGTTIN && s != unix.SIGTTOU) {
 		return
@@ -22,7 +22,7 @@ func (c *command) followStop(s syscall.Signal) {
 		c.stopGroup(s)
 		c.forward(unix.SIGCONT) // also if stopGroup has stopped nothing
 	case s == unix.SIGTSTP:
-	case c.hasTerminal(us): // a shell's fg gave it to this group, which was not stopped
+	case c.hasTerminal(us): // the shell's fg gave the terminal to this group, which had not been stopped
 		c.forward(unix.SIGCONT)
 	default: // the command uses the terminal, but the job is in the background
 		c.stopGroup(s)
@@ -45,20 +45,20 @@ func (c *command) stopGroup(s syscall.Signal) {
 		defer changeAction(s, &old, nil)
 	}
 	_ = unix.Kill(0, s)
-	for late := time.After(stopLimit); ; {
+	for limit := time.After(stopLimit); ; {
 		select {
 		case got := <-c.signals:
 			c.forward(got.(syscall.Signal))
 			if got == unix.SIGCONT {
 				return
 			}
-		case <-late:
+		case <-limit:
 			return
 		}
 	}
 }
 
-// A sigaction is the struct of rt_sigaction(2), or longer than it; the zero
+// A sigaction has space for the struct of rt_sigaction(2), which may be shorter. The zero
 // sigaction is the default action.
 type sigaction struct {
 	handler uintptr
@@ -87,9 +87,10 @@ func (c *command) hasTerminal(group int) bool {
 	return err == nil && has == group
 }
 
-// takeTerminalBack gives the terminal back to the group of this process, whose next
-// program may need it. A command that could not be started had it, too.
-func (c *command) takeTerminalBack() {
+// restoreTerminal gives the terminal back to the group of this process, because the next
+// program of a script may read from it. If the command could not be started, pid is 0,
+// but the terminal may belong to the child process that failed.
+func (c *command) restoreTerminal() {
 	if c.hasTerminal(c.pid) || (c.gaveTerminal && c.pid == 0) {
 		_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, unix.Getpgrp())
 	}

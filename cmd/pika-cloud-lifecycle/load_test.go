@@ -35,10 +35,10 @@ func builtProgram(t *testing.T) func(*exec.Cmd) {
 
 // The writers of a round, which write at the same time.
 const (
-	roundShots   = 100 // one-shot commands
-	roundPythons = 100 // writers with the lock protocol of the Python command
-	roundBursts  = 100 // parts of the input of ingest, each acknowledged before the next
-	burst        = 100 // directives in a part
+	roundOneshots = 100 // one-shot commands
+	roundPythons  = 100 // writers with the lock protocol of the Python command
+	roundBursts   = 100 // parts of the input of ingest, each acknowledged before the next
+	burst         = 100 // directives in a part
 )
 
 // TestLoad_concurrent_writers runs writers of all kinds at the same time, and checks that
@@ -48,33 +48,33 @@ func TestLoad_concurrent_writers(t *testing.T) {
 	if fullLoad() {
 		rounds = 20
 	}
-	built, start, events, late := builtProgram(t), time.Now(), 0, 0
+	built, start, events, repeats := builtProgram(t), time.Now(), 0, 0
 	for range rounds {
 		n, gaveUp := loadRound(t, built)
-		events, late = events+n, late+gaveUp
+		events, repeats = events+n, repeats+gaveUp
 		if t.Failed() {
 			return
 		}
 	}
 	t.Logf("load: %d rounds, %d events in %v: seq contiguous, no error; %d waits for the lock ended without it",
-		rounds, events, time.Since(start).Round(time.Millisecond), late)
+		rounds, events, time.Since(start).Round(time.Millisecond), repeats)
 }
 
 // loadRound returns how many events were written, and how often a one-shot command was
 // repeated because it had stopped waiting for the lock. On a busy machine it may wait
 // longer than its limit of 5 s; it must then have written nothing.
-func loadRound(t *testing.T, built func(*exec.Cmd)) (events, late int) {
+func loadRound(t *testing.T, built func(*exec.Cmd)) (events, repeats int) {
 	dir := testenv.TempDir(t)
 	p := startIn(t, dir, built)
 	var others sync.WaitGroup
 	var gaveUp atomic.Int64
 	want := map[string]bool{}
-	for i := range roundShots {
+	for i := range roundOneshots {
 		message := fmt.Sprint("one-shot ", i)
 		want[message] = true
 		others.Go(func() {
-			text, err := loadShot(dir, message, built)
-			for end := time.Now().Add(hung); strings.Contains(text, stillHeld) && time.Now().Before(end); text, err = loadShot(dir, message, built) {
+			text, err := loadOneshot(dir, message, built)
+			for end := time.Now().Add(waitLimit); strings.Contains(text, stillHeld) && time.Now().Before(end); text, err = loadOneshot(dir, message, built) {
 				gaveUp.Add(1)
 			}
 			if err != nil || text != "" {
@@ -108,14 +108,14 @@ func loadRound(t *testing.T, built func(*exec.Cmd)) (events, late int) {
 			t.Errorf("ingest printed on stderr: %s", line)
 		}
 	}
-	p.allOnce(want)
-	return roundShots + roundPythons + roundBursts*burst, int(gaveUp.Load())
+	p.hasEachOnce(want)
+	return roundOneshots + roundPythons + roundBursts*burst, int(gaveUp.Load())
 }
 
 // stillHeld is in the message of a writer that stops waiting for the lock.
 const stillHeld = "still held by"
 
-func loadShot(dir, message string, built func(*exec.Cmd)) (output string, err error) {
+func loadOneshot(dir, message string, built func(*exec.Cmd)) (output string, err error) {
 	cmd := testCommand("event", "--state-dir", dir, "--kind", "booted", "--message", message)
 	built(cmd)
 	text, err := cmd.CombinedOutput()
@@ -157,9 +157,9 @@ func appendAsPython(path, message string) error {
 	return errors.Join(err, log.Close())
 }
 
-// allOnce checks that the log has each message once, with seqs from 1, and that the
+// hasEachOnce checks that the log has each message once, with seqs from 1, and that the
 // seq file has the last.
-func (p *process) allOnce(want map[string]bool) {
+func (p *process) hasEachOnce(want map[string]bool) {
 	p.Helper()
 	events, err := loadEvents([]byte(p.file("events.jsonl")))
 	if err != nil {
@@ -179,16 +179,16 @@ func (p *process) allOnce(want map[string]bool) {
 	}
 }
 
-// A seen has the fields of an artifact that the tests compare.
-type seen struct {
+// fields are the fields of an artifact that the tests compare.
+type fields struct {
 	Kind, State, Status, Message string
 	Seq                          int
 }
 
 // loadEvents reads complete lines. Each must be valid JSON, and the seqs have no gap.
-func loadEvents(text []byte) (events []seen, err error) {
+func loadEvents(text []byte) (events []fields, err error) {
 	for line := range bytes.Lines(text) {
-		var e seen
+		var e fields
 		if err := json.Unmarshal(line, &e); err != nil {
 			return nil, fmt.Errorf("event %d is %.100q: %w", len(events)+1, line, err)
 		}
@@ -216,12 +216,12 @@ func TestLoad_flood(t *testing.T) {
 	}
 	built, dir := builtProgram(t), testenv.TempDir(t)
 	w := &observers{dir: dir, stop: make(chan struct{})}
-	for _, look := range []func(){w.readStatus, w.readResult, w.load, w.tail} {
-		w.readers.Go(func() { w.run(look) })
+	for _, read := range []func(){w.readStatus, w.readResult, w.readLog, w.readLastByte} {
+		w.readers.Go(func() { w.run(read) })
 	}
 	flood(t, dir, built, directives)
 	runs := 0
-	for until := time.Now().Add(hung); (runs < enough || !w.enough(enough)) && time.Now().Before(until); runs++ {
+	for until := time.Now().Add(waitLimit); (runs < enough || !w.enough(enough)) && time.Now().Before(until); runs++ {
 		oneRun(t, dir, built)
 	}
 	close(w.stop)
@@ -232,7 +232,7 @@ func TestLoad_flood(t *testing.T) {
 	t.Logf("readers: %d more runs, %d times a status with its event, %d times a completed status with its result, %d complete logs; "+
 		"an incomplete last line in %d of %d reads", runs, w.matched.Load(), w.results.Load(), w.logs.Load(), w.unterminated, w.tails)
 	if !w.enough(enough) {
-		t.Error("the readers have read too few files")
+		t.Error("the readers have compared too few files")
 	}
 }
 
@@ -257,13 +257,13 @@ func flood(t *testing.T, dir string, built func(*exec.Cmd), directives int) {
 	for line, seq, rejected := 0, 0, 0; line < directives; {
 		line, seq, rejected = p.ack()
 		for _, name := range []string{"events.jsonl", "events.jsonl.1", "rejected.jsonl"} {
-			p.below(name)
+			p.checkSize(name)
 		}
 		if bad := (line + floodBad - 1) / floodBad; rejected != bad || seq != line-bad {
 			t.Fatalf("acknowledgement %d %d %d, expected %d rejected lines", line, seq, rejected, bad)
 		}
 	}
-	took, used := time.Since(start), p.peak()
+	took, used := time.Since(start), p.peakMemory()
 	p.in.Close()
 	p.exits(exitRejected)
 	t.Logf("flood: %d directives in %v, peak memory %.1f MiB", directives, took.Round(time.Millisecond), float64(used)/1024)
@@ -272,9 +272,9 @@ func flood(t *testing.T, dir string, built func(*exec.Cmd), directives int) {
 	}
 }
 
-// peak returns the peak memory of the process in KiB. It does not use rusage, which
+// peakMemory returns the peak memory of the process in KiB. It does not use rusage, which
 // begins with the size of the parent process.
-func (p *process) peak() (used int) {
+func (p *process) peakMemory() (used int) {
 	p.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -287,8 +287,8 @@ func (p *process) peak() (used int) {
 	return used
 }
 
-// below checks that a file is within its limit.
-func (p *process) below(name string) {
+// checkSize checks that a file is within its limit.
+func (p *process) checkSize(name string) {
 	limit := int64(floodEvents)
 	if name == "rejected.jsonl" {
 		limit = floodRejected
@@ -298,10 +298,10 @@ func (p *process) below(name string) {
 	}
 }
 
-// floodBad is how many lines of the flood have one that is rejected.
+// One in floodBad lines of the flood is rejected.
 const floodBad = 50
 
-// writeFlood writes directives of all kinds. completed comes late.
+// writeFlood writes directives of all kinds. completed comes repeats.
 func writeFlood(to io.Writer, directives int) error {
 	w := bufio.NewWriterSize(to, 64<<10)
 	for i := range directives {
@@ -332,14 +332,14 @@ type observers struct {
 	problems []string
 }
 
-// run repeats look until stop is closed.
-func (w *observers) run(look func()) {
+// run repeats read until stop is closed.
+func (w *observers) run(read func()) {
 	for {
 		select {
 		case <-w.stop:
 			return
 		default:
-			look()
+			read()
 		}
 	}
 }
@@ -360,22 +360,22 @@ func (w *observers) problem(format string, args ...any) {
 
 // readStatus reads a status, and then the log, which must have its event.
 func (w *observers) readStatus() {
-	if status := w.whole("status.json"); status != nil {
-		w.match(status, w.read("events.jsonl"))
+	if status := w.readWhole("status.json"); status != nil {
+		w.compareEvent(status, w.read("events.jsonl"))
 	}
 }
 
 // readResult reads a status, and then the result, which must exist if the status is
 // completed.
 func (w *observers) readResult() {
-	status, result := w.whole("status.json"), w.whole("result.json")
+	status, result := w.readWhole("status.json"), w.readWhole("result.json")
 	if status != nil && status.State == "completed" {
 		w.compareResult(status, result)
 	}
 }
 
-// load reads the complete lines of a log, each of which must be valid.
-func (w *observers) load() {
+// readLog reads the complete lines of a log, each of which must be valid.
+func (w *observers) readLog() {
 	log := w.read("events.jsonl")
 	events, err := loadEvents(log[:bytes.LastIndexByte(log, '\n')+1])
 	if err != nil {
@@ -386,8 +386,8 @@ func (w *observers) load() {
 	}
 }
 
-// tail reads the last byte of the log.
-func (w *observers) tail() {
+// readLastByte reads the last byte of the log.
+func (w *observers) readLastByte() {
 	f, err := os.Open(filepath.Join(w.dir, "events.jsonl"))
 	if err != nil {
 		return // it does not exist yet, or was just rotated
@@ -408,22 +408,22 @@ func (w *observers) tail() {
 
 // compareResult checks the result of a completed status. If there is none, the next run
 // must have begun.
-func (w *observers) compareResult(status, result *seen) {
+func (w *observers) compareResult(status, result *fields) {
 	switch {
 	case result != nil && result.Status == "completed" && result.Seq >= status.Seq:
 		w.results.Add(1)
 	case result != nil:
 		w.problem("the status is %+v, the result %+v", *status, *result)
 	default:
-		if now := w.whole("status.json"); now == nil || now.Seq == status.Seq {
+		if now := w.readWhole("status.json"); now == nil || now.Seq == status.Seq {
 			w.problem("the status is %+v, and the result is missing", *status)
 		}
 	}
 }
 
-// match checks that the event of a status is in the log or in the rotated log. An event
+// compareEvent checks that the event of a status is in the log or in the rotated log. An event
 // that is older than both was rotated away since the status was read.
-func (w *observers) match(status *seen, log []byte) {
+func (w *observers) compareEvent(status *fields, log []byte) {
 	mark := fmt.Appendf(nil, `"seq":%d}`+"\n", status.Seq)
 	at := bytes.Index(log, mark)
 	if at < 0 {
@@ -435,7 +435,7 @@ func (w *observers) match(status *seen, log []byte) {
 			return
 		}
 	}
-	var e seen
+	var e fields
 	line := log[bytes.LastIndexByte(log[:at], '\n')+1 : at+len(mark)]
 	if err := json.Unmarshal(line, &e); err != nil || e.Kind != status.State || e.Message != status.Message {
 		w.problem("the status is %+v, its event %q, %v", *status, line, err)
@@ -445,19 +445,19 @@ func (w *observers) match(status *seen, log []byte) {
 
 // firstSeq returns the seq of the first event; 0 if there is none.
 func firstSeq(log []byte) int {
-	var e seen
+	var e fields
 	first, _, _ := bytes.Cut(log, []byte("\n"))
 	_ = json.Unmarshal(first, &e) // 0 if it is invalid
 	return e.Seq
 }
 
-// whole reads a file that must be complete if it exists.
-func (w *observers) whole(name string) *seen {
+// readWhole reads a file that must be complete if it exists.
+func (w *observers) readWhole(name string) *fields {
 	text := w.read(name)
 	if text == nil {
 		return nil
 	}
-	var s seen
+	var s fields
 	if err := json.Unmarshal(text, &s); err != nil || !bytes.HasSuffix(text, []byte("}\n")) {
 		w.problem("%s is %.200q: %v", name, text, err)
 		return nil

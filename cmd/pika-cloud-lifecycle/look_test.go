@@ -26,19 +26,19 @@ import (
 // lookDir has the guest that the tests show: it has two boots, and failed in the first.
 const lookDir = "../../testdata/look"
 
-// A looker runs the program in this process, with these environment variables.
-type looker map[string]string
+// An environment runs the program in this process, with these environment variables.
+type environment map[string]string
 
 // run returns the standard output of a command and its exit code.
-func (l looker) run(args ...string) (stdout string, code int) {
-	stdout, _, code = l.runAll(args...)
+func (e environment) run(args ...string) (stdout string, code int) {
+	stdout, _, code = e.runAll(args...)
 	return stdout, code
 }
 
 // runAll returns the standard output and standard error of a command, and its exit code.
-func (l looker) runAll(args ...string) (stdout, stderr string, code int) {
+func (e environment) runAll(args ...string) (stdout, stderr string, code int) {
 	var out, errs bytes.Buffer
-	a := app{stdout: &out, stderr: &errs, getenv: func(name string) string { return l[name] },
+	a := app{stdout: &out, stderr: &errs, getenv: func(name string) string { return e[name] },
 		clock:  func() ingest.Moment { return ingest.Moment{Time: time.Date(2026, 3, 26, 1, 0, 5, 0, time.UTC)} },
 		bootID: func() string { return "88059f83-9637-4953-a507-8aac6f3477ee" }}
 	code = a.main(args)
@@ -65,13 +65,13 @@ func golden(t *testing.T, name, text string) {
 
 func TestShow_widths(t *testing.T) {
 	for _, columns := range []string{"40", "59", "80", "200"} {
-		text, code := looker{"COLUMNS": columns}.run("show", "--utc", "--state-dir", lookDir+"/guest")
+		text, code := environment{"COLUMNS": columns}.run("show", "--utc", "--state-dir", lookDir+"/guest")
 		if code != 0 {
 			t.Errorf("exit %d", code)
 		}
 		golden(t, "show-"+columns+".txt", text)
 	}
-	whole, _ := looker{}.run("show", "--utc", lookDir+"/guest")
+	whole, _ := environment{}.run("show", "--utc", lookDir+"/guest")
 	golden(t, "show-whole.txt", whole)
 }
 
@@ -88,8 +88,8 @@ func TestShow_copied_files(t *testing.T) {
 		}
 		copies = append(copies, filepath.Join(dir, to))
 	}
-	want, _ := looker{}.run("show", "--utc", lookDir+"/guest")
-	if got, code := (looker{}).run(append([]string{"show", "--utc"}, copies...)...); got != want || code != 0 {
+	want, _ := environment{}.run("show", "--utc", lookDir+"/guest")
+	if got, code := (environment{}).run(append([]string{"show", "--utc"}, copies...)...); got != want || code != 0 {
 		t.Errorf("exit %d\n%s\nwant\n%s", code, got, want)
 	}
 }
@@ -110,16 +110,16 @@ func TestShow_local_time(t *testing.T) {
 	zone := time.Local
 	defer func() { time.Local = zone }()
 	time.Local = time.FixedZone("HERE", 3600)
-	if text, _ := (looker{}).run("show", lookDir+"/guest"); !strings.HasPrefix(text, "completed since 2026-03-26 02:00:00 HERE") ||
+	if text, _ := (environment{}).run("show", lookDir+"/guest"); !strings.HasPrefix(text, "completed since 2026-03-26 02:00:00 HERE") ||
 		!strings.Contains(text, "\n2026-03-25 HERE, boot") || !strings.Contains(text, "\n21:00:00.123 ") {
 		t.Error(text)
 	}
-	if text, _ := (looker{}).run("show", "--utc", lookDir+"/guest"); !strings.HasPrefix(text, "completed since 2026-03-26 01:00:00 UTC") {
+	if text, _ := (environment{}).run("show", "--utc", lookDir+"/guest"); !strings.HasPrefix(text, "completed since 2026-03-26 01:00:00 UTC") {
 		t.Error(text)
 	}
 }
 
-// manyEvents writes a log of so many events.
+// manyEvents writes a log of n events.
 func manyEvents(t *testing.T, n int) (path string) {
 	t.Helper()
 	var log strings.Builder
@@ -140,9 +140,9 @@ func manyEvents(t *testing.T, n int) (path string) {
 	return path
 }
 
-// wildEvents writes a log with times that are as far apart as possible, and hostile
-// texts.
-func wildEvents(t *testing.T) (path string) {
+// hostileEvents writes a log whose times are as far apart as possible, and whose texts
+// contain markup and control characters.
+func hostileEvents(t *testing.T) (path string) {
 	t.Helper()
 	var log strings.Builder
 	for i, when := range []string{"9999-12-31T23:59:59.999Z", "0001-01-01T00:00:00Z", "2026-03-25T20:00:00Z", "0000-01-01T00:00:00Z"} {
@@ -151,16 +151,16 @@ func wildEvents(t *testing.T) (path string) {
 				[]string{"ready", "failed"}[i%2], when, strings.Repeat("日W", 100), i/2, uptime)
 		}
 	}
-	path = filepath.Join(t.TempDir(), "wild<&>.jsonl")
+	path = filepath.Join(t.TempDir(), "hostile<&>.jsonl")
 	if err := os.WriteFile(path, []byte(log.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// writeRun writes a state directory: events of one boot at these uptimes in
-// milliseconds, each of which is "uptime kind message", and a result if the last
-// event ends the run.
+// writeRun writes a state directory with events of one boot, and with a result if an event
+// is completed or failed. Each event is given as "uptime kind message", with the uptime in
+// milliseconds.
 func writeRun(t *testing.T, exitCode int, events ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -209,8 +209,8 @@ func plotted(t *testing.T) map[string]string {
 	t.Helper()
 	three := filepath.Join(lookDir, "three.jsonl")
 	all := make(map[string]string)
-	for name, path := range map[string]string{"guest": lookDir + "/guest", "short": shortRun(t), "crowded": crowdedRun(t), "three": three, "many": manyEvents(t, 3000), "python": filepath.Join(lookDir, "python.jsonl"), "wild": wildEvents(t)} {
-		text, code := looker{}.run("plot", path)
+	for name, path := range map[string]string{"guest": lookDir + "/guest", "short": shortRun(t), "crowded": crowdedRun(t), "three": three, "many": manyEvents(t, 3000), "python": filepath.Join(lookDir, "python.jsonl"), "hostile": hostileEvents(t)} {
+		text, code := environment{}.run("plot", path)
 		if code != 0 {
 			t.Fatalf("%s: exit %d", name, code)
 		}
@@ -266,12 +266,12 @@ func TestPlot_wall_clock_set(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bent := filepath.Join(t.TempDir(), "bent.jsonl")
-	if err := os.WriteFile(bent, bytes.Replace(text, []byte("T20:00:01.007Z"), []byte("T23:59:59.007Z"), 1), 0o600); err != nil {
+	changed := filepath.Join(t.TempDir(), "changed.jsonl")
+	if err := os.WriteFile(changed, bytes.Replace(text, []byte("T20:00:01.007Z"), []byte("T23:59:59.007Z"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	straight, _ := looker{}.run("plot", filepath.Join(lookDir, "three.jsonl"))
-	after, _ := looker{}.run("plot", bent)
+	original, _ := environment{}.run("plot", filepath.Join(lookDir, "three.jsonl"))
+	after, _ := environment{}.run("plot", changed)
 	rects := func(svg string) (all []string) {
 		for line := range strings.Lines(svg) {
 			if strings.HasPrefix(line, "<rect") || strings.HasPrefix(line, "<path") {
@@ -280,7 +280,7 @@ func TestPlot_wall_clock_set(t *testing.T) {
 		}
 		return all
 	}
-	if got, want := rects(after), rects(straight); strings.Join(got, "") != strings.Join(want, "") || len(want) < 5 {
+	if got, want := rects(after), rects(original); strings.Join(got, "") != strings.Join(want, "") || len(want) < 5 {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }
@@ -320,7 +320,7 @@ func TestShow_endless_log(t *testing.T) {
 	}
 }
 
-// The picture has the result, with its exit code.
+// The picture shows the result and its exit code.
 func TestPlot_result(t *testing.T) {
 	for name, c := range map[string]struct{ dir, want string }{
 		"failed":    {shortRun(t), ">result: failed, exit code 7, at 2026-03-25 22:00:00 UTC: make: *** [test] Error 7<"},
@@ -329,20 +329,21 @@ func TestPlot_result(t *testing.T) {
 		"none":      {writeRun(t, 0, "1000 ready up"), ">no result<"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if picture, code := (looker{}).run("plot", c.dir); code != exitOK || !strings.Contains(picture, c.want) {
+			if picture, code := (environment{}).run("plot", c.dir); code != exitOK || !strings.Contains(picture, c.want) {
 				t.Errorf("exit %d; expected %q in\n%s", code, c.want, picture)
 			}
 		})
 	}
 	// A log that was copied without its result: nothing is known about a result.
-	if picture, _ := (looker{}).run("plot", filepath.Join(shortRun(t), "events.jsonl")); strings.Contains(picture, "result:") || strings.Contains(picture, "no result") {
+	if picture, _ := (environment{}).run("plot", filepath.Join(shortRun(t), "events.jsonl")); strings.Contains(picture, "result:") || strings.Contains(picture, "no result") {
 		t.Errorf("a result in\n%s", picture)
 	}
 }
 
-// A message that does not fit is marked, and the head has the number of these messages.
+// A mark replaces a message that does not fit. The head of the picture has the number of
+// these messages.
 func TestPlot_messages_left_out(t *testing.T) {
-	picture, _ := looker{}.run("plot", crowdedRun(t))
+	picture, _ := environment{}.run("plot", crowdedRun(t))
 	if marks := strings.Count(picture, `class="more"`); marks != 2 || !strings.Contains(picture, "5 messages left out at ▾; point there, or run show<") {
 		t.Errorf("%d marks in\n%s", marks, picture)
 	}
@@ -351,8 +352,8 @@ func TestPlot_messages_left_out(t *testing.T) {
 			t.Errorf("no message %q in\n%s", message, picture)
 		}
 	}
-	if picture, _ := (looker{}).run("plot", shortRun(t)); strings.Contains(picture, "left out") || strings.Contains(picture, `class="more"`) {
-		t.Errorf("a mark for nothing in\n%s", picture)
+	if picture, _ := (environment{}).run("plot", shortRun(t)); strings.Contains(picture, "left out") || strings.Contains(picture, `class="more"`) {
+		t.Errorf("a mark, although no message is left out, in\n%s", picture)
 	}
 }
 
@@ -366,7 +367,7 @@ func TestPlot_short_run(t *testing.T) {
 		"single": {writeRun(t, 0, "7200000 starting up"), []string{">up<", ">0s<", ">since the first event, 2h00m after boot<"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			picture, code := looker{}.run("plot", c.dir)
+			picture, code := environment{}.run("plot", c.dir)
 			for _, want := range c.want {
 				if code != exitOK || !strings.Contains(picture, want) {
 					t.Errorf("exit %d; expected %q in\n%s", code, want, picture)
@@ -394,13 +395,13 @@ func copyGuest(t *testing.T, change func(dir string) error) (dir string) {
 	return dir
 }
 
-// A file that cannot be read is an error, and everything else is shown.
+// If a file cannot be read, show and plot report an error, and show everything else.
 func TestViews_unreadable_file(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(dir string) error
 		stderr string
 	}{
-		"garbage": {func(dir string) error { return os.WriteFile(dir+"/status.json", []byte("x"), 0o644) }, "status.json is not a valid status: column 1: expected a value\n"},
+		"garbage": {func(dir string) error { return os.WriteFile(dir+"/status.json", []byte("x"), 0o644) }, "status.json is not a valid status: column 1: expected a JSON value; remove it, or wait until a writer replaces it\n"},
 		"directory": {func(dir string) error {
 			return errors.Join(os.Remove(dir+"/status.json"), os.Mkdir(dir+"/status.json", 0o755))
 		}, ""},
@@ -412,7 +413,7 @@ func TestViews_unreadable_file(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := copyGuest(t, c.change)
 			for _, command := range []string{"show", "plot"} {
-				stdout, stderr, code := looker{}.runAll(command, dir)
+				stdout, stderr, code := environment{}.runAll(command, dir)
 				if code != exitFailed || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, dir+"/"+c.stderr) || !strings.Contains(stderr, "status.json") {
 					t.Errorf("%s: exit %d, %s", command, code, stderr)
 				}
@@ -427,12 +428,12 @@ func TestViews_unreadable_file(t *testing.T) {
 	}
 }
 
-// A file without any event is one line of standard error.
+// If a file has no events, show and plot print one line on stderr.
 func TestViews_no_events(t *testing.T) {
 	dir := t.TempDir()
 	const noEvents = "; name a state directory, or a status.json, result.json or events.jsonl\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"passwd": {strings.Repeat("root:x:0:0:root:/root:/bin/bash\n", 30), " holds no events (line 1 is not an event: column 1: expected a value)" + noEvents},
+		"passwd": {strings.Repeat("root:x:0:0:root:/root:/bin/bash\n", 30), " holds no events (line 1 is not an event: column 1: expected a JSON value)" + noEvents},
 		"empty":  {"", " holds no events, because it is empty" + noEvents},
 		"binary": {"\x7fELF\x00\x01", " holds no events (line 1 is incomplete after 6 bytes: " + interrupted + ")" + noEvents},
 		"rejected": {`{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}` + "\n",
@@ -441,7 +442,7 @@ func TestViews_no_events(t *testing.T) {
 		path := filepath.Join(dir, name)
 		writeFile(t, path, c.text)
 		for _, args := range [][]string{{"show"}, {"show", "--format", "json"}, {"plot"}} {
-			stdout, stderr, code := looker{}.runAll(append(args, path)...)
+			stdout, stderr, code := environment{}.runAll(append(args, path)...)
 			if want := "pika-cloud-lifecycle: " + path + c.want; stdout != "" || stderr != want || code != exitFailed {
 				t.Errorf("%s %s: exit %d, %q, %q; expected %q", args, name, code, stdout, stderr, want)
 			}
@@ -449,7 +450,7 @@ func TestViews_no_events(t *testing.T) {
 	}
 }
 
-// Of the invalid lines of a log that has events, only some are listed.
+// show lists only the first invalid lines of a log that has events.
 func TestShow_many_invalid_lines(t *testing.T) {
 	dir := copyGuest(t, func(dir string) error {
 		text, err := os.ReadFile(dir + "/events.jsonl")
@@ -458,22 +459,22 @@ func TestShow_many_invalid_lines(t *testing.T) {
 		}
 		return err
 	})
-	stdout, stderr, code := looker{}.runAll("show", dir)
+	stdout, stderr, code := environment{}.runAll("show", dir)
 	if n := strings.Count(stdout, "is not an event"); n != maxProblems || !strings.HasSuffix(stdout, "\nevents.jsonl has 20 more problems\n") || stderr != "" || code != exitOK {
 		t.Errorf("exit %d, %d lines, %s\n%s", code, n, stderr, stdout)
 	}
-	stdout, _ = looker{}.run("show", "--format", "json", dir)
+	stdout, _ = environment{}.run("show", "--format", "json", dir)
 	if n := strings.Count(stdout, "is not an event"); n != maxProblems || !strings.HasSuffix(stdout, "\n"+`{"file":"events.jsonl","more_errors":20}`+"\n") {
 		t.Errorf("%d lines\n%s", n, stdout)
 	}
-	_, stderr, code = looker{}.runAll("plot", dir)
+	_, stderr, code = environment{}.runAll("plot", dir)
 	if want := "events.jsonl: 30 lines are not drawn; run show to see what is wrong\n"; !strings.HasSuffix(stderr, want) || code != exitOK {
 		t.Errorf("plot: exit %d, %s", code, stderr)
 	}
 }
 
-// A directory without the files of a guest, or that is not one, is one line of standard
-// error, with the cause.
+// If a directory is not a state directory, or cannot be read, each command prints one line
+// with the cause on stderr.
 func TestViews_directory(t *testing.T) {
 	root := t.TempDir()
 	for _, name := range []string{"empty", "other", "rejected", "status"} {
@@ -494,9 +495,9 @@ func TestViews_directory(t *testing.T) {
 		want string
 		code int
 	}{
-		{[]string{"show", "empty"}, "empty" + none + "; nothing has been recorded there yet", exitFailed},
-		{[]string{"plot", "empty"}, "empty" + none + "; nothing has been recorded there yet", exitFailed},
-		{[]string{"verify", "empty"}, "empty" + none + "; nothing has been recorded there yet", exitRejected},
+		{[]string{"show", "empty"}, "empty" + none + "; nothing has been recorded there yet, or it is not the state directory", exitFailed},
+		{[]string{"plot", "empty"}, "empty" + none + "; nothing has been recorded there yet, or it is not the state directory", exitFailed},
+		{[]string{"verify", "empty"}, "empty" + none + "; nothing has been recorded there yet, or it is not the state directory", exitRejected},
 		{[]string{"show", "other"}, "other" + none + ", only a, b, c, …; name the state directory", exitFailed},
 		{[]string{"verify", "other"}, "other" + none + ", only a, b, c, …; name the state directory", exitRejected},
 		{[]string{"show", "rejected"}, "rejected: all 2 lines were rejected; see rejected/rejected.jsonl", exitFailed},
@@ -510,28 +511,27 @@ func TestViews_directory(t *testing.T) {
 		{[]string{"show", "--state-dir=other", "empty"}, `show: "empty" and --state-dir are both given; give one of them`, exitUsage},
 		{[]string{"show", ""}, "show: a path is empty; name a directory or a file", exitUsage},
 	} {
-		stdout, stderr, code := looker{}.runAll(c.args...)
+		stdout, stderr, code := environment{}.runAll(c.args...)
 		if stderr != "pika-cloud-lifecycle: "+c.want+"\n" || stdout != "" || code != c.code {
 			t.Errorf("%q: exit %d, %q\n%swant %q", c.args, code, stdout, stderr, c.want)
 		}
 	}
 }
 
-// The rejected lines of a directory are mentioned, even if its status has no number of
-// them.
+// show prints the number of rejected lines, even if the status does not contain it.
 func TestViews_rejected_lines(t *testing.T) {
 	const line = `{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}` + "\n"
 	dir := copyGuest(t, func(dir string) error { return os.WriteFile(dir+"/rejected.jsonl", []byte(line+line+line), 0o644) })
-	if text, code := (looker{}).run("show", dir); code != exitOK || !strings.Contains(text, ", 2 lines rejected, see rejected.jsonl\n") || strings.Contains(text, "3 lines") {
+	if text, code := (environment{}).run("show", dir); code != exitOK || !strings.Contains(text, ", 2 lines rejected, see rejected.jsonl\n") || strings.Contains(text, "3 lines") {
 		t.Errorf("exit %d\n%s", code, text)
 	}
 	if err := os.Remove(dir + "/status.json"); err != nil {
 		t.Fatal(err)
 	}
-	if text, code := (looker{}).run("show", dir); code != exitOK || !strings.Contains(text, "\n3 lines rejected, see rejected.jsonl\n") {
+	if text, code := (environment{}).run("show", dir); code != exitOK || !strings.Contains(text, "\n3 lines rejected, see rejected.jsonl\n") {
 		t.Errorf("exit %d\n%s", code, text)
 	}
-	if text, _ := (looker{}).run("verify", dir); !strings.HasSuffix(text, "; 3 rejected lines in rejected.jsonl\n") {
+	if text, _ := (environment{}).run("verify", dir); !strings.HasSuffix(text, "; 3 rejected lines in rejected.jsonl\n") {
 		t.Errorf("verify prints\n%s", text)
 	}
 }
@@ -539,7 +539,7 @@ func TestViews_rejected_lines(t *testing.T) {
 // No line is wider than a narrow terminal, and each message is below its event.
 func TestShow_narrow(t *testing.T) {
 	for columns := 26; columns < 60; columns++ {
-		text, _ := looker{"COLUMNS": strconv.Itoa(columns)}.run("show", "--utc", lookDir+"/guest")
+		text, _ := environment{"COLUMNS": strconv.Itoa(columns)}.run("show", "--utc", lookDir+"/guest")
 		for line := range strings.Lines(text) {
 			if n := timeline.Columns(strings.TrimSuffix(line, "\n")); n > columns {
 				t.Errorf("%d columns of %d: %q", n, columns, line)
@@ -551,12 +551,12 @@ func TestShow_narrow(t *testing.T) {
 	}
 }
 
-// A long message is cut after three lines in a narrow terminal, and that of a failure is
-// not.
+// In a narrow terminal, a long message is cut after three lines, unless the event is a
+// failure.
 func TestShow_narrow_long_message(t *testing.T) {
 	long := strings.Repeat("word ", 50) + "end"
 	dir := writeRun(t, 1, "1000 ready "+long, "2000 failed "+long)
-	text, _ := looker{"COLUMNS": "40"}.run("show", "--utc", filepath.Join(dir, "events.jsonl"))
+	text, _ := environment{"COLUMNS": "40"}.run("show", "--utc", filepath.Join(dir, "events.jsonl"))
 	ready, failed, _ := strings.Cut(text, "failed")
 	if n := strings.Count(ready, "\n    word"); n != 3 || !strings.Contains(ready, "…\n") {
 		t.Errorf("%d lines of a long message:\n%s", n, text)
@@ -566,7 +566,8 @@ func TestShow_narrow_long_message(t *testing.T) {
 	}
 }
 
-// An ordinary user sees everything that may be read, and what root is needed for.
+// An ordinary user gets the files that they may read, and the advice to run as root for
+// the others.
 func TestViews_ordinary_user(t *testing.T) {
 	testenv.Root(t)
 	program := testenv.Program(t)

@@ -24,12 +24,12 @@ import (
 
 func main() {
 	a := app{
-		stdout: os.Stdout,
-		stderr: &console{fd: 2},
-		getenv: os.Getenv,
-		clock:  clock,
-		umask:  openToOwner(),
-		levels: onJournal(),
+		stdout:    os.Stdout,
+		stderr:    &console{fd: 2},
+		getenv:    os.Getenv,
+		clock:     clock,
+		umask:     clearOwnerUmask(),
+		logLevels: stderrIsJournal(),
 	}
 	a.bootID = a.readBootID
 	os.Exit(a.main(os.Args[1:]))
@@ -102,6 +102,8 @@ func (a *app) help(args []string) error {
 	}
 	c := findSubcommand(args[0])
 	switch {
+	case strings.HasPrefix(args[0], "-"):
+		return badUsage("help: unexpected flag %s; expected a command, as in help run", args[0])
 	case c == nil:
 		return unknownCommand(args[0])
 	case len(args) > 1:
@@ -134,22 +136,26 @@ func unknownCommand(name string) error {
 		return badUsage("unknown flag %s; did you mean %s?", name, near)
 	case isFlag:
 		return badUsage("expected a command before %s; flags follow the command, as in show --utc", name)
+	case startsWithLongDash(name):
+		return badUsage("%q is not a command; a flag starts with --, and follows the command, as in show --utc", name)
+	case isDirective(name):
+		return badUsage("%q is not a command; pass it to ingest, as in echo %s | pika-cloud-lifecycle ingest", name, name)
 	case near != "":
 		return badUsage("%q is not a command; did you mean %s?", name, near)
 	}
 	return badUsage("%q is not a command; expected %s or help", name, strings.Join(subcommandNames(), ", "))
 }
 
-// openToOwner clears the owner's bits of the umask and returns the old umask. A
-// umask with such bits would keep the program from opening its own files again.
-func openToOwner() (old int) {
+// clearOwnerUmask clears the owner's bits of the umask and returns the old umask. With
+// such bits, the program could not open the files that it has created.
+func clearOwnerUmask() (old int) {
 	old = unix.Umask(0o077)
 	unix.Umask(old &^ 0o700)
 	return old
 }
 
-// onJournal reports whether systemd has connected stderr to the journal.
-func onJournal() bool {
+// stderrIsJournal reports whether stderr is connected to the systemd journal.
+func stderrIsJournal() bool {
 	is, _ := sd.StderrIsJournalStream()
 	return is
 }
@@ -174,7 +180,7 @@ func (a *app) readBootID() string {
 	return id
 }
 
-// bootIDRemedy returns what to do about an error of bootid.Read, to be appended to it.
+// bootIDRemedy returns what to do about an error of bootid.Read. It begins with "; ".
 func bootIDRemedy(err error) string {
 	switch {
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):

@@ -14,7 +14,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// markVar is in the environment of all processes that the tests start, and of theirs.
+// markVar is an environment variable of all processes that the tests start. Their child
+// processes inherit it.
 const markVar = "TEST_MARK"
 
 // tests are the tests of this package. Run gives them the same environment everywhere,
@@ -22,20 +23,20 @@ const markVar = "TEST_MARK"
 type tests struct{ *testing.M }
 
 func (m tests) Run() int {
-	catchIgnored()
+	catchIgnoredSignals()
 	mark := fmt.Sprintf("%s-%d-%d", program, os.Getpid(), time.Now().UnixNano())
 	os.Setenv(markVar, mark)
 	code := testenv.Main{M: m.M}.Run()
-	if left := endLeft(mark); len(left) > 0 {
+	if left := awaitProcesses(mark); len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "the tests left processes running, which were killed: %q\n", left)
 		return 1
 	}
 	return code
 }
 
-// catchIgnored catches the signals that this process ignores, for example because of nohup(1),
+// catchIgnoredSignals catches the signals that this process ignores, for example because of nohup(1),
 // so that the processes it starts do not ignore them.
-func catchIgnored() {
+func catchIgnoredSignals() {
 	for s := syscall.Signal(1); s <= 64; s++ {
 		if isIgnored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
@@ -43,9 +44,9 @@ func catchIgnored() {
 	}
 }
 
-// endLeft waits for the processes that have the mark to end. It kills those that
+// awaitProcesses waits for the processes that have the mark to end. It kills those that
 // still run after a while and returns their command lines.
-func endLeft(mark string) (left []string) {
+func awaitProcesses(mark string) (left []string) {
 	entry := []byte(markVar + "=" + mark + "\x00")
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		running, late := false, time.Now().After(end)

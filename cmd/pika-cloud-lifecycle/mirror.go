@@ -29,7 +29,7 @@ func (a *app) newMirror(word, eventsPath string) (*journal.Mirror, error) {
 	}
 	m := &journal.Mirror{EventsPath: path}
 	if err := m.Start(); err != nil {
-		a.warn(fmt.Sprintf("--journal %s: connect %s: %v; start systemd-journald: until then the entries wait in memory", word, journal.DefaultSocket, err))
+		a.warn(fmt.Sprintf("--journal %s: connect %s: %v; start systemd-journald", word, journal.DefaultSocket, err))
 	}
 	return m, nil
 }
@@ -47,8 +47,8 @@ func (a *app) runMirrored(s *ingest.Stream, word string) error {
 	return a.runStream(s)
 }
 
-// closeMirror waits a moment for the journal, and warns about entries that did not
-// reach it. m may be nil.
+// closeMirror closes the mirror, which may be nil, and warns about entries that did not
+// reach the journal.
 func (a *app) closeMirror(m *journal.Mirror) {
 	if m == nil {
 		return

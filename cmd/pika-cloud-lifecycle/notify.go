@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
@@ -30,7 +31,15 @@ func (a *app) newNotifiers(f *flagSet, words string) (all notifiers, err error) 
 		}
 	}
 	for _, word := range asked {
+		if word != "systemd" && word != "incus" {
+			return nil, f.badUsage("--notify is %q; expected auto, never, or one or both of systemd,incus", words)
+		}
+	}
+	socket := a.getenv("NOTIFY_SOCKET")
+	for _, word := range asked {
 		switch {
+		case word == "systemd" && systemd && !strings.HasPrefix(socket, "/") && !strings.HasPrefix(socket, "@"):
+			a.warn(fmt.Sprintf("%s: $NOTIFY_SOCKET is %q, so systemd is not notified; expected a path such as /run/systemd/notify", f.Name(), socket))
 		case word == "systemd" && systemd:
 			all = append(all, notify.Systemd())
 		case word == "systemd":
@@ -39,8 +48,6 @@ func (a *app) newNotifiers(f *flagSet, words string) (all notifiers, err error) 
 			all = append(all, notify.Incus(incus))
 		case word == "incus":
 			a.warn(f.Name() + ": --notify incus: /dev/incus/sock does not exist, so Incus is not notified; set security.guestapi=true on the instance")
-		default:
-			return nil, f.badUsage("--notify is %q; expected auto, never, or one or both of systemd,incus", words)
 		}
 	}
 	return all, nil

@@ -2,10 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -41,6 +44,7 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 	if !f.isGiven(f.pathFlag) {
 		f.path = filepath.Join(*f.dir, file)
 	}
+	f.path = withoutSlash(f.path)
 	if f.path == "" {
 		return f.badUsage("--%s is empty; expected a file", f.pathFlag)
 	}
@@ -50,10 +54,24 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 	return f.checkMirror(f.journal)
 }
 
+// withoutSlash returns the path of a file without slashes at its end, as Python's
+// pathlib does. "/" stays.
+func withoutSlash(path string) string {
+	trimmed := strings.TrimRight(path, "/")
+	if trimmed == "" {
+		return path
+	}
+	return trimmed
+}
+
 // writeError returns a write error with what to do about it; nil if err is nil.
 func (f *oneshotFlags) writeError(err error) error {
 	if err == nil {
 		return nil
+	}
+	var kind *dirfs.KindError
+	if errors.As(err, &kind) && (f.isGiven(f.pathFlag) || f.isGiven("seq-path")) {
+		return fmt.Errorf("%s: %s is %w; name a regular file", f.Name(), kind.Path, kind.Err)
 	}
 	option := stateDirOption
 	if f.isGiven(f.pathFlag) {

@@ -17,7 +17,7 @@ import (
 // goldenCases is the number of recorded cases. The test fails if one is missing.
 const goldenCases = 78
 
-// A goldenCase is what the Python command did in an empty directory.
+// A goldenCase is a recorded use of the Python command in an empty directory.
 type goldenCase struct {
 	Name  string
 	Steps []struct {
@@ -44,7 +44,8 @@ func readGolden[T any](t *testing.T, name string) (all []T) {
 	return all
 }
 
-// The one-shot commands write what the Python command wrote, with the same exit codes.
+// The one-shot commands write the same artifacts as the Python command, and have the same
+// exit codes.
 func TestOneshot_like_Python(t *testing.T) {
 	cases := readGolden[goldenCase](t, "oneshot.jsonl")
 	if len(cases) != goldenCases {
@@ -59,7 +60,7 @@ func TestOneshot_like_Python(t *testing.T) {
 func (c *goldenCase) replay(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	rejected := strings.HasPrefix(c.Name, "refused_")
+	rejected := strings.HasPrefix(c.Name, "rejected_")
 	for _, step := range c.Steps {
 		want := step.Exit
 		if rejected {

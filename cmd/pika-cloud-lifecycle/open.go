@@ -11,18 +11,20 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	sd "github.com/coreos/go-systemd/v22/journal"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
-// openedFiles are the files that show and plot read: those of a state directory,
-// or files that were copied from one. Files that cannot be read are in problems,
-// and do not keep the others from being shown.
+// openedFiles are the files that show and plot read: those of a state directory, or files
+// that were copied from one. If a file cannot be read, the error is in problems, and the
+// other files are shown.
 type openedFiles struct {
 	status     *artifact.Status // nil if there is none
 	result     *artifact.Result // nil if there is none
@@ -61,11 +63,17 @@ func openFiles(dir string, paths []string) *openedFiles {
 		paths = []string{dir}
 	}
 	files := new(openedFiles)
+	shown := "" // the directory
 	for _, path := range paths {
 		add := files.addFile
 		info, err := os.Stat(path)
-		if err == nil && info.IsDir() {
-			add = files.addDir
+		isDir := err == nil && info.IsDir()
+		if isDir && shown != "" {
+			files.problems = append(files.problems, fmt.Errorf("%s is not shown, because %s is a state directory too; show one at a time", path, shown))
+			continue
+		}
+		if isDir {
+			add, shown = files.addDir, path
 		}
 		if err := add(path); err != nil {
 			files.problems = append(files.problems, err)
@@ -89,8 +97,8 @@ func (f *flagSet) pathOperands(args []string) (paths []string, err error) {
 	return paths, f.checkStateDir(f.Lookup("state-dir").Value.String())
 }
 
-// any reports whether there is a file to show, even if it cannot be read.
-func (files *openedFiles) any() bool {
+// hasFiles reports whether there is a file to show, even if it cannot be read.
+func (files *openedFiles) hasFiles() bool {
 	return len(files.logs) > 0 || files.status != nil || files.result != nil || files.statusUnreadable || files.resultUnreadable
 }
 
@@ -180,22 +188,22 @@ func newNoFilesError(dir string, rejected uint64) error {
 		return &noFilesError{fmt.Sprintf("%s: all %d lines were rejected; see %s", dir, rejected, filepath.Join(dir, writer.RejectedName))}
 	}
 	const (
-		enough = 3
-		most   = 1000 // a directory may have any number
+		maxListed = 3
+		maxRead   = 1000 // a directory may have any number of files
 	)
 	var names []string
 	d, err := os.Open(dir)
 	if err == nil {
-		names, _ = d.Readdirnames(most)
+		names, _ = d.Readdirnames(maxRead)
 		d.Close()
 	}
 	slices.Sort(names)
 	text := dir + " has no status.json, events.jsonl or result.json"
 	switch {
 	case len(names) == 0:
-		return &noFilesError{text + "; nothing has been recorded there yet"}
-	case len(names) > enough:
-		names = append(names[:enough], "…")
+		return &noFilesError{text + "; nothing has been recorded there yet, or it is not the state directory"}
+	case len(names) > maxListed:
+		names = append(names[:maxListed], "…")
 	}
 	return &noFilesError{text + ", only " + strings.Join(names, ", ") + "; name the state directory"}
 }
@@ -208,8 +216,15 @@ func openError(err error) error {
 		return err
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case pathErr.Path == "-":
+		return errors.New("-: no such file or directory; for standard input use /dev/stdin")
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		if filepath.Ext(pathErr.Path) == ".svg" {
+			return fmt.Errorf("%w; plot prints the picture, as in plot > %s", withoutOp(pathErr), pathErr.Path)
+		}
 		return fmt.Errorf("%w; name the state directory, or set PIKA_LIFECYCLE_DIR", withoutOp(pathErr))
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EIO):
+		return fmt.Errorf("%w; %s", withoutOp(pathErr), ingest.Remedy(err))
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return fmt.Errorf("%w; run as root to read it", withoutOp(pathErr))
 	}
@@ -304,7 +319,19 @@ func (files *openedFiles) addObject(f *os.File, from io.Reader) error {
 		return nil
 	}
 	if bytes.Contains(text, []byte(`"finished_at"`)) || filepath.Base(f.Name()) == writer.ResultName {
-		return fmt.Errorf("%s is not a valid result: %v", f.Name(), resultErr)
+		return fmt.Errorf("%s is not a valid result: %v%s", f.Name(), resultErr, files.invalidRemedy())
 	}
-	return fmt.Errorf("%s is not a valid status: %v", f.Name(), statusErr)
+	return fmt.Errorf("%s is not a valid status: %v%s", f.Name(), statusErr, files.invalidRemedy())
+}
+
+// replaceInvalid is what to do about a status or a result that is not valid.
+const replaceInvalid = "; remove it, or wait until a writer replaces it"
+
+// invalidRemedy returns what to do about an invalid file, to be appended to its
+// error; "" for a file that the user has copied.
+func (files *openedFiles) invalidRemedy() string {
+	if files.isDir {
+		return replaceInvalid
+	}
+	return ""
 }

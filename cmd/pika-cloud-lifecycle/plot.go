@@ -43,6 +43,9 @@ func plotMain(a *app, args []string) error {
 	if err := plot.Write(a.stdout); err != nil {
 		return err
 	}
+	if _, terminal := columnsOf(a.stdout); terminal {
+		a.warn("plot: the terminal shows the SVG as text; write it to a file, as in plot > plot.svg, and open it in a browser")
+	}
 	return a.logProblems(files.problems)
 }
 

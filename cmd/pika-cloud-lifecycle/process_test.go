@@ -18,16 +18,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitedCommand returns a command that is killed when it takes longer than hung.
+// limitedCommand returns a command that is killed when it takes longer than waitLimit.
 func limitedCommand(name string, args ...string) *exec.Cmd {
-	ctx, stop := context.WithTimeout(context.Background(), hung)
+	ctx, stop := context.WithTimeout(context.Background(), waitLimit)
 	context.AfterFunc(ctx, stop)
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Cancel = func() error {
-		fmt.Fprintf(os.Stderr, "killed after %v: %v\n", hung, cmd)
+		fmt.Fprintf(os.Stderr, "killed after %v: %v\n", waitLimit, cmd)
 		return cmd.Process.Kill()
 	}
-	cmd.WaitDelay = hung // for a process that keeps its output open
+	cmd.WaitDelay = waitLimit // for a process that keeps its output open
 	return cmd
 }
 
@@ -38,9 +38,9 @@ func testCommand(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// hung is how long a test waits for a process: far longer than any of them takes.
-// Then it fails with the output so far.
-const hung = 90 * time.Second
+// waitLimit is how long a test waits for a process, which is far longer than any process
+// runs. Then the test fails, and prints the output so far.
+const waitLimit = 90 * time.Second
 
 // A process is a running ingest, with the test's ends of its pipes.
 type process struct {
@@ -83,7 +83,7 @@ func startIn(t *testing.T, dir string, change func(*exec.Cmd), args ...string) *
 	p.in, p.ends = in, []*os.File{acks, stderr}
 	p.acks, p.stderr = bufio.NewReader(acks), bufio.NewReader(stderr)
 	for _, f := range p.ends {
-		if err := f.SetReadDeadline(time.Now().Add(hung)); err != nil {
+		if err := f.SetReadDeadline(time.Now().Add(waitLimit)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -170,13 +170,13 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
-// end waits until the process has ended.
-func (p *process) end() {
+// awaitEnd waits until the process has ended.
+func (p *process) awaitEnd() {
 	p.Helper()
 	select {
 	case <-p.ended:
-	case <-time.After(hung):
-		p.Fatalf("it still runs after %v; stderr %q", hung, p.lines)
+	case <-time.After(waitLimit):
+		p.Fatalf("the process still runs after %v; stderr %q", waitLimit, p.lines)
 	}
 }
 
@@ -187,7 +187,7 @@ func (p *process) exits(code int) string {
 	if err != nil {
 		p.Fatal(err)
 	}
-	p.end()
+	p.awaitEnd()
 	output := strings.Join(p.lines, "") + string(rest)
 	var exit *exec.ExitError
 	if p.err != nil && !errors.As(p.err, &exit) {
@@ -210,8 +210,8 @@ func (p *process) file(name string) string {
 	return string(text)
 }
 
-// holds checks that an artifact contains a text.
-func (p *process) holds(name, text string) {
+// contains checks that an artifact contains a text.
+func (p *process) contains(name, text string) {
 	p.Helper()
 	if content := p.file(name); !strings.Contains(content, text) {
 		p.Errorf("%s has no %s:\n%s", name, text, content)
@@ -221,7 +221,7 @@ func (p *process) holds(name, text string) {
 // await waits until an artifact contains a text.
 func (p *process) await(name, text string) {
 	p.Helper()
-	for until := time.Now().Add(hung); !strings.Contains(p.file(name), text); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(waitLimit); !strings.Contains(p.file(name), text); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			p.Fatalf("%s has no %s", name, text)
 		}
@@ -232,12 +232,12 @@ func (p *process) await(name, text string) {
 func (p *process) absent(name string) {
 	p.Helper()
 	if _, err := os.Lstat(filepath.Join(p.dir, name)); !errors.Is(err, os.ErrNotExist) {
-		p.Errorf("%s is there: %v", name, err)
+		p.Errorf("%s exists: %v", name, err)
 	}
 }
 
-// seqs checks that the log has events 1 to n, each once and in order.
-func (p *process) seqs(n int) {
+// hasEvents checks that the log has events 1 to n, each once and in order.
+func (p *process) hasEvents(n int) {
 	p.Helper()
 	for i, line := range linesOf(p.file("events.jsonl")) {
 		_, text, ok := strings.Cut(line, `"seq":`)
@@ -262,8 +262,8 @@ func (p *process) closeReaders(t *testing.T) {
 	}
 }
 
-// fill fills a pipe that is not read.
-func fill(t *testing.T, pipe *os.File) {
+// fillPipe fills a pipe that is not read.
+func fillPipe(t *testing.T, pipe *os.File) {
 	t.Helper()
 	fd := int(pipe.Fd())
 	if err := unix.SetNonblock(fd, true); err != nil {

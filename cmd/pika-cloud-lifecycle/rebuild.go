@@ -42,5 +42,9 @@ func rebuildMain(a *app, args []string) error {
 		return dirError(*f.dir, err)
 	}
 	s.Source = source
-	return a.runStream(s)
+	err = a.runStream(s)
+	if err == nil && source.FoundNothing() {
+		a.warn("rebuild: the input has no events and no results; expected the output of journalctl -o json --all, from a guest that uses --journal")
+	}
+	return err
 }

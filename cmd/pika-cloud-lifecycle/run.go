@@ -109,8 +109,8 @@ func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 
 // prepare creates the pipes, and catches the signals that are for the command.
 func (s *supervisor) prepare(a *app) error {
-	s.number = freeNumber()
-	if s.number > 9 {
+	s.streamFD = freeDescriptor()
+	if s.streamFD > 9 {
 		return badUsage("run: descriptors 3 to 9 are all open; close one for the command's stream")
 	}
 	var stream, stop [2]int
@@ -124,7 +124,7 @@ func (s *supervisor) prepare(a *app) error {
 	s.stream = s.streamWrite
 	s.path, s.umask = a.getenv("PATH"), a.umask
 	s.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
-		streamVar+"="+strconv.Itoa(s.number))
+		streamVar+"="+strconv.Itoa(s.streamFD))
 	s.signals = make(chan os.Signal, 16)
 	for _, sig := range forwardedSignals() {
 		if !isIgnored(sig) {
@@ -136,9 +136,9 @@ func (s *supervisor) prepare(a *app) error {
 	return nil
 }
 
-// freeNumber returns the first descriptor from 3 on that this process did not
+// freeDescriptor returns the first descriptor from 3 on that this process did not
 // inherit: inherited ones have no FD_CLOEXEC, those that the runtime opened do.
-func freeNumber() int {
+func freeDescriptor() int {
 	for fd := 3; ; fd++ {
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err != nil || flags&unix.FD_CLOEXEC != 0 {
@@ -198,7 +198,7 @@ func (s *supervisor) forwardStops() {
 // Outcome waits for the command to end.
 func (s *supervisor) Outcome() *ingest.Transition {
 	e := <-s.exited
-	code, text, details := e.explain()
+	code, text, details := e.describe()
 	s.code = code
 	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text, Details: details}
 	if code == 0 {
@@ -209,9 +209,9 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	return t
 }
 
-// explain returns the exit code, as a shell and timeout(1) would, and the cause
+// describe returns the exit code, as a shell and timeout(1) would, and the cause
 // as text and as details.
-func (e *exit) explain() (code int, text string, details strictjson.Value) {
+func (e *exit) describe() (code int, text string, details strictjson.Value) {
 	var o strictjson.Object
 	signal := signalName(e.status)
 	switch {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -35,8 +36,8 @@ func launchRun(t *testing.T, script string) *process {
 	return launch(t, t.TempDir(), nil, "run", "--", "bash", "-c", script)
 }
 
-// deadly returns all signals that end a process by default.
-func deadly() (all []syscall.Signal) {
+// endingSignals returns all signals that end a process by default.
+func endingSignals() (all []syscall.Signal) {
 	for s := syscall.Signal(1); s <= 31; s++ {
 		switch s {
 		case unix.SIGCHLD, unix.SIGCONT, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGURG, unix.SIGWINCH:
@@ -49,37 +50,37 @@ func deadly() (all []syscall.Signal) {
 
 // run records each way in which a command can end, and exits with its code.
 func TestRun_result_of_each_exit(t *testing.T) {
-	type death struct {
+	type ending struct {
 		script, details string
 		code            int
 	}
-	deaths := []death{{"exit 0", "", 0}, {"exit 3", "", 3}, {"exit 127", "", 127}, {"exit 255", "", 255}, {"set -e; false; exit 3", "", 1}}
-	for _, s := range deadly() {
+	endings := []ending{{"exit 0", "", 0}, {"exit 3", "", 3}, {"exit 127", "", 127}, {"exit 255", "", 255}, {"set -e; false; exit 3", "", 1}}
+	for _, s := range endingSignals() {
 		name := unix.SignalName(s)
 		if name == "" {
 			name = fmt.Sprintf("SIG%d", s)
 		}
-		deaths = append(deaths, death{fmt.Sprintf("ulimit -c 0; kill -%d $$; exit 99", s), fmt.Sprintf(`{"signal":%q}`, name), 128 + int(s)})
+		endings = append(endings, ending{fmt.Sprintf("ulimit -c 0; kill -%d $$; exit 99", s), fmt.Sprintf(`{"signal":%q}`, name), 128 + int(s)})
 	}
-	for _, d := range deaths {
+	for _, d := range endings {
 		t.Run(d.script, func(t *testing.T) {
 			t.Parallel()
 			// Not bash, which ignores SIGQUIT.
 			p := launch(t, t.TempDir(), nil, "run", "--", "sh", "-c", d.script)
 			p.exits(d.code)
-			p.seqs(2)
+			p.hasEvents(2)
 			outcome := "failed"
 			if d.code == 0 {
 				outcome = "completed"
 			}
 			for _, name := range []string{"status.json", "result.json"} {
-				p.holds(name, fmt.Sprintf("%q", outcome))
-				p.holds(name, `"seq": 2`)
+				p.contains(name, fmt.Sprintf("%q", outcome))
+				p.contains(name, `"seq": 2`)
 				if d.details != "" {
-					p.holds(name, `"details": `+d.details)
+					p.contains(name, `"details": `+d.details)
 				}
 			}
-			p.holds("result.json", fmt.Sprintf(`"exit_code": %d,`, d.code))
+			p.contains("result.json", fmt.Sprintf(`"exit_code": %d,`, d.code))
 			p.checkDir()
 		})
 	}
@@ -91,7 +92,7 @@ func (p *process) checkDir() {
 	if out, err := testCommand("verify", "--state-dir", p.dir).CombinedOutput(); err != nil {
 		p.Errorf("%v: %s", err, out)
 	}
-	if n, err := compileSchemas(p.T).hold(p.dir, nil); n < 3 || err != nil {
+	if n, err := compileSchemas(p.T).checkAll(p.dir, nil); n < 3 || err != nil {
 		p.Errorf("%d artifacts: %v", n, err)
 	}
 }
@@ -107,13 +108,13 @@ func TestRun_signals_forwarded(t *testing.T) {
 		p.await("events.jsonl", fmt.Sprintf(`"message":%q`, strings.TrimPrefix(unix.SignalName(s), "SIG")))
 		p.await("events.jsonl", fmt.Sprintf(`"seq":%d}`, i+3))
 	}
-	group := p.childOf()
+	group := p.commandPID()
 	testenv.Must(t, unix.Kill(-group, unix.SIGKILL))
 	p.exits(137)
 }
 
-// childOf returns the process ID of the command.
-func (p *process) childOf() (pid int) {
+// commandPID returns the process ID of the command.
+func (p *process) commandPID() (pid int) {
 	p.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.cmd.Process.Pid))
 	testenv.Must(p.T, err)
@@ -140,11 +141,11 @@ func isStopped(pid int) bool {
 	return strings.Contains(string(text), ") T ")
 }
 
-func until(t *testing.T, what string, is func() bool) {
+func waitUntil(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(hung); !is(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(waitLimit); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
+			t.Fatalf("waited %v for: %s", waitLimit, what)
 		}
 	}
 }
@@ -155,11 +156,11 @@ func TestRun_stop_and_continue(t *testing.T) {
 	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }, // no terminal
 		"run", "--", "bash", "-c", `trap 'exit 7' TERM; echo STATE=ready >&3; while :; do sleep 1000 & wait $!; done`)
 	p.await("status.json", `"state": "ready"`)
-	child := p.childOf()
+	child := p.commandPID()
 	p.signal(unix.SIGTSTP)
-	until(t, "the command is stopped", func() bool { return isStopped(child) })
+	waitUntil(t, "the command is stopped", func() bool { return isStopped(child) })
 	p.signal(unix.SIGCONT)
-	until(t, "the command goes on", func() bool { return !isStopped(child) })
+	waitUntil(t, "the command is continued", func() bool { return !isStopped(child) })
 	if isStopped(p.cmd.Process.Pid) {
 		t.Error("run is stopped, although there is no terminal")
 	}
@@ -172,9 +173,9 @@ func TestRun_killed_fallback_result(t *testing.T) {
 	testenv.Tool(t, "bash")
 	p := launchRun(t, `echo STATE=ready >&3; exec sleep 1000`)
 	p.await("status.json", `"state": "ready"`)
-	child := p.childOf()
+	child := p.commandPID()
 	p.signal(unix.SIGKILL)
-	p.end()
+	p.awaitEnd()
 	testenv.Must(t, unix.Kill(child, unix.SIGKILL))
 	p.absent("result.json")
 	// As ExecStopPost= of a unit does.
@@ -182,10 +183,10 @@ func TestRun_killed_fallback_result(t *testing.T) {
 	if out, err := ingest.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	p.seqs(3)
-	p.holds("status.json", `"state": "failed"`)
-	p.holds("result.json", `"details": {"reason":"stream_ended"}`)
-	p.holds("result.json", `"seq": 3`)
+	p.hasEvents(3)
+	p.contains("status.json", `"state": "failed"`)
+	p.contains("result.json", `"details": {"reason":"stream_ended"}`)
+	p.contains("result.json", `"seq": 3`)
 	p.checkDir()
 }
 
@@ -196,7 +197,7 @@ type terminal struct {
 	*os.File
 	output chan string
 	unread string
-	passed string // the output up to the end of the last expected text
+	passed string // the output before unread, since the text that was expected before
 }
 
 // newTerminal starts bash on a new terminal. An interactive bash has job control
@@ -262,7 +263,7 @@ func (term *terminal) send(text string) {
 // expect waits until the terminal shows a text after the last expected one.
 func (term *terminal) expect(text string) {
 	term.Helper()
-	late := time.After(hung)
+	late := time.After(waitLimit)
 	for {
 		if before, after, ok := strings.Cut(term.unread, text); ok {
 			term.passed, term.unread = before+text, after
@@ -271,7 +272,7 @@ func (term *terminal) expect(text string) {
 		select {
 		case more, ok := <-term.output:
 			if term.unread += more; !ok {
-				term.Fatalf("the terminal is gone without %q; output %q", text, term.unread)
+				term.Fatalf("the terminal was closed before it showed %q; output %q", text, term.unread)
 			}
 		case <-late:
 			term.Fatalf("no %q; output %q", text, term.unread)
@@ -279,14 +280,14 @@ func (term *terminal) expect(text string) {
 	}
 }
 
-// run gives the terminal to the command's group, because reading it would stop the
-// command otherwise, and takes it back for the next program.
+// run gives the terminal to the command's group, because otherwise reading from it would
+// stop the command. At the end run gives it back to its own group, for the next program.
 func TestTerminal_given_to_command(t *testing.T) {
-	for name, command := range map[string]string{"ends": `sh -c 'read -r x; echo "one: $x"'`, "cannot start": "/etc/passwd"} {
+	for name, command := range map[string]string{"command ends": `sh -c 'read -r x; echo "one: $x"'`, "command not started": "/etc/passwd"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			term := newTerminal(t, t.TempDir(), "-c", program+` run -- `+command+`; read -r y; echo "two: $y"`)
-			if name == "ends" {
+			if name == "command ends" {
 				term.send("a\n")
 				term.expect("one: a")
 			}
@@ -315,8 +316,8 @@ func TestTerminal_ctrl_c(t *testing.T) {
 	}
 }
 
-// ingest on a terminal prints how to end, and ends with Ctrl-D. It prints nothing if
-// the command line names the input.
+// If ingest reads from a terminal, it prints a hint, and ends at Ctrl-D. It prints no hint
+// if the command line names the input.
 func TestTerminal_ingest(t *testing.T) {
 	t.Parallel()
 	const hint = "ingest: reading directives from the terminal; type lines such as STATE=ready MESSAGE='server is up', and Ctrl-D to end\r"
@@ -338,20 +339,68 @@ func TestTerminal_ingest(t *testing.T) {
 	}
 }
 
+// Ctrl-C ends ingest on a terminal without a grace period. The lines typed before it
+// are written, and the next one is for the shell.
+func TestTerminal_ingest_ctrl_c(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	term := newPrompt(t, dir)
+	term.send(program + " ingest --notify never --ack-fd 1; echo \"code: $?\"\n")
+	term.expect("Ctrl-D to end\r")
+	term.send("STATE=ready\n")
+	term.expect("1 1 0\r") // the line is on disk
+	interrupted := time.Now()
+	term.send("\x03")
+	term.expect("code: 0")
+	if took := time.Since(interrupted); took >= ingest.DefaultGrace {
+		t.Errorf("ingest ended after %v", took)
+	}
+}
+
+// wait prints on a terminal that there is no status, because the user may have named
+// the wrong directory. It prints nothing if the wait is over.
+func TestTerminal_wait(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	hint := "wait: there is no status in " + dir + " yet; waiting for one, Ctrl-C to stop\r"
+	term := newTerminal(t, dir, "-c", program+` wait --for ready & pid=$!; read -r x; `+
+		program+` status --state ready --message up; wait $pid; echo "code: $?"; `+program+` wait --for ready; echo "code: $?"`)
+	term.expect(hint)
+	term.send("\n")
+	term.expect("ready: up\r")
+	term.expect("code: 0")
+	term.expect("code: 0")
+	if strings.Contains(term.passed, "wait: ") {
+		t.Errorf("the hint is printed without need: %q", term.passed)
+	}
+}
+
+// plot prints on a terminal how to save the picture.
+func TestTerminal_plot(t *testing.T) {
+	t.Parallel()
+	term := newTerminal(t, t.TempDir(), "-c", program+` run -- true; `+program+` plot > /dev/null; echo "code: $?"; `+program+` plot`)
+	term.expect("code: 0")
+	if strings.Contains(term.passed, "plot: ") {
+		t.Errorf("the hint is printed although the picture is saved: %q", term.passed)
+	}
+	term.expect("</svg>\r")
+	term.expect("plot: the terminal shows the SVG as text; write it to a file, as in plot > plot.svg, and open it in a browser\r")
+}
+
 // newPrompt starts an interactive bash, whatever TERM is.
 func newPrompt(t *testing.T, dir string) *terminal {
 	t.Helper()
 	return newTerminal(t, dir, "--norc", "--noediting", "-i")
 }
 
-// When the job is stopped, the shell gets the terminal; fg continues all of the job,
-// including a pipeline or a script between the shell and run.
+// When the job is stopped, the shell gets the terminal. fg continues the whole job,
+// including the other programs of a pipeline, and a script that has started run.
 func TestTerminal_ctrl_z_and_fg(t *testing.T) {
 	command := program + ` run -- sh -c 'echo up; while read -r x; do echo "read: $x"; done; exit 5'`
 	for name, typed := range map[string]string{
-		"a command":            command,
-		"a pipeline":           "set -o pipefail; " + command + " | cat",
-		"a script":             `sh -c '"$@"; exit $?' - ` + command,
+		"command":              command,
+		"pipeline":             "set -o pipefail; " + command + " | cat",
+		"script":               `sh -c '"$@"; exit $?' - ` + command,
 		"timeout --foreground": "timeout --foreground 1h " + command,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -398,14 +447,15 @@ func TestTerminal_sigtstp_after_fg(t *testing.T) {
 	term.expect("$ ")
 }
 
-// If no shell can continue the job, or its parent ignores Ctrl-Z, nothing stops.
+// Ctrl-Z stops nothing if no shell can continue the job, or if the parent process of run
+// ignores SIGTSTP.
 func TestTerminal_ctrl_z_without_job_control(t *testing.T) {
 	const script = `sh -c 'echo up; while read -r x; do echo "read: $x"; done'; echo "code: $?"`
 	command, reset := program+" run -- "+script, program+" run -- env --default-signal=TSTP "+script
 	for name, args := range map[string][]string{
-		"no shell":                    {"-c", command},
-		"a parent that ignores":       {"--norc", "-ic", "(trap '' TSTP; " + command + ")"},
-		"a parent alone that ignores": {"--norc", "-ic", "(trap '' TSTP; " + reset + ")"},
+		"no job control":                 {"-c", command},
+		"SIGTSTP ignored":                {"--norc", "-ic", "(trap '' TSTP; " + command + ")"},
+		"SIGTSTP ignored except command": {"--norc", "-ic", "(trap '' TSTP; " + reset + ")"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -423,8 +473,8 @@ func TestTerminal_ctrl_z_without_job_control(t *testing.T) {
 	}
 }
 
-// A stop signal to the command does not stop the parents of run, and --timeout ends
-// a stopped command.
+// A stop signal to the command does not stop run or its parent processes, and --timeout
+// ends a stopped command.
 func TestTerminal_stop_only_command(t *testing.T) {
 	for name, typed := range map[string]string{
 		"SIGSTOP":                   `%s -c 'kill -STOP $$'`,
@@ -443,11 +493,11 @@ func TestTerminal_stop_only_command(t *testing.T) {
 	}
 }
 
-// Time during which the job is stopped does not count. A slow machine may need more
-// time itself, so longer timeouts are tried.
+// --timeout does not include the time for which the job is stopped. On a slow machine the
+// command itself may be over the limit, so the test also tries longer ones.
 func TestTerminal_timeout_while_stopped(t *testing.T) {
 	t.Parallel()
-	for timeout := time.Second; timeout < hung; timeout *= 4 {
+	for timeout := time.Second; timeout < waitLimit; timeout *= 4 {
 		dir := t.TempDir()
 		term := newPrompt(t, dir)
 		term.send(fmt.Sprintf(`%s run --timeout %v -- sh -c 'echo up; read -r x; exit 5'`+"\n", program, timeout))
@@ -467,14 +517,14 @@ func TestTerminal_timeout_while_stopped(t *testing.T) {
 	t.Error("each --timeout ended a command that was stopped for that time")
 }
 
-// A background command that reads the terminal stops the job, and has the terminal
-// after fg.
+// If a command in the background reads from the terminal or changes it, the job is
+// stopped. After fg, the command has the terminal.
 func TestTerminal_background_command(t *testing.T) {
 	const reads = `read -r x; echo "read: $x"`
 	for name, c := range map[string]struct{ script, stops string }{
-		"stops the job":      {reads, "Stopped"},
-		"has it after a fg":  {"echo up; until [ -e now ]; do sleep 0.01; done; " + reads, ""},
-		"writes with tostop": {"stty tostop </dev/tty; " + reads, "Stopped"},
+		"read in background": {reads, "Stopped"},
+		"read after fg":      {"echo up; until [ -e now ]; do sleep 0.01; done; " + reads, ""},
+		"stty in background": {"stty tostop </dev/tty; " + reads, "Stopped"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -484,7 +534,7 @@ func TestTerminal_background_command(t *testing.T) {
 			if c.stops == "" {
 				term.expect("up\r")
 			} else {
-				until(t, "the command is stopped", func() bool {
+				waitUntil(t, "the command is stopped", func() bool {
 					term.send("jobs\n")
 					term.expect("jobs\r")
 					term.expect("run --")
@@ -507,9 +557,9 @@ func TestFIFO_stop_ends_with_last_writer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	p := startIn(t, dir, nil, "--grace", "1h", "--require-result", "--fifo", dir+"/fifo")
-	until(t, "there is a FIFO", func() bool { _, err := os.Stat(dir + "/fifo"); return err == nil })
+	waitUntil(t, "the FIFO exists", func() bool { _, err := os.Stat(dir + "/fifo"); return err == nil })
 	open := func() (f *os.File) {
-		until(t, "ingest has opened the FIFO", func() bool {
+		waitUntil(t, "ingest has opened the FIFO", func() bool {
 			var err error
 			f, err = os.OpenFile(dir+"/fifo", os.O_WRONLY|unix.O_NONBLOCK, 0)
 			return err == nil
@@ -528,7 +578,7 @@ func TestFIFO_stop_ends_with_last_writer(t *testing.T) {
 	p.ackUpTo(3)
 	testenv.Must(t, second.Close())
 	p.exits(exitOK)
-	p.holds("result.json", "stream_ended")
+	p.contains("result.json", "stream_ended")
 	p.absent("fifo")
 }
 
@@ -542,8 +592,8 @@ func TestStop_incomplete_line_rejected(t *testing.T) {
 	testenv.Must(t, err)
 	p.signal(unix.SIGTERM)
 	p.exits(exitRejected)
-	p.holds("rejected.jsonl", "the input ends without a newline")
-	p.holds("result.json", "stream_ended")
+	p.contains("rejected.jsonl", "the input ends without a newline")
+	p.contains("result.json", "stream_ended")
 }
 
 func TestWait_state_reached(t *testing.T) {
@@ -563,16 +613,16 @@ func TestWait_state_reached(t *testing.T) {
 
 // A descriptor with FD_CLOEXEC, as the runtime opens them, counts as free; an
 // inherited one does not.
-func TestFreeNumber(t *testing.T) {
+func TestFreeDescriptor(t *testing.T) {
 	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
 	testenv.Must(t, err)
 	defer unix.Close(fd)
-	if got := freeNumber(); got > fd {
+	if got := freeDescriptor(); got > fd {
 		t.Errorf("%d is free, expected %d", got, fd)
 	}
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
 	testenv.Must(t, err)
-	if got := freeNumber(); got == fd {
+	if got := freeDescriptor(); got == fd {
 		t.Errorf("%d is free, although it was inherited", got)
 	}
 }

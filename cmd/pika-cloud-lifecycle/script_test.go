@@ -49,7 +49,7 @@ func testProgram() {
 		getenv: os.Getenv,
 		clock:  testClock,
 		bootID: func() string { return os.Getenv("TEST_BOOT_ID") },
-		umask:  openToOwner(),
+		umask:  clearOwnerUmask(),
 	}
 	os.Exit(a.main(os.Args[1:]))
 }
@@ -67,9 +67,9 @@ func testMoment(text string) ingest.Moment {
 func TestScripts(t *testing.T) {
 	testenv.Tool(t, "bash")
 	schemas := compileSchemas(t)
-	held := new(atomic.Int64)
+	checked := new(atomic.Int64)
 	t.Cleanup(func() {
-		if held.Load() == 0 && flag.Lookup("test.run").Value.String() == "" {
+		if checked.Load() == 0 && flag.Lookup("test.run").Value.String() == "" {
 			t.Error("no script left an artifact")
 		}
 	})
@@ -88,8 +88,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PIKA_LIFECYCLE_DIR", filepath.Join(env.WorkDir, "run"))
 			before, err := readArtifacts(env.WorkDir)
 			env.Defer(func() {
-				n, err := schemas.hold(env.WorkDir, before)
-				if held.Add(int64(n)); err != nil {
+				n, err := schemas.checkAll(env.WorkDir, before)
+				if checked.Add(int64(n)); err != nil {
 					env.T().Fatal(err)
 				}
 			})
@@ -103,7 +103,7 @@ func TestScripts(t *testing.T) {
 
 // scriptsEnd returns the time at which a script that is still running is killed.
 func scriptsEnd(t *testing.T) time.Time {
-	end := time.Now().Add(4 * hung)
+	end := time.Now().Add(4 * waitLimit)
 	if limit, ok := t.Deadline(); ok && limit.Before(end) {
 		return limit
 	}
@@ -116,7 +116,7 @@ func awaits(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: awaits file [text]")
 	}
 	path := ts.MkAbs(args[0])
-	for end := time.Now().Add(hung); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(waitLimit); ; time.Sleep(time.Millisecond) {
 		if len(args) == 1 {
 			if _, err := os.Lstat(path); err == nil {
 				return
@@ -125,7 +125,7 @@ func awaits(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		if time.Now().After(end) {
-			ts.Fatalf("no %s after %v", strings.Join(args, " with "), hung)
+			ts.Fatalf("no %s after %v", strings.Join(args, " with "), waitLimit)
 		}
 	}
 }
@@ -137,12 +137,12 @@ func ends(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[0])))
 	ts.Check(err)
-	for end := time.Now().Add(hung); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(waitLimit); ; time.Sleep(time.Millisecond) {
 		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(text), ") Z ") {
 			return
 		}
 		if time.Now().After(end) {
-			ts.Fatalf("process %d of %s still runs after %v", pid, args[0], hung)
+			ts.Fatalf("process %d of %s still runs after %v", pid, args[0], waitLimit)
 		}
 	}
 }

@@ -59,7 +59,7 @@ func showMain(a *app, args []string) error {
 	files := openFiles(f.dir, f.paths)
 	defer files.close()
 	v := a.newView(f)
-	if files.any() {
+	if files.hasFiles() {
 		v.current(files)
 	}
 	for _, log := range files.logs {
@@ -151,9 +151,9 @@ func (l *logFile) showAll(v view) error {
 	if err := l.show(v); err != nil {
 		return err
 	}
-	beginOnly := l.isBeginOnly()
+	incompleteOnly := l.isIncompleteOnly()
 	l.showRest(v)
-	if err := l.noEvents(); err != nil && !beginOnly {
+	if err := l.noEvents(); err != nil && !incompleteOnly {
 		return err
 	}
 	l.printPending(v)
@@ -161,9 +161,9 @@ func (l *logFile) showAll(v view) error {
 	return nil
 }
 
-// isBeginOnly reports whether a log has nothing but the begin of a line, which may be
-// the first event while its writer appends it.
-func (l *logFile) isBeginOnly() bool {
+// isIncompleteOnly reports whether the start of one line is all that a log contains. It
+// may be the first event, which a writer is appending.
+func (l *logFile) isIncompleteOnly() bool {
 	line, ok := l.lines.Rest()
 	return ok && line.Number == 1 && !line.Long && line.Text[0] == '{'
 }
@@ -205,7 +205,8 @@ func (l *logFile) showLine(v view, line *history.Line) {
 func (l *logFile) showEvent(v view, number uint64, e *artifact.Event) {
 	l.problems.hasEvents = true
 	l.printPending(v)
-	if !l.wasShown(e) {
+	already := l.markShown(e)
+	if !already {
 		v.event(l, number, e, l.decoder.Normal())
 	}
 }
@@ -257,13 +258,13 @@ type textView struct {
 }
 
 func (v *textView) current(files *openedFiles) {
-	now := timeline.Now{Status: files.status, Result: files.result, Rejected: files.rejected,
+	now := timeline.Current{Status: files.status, Result: files.result, Rejected: files.rejected,
 		StatusUnreadable: files.statusUnreadable, ResultUnreadable: files.resultUnreadable}
 	if v.live {
 		now.BootID, now.Time = v.app.bootID(), v.app.clock().Time
 	}
-	if v.live || files.isDir || files.status != nil || files.result != nil { // a copied log says nothing about them
-		v.Now(&now)
+	if v.live || files.isDir || files.status != nil || files.result != nil { // otherwise only a log was copied, so the status and the result are unknown
+		v.Current(&now)
 	}
 }
 
@@ -274,7 +275,7 @@ func (v *textView) problem(log *logFile, p *lineProblem) {
 }
 
 func (v *textView) omitted(log *logFile, n uint64) {
-	v.Note(fmt.Sprintf("%s has %s", filepath.Base(log.path), several(n, "more problem")))
+	v.Note(fmt.Sprintf("%s has %s", filepath.Base(log.path), plural(n, "more problem")))
 }
 
 // A jsonView is for programs: one object on each line.

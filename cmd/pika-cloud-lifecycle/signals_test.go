@@ -10,15 +10,15 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// roundTrips is how many lines are written and acknowledged one by one after a
-// signal: enough that the signal has arrived before the last of them.
-const roundTrips = 100
+// acknowledgedLines is how many lines a test writes after a signal, each after the previous
+// one is acknowledged. This takes so long that the signal arrives before the last line.
+const acknowledgedLines = 100
 
-// converse writes events, from line number line on, and waits for each to be
+// writeAndAwait writes events, from line number line on, and waits for each to be
 // acknowledged. It returns the number of the last line.
-func (p *process) converse(line int) int {
+func (p *process) writeAndAwait(line int) int {
 	p.Helper()
-	for end := line + roundTrips; line < end; line++ {
+	for end := line + acknowledgedLines; line < end; line++ {
 		p.write(fmt.Sprintf("KIND=ready MESSAGE=%d", line))
 		if got, seq, _ := p.ack(); got != line || seq != line {
 			p.Fatalf("line %d was acknowledged as line %d, seq %d", line, got, seq)
@@ -36,12 +36,12 @@ func TestSignal_input_read_to_end(t *testing.T) {
 			p.write("STATE=booted")
 			p.ackUpTo(1)
 			p.signal(s)
-			last := p.converse(2)
+			last := p.writeAndAwait(2)
 			p.write("STATE=completed MESSAGE=after")
 			p.in.Close()
 			p.exits(exitOK)
-			p.holds("result.json", `"message": "after"`)
-			p.seqs(last + 1)
+			p.contains("result.json", `"message": "after"`)
+			p.hasEvents(last + 1)
 		})
 	}
 }
@@ -53,9 +53,9 @@ func TestSignal_grace_ends(t *testing.T) {
 	p.write("STATE=ready")
 	p.ackUpTo(1)
 	p.signal(syscall.SIGTERM)
-	p.exits(exitOK) // although the input is open
-	p.holds("result.json", `"reason":"stream_ended"`)
-	p.seqs(2)
+	p.exits(exitOK) // although the input is still open
+	p.contains("result.json", `"reason":"stream_ended"`)
+	p.hasEvents(2)
 }
 
 func TestSignal_zero_grace(t *testing.T) {
@@ -66,7 +66,7 @@ func TestSignal_zero_grace(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	// These lines take far less time than the default grace period.
 	accepted := 0
-	for ; accepted < 2*roundTrips; accepted++ {
+	for ; accepted < 2*acknowledgedLines; accepted++ {
 		if _, err := p.in.WriteString("STATE=booted\n"); err != nil {
 			break
 		}
@@ -74,7 +74,7 @@ func TestSignal_zero_grace(t *testing.T) {
 			break
 		}
 	}
-	if accepted == 2*roundTrips {
+	if accepted == 2*acknowledgedLines {
 		t.Errorf("%d lines were accepted after the signal", accepted)
 	}
 	p.exits(exitOK)
@@ -86,14 +86,14 @@ func TestSignal_second_sigterm(t *testing.T) {
 	p.write("STATE=ready")
 	p.ackUpTo(1)
 	p.signal(syscall.SIGTERM)
-	p.converse(2) // otherwise the kernel could merge the two signals
+	p.writeAndAwait(2) // otherwise the kernel could merge the two signals
 	p.signal(syscall.SIGTERM)
 	p.exits(exitOK)
-	p.holds("status.json", `"state": "ready"`)
+	p.contains("status.json", `"state": "ready"`)
 }
 
 // Input that arrived before the signal is committed, even if its newline is missing.
-func TestSignal_cut_line_committed(t *testing.T) {
+func TestSignal_incomplete_line_committed(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--grace", "50ms")
 	p.write("STATE=booted")
@@ -103,7 +103,7 @@ func TestSignal_cut_line_committed(t *testing.T) {
 	}
 	p.signal(syscall.SIGTERM)
 	p.exits(exitOK)
-	p.holds("status.json", `"state": "ready"`)
+	p.contains("status.json", `"state": "ready"`)
 }
 
 // If the input is a pipe, the first SIGINT is ignored.
@@ -114,10 +114,10 @@ func TestSignal_sigint_pipe(t *testing.T) {
 	p.ackUpTo(1)
 	p.signal(syscall.SIGINT)
 	// This takes longer than the grace period: the signal was ignored.
-	last := p.converse(2)
+	last := p.writeAndAwait(2)
 	p.signal(syscall.SIGINT)
 	p.exits(exitOK)
-	p.seqs(last)
+	p.hasEvents(last)
 }
 
 // If the input is not a pipe, the first SIGINT requests a stop.
@@ -159,17 +159,17 @@ func TestSignal_ignored_at_start(t *testing.T) {
 			p.ackUpTo(1)
 			p.signal(s)
 			p.signal(s)
-			last := p.converse(2)
+			last := p.writeAndAwait(2)
 			p.signal(s)
 			p.in.Close()
 			p.exits(exitOK)
-			p.seqs(last)
+			p.hasEvents(last)
 		})
 	}
 }
 
-// ingest goes on if the reader of stderr or of the acknowledgements ends.
-func TestSignal_readers_gone(t *testing.T) {
+// ingest continues if the readers of stderr and of the acknowledgements close their pipes.
+func TestSignal_readers_closed(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	p.write("bad", "STATE=booted")
@@ -178,10 +178,10 @@ func TestSignal_readers_gone(t *testing.T) {
 	p.closeReaders(t)
 	p.write("bad", "STATE=ready", "bad", "STATE=failed MESSAGE=last")
 	p.in.Close()
-	p.end()
+	p.awaitEnd()
 	if code := p.cmd.ProcessState.ExitCode(); code != exitRejected {
 		t.Errorf("%v, want exit code %d", p.cmd.ProcessState, exitRejected)
 	}
-	p.holds("result.json", `"message": "last"`)
-	p.seqs(3)
+	p.contains("result.json", `"message": "last"`)
+	p.hasEvents(3)
 }

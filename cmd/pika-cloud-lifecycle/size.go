@@ -34,12 +34,12 @@ func (v *sizeValue) String() string {
 
 func (v *sizeValue) Get() any { return *v.bytes }
 
-// Set sets the size. Its error says which sizes are accepted.
+// Set sets the size. Its error describes the sizes that are accepted.
 func (v *sizeValue) Set(text string) error {
 	n, ok := parseSize(text)
 	switch {
 	case !ok:
-		return errors.New("a size such as 500000, 512K, 8M or 1G")
+		return errors.New("a size such as 500000, 512K, 8M or 1G" + sizeHint(text))
 	case v.max > 0 && (n < v.min || n > v.max):
 		return fmt.Errorf("a size from %s to %s", sizeText(v.min), sizeText(v.max))
 	case n < v.min:
@@ -47,6 +47,16 @@ func (v *sizeValue) Set(text string) error {
 	}
 	*v.bytes = n
 	return nil
+}
+
+// sizeHint suggests a size if text has one of the units that other programs accept.
+func sizeHint(text string) string {
+	upper := strings.TrimSpace(strings.ToUpper(text))
+	short := strings.ReplaceAll(strings.TrimSuffix(strings.TrimSuffix(upper, "B"), "I"), " ", "")
+	if _, ok := parseSize(short); !ok || short == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", short)
 }
 
 // parseSize parses a size. ok is false also if it exceeds an int64.

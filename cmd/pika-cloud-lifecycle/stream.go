@@ -20,6 +20,9 @@ import (
 const (
 	// maxEvents is some 400,000 events; two logs of it fit the /run of any guest.
 	maxEvents = 64 << 20
+	// fewEvents is a size that some 20 events fit. A user who chooses less may
+	// mean a number of events.
+	fewEvents = 4 << 10
 	// maxRejected is enough for some 10,000 rejected lines.
 	maxRejected = 8 << 20
 )
@@ -78,6 +81,9 @@ func (f *streamFlags) checkAck(in int) error {
 
 // newStream returns a stream with the values of the flags. It reads from in.
 func (a *app) newStream(f *streamFlags, in int) *ingest.Stream {
+	if f.maxEvents > 0 && f.maxEvents < fewEvents {
+		a.warn(fmt.Sprintf("%s: --max-events %d is a number of bytes, so only the last events are kept; use K, M or G for a larger size", f.Name(), f.maxEvents))
+	}
 	dir := writer.In(*f.dir)
 	dir.Events.RotateAt, dir.Rejects.MaxBytes = f.maxEvents, f.maxRejected
 	dir.Events.Warn = a.warn
@@ -114,7 +120,7 @@ func (a *app) summarize(dir *writer.Dir, sum ingest.Summary, err error) error {
 	case sum.Unusable:
 		return err // which Stream.Unusable has reported
 	case sum.Dropped > 0:
-		return errors.Join(err, errors.New(lost(sum.Dropped-sum.DroppedRejects, sum.DroppedRejects)))
+		return errors.Join(err, errors.New(lossText(sum.Dropped-sum.DroppedRejects, sum.DroppedRejects)))
 	case sum.Degraded:
 		return errors.Join(err, fmt.Errorf("%s could not be written in time; see the warnings above", path))
 	case errors.Is(err, unix.EISDIR):
@@ -127,8 +133,8 @@ func (a *app) summarize(dir *writer.Dir, sum ingest.Summary, err error) error {
 	return nil
 }
 
-// lost returns how many events and rejected lines were lost, at least one in all.
-func lost(events, rejects uint64) string {
+// lossText returns how many events and rejected lines were lost, at least one in all.
+func lossText(events, rejects uint64) string {
 	var parts []string
 	for _, p := range []struct {
 		n    uint64
@@ -168,6 +174,8 @@ func dirProblem(path, option string, err error) (what, remedy string) {
 		return notDirectory(path) + " is not a directory", other + " to another path"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return err.Error(), "run as root, or " + other
+	case errors.Is(err, unix.EPERM):
+		return err.Error(), "check its attributes with lsattr, or " + other + " to another path"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENAMETOOLONG):
 		return err.Error(), other + " to another path"
 	}

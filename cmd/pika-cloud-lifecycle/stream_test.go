@@ -15,7 +15,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-func TestLost(t *testing.T) {
+func TestLossText(t *testing.T) {
 	for _, c := range []struct {
 		events, rejects uint64
 		want            string
@@ -26,7 +26,7 @@ func TestLost(t *testing.T) {
 		{3, 1, "3 events and 1 rejected line lost"},
 		{1, 12, "1 event and 12 rejected lines lost"},
 	} {
-		if got := lost(c.events, c.rejects); got != c.want {
+		if got := lossText(c.events, c.rejects); got != c.want {
 			t.Errorf("%d events and %d rejected lines: %q, expected %q", c.events, c.rejects, got, c.want)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -27,8 +29,14 @@ type unknownFlagError struct {
 
 func (e *unknownFlagError) Error() string {
 	suggestion := ""
-	near := nearestFlag(undashed(e.flag), e.known)
-	if near != "" {
+	name := undashed(e.flag)
+	near := nearestFlag(name, e.known)
+	switch {
+	case e.command == "plot" && slices.Contains([]string{"o", "out", "output"}, name):
+		return fmt.Sprintf("unknown flag %s; plot prints the picture on standard output, as in plot > history.svg", e.flag)
+	case name == "version" || name == "V":
+		suggestion = "did you mean pika-cloud-lifecycle --version? "
+	case near != "":
 		suggestion = fmt.Sprintf("did you mean --%s? ", near)
 	}
 	return fmt.Sprintf("unknown flag %s; %ssee %s --help", e.flag, suggestion, e.command)
@@ -38,7 +46,7 @@ func (e *unknownFlagError) Error() string {
 // with the same meaning, one that begins with name, or the nearest. It returns ""
 // if there is none.
 func nearestFlag(name string, known []string) string {
-	for _, alias := range flagsLike(name) {
+	for _, alias := range flagAliases(name) {
 		if slices.Contains(known, alias) {
 			return alias
 		}
@@ -58,9 +66,9 @@ func nearestFlag(name string, known []string) string {
 	return directive.Nearest(name, known)
 }
 
-// flagsLike returns the flags that have the meaning that name has elsewhere: in
-// another subcommand or in another program.
-func flagsLike(name string) []string {
+// flagAliases returns the flags that a user may mean by name, because a flag of this
+// name has the same meaning in another subcommand or in another program.
+func flagAliases(name string) []string {
 	switch name {
 	case "C", "d", "dir", "directory", "path":
 		return []string{"state-dir"}
@@ -90,7 +98,7 @@ func flagsLike(name string) []string {
 		return []string{"dry-run"}
 	case "fix":
 		return []string{"repair"}
-	case "o", "output":
+	case "o", "output", "out":
 		return []string{"format"}
 	case "strict", "policy":
 		return []string{"transitions"}
@@ -98,6 +106,26 @@ func flagsLike(name string) []string {
 		return []string{"trust-uid"}
 	}
 	return nil
+}
+
+// longDashes are the characters that word processors write instead of hyphens.
+const longDashes = "\u2010\u2011\u2012\u2013\u2014\u2212"
+
+// startsWithLongDash reports whether arg is a flag whose dashes were replaced, as
+// word processors and web pages do.
+func startsWithLongDash(arg string) bool {
+	first, size := utf8.DecodeRuneInString(strings.TrimPrefix(arg, "-"))
+	return strings.ContainsRune(longDashes, first) && size < len(arg)
+}
+
+// isDirective reports whether arg is a word such as STATE=ready, which the shell
+// passes on unchanged.
+func isDirective(arg string) bool {
+	key, value, found := strings.Cut(arg, "=")
+	isKey := slices.Contains([]string{"state", "kind", "status", "type", "message"}, strings.ToLower(key))
+	return found && isKey && !strings.ContainsFunc(value, func(c rune) bool {
+		return !unicode.IsLetter(c) && !unicode.IsDigit(c)
+	})
 }
 
 // nearestCommand returns the subcommand, with its flag if one is needed, that the
@@ -134,17 +162,27 @@ func nearestCommand(name string) string {
 	return directive.Nearest(name, append(subcommandNames(), "help", "--help", "--version"))
 }
 
-// operandHint advises what to do about an operand that a subcommand without operands
-// was given.
+// operandHint suggests what the user may have meant by an operand. The subcommand
+// accepts none.
 func (f *flagSet) operandHint(operand string) string {
 	isState := slices.Contains(artifact.States(), artifact.State(operand))
 	switch {
 	case operand == "help":
 		return fmt.Sprintf("did you mean %s --help?", f.Name())
+	case startsWithLongDash(operand):
+		return fmt.Sprintf("a flag starts with --; did you mean --%s?", strings.TrimLeft(operand, longDashes+"-"))
+	case f.Name() == "ingest" && isDirective(operand):
+		return fmt.Sprintf("ingest reads directives from its standard input, as in echo %s | pika-cloud-lifecycle ingest", operand)
 	case f.Name() == "ingest" || f.Name() == "rebuild":
 		return fmt.Sprintf("%s reads its standard input, as in %s < FILE", f.Name(), f.Name())
+	case f.Name() == "wait" && isState && f.isGiven("for"):
+		return fmt.Sprintf("separate states with commas, as in --for %s,%s", f.Lookup("for").Value, operand)
 	case f.Name() == "wait" && isState:
 		return fmt.Sprintf("did you mean --for %s?", operand)
+	case f.Name() == "wait" && !f.isGiven("for"):
+		return "give states with --for, as in --for ready"
+	case f.Name() == "wait" && !f.isGiven("state-dir"):
+		return fmt.Sprintf("did you mean --state-dir %s?", operand)
 	case f.Name() == "status" && isState && !f.isGiven("state"):
 		return fmt.Sprintf("did you mean --state %s?", operand)
 	case f.Name() == "event" && isState && !f.isGiven("kind"):

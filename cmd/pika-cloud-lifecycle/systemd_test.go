@@ -42,8 +42,8 @@ func TestSystemd(t *testing.T) {
 	t.Run("unit stopped", func(t *testing.T) {
 		lab.checkOut(t, "stop", "success 0")
 		p := lab.checkArtifacts(t, "stop", "starting ready stopped completed stopped", `"exit_code": 0`)
-		p.holds("status.json", `"state": "stopped"`)
-		p.holds("status.json", `"message": "asked"`)
+		p.contains("status.json", `"state": "stopped"`)
+		p.contains("status.json", `"message": "asked"`)
 	})
 	t.Run("Incus host", func(t *testing.T) {
 		lab.checkArtifacts(t, "incus", "starting ready completed", `"exit_code": 0`)
@@ -108,8 +108,8 @@ func (l lab) checkArtifacts(t *testing.T, name, kinds, text string) *process {
 	if strings.Join(got, " ") != kinds {
 		t.Errorf("events %q, want %s", got, kinds)
 	}
-	p.seqs(len(got))
-	p.holds("result.json", text)
+	p.hasEvents(len(got))
+	p.contains("result.json", text)
 	p.checkDir()
 	return p
 }

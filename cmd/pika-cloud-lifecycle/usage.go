@@ -135,7 +135,8 @@ Advanced:
   --exit-on-result       exit after the result is written, without waiting for
                          the end of the input
   --grace DURATION       after SIGTERM or SIGHUP, wait this long for the end of
-                         the input (default 5s)
+                         the input, but on a terminal only if this flag is given
+                         (default 5s)
   --write-timeout DURATION
                          retry for this long if a file cannot be written; then
                          continue to read, and keep only the last status, the

@@ -56,7 +56,7 @@ func verifyMain(a *app, args []string) error {
 	return nil
 }
 
-// asRoot returns the advice to run as root, unless the process does so already.
+// asRoot returns the advice to run as root; "" if the process runs as root.
 func asRoot(to string) string {
 	if os.Geteuid() == 0 {
 		return ""
@@ -103,6 +103,8 @@ func repairFailed(err error) error {
 // user can do about it.
 func checkError(dir string, err error) error {
 	switch {
+	case dir == "-" && errors.Is(err, fs.ErrNotExist):
+		return errors.New("-: no such file or directory; verify checks a state directory, and reads no standard input")
 	case errors.Is(err, verify.ErrNoFiles):
 		return newNoFilesError(dir, 0)
 	case errors.Is(err, syscall.ENOTDIR):
@@ -176,7 +178,7 @@ func summary(r *verify.Report, repairable int) string {
 	}
 	if !r.Valid() {
 		total := uint64(len(r.Findings)) + r.Omitted
-		parts[0] = "invalid: " + several(total, "finding")
+		parts[0] = "invalid: " + plural(total, "finding")
 	}
 	if repairable > 0 {
 		parts[0] += fmt.Sprintf(", %d repairable with --repair", repairable)
@@ -185,9 +187,9 @@ func summary(r *verify.Report, repairable int) string {
 		parts[0] += fmt.Sprintf(", %d not listed", r.Omitted)
 	}
 	if r.Events > 0 {
-		events := several(r.Events, "event")
+		events := plural(r.Events, "event")
 		if r.Boots > 0 {
-			events += " in " + several(uint64(r.Boots), "boot")
+			events += " in " + plural(uint64(r.Boots), "boot")
 		}
 		parts = append(parts, fmt.Sprintf("%s, seq %d to %d", events, r.FirstSeq, r.LastSeq))
 	}
@@ -198,13 +200,13 @@ func summary(r *verify.Report, repairable int) string {
 		parts = append(parts, "result "+string(r.Outcome))
 	}
 	if r.Rejected > 0 {
-		parts = append(parts, several(r.Rejected, "rejected line")+" in rejected.jsonl")
+		parts = append(parts, plural(r.Rejected, "rejected line")+" in rejected.jsonl")
 	}
 	return strings.Join(parts, "; ")
 }
 
-// several returns a number with its noun.
-func several(n uint64, noun string) string {
+// plural returns a number with its noun.
+func plural(n uint64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

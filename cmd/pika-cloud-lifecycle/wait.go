@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
@@ -20,6 +22,7 @@ type waiter struct {
 	dir    string
 	states []artifact.State
 	bootID string        // the boot whose status counts; "" for any boot
+	note   func(string)  // prints a hint if there is no status yet; nil for no hint
 	limit  time.Duration // no limit if negative
 }
 
@@ -56,14 +59,22 @@ func waitMain(a *app, args []string) error {
 	if err := w.setBoot(f, *boot, a.bootID); err != nil {
 		return err
 	}
+	if _, terminal := columnsOf(a.stderr); terminal {
+		w.note = a.warn
+	}
 	last, err := w.wait()
-	a.printStatus(last, *format)
-	return w.explain(err, last)
+	if err := a.printStatus(last, *format); err != nil {
+		a.warn(fmt.Sprintf("wait: the status could not be printed: %v", err)) // the exit code reports the state
+	}
+	return w.explainError(err, last)
 }
 
 func (w *waiter) setStates(f *flagSet, words string) error {
 	list := strings.Split(words, ",")
-	if strings.Contains(words, " ") || (slices.Contains(list, "") && len(list) > 1) {
+	if strings.Contains(words, " ") {
+		return f.badUsage("--for is %q; separate states with commas and no spaces, as in --for ready,failed", words)
+	}
+	if slices.Contains(list, "") && len(list) > 1 {
 		return f.badUsage("--for is %q; expected states separated by commas, such as ready,failed", words)
 	}
 	for _, word := range list {
@@ -90,8 +101,8 @@ func (w *waiter) setBoot(f *flagSet, word string, current func() string) error {
 	return f.badUsage("--boot is %q; expected current or any", word)
 }
 
-// wait waits until check is done or the time limit is over. It returns the last
-// snapshot that it read; nil if it read none.
+// wait waits until check reports that the wait is over, or until the time limit is
+// reached. It returns the last snapshot that it read; nil if it read none.
 func (w *waiter) wait() (*history.Snapshot, error) {
 	deadline := time.Now().Add(w.limit)
 	changes, err := watch.Open(w.dir)
@@ -99,7 +110,8 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		return nil, &unreadableError{err}
 	}
 	defer changes.Close()
-	for timeOver := false; ; {
+	timeOver := false
+	for first := true; ; first = false {
 		snapshot, err := history.Read(w.dir)
 		if err != nil {
 			return nil, &unreadableError{err}
@@ -110,6 +122,9 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		}
 		if timeOver {
 			return snapshot, errTimeout
+		}
+		if first && snapshot.Status == nil && w.note != nil && w.limit != 0 {
+			w.note(fmt.Sprintf("wait: there is no status in %s yet; waiting for one, Ctrl-C to stop", w.dir))
 		}
 		left := time.Duration(-1)
 		if w.limit >= 0 {
@@ -146,20 +161,21 @@ func (w *waiter) check(s *history.Snapshot) (done bool, err error) {
 }
 
 // printStatus prints the status of a snapshot, if it has one.
-func (a *app) printStatus(s *history.Snapshot, format string) {
+func (a *app) printStatus(s *history.Snapshot, format string) error {
 	if s == nil || s.Status == nil {
-		return
+		return nil
 	}
-	if format == "json" {
-		fmt.Fprintf(a.stdout, "%s\n", s.StatusText)
-		return
+	text := string(s.StatusText)
+	if format != "json" {
+		message, _ := s.Status.Message.Text()
+		text = timeline.Printable(string(s.Status.State) + ": " + message)
 	}
-	message, _ := s.Status.Message.Text()
-	fmt.Fprintln(a.stdout, timeline.Printable(string(s.Status.State)+": "+message))
+	_, err := fmt.Fprintln(a.stdout, text)
+	return err
 }
 
-// explain adds the current status, and what to do, to the error of a wait.
-func (w *waiter) explain(err error, s *history.Snapshot) error {
+// explainError adds the current status, and what to do, to the error of a wait.
+func (w *waiter) explainError(err error, s *history.Snapshot) error {
 	var other *otherOutcomeError
 	switch {
 	case err == nil:
@@ -170,7 +186,26 @@ func (w *waiter) explain(err error, s *history.Snapshot) error {
 	case errors.Is(err, errTimeout):
 		return fmt.Errorf("wait: %w after %v; %s", err, w.limit, w.current(s))
 	}
-	return fmt.Errorf("wait: %w", err)
+	return fmt.Errorf("wait: %w", &unreadableError{w.explainUnreadable(err)})
+}
+
+// explainUnreadable adds what to do to the error of a file that cannot be read.
+func (w *waiter) explainUnreadable(err error) error {
+	var (
+		pathErr *fs.PathError
+		errno   syscall.Errno
+	)
+	switch {
+	case !errors.As(err, &pathErr):
+		return err
+	case errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%s is not a directory; check --state-dir", notDirectory(w.dir))
+	case errors.As(err, &errno):
+		return openError(err)
+	case filepath.Base(pathErr.Path) == writer.ResultName:
+		return fmt.Errorf("%s is not a valid result: %w%s", pathErr.Path, pathErr.Err, replaceInvalid)
+	}
+	return fmt.Errorf("%s is not a valid status: %w%s", pathErr.Path, pathErr.Err, replaceInvalid)
 }
 
 func (w *waiter) wanted() string {
@@ -184,7 +219,7 @@ func (w *waiter) wanted() string {
 // current describes the status of a snapshot, and why it is not one of the states.
 func (w *waiter) current(s *history.Snapshot) string {
 	if s == nil || s.Status == nil {
-		return fmt.Sprintf("there is no status in %s; check --state-dir", w.dir)
+		return fmt.Sprintf("there is no status in %s; check --state-dir or PIKA_LIFECYCLE_DIR", w.dir)
 	}
 	text := fmt.Sprintf("the status in %s is %s", w.dir, s.Status.State)
 	if s.Status.Seq > 0 {

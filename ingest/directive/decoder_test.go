@@ -330,6 +330,28 @@ func TestDecoder_invalid_JSON(t *testing.T) {
 	}
 }
 
+// A hint follows from what the caller most likely did.
+func TestDecoder_hints(t *testing.T) {
+	for line, want := range map[string]string{
+		"STATE=ready --message x":           `column 13: "--message" is a flag; write MESSAGE=x`,
+		"READY=1":                           `column 1: unknown key "READY"; did you mean STATE=ready?`,
+		"STATE=ready DETAIL.port=1":         "; did you mean DETAILS.name?",
+		"STATE=$STATE":                      "; ingest replaces no variables, so use double quotes in the shell",
+		"STATE=failed EXIT_CODE=$?":         "; ingest replaces no variables, so use double quotes in the shell",
+		"STATE=“ready”":                     "; write ready without these quotes",
+		"STATUS=succeded":                   "; did you mean completed?",
+		"\xff\xfeS\x00T\x00A\x00T\x00E\x00": "column 4: a NUL byte, as in UTF-16 and in binary files; write UTF-8 text",
+		"\x00{\x00\"\x00s\x00t":             "column 1: a NUL byte, as in UTF-16 and in binary files; write UTF-8 text",
+		"{\x00\"\x00s\x00t":                 "column 2: a NUL byte, as in UTF-16 and in binary files; write UTF-8 text",
+		"[":                                 `column 1: a JSON array is not a directive; write each object on a separate line, as in {"state":"ready"}`,
+	} {
+		_, err := new(Decoder).Decode([]byte(line), false)
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", line, err, want)
+		}
+	}
+}
+
 // ExplainJSON explains the value of a flag.
 func TestExplainJSON(t *testing.T) {
 	for value, want := range map[string]string{
@@ -338,7 +360,9 @@ func TestExplainJSON(t *testing.T) {
 		`it's`:        `column 1: "it" is not JSON; put text in double quotes`,
 		`True`:        `column 1: "True" is not JSON; write true`,
 		`{"a":1`:      `column 7: expected a comma or a closing brace`,
-		``:            `column 1: expected a value`,
+		``:            `column 1: no value; expected JSON, such as '{"port":8080}'`,
+		`@d.json`:     `column 1: "@d.json" is not JSON; to pass a file write "$(cat d.json)"`,
+		`(1)`:         `column 1: "(1)" is not JSON; expected for example '{"port":8080}'`,
 	} {
 		var n strictjson.Normaliser
 		_, err := n.Normalise(nil, []byte(value))
@@ -477,14 +501,14 @@ func TestDecoder_details(t *testing.T) {
 		{`STATE=ready DETAILS.a:b:='"1"'`, `transition ready "ready" details={"a:b":"1"}`},
 		{`DETAILS.a=1 STATE=ready DETAILS.b=2`, `transition ready "ready" details={"a":"1","b":"2"}`},
 
-		{`{"state":"ready","details":{"n":1e999}}`, "column 33: expected a number in the range of an IEEE 754 double"},
+		{`{"state":"ready","details":{"n":1e999}}`, "column 33: expected a number in the range of an IEEE 754 double; write a larger one as a string"},
 		{`{"state":"ready","details":NaN}`, `column 28: "NaN" is not JSON; write null`},
 		{`{"state":"ready","details":{"a":1}`, `column 35: the line ends inside the object; write the whole object on one line`},
 		{`STATE=ready DETAILS=`, `column 21: no value; expected JSON, as in DETAILS='{"port":8080}'`},
 		{`STATE=ready DETAILS='{"a":x}'`, `column 27: "x" is not JSON; put text in double quotes`},
 		{`STATE=ready DETAILS=text`, `column 21: "text" is not JSON; for text write DETAILS.name=text`},
 		{`STATE=ready DETAILS='1 2'`, `column 24: expected nothing after the value`},
-		{`STATE=ready DETAILS.n:=1e999`, `column 24: expected a number in the range of an IEEE 754 double`},
+		{`STATE=ready DETAILS.n:=1e999`, `column 24: expected a number in the range of an IEEE 754 double; write a larger one as a string`},
 		{`STATE=ready DETAILS=1 DETAILS=1`, `column 23: "DETAILS" is given twice; give each key once`},
 		{`STATE=ready DETAILS=1 DETAILS.a=1`, "column 23: DETAILS.name and DETAILS are both given; give one or the other"},
 		{`STATE=ready DETAILS=null DETAILS.a=1`, "column 26: DETAILS.name and DETAILS are both given; give one or the other"},

@@ -135,6 +135,10 @@ func (dec *Decoder) Decode(text []byte, cut bool) (*Directive, *Error) {
 	if r != nil && bytes.HasPrefix(text[at:], []byte(byteOrderMark)) {
 		r = Errorf(at, "a byte order mark before the directive; remove it")
 	}
+	nul := bytes.IndexByte(text, 0)
+	if r != nil && nul >= 0 && (text[at] != '{' || nul == at+1) {
+		r = Errorf(nul, "a NUL byte, as in UTF-16 and in binary files; write UTF-8 text")
+	}
 	if r == nil && dec.d.Message == nil {
 		dec.message = strictjson.AppendText(dec.message[:0], dec.d.defaultMessage())
 		dec.d.Message = dec.message
@@ -216,7 +220,7 @@ func (d *Directive) setType(text []byte) bool {
 func (d *Directive) setExitCode(text []byte) *Error {
 	n, err := strconv.ParseInt(string(text), 10, 32)
 	if err != nil || text[0] == '+' {
-		return Errorf(d.at[exitCodeKey], "exit_code is %s; expected an integer from -2147483648 to 2147483647", show(text))
+		return Errorf(d.at[exitCodeKey], "exit_code is %s; expected an integer from -2147483648 to 2147483647%s", show(text), variableHint(text))
 	}
 	d.ExitCode, d.HasExitCode = int32(n), true
 	return nil

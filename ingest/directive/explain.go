@@ -52,11 +52,16 @@ func notPair(line []byte, pos int) *Error {
 	if first {
 		return notFirstPair(line, pos)
 	}
+	flag, isFlag := keyName(bytes.TrimLeft(text, "-"))
+	isFlag = isFlag && text[0] == '-'
+	next, _ := cutWord(after)
 	switch {
 	case string(text) == "#":
 		return Errorf(pos, "a comment after a directive; put it on a separate line")
 	case emptyKey(before) != "":
 		return Errorf(len(before), `a space after "="; write %s without spaces`, example(emptyKey(before), text))
+	case isFlag:
+		return Errorf(pos, "%s is a flag; write %s", show(text), example(flag, next))
 	case bytes.IndexByte(text, '\'') >= 0:
 		return Errorf(pos, `%s is not KEY=value; write ' inside '…' as '\''`, show(text))
 	case strings.IndexByte(`'"`, before[len(before)-1]) >= 0:
@@ -78,6 +83,8 @@ func notFirstPair(line []byte, pos int) *Error {
 	switch {
 	case kind != "" && (kind != "string" || bytes.IndexByte(text, '=') < 0):
 		return Errorf(pos, "a JSON %s is not a directive; write an object such as %s", kind, anObject)
+	case string(text) == "[", bytes.HasPrefix(text, []byte("[{")):
+		return Errorf(pos, "a JSON array is not a directive; write each object on a separate line, as in %s", anObject)
 	case text[0] == '}' || text[0] == ']':
 		return Errorf(pos, `"%c" without an object; %s`, text[0], onOneLine)
 	case isJSONKey(line[pos:]):
@@ -260,7 +267,17 @@ func ExplainJSON(src []byte, err error) *Error {
 	if isText(src) && canQuote(src) {
 		return Errorf(0, `%s is not JSON; for text write '"%s"'`, show(src), src)
 	}
-	return &Error{e.Offset, jsonReason(src, e, "'"+aDetail+"'")}
+	reason := jsonReason(src, e, "'"+aDetail+"'")
+	isStart := len(bytes.TrimSpace(src[:min(e.Offset, len(src))])) == 0
+	switch {
+	case isStart && len(bytes.TrimSpace(src)) == 0:
+		reason = "no value; expected JSON, such as '" + aDetail + "'"
+	case isStart && src[e.Offset] == '@' && isPlain(src):
+		reason = fmt.Sprintf(`%s is not JSON; to pass a file write "$(cat %s)"`, show(src), src[e.Offset+1:])
+	case isStart && reason == "expected a JSON value":
+		reason = fmt.Sprintf("%s is not JSON; expected for example '%s'", show(src), aDetail)
+	}
+	return &Error{e.Offset, reason}
 }
 
 // strictError returns err as a *strictjson.Error, which each error of that
@@ -281,7 +298,7 @@ func jsonReason(src []byte, e *strictjson.Error, example string) string {
 	switch {
 	case strings.HasPrefix(e.Why, "expected a key"):
 		return keyReason(src, e.Offset, example)
-	case strings.HasPrefix(e.Why, "expected a value"):
+	case strings.HasPrefix(e.Why, "expected a JSON value"):
 		return valueReason(src, e.Offset)
 	case strings.HasPrefix(e.Why, "expected a comma"), strings.HasPrefix(e.Why, "expected nothing"):
 		if why := numberReason(src, e.Offset); why != "" {
@@ -436,6 +453,12 @@ func choiceHint(k key, text []byte) string {
 	if i > 0 && bytes.IndexByte(text[i:], '=') > 0 && new(Directive).setChoice(k, text[:i]) {
 		return "; separate KEY=value pairs with spaces"
 	}
+	if hint := variableHint(text); hint != "" {
+		return hint
+	}
+	if plain := bytes.Trim(text, "“”„‘’‚"); len(plain) < len(text) && new(Directive).setChoice(k, plain) {
+		return fmt.Sprintf("; write %s without these quotes", plain)
+	}
 	if hint := didYouMean(text, choices(k), strings.ToLower); hint != "" {
 		return hint
 	}
@@ -449,6 +472,15 @@ func choiceHint(k key, text []byte) string {
 		return "; for a number use the key exit_code"
 	}
 	return ""
+}
+
+// variableHint explains a value that starts like a variable of a shell, which the
+// caller has put in single quotes.
+func variableHint(text []byte) string {
+	if len(text) < 2 || text[0] != '$' {
+		return ""
+	}
+	return "; ingest replaces no variables, so use double quotes in the shell"
 }
 
 // timeHint returns the time in RFC 3339 that text may mean: seconds or

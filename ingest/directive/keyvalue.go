@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -74,10 +75,17 @@ func (dec *Decoder) setPair(p *pair) *Error {
 func unknownKey(p *pair) *Error {
 	prefix := p.name[:min(len(p.name), len(detailsPrefix)-1)]
 	hint := didYouMean(p.name, keyNames[:], strings.ToUpper)
+	name := bytes.ToLower(p.name)
+	_, isState := artifact.ParseState(name)
+	prefixWord, _, hasDot := strings.Cut(string(name), ".")
 	switch {
 	case isDetails(p.name):
 		return Errorf(p.at, "%s has no name after the dot; write DETAILS.name=value", show(p.name))
 	case strings.EqualFold(string(prefix), detailsPrefix[:len(prefix)]) && len(p.name) > len(detailsPrefix):
+		hint = "; did you mean DETAILS.name?"
+	case isState:
+		return Errorf(p.at, "unknown key %s; did you mean STATE=%s?", show(p.name), name)
+	case hasDot && Nearest(prefixWord, []string{"details"}) != "":
 		hint = "; did you mean DETAILS.name?"
 	case hint == "":
 		hint = "; put other values in DETAILS.name"

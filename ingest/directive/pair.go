@@ -237,7 +237,7 @@ func (w *pairReader) quoted(escapes bool) ([]byte, *Error) {
 	if rest[0] == '\'' && !escapes {
 		return nil, Errorf(w.pos, `no closing ' on this line; write an apostrophe in double quotes, as in "it's"`)
 	}
-	return nil, Errorf(w.pos, "no closing %c on this line", rest[0])
+	return nil, Errorf(w.pos, "no closing %c on this line; a value cannot continue on the next line", rest[0])
 }
 
 // appendEscape appends the value of an escape in $'…', given the text after its

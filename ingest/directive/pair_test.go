@@ -122,8 +122,8 @@ func TestPairs_rejected(t *testing.T) {
 	const (
 		noKey     = `no key before "="; write KEY=value`
 		single    = `no closing ' on this line; write an apostrophe in double quotes, as in "it's"`
-		ansi      = "no closing ' on this line"
-		double    = `no closing " on this line`
+		ansi      = "no closing ' on this line; a value cannot continue on the next line"
+		double    = `no closing " on this line; a value cannot continue on the next line`
 		backslash = "a backslash at the end of the line; a directive cannot continue on the next line"
 		cut       = "this escape is a NUL byte, at which bash cuts the value; remove it"
 	)

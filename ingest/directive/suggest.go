@@ -16,7 +16,7 @@ var synonyms = [...]struct{ choice, words string }{
 	{"booted", "boot booting"},
 	{"starting", "start started launching launched init initializing activating restarting"},
 	{"ready", "running run up ok healthy active alive live online listening serving available"},
-	{"completed", "complete done success successful succeeded succeed finished finish passed pass exited"},
+	{"completed", "complete done success successful succeeded succeed succeded finished finish passed pass exited"},
 	{"failed", "error err errored fail failure failing crashed crash aborted killed timeout unhealthy"},
 	{"unreachable", "lost offline disconnected"},
 	{"stopped", "stop stopping shutdown poweroff halted halt down dead inactive paused"},

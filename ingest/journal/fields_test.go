@@ -26,8 +26,8 @@ func messageIDs() []string {
 	return ids
 }
 
-// found returns all matches of the first group of pattern in a file, sorted.
-func found(t *testing.T, pattern, path string) (all []string) {
+// matches returns all matches of the first group of pattern in a file, sorted.
+func matches(t *testing.T, pattern, path string) (all []string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	testenv.Must(t, err)
@@ -44,15 +44,15 @@ func TestMessageIDs_documented(t *testing.T) {
 	if len(slices.Compact(slices.Clone(want))) != len(want) {
 		t.Error("two MESSAGE_IDs are the same")
 	}
-	if got := found(t, `(?m)^-- ([0-9a-f]{32})$`, catalog); !slices.Equal(got, want) {
+	if got := matches(t, `(?m)^-- ([0-9a-f]{32})$`, catalog); !slices.Equal(got, want) {
 		t.Errorf("the catalog has\n%v, want\n%v", got, want)
 	}
 	const page = "../../docs/journal.md"
-	if got := found(t, "(?m)^\\| .* \\| `([0-9a-f]{32})` \\|$", page); !slices.Equal(got, want) {
+	if got := matches(t, "(?m)^\\| .* \\| `([0-9a-f]{32})` \\|$", page); !slices.Equal(got, want) {
 		t.Errorf("%s has\n%v, want\n%v", page, got, want)
 	}
 	for state, id := range eventIDs {
-		if got := found(t, "event `"+string(state)+"` \\| `([0-9a-f]{32})`", page); !slices.Equal(got, []string{id}) {
+		if got := matches(t, "event `"+string(state)+"` \\| `([0-9a-f]{32})`", page); !slices.Equal(got, []string{id}) {
 			t.Errorf("%s has %v for %s, want %s", page, got, state, id)
 		}
 	}
@@ -61,7 +61,7 @@ func TestMessageIDs_documented(t *testing.T) {
 // docs/journal.md lists each field that a Mirror sends, and no others.
 func TestFields_documented(t *testing.T) {
 	want := slices.Sorted(slices.Values(fieldNames[:sentFields]))
-	if got := found(t, "(?m)^\\| `([A-Z_]+)` \\|", "../../docs/journal.md"); !slices.Equal(got, want) {
+	if got := matches(t, "(?m)^\\| `([A-Z_]+)` \\|", "../../docs/journal.md"); !slices.Equal(got, want) {
 		t.Errorf("docs/journal.md lists\n%v, want\n%v", got, want)
 	}
 }
@@ -87,7 +87,7 @@ func TestCatalog_shown_by_journalctl(t *testing.T) {
 	if n := strings.Count(shown, "░░ Defined-By: "+Identifier); n != 13 {
 		t.Errorf("journalctl shows %d explanations, want 13:\n%.1500s", n, shown)
 	}
-	for _, subject := range found(t, "(?m)^Subject: (.*)$", catalog) {
+	for _, subject := range matches(t, "(?m)^Subject: (.*)$", catalog) {
 		if !strings.Contains(shown, "░░ Subject: "+subject) && !strings.Contains(subject, "missed") {
 			t.Errorf("journalctl does not show the subject %q", subject)
 		}
@@ -95,7 +95,7 @@ func TestCatalog_shown_by_journalctl(t *testing.T) {
 	if strings.Contains(shown, "@") {
 		t.Errorf("journalctl does not replace a field name:\n%s", shown)
 	}
-	for _, name := range found(t, `@([A-Z_]+)@`, catalog) {
+	for _, name := range matches(t, `@([A-Z_]+)@`, catalog) {
 		if !strings.HasPrefix(name, "_") && !slices.Contains(fieldNames[:sentFields], name) {
 			t.Errorf("the catalog uses %s, which a Mirror does not send", name)
 		}

@@ -23,15 +23,15 @@ printf '%s\n' STATE=booted STATE=starting 'STATE=failed EXIT_CODE=3' | pika-clou
 until journalctl -D /var/log/journal/remote -F _MACHINE_ID | grep -q .; do sleep 0.1; done
 [units]
 copy=/var/lib/pika-cloud-fleet/$(cat /etc/machine-id)
-arrives() {
+await_copy() {
 	until cmp /run/pika-cloud/status.json "$copy/status.json"; do sleep 0.1; done
 	cmp /run/pika-cloud/events.jsonl "$copy/events.jsonl"
 }
-arrives
+await_copy
 cmp /run/pika-cloud/result.json "$copy/result.json"
 systemctl restart 'pika-cloud-fleet@*'
 echo STATE=starting | pika-cloud-lifecycle ingest --journal=auto
-arrives
+await_copy
 [look]
 systemctl is-active 'pika-cloud-fleet@*' systemd-journal-upload systemd-journal-remote
 touch /opt/lab/done

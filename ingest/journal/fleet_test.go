@@ -41,9 +41,9 @@ func newHost(t testing.TB) *host {
 // start starts systemd-journal-remote and waits until it listens.
 func (h *host) start() {
 	h.Helper()
-	h.remote = commandOutside(remote, "--listen-http="+h.address, "--output="+h.journal, "--split-mode=host")
+	h.remote = localCommand(remote, "--listen-http="+h.address, "--output="+h.journal, "--split-mode=host")
 	testenv.Must(h, h.remote.Start())
-	h.Cleanup(h.kill)
+	h.Cleanup(h.stopRemote)
 	await(h, "systemd-journal-remote listens", func() bool {
 		conn, err := net.Dial("tcp", h.address)
 		if err == nil {
@@ -53,8 +53,8 @@ func (h *host) start() {
 	})
 }
 
-// kill stops systemd-journal-remote, which completes its journal file first.
-func (h *host) kill() {
+// stopRemote stops systemd-journal-remote, which completes its journal file first.
+func (h *host) stopRemote() {
 	if h.remote != nil {
 		h.remote.Process.Signal(syscall.SIGTERM)
 		h.remote.Wait()
@@ -65,8 +65,8 @@ func (h *host) kill() {
 // dir returns the state directory of a guest on the host.
 func (h *host) dir(m *machine) string { return filepath.Join(h.fleet, m.id) }
 
-// follow runs the command of a guest's unit, with the paths of the host.
-func (h *host) follow(m *machine) follower {
+// startUnit runs the command of a guest's unit, with the paths of the host.
+func (h *host) startUnit(m *machine) unitProcess {
 	h.Helper()
 	unit, err := os.ReadFile("../../docs/units/pika-cloud-fleet@.service")
 	testenv.Must(h, err)
@@ -77,7 +77,7 @@ func (h *host) follow(m *machine) follower {
 	}
 	line = strings.NewReplacer("%i", m.id, "/var/lib/pika-cloud-fleet", h.fleet, "/var/log/journal/remote", h.journal,
 		Identifier+" rebuild", "'"+testenv.Program(h)+"' rebuild").Replace(line)
-	cmd := commandOutside("bash", "-c", line)
+	cmd := localCommand("bash", "-c", line)
 	cmd.SysProcAttr.Setpgid = true
 	stderr, err := os.OpenFile(h.dir(m)+".stderr", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	testenv.Must(h, err)
@@ -91,11 +91,11 @@ func (h *host) follow(m *machine) follower {
 		}
 	}
 	h.Cleanup(stop)
-	return follower{cmd.Process.Pid, stop}
+	return unitProcess{cmd.Process.Pid, stop}
 }
 
-// A follower is the process group of a unit.
-type follower struct {
+// A unitProcess is the process group of a unit.
+type unitProcess struct {
 	pid  int
 	stop func()
 }
@@ -117,8 +117,8 @@ func (m *machine) upload(h *host) (stop func()) {
 	return stop
 }
 
-// arrives waits until the host has the guest's status and result.
-func (h *host) arrives(m *machine, guest string) {
+// awaitCopy waits until the host has the guest's status and result.
+func (h *host) awaitCopy(m *machine, guest string) {
 	h.Helper()
 	want := testenv.ReadIfExists(h, filepath.Join(guest, "status.json"))
 	for until := time.Now().Add(time.Minute); testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")) != want ||
@@ -127,13 +127,13 @@ func (h *host) arrives(m *machine, guest string) {
 			h.Fatalf("the status or result did not arrive within a minute; the host has\n%s%sthe guest has\n%s", testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.dir(m), "status.json")), want)
 		}
 	}
-	h.sameExceptLost(m, guest)
+	h.checkEvents(m, guest)
 }
 
-// sameExceptLost checks that the host has each event of the guest, or warned that
-// it is missing from the journal. One may be missing, because systemd's programs
-// may omit a field of an entry that is being written.
-func (h *host) sameExceptLost(m *machine, guest string) {
+// checkEvents checks that the host has each event of the guest. One may be missing if
+// rebuild has warned about it, because systemd's programs may omit a field of an entry
+// that is being written.
+func (h *host) checkEvents(m *machine, guest string) {
 	h.Helper()
 	has, stderr := testenv.ReadIfExists(h, filepath.Join(h.dir(m), "events.jsonl")), testenv.ReadIfExists(h, filepath.Join(h.fleet, m.id+".stderr"))
 	lost := 0
@@ -162,15 +162,15 @@ func TestFleet_host_restarted(t *testing.T) {
 	for i, m := range guests {
 		dir := testenv.TempDir(t)
 		m.ingest(dir, strings.ReplaceAll(exampleRun, "it failed", fmt.Sprint("guest ", i, " failed")))
-		dirs, stops = append(dirs, dir), append(stops, m.upload(h), h.follow(m).stop)
+		dirs, stops = append(dirs, dir), append(stops, m.upload(h), h.startUnit(m).stop)
 	}
 	for i, m := range guests {
-		h.arrives(m, dirs[i])
+		h.awaitCopy(m, dirs[i])
 	}
 
-	h.kill()
+	h.stopRemote()
 	for i, m := range guests {
-		m.ingest(dirs[i], "STATE=starting MESSAGE='while the host is away'\n")
+		m.ingest(dirs[i], "STATE=starting MESSAGE='while the host is down'\n")
 	}
 	for _, stop := range stops {
 		stop()
@@ -178,8 +178,8 @@ func TestFleet_host_restarted(t *testing.T) {
 	h.start()
 	for i, m := range guests {
 		m.upload(h)
-		h.follow(m)
-		h.arrives(m, dirs[i])
+		h.startUnit(m)
+		h.awaitCopy(m, dirs[i])
 		if got := seqs(t, h.dir(m), "events.jsonl"); got != "1 2 3 4 5 6" {
 			t.Errorf("the copy has seqs %s, want 1 to 6", got)
 		}
@@ -206,10 +206,10 @@ func TestFleet_many_guests(t *testing.T) {
 	}
 	start := time.Now()
 	for _, m := range guests {
-		followers = append(followers, h.follow(m).pid)
+		followers = append(followers, h.startUnit(m).pid)
 	}
 	for i, m := range guests {
-		h.arrives(m, dirs[i])
+		h.awaitCopy(m, dirs[i])
 	}
 	caughtUp := time.Since(start)
 	start = time.Now()
@@ -218,7 +218,7 @@ func TestFleet_many_guests(t *testing.T) {
 	}
 	written := time.Since(start)
 	for i, m := range guests {
-		h.arrives(m, dirs[i])
+		h.awaitCopy(m, dirs[i])
 	}
 	all := time.Since(start)
 	t.Logf("%d guests: the units read the existing entries in %v; the guests wrote 100 events each in %v, and the host had them all after %v; memory: %d MiB for systemd-journal-remote, %d MiB for the units (shared pages counted once)",

@@ -27,9 +27,9 @@ const (
 // a shell keeps open until the test ends.
 type machine struct {
 	testing.TB
-	id, boot string
-	holder   *exec.Cmd
-	journald *exec.Cmd // nil if it is not running
+	id, boot  string
+	namespace *exec.Cmd // the shell that keeps the mount namespace
+	journald  *exec.Cmd // nil if it is not running
 }
 
 // setUp is the script of that shell. It mounts the machine's IDs over the real ones.
@@ -55,26 +55,26 @@ func newMachine(t testing.TB, number int, options ...string) *machine {
 	if !testenv.CanMount() {
 		args = append(args, "--user", "--map-root-user")
 	}
-	m.holder = exec.Command("unshare", append(args, "sh", "-c", setUp, "sh", m.id, m.boot, strings.Join(options, "\n"))...)
-	m.holder.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stdin, err := m.holder.StdinPipe()
+	m.namespace = exec.Command("unshare", append(args, "sh", "-c", setUp, "sh", m.id, m.boot, strings.Join(options, "\n"))...)
+	m.namespace.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdin, err := m.namespace.StdinPipe()
 	testenv.Must(t, err)
-	stdout, err := m.holder.StdoutPipe()
+	stdout, err := m.namespace.StdoutPipe()
 	testenv.Must(t, err)
 	var stderr bytes.Buffer
-	m.holder.Stderr = &stderr
-	testenv.Must(t, m.holder.Start())
-	t.Cleanup(func() { stdin.Close(); m.holder.Wait() })
-	if ready := make([]byte, 6); !reads(stdout, ready) || string(ready) != "ready\n" {
+	m.namespace.Stderr = &stderr
+	testenv.Must(t, m.namespace.Start())
+	t.Cleanup(func() { stdin.Close(); m.namespace.Wait() })
+	if ready := make([]byte, 6); !readFull(stdout, ready) || string(ready) != "ready\n" {
 		stdin.Close()
-		m.holder.Wait() // for all of stderr
+		m.namespace.Wait() // for all of stderr
 		testenv.Missing(t, "a mount namespace, or a user namespace to make one; run as root with CAP_SYS_ADMIN (%s)",
 			strings.TrimSpace(stderr.String()))
 	}
 	return m
 }
 
-func reads(f interface{ Read([]byte) (int, error) }, text []byte) bool {
+func readFull(f interface{ Read([]byte) (int, error) }, text []byte) bool {
 	n, err := f.Read(text)
 	return n == len(text) && err == nil
 }
@@ -89,12 +89,12 @@ func newJournal(t testing.TB, number int, options ...string) *machine {
 
 // root returns the path outside the machine of a path inside it.
 func (m *machine) root(path string) string {
-	return fmt.Sprintf("/proc/%d/root%s", m.holder.Process.Pid, path)
+	return fmt.Sprintf("/proc/%d/root%s", m.namespace.Process.Pid, path)
 }
 
 // command returns a command that runs in the machine.
 func (m *machine) command(argv ...string) *exec.Cmd {
-	args := []string{"--target", fmt.Sprint(m.holder.Process.Pid), "--mount", "--wdns=" + testenv.Shared()}
+	args := []string{"--target", fmt.Sprint(m.namespace.Process.Pid), "--mount", "--wdns=" + testenv.Shared()}
 	if !testenv.CanMount() {
 		args = append(args, "--user", "--preserve-credentials")
 	}
@@ -147,7 +147,7 @@ func (m *machine) run(stdin string, argv ...string) string {
 	return out
 }
 
-// try runs a command in the machine.
+// try runs a command in the machine. The command may fail.
 func (m *machine) try(stdin string, argv ...string) (stdout, stderr string, code int) {
 	m.Helper()
 	cmd := m.command(argv...)
@@ -170,34 +170,34 @@ func (m *machine) ingest(dir, stdin string, args ...string) (stderr string) {
 	return stderr
 }
 
-// json returns the program's entries in the machine's journal as JSON.
-func (m *machine) json(args ...string) string {
+// journalJSON returns the program's entries in the machine's journal as JSON.
+func (m *machine) journalJSON(args ...string) string {
 	m.Helper()
 	m.run("", "journalctl", "--sync")
 	return m.run("", append([]string{"journalctl", "--no-pager", "-o", "json", "--all", "-D", "/var/log/journal",
 		"SYSLOG_IDENTIFIER=" + Identifier}, args...)...)
 }
 
-// A stored is an entry in the journal: the values of its fields by name.
-type stored map[string]string
+// A storedEntry is an entry in the journal: the values of its fields by name.
+type storedEntry map[string]string
 
 // entries returns the program's entries in the machine's journal.
-func (m *machine) entries(args ...string) (all []stored) {
+func (m *machine) entries(args ...string) (all []storedEntry) {
 	m.Helper()
-	for line := range strings.Lines(m.json(args...)) {
+	for line := range strings.Lines(m.journalJSON(args...)) {
 		var raw map[string]any
 		testenv.Must(m, json.Unmarshal([]byte(line), &raw))
-		e := stored{}
+		e := storedEntry{}
 		for name, value := range raw {
-			e[name] = plain(m, value)
+			e[name] = fieldText(m, value)
 		}
 		all = append(all, e)
 	}
 	return all
 }
 
-// plain returns the text of a value in journalctl's JSON.
-func plain(t testing.TB, value any) string {
+// fieldText returns the text of a value in journalctl's JSON.
+func fieldText(t testing.TB, value any) string {
 	switch v := value.(type) {
 	case string:
 		return v
@@ -213,8 +213,8 @@ func plain(t testing.TB, value any) string {
 }
 
 // sent returns the fields that the sender set.
-func (e stored) sent() stored {
-	own := stored{}
+func (e storedEntry) sent() storedEntry {
+	own := storedEntry{}
 	for name, value := range e {
 		if !strings.HasPrefix(name, "_") {
 			own[name] = value
@@ -223,7 +223,9 @@ func (e stored) sent() stored {
 	return own
 }
 
-func commandOutside(argv ...string) *exec.Cmd {
+// localCommand returns a command that runs outside of all machines, and is killed when
+// this process ends.
+func localCommand(argv ...string) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd

@@ -52,8 +52,8 @@ const (
 //     or being sent.
 //   - queuedBytes is the size of the lines in queue and in the commit that run is
 //     sending. Committed drops a commit that does not fit, and sets overflowed.
-//   - madeRoom is true once journald has accepted an entry for which it had no
-//     room at first. This shows that journald is busy, not stopped.
+//   - busy is true once journald has accepted an entry for which it had no room at
+//     first: journald runs, and is only slow.
 //   - state is what run is doing, and stateSince is when it began.
 //   - Close sets abandoned when it stops waiting. run then sends nothing more.
 type Mirror struct {
@@ -69,7 +69,7 @@ type Mirror struct {
 	sent        uint64
 	queuedBytes int
 	overflowed  bool
-	madeRoom    bool
+	busy        bool
 	state       sendState
 	stateSince  time.Time
 	abandoned   bool
@@ -142,8 +142,8 @@ func copyResult(r *artifact.Result) *artifact.Result {
 }
 
 // Close sends the rest of the queue, for up to maxFlush and while journald accepts
-// entries. It returns how many entries the journal missed, of how many in total.
-// Entries that journald accepts and then drops are not in missed.
+// entries. It returns how many entries the journal missed, and how many there were in
+// total. An entry that journald accepts and then drops does not count as missed.
 func (m *Mirror) Close() (missed, total uint64) {
 	close(m.queue)
 	close(m.closing)
@@ -182,7 +182,7 @@ func (m *Mirror) isStalled() bool {
 		return true
 	case sending:
 		limit := maxStall
-		if m.overflowed && !m.madeRoom {
+		if m.overflowed && !m.busy {
 			limit = maxStallIfStopped
 		}
 		return time.Since(m.stateSince) > limit
@@ -231,7 +231,7 @@ func (m *Mirror) sendCounted(s *socket, entry []byte) {
 // false if sending fails for another reason, or if the Mirror is abandoned.
 func (m *Mirror) send(s *socket, entry []byte) bool {
 	defer m.setState(idle)
-	wait := m.hasMadeRoom() // otherwise the first attempt shows whether there is room
+	wait := m.isBusy() // if false, the first attempt shows whether there is room
 	for pause := minPause; !m.isAbandoned(); {
 		closing := m.isClosing()
 		m.setState(sending)
@@ -239,7 +239,7 @@ func (m *Mirror) send(s *socket, entry []byte) bool {
 		switch {
 		case err == nil:
 			if wait {
-				m.setMadeRoom()
+				m.setBusy()
 			}
 			return true
 		case err == unix.EAGAIN && !wait:
@@ -272,16 +272,16 @@ func (m *Mirror) setState(s sendState) {
 	}
 }
 
-func (m *Mirror) hasMadeRoom() bool {
+func (m *Mirror) isBusy() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.madeRoom
+	return m.busy
 }
 
-func (m *Mirror) setMadeRoom() {
+func (m *Mirror) setBusy() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.madeRoom = true
+	m.busy = true
 }
 
 func (m *Mirror) isAbandoned() bool {

@@ -55,8 +55,8 @@ func directives() string {
 	return b.String()
 }
 
-// expected returns the fields that an event's line should have in the journal.
-func expected(t *testing.T, dir, line string) stored {
+// expectedEntry returns the fields that an event's line should have in the journal.
+func expectedEntry(t *testing.T, dir, line string) storedEntry {
 	t.Helper()
 	var v struct {
 		Kind, Timestamp, Message string
@@ -70,7 +70,7 @@ func expected(t *testing.T, dir, line string) stored {
 	if priority == "" {
 		priority = "6"
 	}
-	e := stored{"MESSAGE_ID": eventIDs[artifact.State(v.Kind)], "PRIORITY": priority, "SYSLOG_IDENTIFIER": Identifier,
+	e := storedEntry{"MESSAGE_ID": eventIDs[artifact.State(v.Kind)], "PRIORITY": priority, "SYSLOG_IDENTIFIER": Identifier,
 		"MESSAGE": v.Message, "PIKA_KIND": v.Kind, "PIKA_TIMESTAMP": v.Timestamp, "PIKA_SEQ": string(v.Seq),
 		"PIKA_EVENTS_PATH": dir + "/events.jsonl", "PIKA_BOOT_ID": v.BootID}
 	if v.Uptime != nil {
@@ -83,7 +83,7 @@ func expected(t *testing.T, dir, line string) stored {
 }
 
 // counted adds PIKA_FIELDS to an entry.
-func (e stored) counted() stored {
+func (e storedEntry) counted() storedEntry {
 	delete(e, "PIKA_FIELDS")
 	n := 1
 	for name := range e {
@@ -112,9 +112,9 @@ func testMirrorFields(t *testing.T) {
 	if code != 3 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
-	var want []stored
+	var want []storedEntry
 	for i, line := range lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl"))) {
-		want = append(want, expected(t, dir, line))
+		want = append(want, expectedEntry(t, dir, line))
 		if i == 5 || i == 6 {
 			e := maps.Clone(want[len(want)-1])
 			e["PIKA_OUTCOME"], e["MESSAGE_ID"] = e["PIKA_KIND"], resultIDs[artifact.Outcome(e["PIKA_KIND"])]
@@ -135,13 +135,13 @@ func testMirrorFields(t *testing.T) {
 			t.Errorf("entry %d is\n%q\nwant\n%q", i, got[i].sent(), e)
 		}
 		if got[i]["_MACHINE_ID"] != m.id || got[i]["_UID"] != "0" || got[i]["_TRANSPORT"] != "journal" || got[i]["_PID"] == "1" {
-			t.Errorf("entry %d has the trusted fields of %q", i, got[i])
+			t.Errorf("entry %d has wrong trusted fields: %q", i, got[i])
 		}
 	}
 	e := got[len(want)].sent()
 	var reject struct{ Error string }
 	testenv.Must(t, json.Unmarshal([]byte(testenv.ReadIfExists(t, filepath.Join(dir, "rejected.jsonl"))), &reject))
-	rejected := stored{"MESSAGE_ID": rejectID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
+	rejected := storedEntry{"MESSAGE_ID": rejectID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
 		"MESSAGE": "line 2, " + reject.Error, "PIKA_LINE": "2", "PIKA_OFFSET": "12",
 		"PIKA_RAW": "bad\xff\x1b", "PIKA_TIMESTAMP": e["PIKA_TIMESTAMP"], "PIKA_EVENTS_PATH": dir + "/events.jsonl"}
 	if _, err := time.Parse(timeFormat, e["PIKA_TIMESTAMP"]); err != nil || !maps.Equal(e, rejected.counted()) {
@@ -168,7 +168,7 @@ func testMirrorLargeValues(t *testing.T) {
 		t.Fatalf("journald has %d entries, want 2", len(got))
 	}
 	for i, line := range lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl"))) {
-		if want := expected(t, dir, line); !maps.Equal(got[i].sent(), want) {
+		if want := expectedEntry(t, dir, line); !maps.Equal(got[i].sent(), want) {
 			t.Errorf("entry %d, %.80q, has %d and %d bytes, want %d and %d", i, got[i]["MESSAGE"], len(got[i]["MESSAGE"]), len(got[i]["PIKA_DETAILS"]),
 				len(want["MESSAGE"]), len(want["PIKA_DETAILS"]))
 		}
@@ -202,9 +202,9 @@ func many(n int) string {
 	return b.String()
 }
 
-// counts returns the numbers in the warning about missed entries, which must be
+// missedOf returns the numbers in the warning about missed entries, which must be
 // all of stderr.
-func counts(t *testing.T, stderr string) (missed, total int) {
+func missedOf(t *testing.T, stderr string) (missed, total int) {
 	t.Helper()
 	found := regexp.MustCompile(`^.* (\d+) of (\d+) entr.*\n$`).FindStringSubmatch(stderr)
 	if found == nil {
@@ -222,13 +222,13 @@ func testMirrorStopped(t *testing.T) {
 	m := newJournal(t, 3)
 	dir := testenv.TempDir(t)
 	m.signal(syscall.SIGSTOP)
-	f := m.feed(dir)
+	f := m.startIngest(dir)
 	const n = 60_000 // more than the queue holds
-	f.print(many(n))
+	f.write(many(n))
 	if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), "\n"); got != n {
 		t.Errorf("ingest committed %d events, want %d", got, n)
 	}
-	missed, total := counts(t, f.end())
+	missed, total := missedOf(t, f.end())
 	m.signal(syscall.SIGCONT)
 	got := m.entries()
 	if total != n || missed == 0 || len(got) != n-missed {
@@ -241,8 +241,8 @@ func testMirrorStopped(t *testing.T) {
 	}
 }
 
-// A feed is a running ingest with a mirror. The test writes its input to a pipe.
-type feed struct {
+// A runningIngest is an ingest with a mirror. The test writes its input to a pipe.
+type runningIngest struct {
 	*machine
 	dir    string
 	in     *os.File
@@ -252,13 +252,13 @@ type feed struct {
 	lines  int // number of lines written
 }
 
-func (m *machine) feed(dir string) *feed {
+func (m *machine) startIngest(dir string) *runningIngest {
 	m.Helper()
 	r, w, err := os.Pipe()
 	testenv.Must(m, err)
 	acks, ackEnd, err := os.Pipe()
 	testenv.Must(m, err)
-	f := &feed{machine: m, dir: dir, in: w, acks: acks}
+	f := &runningIngest{machine: m, dir: dir, in: w, acks: acks}
 	f.cmd = m.command(testenv.Program(m), "ingest", "--state-dir", dir, "--journal=always", "--ack-fd", "3")
 	f.cmd.Stdin, f.cmd.Stderr, f.cmd.ExtraFiles = r, &f.stderr, []*os.File{ackEnd}
 	testenv.Must(m, f.cmd.Start())
@@ -275,8 +275,8 @@ func (m *machine) feed(dir string) *feed {
 	return f
 }
 
-// print writes directives and waits until all lines are acknowledged.
-func (f *feed) print(text string) {
+// write writes directives and waits until all lines are acknowledged.
+func (f *runningIngest) write(text string) {
 	f.Helper()
 	limit := time.Now().Add(2 * time.Minute)
 	testenv.Must(f, f.in.SetWriteDeadline(limit))
@@ -298,7 +298,7 @@ func (f *feed) print(text string) {
 }
 
 // end closes the input, waits until ingest has ended and returns its stderr.
-func (f *feed) end() string {
+func (f *runningIngest) end() string {
 	f.Helper()
 	f.in.Close()
 	kill := time.AfterFunc(time.Minute, func() { f.cmd.Process.Kill() })
@@ -312,13 +312,13 @@ func (f *feed) end() string {
 func testMirrorRestarted(t *testing.T) {
 	m := newJournal(t, 4)
 	dir := testenv.TempDir(t)
-	f := m.feed(dir)
-	f.print(many(300))
+	f := m.startIngest(dir)
+	f.write(many(300))
 	m.awaitEntries(300) // a journald that is killed loses the entries it has not read
 	m.kill()
-	f.print(many(300))
+	f.write(many(300))
 	m.start()
-	f.print(many(300))
+	f.write(many(300))
 	if stderr := f.end(); stderr != "" {
 		t.Errorf("stderr is %q, want none", stderr)
 	}
@@ -335,8 +335,8 @@ func testMirrorRestarted(t *testing.T) {
 
 func testMirrorStartedLater(t *testing.T) {
 	m := newMachine(t, 23)
-	f := m.feed(testenv.TempDir(t))
-	f.print(many(5))
+	f := m.startIngest(testenv.TempDir(t))
+	f.write(many(5))
 	m.start()
 	m.awaitEntries(5)
 	stderr := f.end()
@@ -348,9 +348,9 @@ func testMirrorStartedLater(t *testing.T) {
 // A journald that is stopped keeps its socket open, but another one binds the path.
 func testMirrorReplaced(t *testing.T) {
 	m := newJournal(t, 24)
-	f := m.feed(testenv.TempDir(t))
+	f := m.startIngest(testenv.TempDir(t))
 	m.signal(syscall.SIGSTOP)
-	f.print(many(100))
+	f.write(many(100))
 	stopped := m.journald.Process
 	defer stopped.Kill()
 	m.start()
@@ -362,12 +362,12 @@ func testMirrorReplaced(t *testing.T) {
 
 func testMirrorKilled(t *testing.T) {
 	m := newJournal(t, 5)
-	f := m.feed(testenv.TempDir(t))
-	f.print(many(300))
+	f := m.startIngest(testenv.TempDir(t))
+	f.write(many(300))
 	m.awaitEntries(300)
 	m.kill()
-	f.print(many(200))
-	missed, total := counts(t, f.end())
+	f.write(many(200))
+	missed, total := missedOf(t, f.end())
 	if missed != 200 || total != 500 {
 		t.Errorf("missed %d of %d entries, want 200 of 500", missed, total)
 	}
@@ -377,16 +377,16 @@ func testMirrorKilled(t *testing.T) {
 // entries that it missed.
 func testMirrorResumed(t *testing.T) {
 	m := newJournal(t, 6)
-	f := m.feed(testenv.TempDir(t))
+	f := m.startIngest(testenv.TempDir(t))
 	m.signal(syscall.SIGSTOP)
 	const n = 60_000 // more than the queue holds
-	f.print(many(n))
+	f.write(many(n))
 	m.signal(syscall.SIGCONT)
 	m.awaitEntries(1000)
-	missed, total := counts(t, f.end())
+	missed, total := missedOf(t, f.end())
 	got := m.entries()
 	last := got[len(got)-1].sent()
-	want := stored{"MESSAGE_ID": missedID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
+	want := storedEntry{"MESSAGE_ID": missedID, "PRIORITY": "4", "SYSLOG_IDENTIFIER": Identifier,
 		"PIKA_EVENTS_PATH": f.dir + "/events.jsonl", "PIKA_MISSED": fmt.Sprint(missed),
 		"MESSAGE": fmt.Sprintf("the journal missed %d entries; read %s/events.jsonl and the files beside it", missed, f.dir)}
 	if total != n || len(got) != n-missed+1 || !maps.Equal(last, want.counted()) {
@@ -398,17 +398,17 @@ func testMirrorResumed(t *testing.T) {
 // entries were missed.
 func testMirrorBusyAtClose(t *testing.T) {
 	m := newJournal(t, 25)
-	f := m.feed(testenv.TempDir(t))
+	f := m.startIngest(testenv.TempDir(t))
 	m.signal(syscall.SIGSTOP)
 	const n = 60_000 // more than the queue holds
-	f.print(many(n))
+	f.write(many(n))
 	m.signal(syscall.SIGCONT)
 	m.awaitEntries(1000)
 	m.signal(syscall.SIGSTOP)
-	f.print(many(100))
+	f.write(many(100))
 	resume := time.AfterFunc(200*time.Millisecond, func() { m.journald.Process.Signal(syscall.SIGCONT) })
 	defer resume.Stop()
-	missed, total := counts(t, f.end())
+	missed, total := missedOf(t, f.end())
 	got := m.entries()
 	if total != n+100 || len(got) != total-missed+1 || got[len(got)-2]["PIKA_SEQ"] != fmt.Sprint(total) {
 		t.Errorf("missed %d of %d entries, journald has %d; want the last event, and then the number of missed entries", missed, total, len(got))
@@ -522,8 +522,8 @@ func testMirrorEventAndResult(t *testing.T) {
 	if len(got) != 2 {
 		t.Fatalf("journald has %d entries, want 2", len(got))
 	}
-	event := expected(t, dir, lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")))[0])
-	result := stored{"MESSAGE_ID": resultIDs["failed"], "PRIORITY": "3", "SYSLOG_IDENTIFIER": Identifier, "MESSAGE": "c",
+	event := expectedEntry(t, dir, lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")))[0])
+	result := storedEntry{"MESSAGE_ID": resultIDs["failed"], "PRIORITY": "3", "SYSLOG_IDENTIFIER": Identifier, "MESSAGE": "c",
 		"PIKA_OUTCOME": "failed", "PIKA_EXIT_CODE": "7", "PIKA_EVENTS_PATH": dir + "/events.jsonl", "PIKA_BOOT_ID": m.boot,
 		"PIKA_TIMESTAMP": got[1]["PIKA_TIMESTAMP"]}
 	if !maps.Equal(got[0].sent(), event) || !maps.Equal(got[1].sent(), result.counted()) {

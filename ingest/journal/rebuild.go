@@ -45,12 +45,12 @@ import (
 //   - endedBoot and newLog are set when bootID changes, and cleared when the first
 //     event of the new boot is ready.
 //   - lastResultSeq is the highest seq of a written result of bootID, and
-//     lastResultTime the latest time of any written result. strayResultTime is
+//     lastResultTime the latest time of any written result. otherBootResultTime is
 //     the time of the last written result of a boot that is neither bootID nor
 //     ended, because none of its events has arrived. Each is zero if there is no
 //     such result.
-//   - missing are the seqs below lastSeq that this stream left out of the current
-//     log and that have not arrived since then.
+//   - missing are the seqs below lastSeq that are not in the current log because they had
+//     not arrived in time, and still have not arrived in this stream.
 type Rebuilder struct {
 	Dir      *writer.Dir       // the copy; required
 	TrustUID string            // decimal ID of a user whose entries are accepted, besides root's; optional
@@ -59,6 +59,7 @@ type Rebuilder struct {
 	json         strictjson.Normaliser
 	origin       *entry
 	warnedOfUser bool // warnOfUser has warned
+	warned       bool // a warning has been logged
 
 	bootID     string
 	lastSeq    uint64
@@ -67,9 +68,9 @@ type Rebuilder struct {
 	endedBoot  string
 	newLog     bool
 
-	lastResultSeq   uint64
-	lastResultTime  time.Time
-	strayResultTime time.Time
+	lastResultSeq       uint64
+	lastResultTime      time.Time
+	otherBootResultTime time.Time
 
 	buffer       buffer
 	missing      []seqRange
@@ -106,6 +107,12 @@ func (b *Rebuilder) Open() error {
 	return b.openResults(status)
 }
 
+// FoundNothing reports whether the copy has no events, the input had no entries of
+// this program, and no warning has explained why.
+func (b *Rebuilder) FoundNothing() bool {
+	return b.origin == nil && b.lastSeq == 0 && !b.warned
+}
+
 // openResults reads the current and the previous result. Both show which results
 // the copy has had.
 func (b *Rebuilder) openResults(status *artifact.Status) error {
@@ -138,9 +145,9 @@ func optional[T any](v *T, err error) (*T, error) {
 	return v, err
 }
 
-// isStale reports whether the current result belongs to an earlier run or boot.
-// Then a crash came before the stream moved it to result.json.prev. A different
-// boot from that of the status does not make a result stale, because a boot may
+// isStale reports whether the current result belongs to an earlier run or boot, because
+// the stream crashed before it moved the result to result.json.prev. A result whose boot
+// differs from that of the status is not stale for this reason alone, because a boot may
 // have a result and no event.
 func (b *Rebuilder) isStale(r *artifact.Result, s *artifact.Status) bool {
 	if b.endedBoots[r.BootID] {
@@ -182,7 +189,7 @@ func (b *Rebuilder) Add(line []byte, now time.Time) error {
 		e.bootID = b.bootID
 	}
 	if !b.endedBoots[e.bootID] {
-		b.order(e, len(line), now)
+		b.handle(e, len(line), now)
 	}
 	return nil
 }
@@ -217,6 +224,7 @@ func (b *Rebuilder) warnOfIncomplete(seq string) {
 }
 
 func (b *Rebuilder) warn(format string, args ...any) {
+	b.warned = true
 	if b.Warn != nil {
 		b.Warn(fmt.Sprintf(format, args...))
 	}
@@ -235,8 +243,8 @@ func (b *Rebuilder) checkOrigin(e *entry) error {
 	return nil
 }
 
-// order buffers e, makes it ready, or drops it. The boot of e must not have ended.
-func (b *Rebuilder) order(e *entry, size int, now time.Time) {
+// handle buffers e, makes it ready, or drops it. The boot of e must not have ended.
+func (b *Rebuilder) handle(e *entry, size int, now time.Time) {
 	if b.bootID == "" {
 		b.bootID = e.bootID
 	}
@@ -249,7 +257,7 @@ func (b *Rebuilder) order(e *entry, size int, now time.Time) {
 	case e.result != nil:
 		b.addResult(e)
 	case e.seq == b.lastSeq && e.seq > b.statusSeq:
-		// A crash came after the log was written, and before the status.
+		// The stream crashed after it had written the log and before it wrote the status.
 		b.ready = append(b.ready, &ingest.Record{Event: e.event, Known: true})
 		b.statusSeq = e.seq
 	default:
@@ -267,11 +275,11 @@ func (b *Rebuilder) startBoot(e *entry) {
 		b.lastSeq, b.missing = 0, nil
 	}
 	b.bootID = e.bootID
-	b.lastResultSeq, b.strayResultTime = 0, time.Time{}
+	b.lastResultSeq, b.otherBootResultTime = 0, time.Time{}
 }
 
-// release makes a buffered entry ready if no earlier one is missing, or if it was
-// buffered for long enough. If flush is true, it makes all of them ready.
+// release makes buffered entries ready. It stops at an entry before which one is missing,
+// unless the entry is overdue or flush is true.
 func (b *Rebuilder) release(now time.Time, flush bool) {
 	for !b.buffer.isEmpty() {
 		e := b.buffer.first()
@@ -313,7 +321,7 @@ func (b *Rebuilder) addResult(e *entry) {
 // events have not arrived, can be ordered only by time.
 func (b *Rebuilder) isNewResult(e *entry) bool {
 	if e.bootID == b.bootID && e.seq > 0 {
-		return e.seq > b.lastResultSeq && !e.result.Time.Before(b.strayResultTime)
+		return e.seq > b.lastResultSeq && !e.result.Time.Before(b.otherBootResultTime)
 	}
 	return e.result.Time.After(b.lastResultTime)
 }
@@ -324,7 +332,7 @@ func (b *Rebuilder) noteResult(r *artifact.Result) {
 	case artifact.SameBoot(r.BootID, b.bootID):
 		b.lastResultSeq = max(b.lastResultSeq, r.Seq)
 	case !b.endedBoots[r.BootID]:
-		b.strayResultTime = r.Time
+		b.otherBootResultTime = r.Time
 	}
 	if r.Time.After(b.lastResultTime) {
 		b.lastResultTime = r.Time

@@ -27,16 +27,16 @@ func TestStderr_priorities(t *testing.T) {
 	testenv.Must(t, syscall.Fstat(int(stderr.Fd()), &st))
 	stream := fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino)
 	for _, args := range [][]string{{"ingest", "--state-dir", testenv.TempDir(t)}, {"ingest", "--no-such-flag"}} {
-		cmd := commandOutside(append([]string{testenv.Program(t)}, args...)...)
+		cmd := localCommand(append([]string{testenv.Program(t)}, args...)...)
 		cmd.Stdin, cmd.Env, cmd.Stderr = strings.NewReader("bad\n"), append(os.Environ(), stream), stderr
 		if err := cmd.Run(); cmd.ProcessState.ExitCode() < 0 {
 			t.Fatal(err)
 		}
 	}
-	cmd := commandOutside(testenv.Program(t), "ingest", "--no-such-flag")
+	cmd := localCommand(testenv.Program(t), "ingest", "--no-such-flag")
 	cmd.Stderr = stderr // without JOURNAL_STREAM, as after a redirection in a shell
 	_ = cmd.Run()
-	var got []stored
+	var got []storedEntry
 	await(t, "4 lines of stderr", func() bool { got = m.entries("_TRANSPORT=stdout"); return len(got) == 4 })
 	for i, priority := range []string{"4", "4", "3", "6"} {
 		// journald removes the level, such as <4>, from the message.

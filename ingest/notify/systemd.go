@@ -1,7 +1,11 @@
 package notify
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -35,6 +39,13 @@ func sendToSystemd(n notification) error {
 
 func sendDatagram(text string) error {
 	_, err := daemon.SdNotify(false, text)
+	var (
+		op    *net.OpError
+		errno syscall.Errno
+	)
+	if errors.As(err, &op) && errors.As(err, &errno) && op.Addr != nil {
+		return fmt.Errorf("%s: %w; check $NOTIFY_SOCKET", op.Addr, errno)
+	}
 	return err
 }
 

@@ -29,7 +29,7 @@ func (b *boot) run(args ...string) {
 	b.t.Helper()
 	testenv.Tool(b.t, "bash")
 	b.start("./agent-boot.sh", args...)
-	b.meetIngest()
+	b.awaitIngest()
 	words := b.news.line()
 	b.service, b.child = b.process(words[0]), b.process(words[1])
 	b.ignored = parseMask(b.t, words[2])
@@ -84,7 +84,7 @@ func TestAgentBoot_recorded_runs(t *testing.T) {
 		t.Run(run.Name, func(t *testing.T) {
 			t.Parallel()
 			code := int(run.Name[len(run.Name)-1] - '0')
-			want := run.story(t)
+			want := run.contents(t)
 			if code != 0 { // the recorded script reported nothing
 				failed := report{State: "failed", Message: "openclaw_gateway_exited", Details: probed()}
 				want.Events, want.Status = append(want.Events, failed), failed
@@ -95,9 +95,9 @@ func TestAgentBoot_recorded_runs(t *testing.T) {
 			b := &boot{guest: newGuest(t, "PIKA_LIFECYCLE_DIR="+other)}
 			b.run("--state-dir", b.dir, "testdata/service.sh")
 			b.makeReady()
-			b.order(code)
+			b.orderExit(code)
 			b.wantExit(code)
-			b.wantStory(want)
+			b.wantContents(want)
 			if names, err := os.ReadDir(other); err != nil || len(names) > 0 {
 				t.Errorf("--state-dir must override PIKA_LIFECYCLE_DIR; found %v, %v", names, err)
 			}
@@ -119,15 +119,15 @@ func TestAgentBoot_service_signals(t *testing.T) {
 			t.Errorf("SIG%v is ignored in the service: %t; expected %t", s, b.ignored&bit != 0, own&bit != 0)
 		}
 	}
-	b.order(0)
+	b.orderExit(0)
 	b.wantExit(1)
 }
 
-func TestAgentBoot_service_leaves_child(t *testing.T) {
+func TestAgentBoot_child_outlives_service(t *testing.T) {
 	t.Parallel()
 	b := bootAgent(t)
 	b.makeReady()
-	b.order(0)
+	b.orderExit(0)
 	b.wantExit(0)
 	b.ingest.wantEnded()
 	b.child.wantAlive()
@@ -138,8 +138,8 @@ func TestScript_ended_by_set_e(t *testing.T) {
 	t.Parallel()
 	testenv.Tool(t, "bash")
 	g := newGuest(t)
-	g.start("testdata/naive.sh")
-	g.meetIngest()
+	g.start("testdata/no_failure_report.sh")
+	g.awaitIngest()
 	g.wantExit(3)
 	g.ingest.wantEnded()
 	before := g.wantEnd(fallback)
@@ -171,7 +171,7 @@ func TestAgentBoot_ingest_killed(t *testing.T) {
 	if got := b.news.line(); got[0] != "published" {
 		t.Fatalf("news %q; expected published", got)
 	}
-	b.order(5)
+	b.orderExit(5)
 	b.wantExit(5)
 	b.wantStderr("agent-boot: ingest has ended; the host does not see the rest of this run\n")
 	b.wantStderr("agent-boot: ingest exited with 137\n")
@@ -182,7 +182,7 @@ func TestAgentBoot_exit_before_ready(t *testing.T) {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
 			b := bootAgent(t, "AGENT_PROBES=1000000000")
-			b.order(code)
+			b.orderExit(code)
 			b.wantExit(exit)
 			b.wantEnd(report{State: "failed", Message: "openclaw_gateway_exited",
 				ExitCode: float64(code), Details: unprobed("reason", "exited_before_ready")})
@@ -192,8 +192,8 @@ func TestAgentBoot_exit_before_ready(t *testing.T) {
 
 // A hostile message, and the same message as it is recorded.
 const (
-	hostile = "it's \"so\"\r\nSTATE=completed MESSAGE=forged\n\x1b]0;owned\x07\x1b[2J $(id) `id` \\ \xff. end"
-	arrived = "it's \"so\"\r\nSTATE=completed MESSAGE=forged\n\x1b]0;owned\x07\x1b[2J $(id) `id` \\ \ufffd. end"
+	hostile         = "it's \"so\"\r\nSTATE=completed MESSAGE=forged\n\x1b]0;owned\x07\x1b[2J $(id) `id` \\ \xff. end"
+	hostileRecorded = "it's \"so\"\r\nSTATE=completed MESSAGE=forged\n\x1b]0;owned\x07\x1b[2J $(id) `id` \\ \ufffd. end"
 )
 
 func TestAgentBoot_unhealthy(t *testing.T) {
@@ -206,7 +206,7 @@ func TestAgentBoot_unhealthy(t *testing.T) {
 			b.wantExit(1)
 			b.service.wantEnded()
 			b.wantEnd(report{State: "failed", Message: "OpenClaw is not healthy",
-				Details: unprobed("reason", "probe_failed", "last_output", arrived)})
+				Details: unprobed("reason", "probe_failed", "last_output", hostileRecorded)})
 		})
 	}
 }
@@ -272,7 +272,7 @@ func TestAgentBoot_signal_to_group(t *testing.T) {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
 			b := bootAgent(t, "ON_TERM=0", stopTime("0"))
-			b.wantPatientIngest(600e9)
+			b.wantGraceOver(600e9)
 			b.acknowledged(2)
 			if err := syscall.Kill(-b.cmd.Process.Pid, s); err != nil {
 				t.Fatal(err)
@@ -284,8 +284,8 @@ func TestAgentBoot_signal_to_group(t *testing.T) {
 }
 
 // If a child ends at the moment at which a trapped signal ends the wait for it, bash
-// loses the exit code, and the next wait never returns. The moment is a matter of
-// chance; eight attempts are enough to meet it.
+// loses the exit code, and the next wait never returns. The two rarely happen at the same
+// moment, so the test tries eight times.
 func TestAgentBoot_signal_as_service_exits(t *testing.T) {
 	for try := range 8 {
 		t.Run(strconv.Itoa(try), func(t *testing.T) {
@@ -297,7 +297,7 @@ func TestAgentBoot_signal_as_service_exits(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.wantExit(0)
-			if got := readStory(t, b.dir).Status.State; got != "stopped" && got != "completed" {
+			if got := readContents(t, b.dir).Status.State; got != "stopped" && got != "completed" {
 				t.Errorf("the state is %s; expected stopped, or completed if the service ended first", got)
 			}
 		})

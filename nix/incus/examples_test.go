@@ -25,9 +25,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// patience is the time limit of a test for each step. It is much longer than the
+// stepLimit is the time limit of a test for each step. It is much longer than the
 // busiest machine needs, because only a defect reaches it.
-const patience = time.Minute
+const stepLimit = time.Minute
 
 func TestMain(m *testing.M) {
 	// A shell's & and nohup(1) start a command with a signal ignored. The programs
@@ -76,7 +76,7 @@ func (p *pipe) print(line string) {
 // line waits for a line and returns its words.
 func (p *pipe) line() []string {
 	p.t.Helper()
-	if err := p.file.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := p.file.SetReadDeadline(time.Now().Add(stepLimit)); err != nil {
 		p.t.Fatal(err)
 	}
 	line, err := p.in.ReadString('\n')
@@ -147,7 +147,7 @@ func (g *guest) install(name, file string) {
 // processes that it leaves would keep a pipe open.
 func (g *guest) start(name string, args ...string) {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), stepLimit)
 	g.release = cancel
 	g.cmd = exec.CommandContext(ctx, name, args...)
 	g.cmd.Env = g.env
@@ -157,7 +157,7 @@ func (g *guest) start(name string, args ...string) {
 	g.cmd.Stdout, g.cmd.Stderr = g.stdout, g.create("stderr")
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if g.user != os.Geteuid() {
-		become(g.cmd.SysProcAttr, g.user)
+		setUser(g.cmd.SysProcAttr, g.user)
 	}
 	if g.groups != nil {
 		g.cmd.SysProcAttr.Credential = &syscall.Credential{Groups: g.groups}
@@ -171,9 +171,9 @@ func (g *guest) start(name string, args ...string) {
 	g.t.Cleanup(func() { syscall.Kill(-g.cmd.Process.Pid, syscall.SIGKILL) })
 }
 
-// become makes a process start in a new user namespace, where it is another user
-// that owns the files of this one.
-func become(attr *syscall.SysProcAttr, user int) {
+// setUser makes a process start in a new user namespace, in which it runs as another
+// user. In that namespace, this user owns the files of the test.
+func setUser(attr *syscall.SysProcAttr, user int) {
 	attr.Cloneflags = syscall.CLONE_NEWUSER
 	attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: os.Geteuid(), Size: 1}}
 	attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: user, HostID: os.Getegid(), Size: 1}}
@@ -189,8 +189,8 @@ func (g *guest) create(name string) *os.File {
 	return file
 }
 
-// meetIngest waits until ingest runs.
-func (g *guest) meetIngest() {
+// awaitIngest waits until ingest runs.
+func (g *guest) awaitIngest() {
 	g.t.Helper()
 	words := g.ingestNews.line()
 	g.ingest, g.ingestArgs = g.process(words[0]), words[1:]
@@ -208,8 +208,8 @@ func (g *guest) acknowledged(lines int) {
 	}
 }
 
-// order makes the service, or the job, exit with a code.
-func (g *guest) order(code int) {
+// orderExit makes the service, or the job, exit with a code.
+func (g *guest) orderExit(code int) {
 	g.t.Helper()
 	g.orders.print(strconv.Itoa(code))
 }
@@ -294,7 +294,7 @@ func (p process) ended(within time.Duration) bool {
 
 func (p process) wantEnded() {
 	p.t.Helper()
-	if !p.ended(patience) {
+	if !p.ended(stepLimit) {
 		p.t.Fatalf("process %d has not ended", p.id)
 	}
 }
@@ -306,7 +306,7 @@ func (p process) wantAlive() {
 	}
 }
 
-// A report is the content of an artifact, without what differs from run to run.
+// A report is the content of an artifact, without the values that differ from run to run.
 type report struct {
 	State    string // kind of an event, outcome of a result
 	Message  string
@@ -314,17 +314,17 @@ type report struct {
 	Details  any
 }
 
-// A story is the content of all artifacts of a state directory.
-type story struct {
+// contents is the content of all artifacts of a state directory.
+type contents struct {
 	Events []report
 	Status report
 	Result *report
 }
 
-// wantStory checks the artifacts of the guest.
-func (g *guest) wantStory(want story) {
+// wantContents checks the artifacts of the guest.
+func (g *guest) wantContents(want contents) {
 	g.t.Helper()
-	if got := readStory(g.t, g.dir); !reflect.DeepEqual(got, want) {
+	if got := readContents(g.t, g.dir); !reflect.DeepEqual(got, want) {
 		g.t.Errorf("the artifacts are\n%s\nexpected\n%s\nstderr:\n%s", pretty(got), pretty(want), g.text("stderr"))
 	}
 }
@@ -333,7 +333,7 @@ func (g *guest) wantStory(want story) {
 // the earlier events.
 func (g *guest) wantEnd(want report) (before []string) {
 	g.t.Helper()
-	got := readStory(g.t, g.dir)
+	got := readContents(g.t, g.dir)
 	last := len(got.Events) - 1
 	end := got.Result
 	if want.State == "stopped" { // not a result
@@ -376,8 +376,8 @@ func (o object) report(state string) report {
 	return a
 }
 
-// readStory reads the artifacts of a directory.
-func readStory(t *testing.T, dir string) (s story) {
+// readContents reads the artifacts of a directory.
+func readContents(t *testing.T, dir string) (s contents) {
 	t.Helper()
 	log, err := os.ReadFile(filepath.Join(dir, "events.jsonl"))
 	if err != nil {
@@ -444,9 +444,9 @@ func recorded(t *testing.T, prefix string, count int) (runs []recordedRun) {
 	return runs
 }
 
-// story returns the artifacts of a recorded run. A result without details now gets
+// contents returns the artifacts of a recorded run. A result without details now gets
 // those of its transition.
-func (r recordedRun) story(t *testing.T) (s story) {
+func (r recordedRun) contents(t *testing.T) (s contents) {
 	t.Helper()
 	for _, call := range r.Calls {
 		flags := object{}
@@ -485,9 +485,9 @@ func (o object) parse(t *testing.T, flag, key string) {
 	o[key] = value
 }
 
-// wantPatientIngest checks that the grace period of ingest is longer than the time
+// wantGraceOver checks that the grace period of ingest is longer than the time
 // that its caller may need to stop the service or job.
-func (g *guest) wantPatientIngest(stop time.Duration) {
+func (g *guest) wantGraceOver(stop time.Duration) {
 	g.t.Helper()
 	for i, arg := range g.ingestArgs {
 		if arg != "--grace" {

@@ -36,8 +36,8 @@ func (g *guest) runJob(request any, flags ...string) {
 	g.start(testenv.Python(g.t), append(append([]string{"-X", "dev", "-W", "error", "ci-job.py"}, flags...), g.path("request.json"))...)
 }
 
-// obey is a job that prints up, and exits with the code that it reads.
-const obey = `echo up >"$NEWS"; read -r code <>"$ORDERS"; exit "$code"`
+// waitForOrder is a job that prints up, and exits with the code that it reads.
+const waitForOrder = `echo up >"$NEWS"; read -r code <>"$ORDERS"; exit "$code"`
 
 func jobExited(code int) report {
 	return report{State: "failed", Message: fmt.Sprintf("test command exited with %d", code),
@@ -57,7 +57,7 @@ func TestCIJob_recorded_runs(t *testing.T) {
 	for _, run := range recorded(t, "ci_job_", 4) {
 		t.Run(run.Name, func(t *testing.T) {
 			t.Parallel()
-			want := run.story(t)
+			want := run.contents(t)
 			request := rootJob("")
 			if details, ok := want.Events[1].Details.(map[string]any); ok {
 				request["command"], request["run_as_root"] = details["command"], details["run_as_root"]
@@ -68,7 +68,7 @@ func TestCIJob_recorded_runs(t *testing.T) {
 			g := newGuest(t, "PIKA_LIFECYCLE_DIR="+other)
 			g.runJob(request, "--state-dir", g.dir)
 			g.wantExit(int(want.Result.ExitCode.(float64)))
-			g.wantStory(want)
+			g.wantContents(want)
 			if names, err := os.ReadDir(other); err != nil || len(names) > 0 {
 				t.Errorf("--state-dir must override PIKA_LIFECYCLE_DIR; found %v, %v", names, err)
 			}
@@ -119,7 +119,7 @@ func TestCIJob_kills_process_group(t *testing.T) {
 	g := newGuest(t)
 	g.runJob(rootJob(`cat "$LEFT" & echo "$!" >"$NEWS"; read -r code <>"$ORDERS"; exit "$code"`))
 	left := g.process(g.news.line()[0])
-	g.order(0)
+	g.orderExit(0)
 	g.wantExit(0)
 	left.wantEnded()
 }
@@ -129,9 +129,9 @@ func TestCIJob_terminated(t *testing.T) {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			t.Parallel()
 			g := newGuest(t)
-			g.runJob(rootJob(onTerm+obey), "--kill-after", "600")
-			g.meetIngest()
-			g.wantPatientIngest(600e9)
+			g.runJob(rootJob(onTerm+waitForOrder), "--kill-after", "600")
+			g.awaitIngest()
+			g.wantGraceOver(600e9)
 			g.acknowledged(2)
 			g.news.line()
 			// Like systemd for a unit. The job has another group.
@@ -148,13 +148,13 @@ func TestCIJob_terminated(t *testing.T) {
 func TestCIJob_ingest_killed(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
-	g.runJob(rootJob(obey))
-	g.meetIngest()
+	g.runJob(rootJob(waitForOrder))
+	g.awaitIngest()
 	g.acknowledged(2)
 	g.news.line()
 	g.ingest.kill(syscall.SIGKILL)
 	g.ingest.wantEnded()
-	g.order(5)
+	g.orderExit(5)
 	g.wantExit(5)
 	g.wantStderr("ci-job: cannot write to ingest: [Errno 32] Broken pipe; the host does not see the rest of this run\n")
 	g.wantStderr("ci-job: ingest exited with -9\n")
@@ -173,7 +173,7 @@ func TestCIJob_runner_killed(t *testing.T) {
 	t.Parallel()
 	g := newGuest(t)
 	g.runJob(rootJob(`echo "$$" >"$NEWS"; read -r code <>"$ORDERS"`))
-	g.meetIngest()
+	g.awaitIngest()
 	job := g.process(g.news.line()[0])
 	g.acknowledged(2)
 	if err := g.cmd.Process.Kill(); err != nil {
@@ -183,17 +183,17 @@ func TestCIJob_runner_killed(t *testing.T) {
 	g.ingest.wantEnded()
 	job.wantAlive()
 	g.wantEnd(fallback)
-	g.order(0)
+	g.orderExit(0)
 	job.wantEnded()
 }
 
-func TestCIJob_leaves_session(t *testing.T) {
+func TestCIJob_child_in_other_session(t *testing.T) {
 	t.Parallel()
 	testenv.Tool(t, "setsid")
 	g := newGuest(t)
 	g.runJob(rootJob(`setsid bash -c 'echo $$ >"$NEWS"; exec cat "$LEFT"' & read -r code <>"$ORDERS"; echo bye; exit "$code"`))
 	left := g.process(g.news.line()[0])
-	g.order(0)
+	g.orderExit(0)
 	g.wantExit(0)
 	left.wantAlive()
 	g.wantEnd(report{State: "completed", Message: "test passed", ExitCode: 0.0, Details: map[string]any{"exit_code": 0.0}})
@@ -215,7 +215,7 @@ func TestCIJob_stdout_reader_gone(t *testing.T) {
 	g.news.line()
 	w.Close()
 	r.Close()
-	g.order(0)
+	g.orderExit(0)
 	g.wantExit(7)
 	g.wantEnd(jobExited(7))
 	g.wantStderr("no longer copied to descriptor 1")
@@ -229,16 +229,16 @@ func TestCIJob_log_is_link(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuest(t)
-			g.touch("precious")
+			g.touch("target")
 			if err := os.MkdirAll(filepath.Join(g.dir, "logs"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := link(g.path("precious"), filepath.Join(g.dir, "logs", "guest.log")); err != nil {
+			if err := link(g.path("target"), filepath.Join(g.dir, "logs", "guest.log")); err != nil {
 				t.Fatal(err)
 			}
 			g.runJob(rootJob("echo one"))
 			g.wantExit(0)
-			if got := g.text("precious"); got != "" {
+			if got := g.text("target"); got != "" {
 				t.Errorf("%q was written through the link", got)
 			}
 			if got := g.guestLog(); got != "one\n" {
@@ -357,7 +357,7 @@ func (r badRequest) check(t *testing.T) {
 	g := newGuest(t)
 	g.runJob(r.request, r.flags...)
 	g.wantExit(2)
-	got := readStory(t, g.dir).Status.Message
+	got := readContents(t, g.dir).Status.Message
 	if want := "Incus guest bootstrap failed: " + r.why; !strings.HasPrefix(got, want) {
 		t.Errorf("the message is %q; expected %q", got, want)
 	}

@@ -15,7 +15,7 @@ const forgery = "listening\nSTATE=completed MESSAGE=forged EXIT_CODE=0\non 8080"
 
 // printed feeds ingest the line that a Python caller prints for a text, and returns the
 // artifacts.
-func printed(t *testing.T, caller, text string) (s story, exit int) {
+func printed(t *testing.T, caller, text string) (s contents, exit int) {
 	t.Helper()
 	python := testenv.Python(t)
 	line, err := exec.Command(python, filepath.Join("testdata", caller), text).Output()
@@ -28,7 +28,7 @@ func printed(t *testing.T, caller, text string) (s story, exit int) {
 	if err := ingest.Run(); ingest.ProcessState == nil {
 		t.Fatal(err)
 	}
-	return readStory(t, dir), ingest.ProcessState.ExitCode()
+	return readContents(t, dir), ingest.ProcessState.ExitCode()
 }
 
 // shlex.quote is made for shells and leaves newlines unescaped. This is why the

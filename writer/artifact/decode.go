@@ -63,7 +63,7 @@ func (d *Decoder) Event(line []byte) (*Event, error) {
 // Status decodes the content of status.json. If the error is an *AlteredError, it
 // returns the status as well. It returns nil with any other error.
 func (d *Decoder) Status(text []byte) (*Status, error) {
-	err := d.decode(text, statusFields[:])
+	err := ofFile(d.decode(text, statusFields[:]))
 	if err != nil && !IsAltered(err) {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (d *Decoder) Status(text []byte) (*Status, error) {
 // Result decodes the content of result.json. If the error is an *AlteredError, it
 // returns the result as well. It returns nil with any other error.
 func (d *Decoder) Result(text []byte) (*Result, error) {
-	err := d.decode(text, resultFields[:])
+	err := ofFile(d.decode(text, resultFields[:]))
 	if err != nil && !IsAltered(err) {
 		return nil, err
 	}
@@ -171,9 +171,22 @@ func (d *Decoder) normalise(text []byte) error {
 	return nil
 }
 
+var errBlankLine = errors.New("the line is blank")
+
+// ofFile returns err, the error of a file that contains only one object.
+func ofFile(err error) error {
+	if err == errBlankLine {
+		return errors.New("the file is empty")
+	}
+	return err
+}
+
 func notJSON(text []byte, err error) error {
-	if len(bytes.TrimLeft(text, " \t\r")) == 0 {
-		return errors.New("the line is blank")
+	switch {
+	case len(bytes.TrimSpace(text)) == 0:
+		return errBlankLine
+	case bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff")):
+		return errors.New("UTF-16; expected UTF-8")
 	}
 	var e *strictjson.Error
 	errors.As(err, &e) // every error of strictjson is an *Error

@@ -157,9 +157,9 @@ func (f *File) Stat() (st unix.Stat_t, err error) {
 	return st, pathError("stat", f.path, err)
 }
 
-// Write appends text with one call of write(2). If that writes only part of the
-// text, Write returns an error. To learn the cause, such as a full disk, it tries
-// once to write the rest.
+// Write appends text with one call of write(2). If that writes only part of the text,
+// Write returns an error. To find the cause, such as a full disk, it tries once to write
+// the rest.
 func (f *File) Write(text []byte) (int, error) {
 	n, err := RetryInt(func() (int, error) { return unix.Write(f.fd, text) })
 	if err == nil && n < len(text) {

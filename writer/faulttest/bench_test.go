@@ -21,8 +21,8 @@ import (
 const runLimit = 30 * time.Second
 
 // A bench is a directory in which one goroutine tries one point after the other. base
-// contains the watched directory, which may be the root of a disk. That contains the
-// state directory.
+// contains the watched directory, which may be the root of a disk. The watched directory
+// contains the state directory.
 type bench struct {
 	program string
 	base    string
@@ -120,8 +120,8 @@ func deterministicEnv() []string {
 	return []string{"GOMAXPROCS=1", "GODEBUG=asyncpreemptoff=1", "GOGC=off"}
 }
 
-// plain runs the program without the tracer.
-func (b *bench) plain(input string, args ...string) (code int, stderr string, err error) {
+// runUntraced runs the program without the tracer.
+func (b *bench) runUntraced(input string, args ...string) (code int, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	defer cancel()
 	var out bytes.Buffer

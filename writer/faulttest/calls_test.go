@@ -21,7 +21,7 @@ import (
 // number of a temporary file, so they are the same in every run. path and other are
 // the corresponding absolute paths.
 type call struct {
-	n    int    // the number of the call, from 1 on; 0 if it is not counted
+	n    int    // the number of the call, counted from 1; 0 if it is not counted
 	name string // the name of the system call, "ack" or "unlock"
 	fd   int    // the descriptor of the object; -1 if the call has a path
 
@@ -146,14 +146,14 @@ func (tr *tracer) decode(tid int, nr uint64, args [6]uint64) *call {
 	if sig.operands[0].path < 0 {
 		c.fd = int(int32(args[0]))
 	}
-	c.object, c.target = tr.below(c.path), tr.below(c.other)
+	c.object, c.target = tr.relative(c.path), tr.relative(c.other)
 	c.length = args[2]
-	c.look(tid, args)
+	c.inspect(tid, args)
 	return c
 }
 
-// look records the properties of the object before the call.
-func (c *call) look(tid int, args [6]uint64) {
+// inspect records the properties of the object before the call.
+func (c *call) inspect(tid int, args [6]uint64) {
 	c.mayCreate = c.name == "openat" && args[2]&unix.O_CREAT != 0
 	var st unix.Stat_t
 	path := c.path
@@ -194,9 +194,9 @@ func (tr *tracer) watches(path string) bool {
 	return path == tr.watch || strings.HasPrefix(path, tr.watch+"/")
 }
 
-// below returns path relative to the watched directory, with "*" for the number of a
+// relative returns path relative to the watched directory, with "*" for the number of a
 // temporary file.
-func (tr *tracer) below(path string) string {
+func (tr *tracer) relative(path string) string {
 	if path == "" {
 		return ""
 	}

@@ -17,7 +17,7 @@ func crashJobs(s *scenario, calls []*call) (jobs []job) {
 		add(c, fault{act: killBefore})
 		add(c, fault{act: killAfter})
 		for _, part := range parts(c) {
-			add(c, fault{act: tear, part: part})
+			add(c, fault{act: killWithin, part: part})
 		}
 	}
 	return jobs
@@ -41,12 +41,12 @@ func parts(c *call) (lengths []uint64) {
 // every write.
 func TestCrashPoints(t *testing.T) {
 	t.Parallel()
-	program, n := program(t), share(t, 12)
+	program, n := program(t), sampleOneIn(t, 12)
 	var jobs []job
 	for _, s := range scenarios() {
 		calls := callsOf(t, program, &s)
 		t.Logf("%-28s %4d calls", s.name, len(calls))
 		jobs = append(jobs, crashJobs(&s, calls)...)
 	}
-	trySome(t, program, "crash points", jobs, n, 2700)
+	sweepSample(t, program, "crash points", jobs, n, 2700)
 }

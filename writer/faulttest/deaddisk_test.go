@@ -34,12 +34,12 @@ func deadDisk(t *testing.T, d *disk) {
 	defer s.cmd.Process.Kill()
 	s.write(t, transition("starting", "line-1"))
 	s.acknowledged(t, 1)
-	testenv.Must(t, d.losePower(syncedOnly, dir))
+	testenv.Must(t, d.losePower(onlySynced, dir))
 	s.write(t, transition("ready", "line-2"))
-	if text := s.hear(t, unix.EIO.Error()); !strings.Contains(text, dir) {
+	if text := s.awaitStderr(t, unix.EIO.Error()); !strings.Contains(text, dir) {
 		t.Errorf("%q names no path below %s", text, dir)
 	}
-	s.hear(t, "gave up waiting for")
+	s.awaitStderr(t, "gave up waiting for")
 	more := make([]line, 5000) // more than fits into the pipe and one read
 	for i := range more {
 		more[i] = transition("ready", fmt.Sprint("more ", i))
@@ -61,7 +61,7 @@ func deadDisk(t *testing.T, d *disk) {
 	testenv.Must(t, d.remount())
 	g := &ledger{before: new(picture), acked: 1,
 		lines: []line{transition("starting", "line-1"), transition("ready", "line-2")}}
-	g.check(look(dir, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true}))
+	g.check(readPicture(dir, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true}))
 	for _, f := range g.findings {
 		t.Errorf("%s: %s", f.kind, f.text)
 	}
@@ -69,15 +69,15 @@ func deadDisk(t *testing.T, d *disk) {
 
 // A stream is a running ingest.
 type stream struct {
-	cmd    *exec.Cmd
-	in     *os.File
-	acks   *bufio.Reader
-	stderr *bufio.Reader
-	heard  strings.Builder // the lines that were read from stderr
+	cmd        *exec.Cmd
+	in         *os.File
+	acks       *bufio.Reader
+	stderr     *bufio.Reader
+	stderrRead strings.Builder // the lines that were read from stderr
 }
 
-// hung is the limit of each wait, far longer than any takes.
-const hung = time.Minute
+// waitLimit is the time limit of each wait, which no test without a defect reaches.
+const waitLimit = time.Minute
 
 func startStream(t *testing.T, program, dir string, flags ...string) *stream {
 	t.Helper()
@@ -89,7 +89,7 @@ func startStream(t *testing.T, program, dir string, flags ...string) *stream {
 	stderr, stderrEnd, err := os.Pipe()
 	testenv.Must(t, err)
 	for _, f := range []*os.File{in, acks, stderr} {
-		testenv.Must(t, f.SetDeadline(time.Now().Add(hung)))
+		testenv.Must(t, f.SetDeadline(time.Now().Add(waitLimit)))
 		t.Cleanup(func() { f.Close() })
 	}
 	s.cmd.Stdin, s.cmd.ExtraFiles, s.cmd.Stderr = stdin, []*os.File{ack}, stderrEnd
@@ -120,17 +120,17 @@ func (s *stream) acknowledged(t *testing.T, number int) {
 	}
 }
 
-// hear waits for a line on stderr that contains words, and returns it.
-func (s *stream) hear(t *testing.T, words string) string {
+// awaitStderr waits for a line on stderr that contains words, and returns it.
+func (s *stream) awaitStderr(t *testing.T, words string) string {
 	t.Helper()
 	for {
 		text, err := s.stderr.ReadString('\n')
-		s.heard.WriteString(text)
+		s.stderrRead.WriteString(text)
 		if strings.Contains(text, words) {
 			return text
 		}
 		if err != nil {
-			t.Fatalf("stderr has no %q: %v\n%s", words, err, &s.heard)
+			t.Fatalf("stderr has no %q: %v\n%s", words, err, &s.stderrRead)
 		}
 	}
 }
@@ -141,5 +141,5 @@ func (s *stream) end(t *testing.T) string {
 	rest, err := io.ReadAll(s.stderr)
 	testenv.Must(t, err)
 	_ = s.cmd.Wait() // the caller checks the exit code
-	return s.heard.String() + string(rest)
+	return s.stderrRead.String() + string(rest)
 }

@@ -162,21 +162,21 @@ const (
 	noLogFlush    = 2
 )
 
-// A survival is a variant of a power loss. write writes the data that survives
+// A powerLoss is a variant of a power loss. write writes the data that survives
 // although it was not synced. dir is the state directory.
-type survival struct {
+type powerLoss struct {
 	name  string
 	write func(d *disk, dir string) error
 }
 
 var (
-	syncedOnly = survival{"nothing unsynced", func(*disk, string) error { return nil }}
-	survivals  = []survival{syncedOnly, {"the journal", (*disk).commitJournal}, {"the data", writeBack}}
+	onlySynced  = powerLoss{"only synced data", func(*disk, string) error { return nil }}
+	powerLosses = []powerLoss{onlySynced, {"the journal", (*disk).commitJournal}, {"the data", writeBack}}
 )
 
 // losePower writes the data that survives, and cuts the file system off from its
 // disk.
-func (d *disk) losePower(with survival, dir string) error {
+func (d *disk) losePower(with powerLoss, dir string) error {
 	if err := with.write(d, dir); err != nil {
 		return err
 	}

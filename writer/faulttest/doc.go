@@ -19,7 +19,10 @@
 //	                      a call is interrupted; the disk becomes full and stays full
 //	signal_test.go        SIGTERM arrives at a call
 //	secondwriter_test.go  another process appends at a call
-//	seqfile_test.go       the seq file, with its lock, is removed or replaced at a call
+//	seqfile_test.go       the seq file, with its lock, is removed or replaced at a call,
+//	                      and another process appends with the new one
+//	repair_test.go        a repair of a whole log is killed at a call, or a call fails, also
+//	                      on a file system that cannot exchange names
 //	attack_test.go        at a call, the owner of the directory replaces a file by a
 //	                      link, FIFO, device or directory
 //	powerloss_test.go     the power is lost before a call, on ext4 and xfs
@@ -32,9 +35,10 @@
 //
 // Power losses are simulated on loop devices. FS_IOC_SHUTDOWN cuts the file system
 // off from its disk; then the disk is mounted again, as at the next boot. Each
-// power loss is tried in three variants. The disk contains only synced data; or
-// also the journal, that is, new names and sizes without their data; or also the
-// data, without new names and sizes.
+// power loss is tried in three variants. In the first, the disk contains only synced
+// data. In the second, it also contains the journal of the file system: new names and
+// sizes, without their data. In the third, it contains the synced data and new data,
+// without the new names and sizes.
 //
 // # Checks
 //
@@ -53,9 +57,9 @@
 //
 // A kill cannot reveal a missing sync, because the kernel keeps the data. Therefore
 // durability_test.go follows all calls of a run. It checks that data is synced
-// before its file is renamed, that each step of a commit is durable before the next
-// and everything before the acknowledgement, and that a descriptor is not used again
-// after a failed sync.
+// before its file is renamed, that each step of a commit is durable before the next one,
+// that all are durable before the acknowledgement, and that a descriptor is not used
+// again after a failed sync.
 //
 // # Mutants
 //

@@ -10,13 +10,12 @@ import (
 // A durability tracks which data and names would survive a power loss, by the failure
 // model of package writer: data survives once it is synced, and a name once its
 // directory is synced. It follows all calls of a run. It reports each acknowledgement
-// and each step of a commit that comes too early, that is, before everything that it
-// depends on is durable.
+// and each step of a commit that happens before the earlier steps are durable.
 type durability struct {
-	ledger *ledger
-	files  map[uint64]*writtenFile // by inode
-	names  map[string]bool         // the paths that are not durable
-	badDir map[string]int          // for a directory, the descriptor on which a sync failed
+	ledger      *ledger
+	files       map[uint64]*writtenFile // by inode
+	names       map[string]bool         // the paths that are not durable
+	failedSyncs map[string]int          // for a directory, the descriptor on which a sync failed
 }
 
 // A writtenFile is a file that was written.
@@ -24,11 +23,11 @@ type durability struct {
 // After a failed sync the kernel considers the pages clean. They are durable only
 // after they have been written again and synced on another descriptor.
 type writtenFile struct {
-	path    string
-	dirty   bool
-	lost    bool // a sync failed
-	badFD   int  // the descriptor of that sync; -1 if it has been closed
-	written bool // the file was written again after that
+	path     string
+	dirty    bool
+	lost     bool // a sync failed
+	failedFD int  // the descriptor of that sync; -1 if it has been closed
+	written  bool // the file was written again after that
 }
 
 // checkDurable checks all calls of a run.
@@ -38,7 +37,7 @@ func (g *ledger) checkDurable(calls []*call, acknowledged bool) {
 		d.apply(c)
 	}
 	if acknowledged {
-		d.demand("the exit")
+		d.requireDurable("the exit")
 	}
 }
 
@@ -51,7 +50,7 @@ func (d *durability) apply(c *call) {
 	switch {
 	case c.again:
 	case c.name == "ack":
-		d.demand("an acknowledgement")
+		d.requireDurable("an acknowledgement")
 	case c.name == "fsync" || c.name == "fdatasync":
 		d.sync(c)
 	case c.name == "close":
@@ -86,7 +85,7 @@ func (d *durability) change(c *call) {
 func (d *durability) write(c *call) {
 	f := d.files[c.ino]
 	if f == nil {
-		f = &writtenFile{path: c.path, badFD: -1}
+		f = &writtenFile{path: c.path, failedFD: -1}
 		d.files[c.ino] = f
 	}
 	f.dirty, f.written = true, true
@@ -109,17 +108,17 @@ func (d *durability) sync(c *call) {
 	if f := d.files[c.ino]; f != nil {
 		switch {
 		case c.failed:
-			f.lost, f.badFD, f.written = true, c.fd, false
-		case !f.lost || f.written && f.badFD != c.fd:
+			f.lost, f.failedFD, f.written = true, c.fd, false
+		case !f.lost || f.written && f.failedFD != c.fd:
 			f.dirty, f.lost = false, false
 		}
 		return
 	}
-	if fd, bad := d.badDir[c.path]; bad && fd == c.fd {
+	if fd, bad := d.failedSyncs[c.path]; bad && fd == c.fd {
 		return
 	}
 	if c.failed {
-		d.badDir[c.path] = c.fd
+		d.failedSyncs[c.path] = c.fd
 		return
 	}
 	for name := range d.names {
@@ -131,11 +130,11 @@ func (d *durability) sync(c *call) {
 
 // close forgets a descriptor, because the kernel will use its number again.
 func (d *durability) close(c *call) {
-	if f := d.files[c.ino]; f != nil && f.badFD == c.fd {
-		f.badFD = -1
+	if f := d.files[c.ino]; f != nil && f.failedFD == c.fd {
+		f.failedFD = -1
 	}
-	if fd, bad := d.badDir[c.path]; bad && fd == c.fd {
-		delete(d.badDir, c.path)
+	if fd, bad := d.failedSyncs[c.path]; bad && fd == c.fd {
+		delete(d.failedSyncs, c.path)
 	}
 }
 
@@ -147,21 +146,21 @@ func (d *durability) step(c *call) {
 	}
 	switch {
 	case name == "events.jsonl" && c.name == "write":
-		d.demand(c.String(), "events.jsonl.seq")
+		d.requireDurable(c.String(), "events.jsonl.seq")
 	case name == "events.jsonl" && c.name == "ftruncate":
-		d.demand(c.String(), "events.jsonl.torn")
+		d.requireDurable(c.String(), "events.jsonl.torn")
 	case name == "events.jsonl" && c.name == "renameat": // a repair without an exchange
-		d.demand(c.String(), "events.jsonl.seq", "events.jsonl.damaged1", "events.jsonl.damaged2")
+		d.requireDurable(c.String(), "events.jsonl.seq", "events.jsonl.damaged1", "events.jsonl.damaged2")
 	case name == "result.json":
-		d.demand(c.String(), "events.jsonl", "events.jsonl.seq", "rejected.jsonl", "result.json.prev")
+		d.requireDurable(c.String(), "events.jsonl", "events.jsonl.seq", "rejected.jsonl", "result.json.prev")
 	case name == "status.json":
-		d.demand(c.String(), "events.jsonl", "events.jsonl.seq", "rejected.jsonl", "result.json")
+		d.requireDurable(c.String(), "events.jsonl", "events.jsonl.seq", "rejected.jsonl", "result.json")
 	}
 }
 
-// demand reports the files called names that are not durable; all artifacts if no
+// requireDurable reports the files called names that are not durable; all artifacts if no
 // names are given.
-func (d *durability) demand(before string, names ...string) {
+func (d *durability) requireDurable(before string, names ...string) {
 	wanted := func(path string) bool {
 		return isArtifact(path) && (names == nil || slices.Contains(names, filepath.Base(path)))
 	}

@@ -27,7 +27,7 @@ type guest struct {
 }
 
 func newGuest(s *scenario, fired <-chan struct{}, f fault) (*guest, error) {
-	g := &guest{parts: s.feed, fired: fired, givesUp: f.stays || f.act == hooked, ended: make(chan struct{})}
+	g := &guest{parts: s.feed, fired: fired, givesUp: f.persists || f.act == hooked, ended: make(chan struct{})}
 	if !s.ingests() {
 		g.parts = nil
 	}

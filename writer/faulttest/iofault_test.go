@@ -19,15 +19,15 @@ func (s *scenario) harmless(c *call) string {
 	case c.name == "unlock":
 		return "the lock ends with its descriptor, and so with the process"
 	case c.name == "fcntl":
-		return "os.File asks for the file's flags, none of which changes what a regular file does"
+		return "os.File reads the flags of the descriptor, which do not matter for a regular file"
 	case s.ingests() && (c.object == "." || c.name == "mkdirat"):
-		return "ingest looks for a status before it reads; the first commit makes the directory"
+		return "ingest checks whether there is a status before it reads; the first commit creates the directory"
 	case c.name == "fchmod" && !isCleaning:
-		return "the mode of another user's file is that user's choice; the next open tries again"
+		return "another user may choose the mode of that user's file; the next open tries again"
 	case c.name == "newfstatat":
-		return "a file that cannot be examined is treated as another one, and opened again"
+		return "if the path cannot be examined, the writer assumes that the file was replaced, and opens it again"
 	case isCleaning && (c.name == "openat" || c.name == "getdents64" || c.name == "fstat" || c.name == "flock" || c.name == "unlinkat"):
-		return "the next writer removes a temporary that a crash left"
+		return "the next writer removes temporary files that a crash left"
 	case c.object == "run/status.json" || c.object == "run/result.json":
 		return "a file that cannot be read back is treated as absent, with a warning"
 	}
@@ -46,7 +46,7 @@ func checkFailed(b *bench, j *job, tl *trial, g *ledger) {
 	case j.f.errno == unix.EINTR:
 		g.find(notRepaired, "an interrupted call was not repeated: exit %d", code)
 	case code == j.s.code && !warned && j.s.harmless(call) == "":
-		g.find(falseZero, "exit %d without a warning", code)
+		g.find(falseSuccess, "exit %d without a warning", code)
 	case code == 1 || warned:
 		j.checkWarning(b, tl, g)
 	case code != j.s.code:
@@ -63,7 +63,7 @@ func (j *job) checkWarning(b *bench, tl *trial, g *ledger) {
 		cause = "short write"
 	}
 	if !strings.Contains(tl.stderr, cause) || !strings.Contains(tl.stderr, b.watched()) {
-		g.find(falseZero, "stderr does not name the path and the cause")
+		g.find(falseSuccess, "stderr does not name the path and the cause")
 	}
 }
 
@@ -118,7 +118,7 @@ func fullDiskJobs(s *scenario, calls []*call) (jobs []job) {
 	for _, c := range calls {
 		if needsSpace(c) {
 			jobs = append(jobs, job{s: s, call: c.String(), otherKind: len(jobs)%4 == 3, check: checkGaveUp,
-				f: fault{act: failBefore, errno: unix.ENOSPC, at: c.n, stays: true}})
+				f: fault{act: failBefore, errno: unix.ENOSPC, at: c.n, persists: true}})
 		}
 	}
 	return jobs
@@ -128,7 +128,7 @@ func fullDiskJobs(s *scenario, calls []*call) (jobs []job) {
 // reports the cause on stderr.
 func checkGaveUp(b *bench, j *job, tl *trial, g *ledger) {
 	if tl.exit.code != 1 {
-		g.find(falseZero, "exit %d", tl.exit.code)
+		g.find(falseSuccess, "exit %d", tl.exit.code)
 	}
 	j.checkWarning(b, tl, g)
 	g.checkDurable(tl.calls, false)
@@ -139,17 +139,17 @@ func checkGaveUp(b *bench, j *job, tl *trial, g *ledger) {
 // every write short.
 func TestFailedCalls(t *testing.T) {
 	t.Parallel()
-	program, n := program(t), share(t, 40)
+	program, n := program(t), sampleOneIn(t, 40)
 	var jobs []job
 	for _, s := range scenarios() {
 		jobs = append(jobs, faultJobs(&s, callsOf(t, program, &s))...)
 	}
-	trySome(t, program, "failed calls", jobs, n, 3850)
+	sweepSample(t, program, "failed calls", jobs, n, 3850)
 }
 
 // TestFullDisk makes the disk full from each call on that needs space.
 func TestFullDisk(t *testing.T) {
-	program, n := program(t), share(t, 10)
+	program, n := program(t), sampleOneIn(t, 10)
 	var jobs []job
 	for _, s := range scenarios() {
 		if s.ingests() {
@@ -158,5 +158,5 @@ func TestFullDisk(t *testing.T) {
 			jobs = append(jobs, fullDiskJobs(&s, calls)...)
 		}
 	}
-	trySome(t, program, "full disks", jobs, n, 110)
+	sweepSample(t, program, "full disks", jobs, n, 110)
 }

@@ -51,8 +51,8 @@ func runInNamespace() (code int, ok bool) {
 	return cmd.ProcessState.ExitCode(), err == nil || errors.As(err, &exit)
 }
 
-// share returns n, so that one point in n is tried, or 1 with SWEEP=full.
-func share(t *testing.T, n int) int {
+// sampleOneIn returns n, so that one point in n is tried, or 1 with SWEEP=full.
+func sampleOneIn(t *testing.T, n int) int {
 	t.Helper()
 	if os.Getenv("SWEEP") != "" {
 		n = 1

@@ -15,19 +15,19 @@ const (
 	lost           = "lost"
 	repeated       = "repeated"
 	gap            = "gaps"
-	unloadable     = "unloadable"
-	leftOver       = "left-over temporaries"
+	invalidFile    = "invalid files"
+	leftOver       = "temporary files left"
 	seqTooLow      = "seq file too low"
-	disagree       = "artifacts that disagree"
+	inconsistent   = "inconsistent artifacts"
 	notRepaired    = "not repaired"
-	falseZero      = "false acknowledgements"
+	falseSuccess   = "false successes"
 	blocked        = "blocked"
 	notDurable     = "not durable"
 	changedOutside = "changed outside"
 )
 
 // kinds lists the kinds in the order in which they are reported.
-var kinds = []string{lost, repeated, gap, unloadable, leftOver, seqTooLow, disagree, notRepaired, falseZero, blocked,
+var kinds = []string{lost, repeated, gap, invalidFile, leftOver, seqTooLow, inconsistent, notRepaired, falseSuccess, blocked,
 	notDurable, changedOutside}
 
 // A finding is a promise of docs/format.md that was not kept.
@@ -36,16 +36,17 @@ type finding struct {
 	text string
 }
 
-// A ledger knows the content of a state directory before a run, the lines that the run
-// writes, and how many of them were acknowledged. It checks the content afterwards.
+// A ledger has the content of a state directory before a run, the lines that the run
+// writes, and the number of lines that were acknowledged. With these it checks the content
+// after the run.
 type ledger struct {
-	before     *picture
-	lines      []line
-	acked      int    // how many lines were acknowledged
-	otherEvent string // the message of another writer's event, which may be at any position
-	seqGone    bool   // a hook has unlinked or replaced the seq file
-	maySkip    bool   // a failed append may have used up the first seq of an empty log
-	findings   []finding
+	before         *picture
+	lines          []line
+	acked          int    // how many lines were acknowledged
+	otherEvent     string // the message of another writer's event, which may be at any position
+	seqFileChanged bool   // a hook has unlinked or replaced the seq file
+	maySkip        bool   // a failed append may have used up the first seq of an empty log
+	findings       []finding
 }
 
 func (g *ledger) find(kind, format string, args ...any) {
@@ -54,25 +55,25 @@ func (g *ledger) find(kind, format string, args ...any) {
 
 // check compares the current content of the directory with the ledger.
 func (g *ledger) check(now *picture) {
-	for _, text := range now.unloaded {
-		g.find(unloadable, "%s", text)
+	for _, text := range now.invalidFiles {
+		g.find(invalidFile, "%s", text)
 	}
-	if len(now.unloaded) > 0 {
+	if len(now.invalidFiles) > 0 {
 		return
 	}
 	g.checkSeqs(now)
 	g.checkEvents(now)
-	g.checkTail(now, eventsLog, &eventSchema)
-	g.checkTail(now, rejectsLog, &rejectSchema)
+	g.checkTornLine(now, eventsLog, &eventSchema)
+	g.checkTornLine(now, rejectsLog, &rejectSchema)
 	g.checkRejects(now)
 	g.checkSeqFile(now)
 	g.checkStatus(now)
 	g.checkResult(now)
 }
 
-// checkSeqs checks that the seqs increase by one from event to event. If the log had
-// no events before, the first seq must be the number in the seq file plus one. An
-// earlier torn line counts as an event if only its newline was missing.
+// checkSeqs checks that the seqs increase by one from event to event. If the log had no
+// events before, the first seq must be the number in the seq file plus one, or that of an
+// earlier torn line of which only the newline was missing.
 func (g *ledger) checkSeqs(now *picture) {
 	all, before := now.all(), g.before.all()
 	for i := 1; i < len(all); i++ {
@@ -87,8 +88,8 @@ func (g *ledger) checkSeqs(now *picture) {
 		return
 	}
 	first, want := all[0].seq, g.before.seq+1
-	if tail, err := eventSchema.decode(g.before.torn[eventsLog]); err == nil {
-		want = tail.seq
+	if torn, err := eventSchema.decode(g.before.torn[eventsLog]); err == nil {
+		want = torn.seq
 	}
 	switch {
 	case len(before) > 0:
@@ -103,9 +104,9 @@ func (g *ledger) checkSeqs(now *picture) {
 	}
 }
 
-// checkEvents checks that the log has all earlier events, then the new ones in their
-// order, at least those that were acknowledged, and no others. A torn line of which
-// only the newline was missing may have become an event.
+// checkEvents checks that the log has all earlier events, and after them the new ones in
+// their order, at least the acknowledged ones, and no others. An earlier torn line of
+// which only the newline was missing may be in the log as an event.
 func (g *ledger) checkEvents(now *picture) {
 	all := slices.DeleteFunc(now.all(), func(a *artifact) bool { return g.otherEvent != "" && a.message == g.otherEvent })
 	before := g.before.all()
@@ -116,8 +117,8 @@ func (g *ledger) checkEvents(now *picture) {
 		}
 	}
 	all = all[len(before):]
-	tail, err := eventSchema.decode(g.before.torn[eventsLog])
-	if err == nil && len(all) > 0 && all[0].message == tail.message {
+	torn, err := eventSchema.decode(g.before.torn[eventsLog])
+	if err == nil && len(all) > 0 && all[0].message == torn.message {
 		all = all[1:]
 	}
 	for i, l := range g.lines {
@@ -135,12 +136,12 @@ func (g *ledger) checkEvents(now *picture) {
 	}
 }
 
-// checkTail checks that an earlier torn line is still in the log or in the .torn file.
-func (g *ledger) checkTail(now *picture, log string, sc *schema) {
-	tail := g.before.torn[log]
-	_, err := sc.decode(tail)
-	if err != nil && tail != "" && !strings.HasPrefix(now.torn[log], tail) && !strings.Contains(now.moved[log], tail) {
-		g.find(lost, "the torn line %.60q", tail)
+// checkTornLine checks that an earlier torn line is still in the log or in the .torn file.
+func (g *ledger) checkTornLine(now *picture, log string, sc *schema) {
+	torn := g.before.torn[log]
+	_, err := sc.decode(torn)
+	if err != nil && torn != "" && !strings.HasPrefix(now.torn[log], torn) && !strings.Contains(now.moved[log], torn) {
+		g.find(lost, "the torn line %.60q", torn)
 	}
 }
 
@@ -168,15 +169,15 @@ func (g *ledger) checkRejects(now *picture) {
 	}
 }
 
-// checkSeqFile checks that a writer that reads only the seq file uses no seq twice,
-// unless it would have done so before the run.
+// checkSeqFile checks that a writer that reads only the seq file would not use a seq for
+// the second time. The seq file may have been too low before the run.
 func (g *ledger) checkSeqFile(now *picture) {
 	last := now.lastSeq()
-	if tail, err := eventSchema.decode(now.torn[eventsLog]); err == nil {
-		last = max(last, tail.seq)
+	if torn, err := eventSchema.decode(now.torn[eventsLog]); err == nil {
+		last = max(last, torn.seq)
 	}
 	isNewer := len(now.all()) > len(g.before.all())
-	if !g.seqGone && now.seq < last && (isNewer || now.seq < g.before.seq) {
+	if !g.seqFileChanged && now.seq < last && (isNewer || now.seq < g.before.seq) {
 		g.find(seqTooLow, "it contains %q, the last event has %d", now.seqText, last)
 	}
 }
@@ -186,8 +187,8 @@ func (g *ledger) checkSeqFile(now *picture) {
 func (g *ledger) checkStatus(now *picture) {
 	at := g.checkSource("status", now, now.status, g.before.status, func(l line) bool { return l.status })
 	isFinal := now.status != nil && now.status.hasSeq && (now.status.word == "completed" || now.status.word == "failed")
-	if at != unexplained && isFinal && (now.result == nil || (now.result.hasSeq && now.result.seq < now.status.seq)) {
-		g.find(disagree, "the status is %s, but the result is %+v", now.status.word, now.result)
+	if at != unknownSource && isFinal && (now.result == nil || (now.result.hasSeq && now.result.seq < now.status.seq)) {
+		g.find(inconsistent, "the status is %s, but the result is %+v", now.status.word, now.result)
 	}
 }
 
@@ -216,15 +217,15 @@ func isSame(a, b *artifact) bool { return a != nil && b != nil && *a == *b }
 
 // The sources of a status or result that no line wrote.
 const (
-	fromBefore  = -1 // it existed before
-	absent      = -2 // it does not exist, and did not exist before
-	unexplained = -3 // it no longer exists, or no line wrote it
+	fromBefore    = -1 // it existed before
+	absent        = -2 // it does not exist, and did not exist before
+	unknownSource = -3 // it no longer exists, or no line wrote it
 )
 
 // source returns the number of the line that wrote a, or one of the constants.
-func (g *ledger) source(a, before *artifact, isWriter func(line) bool) int {
+func (g *ledger) source(a, before *artifact, writesIt func(line) bool) int {
 	for i := len(g.lines) - 1; a != nil && i >= 0; i-- {
-		if isWriter(g.lines[i]) && g.lines[i].wrote(a) {
+		if writesIt(g.lines[i]) && g.lines[i].wrote(a) {
 			return i
 		}
 	}
@@ -234,19 +235,19 @@ func (g *ledger) source(a, before *artifact, isWriter func(line) bool) int {
 	case isSame(a, before):
 		return fromBefore
 	}
-	return unexplained
+	return unknownSource
 }
 
 // checkSource checks that a, the status or the result, comes from the last acknowledged
 // line or a later one, and that its event is in the log. It returns the source of a.
-func (g *ledger) checkSource(name string, now *picture, a, before *artifact, isWriter func(line) bool) (at int) {
-	at = g.source(a, before, isWriter)
-	if at == unexplained {
+func (g *ledger) checkSource(name string, now *picture, a, before *artifact, writesIt func(line) bool) (at int) {
+	at = g.source(a, before, writesIt)
+	if at == unknownSource {
 		g.find(lost, "%s is gone, or no line wrote it", name)
 		return at
 	}
 	for i := max(at+1, 0); i < g.acked; i++ {
-		if isWriter(g.lines[i]) {
+		if writesIt(g.lines[i]) {
 			g.find(lost, "%s %q was acknowledged", name, g.lines[i].message)
 			return at
 		}
@@ -254,7 +255,7 @@ func (g *ledger) checkSource(name string, now *picture, a, before *artifact, isW
 	if at >= 0 && g.lines[at].event {
 		event := now.eventOf(a)
 		if event == nil || !a.hasSeq || event.seq != a.seq {
-			g.find(disagree, "%s has seq %d, its event is %+v", name, a.seq, event)
+			g.find(inconsistent, "%s has seq %d, its event is %+v", name, a.seq, event)
 		}
 	}
 	return at

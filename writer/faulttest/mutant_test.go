@@ -33,7 +33,7 @@ type mutant struct {
 func crashMutants() []mutant {
 	return []mutant{
 		{"without the repair of a torn line", []edit{{"repair-tail", always}},
-			"event/existing", unloadable, crashJobs, "write run/events.jsonl"},
+			"event/existing", invalidFile, crashJobs, "write run/events.jsonl"},
 		{"with seqs only from the seq file", []edit{{"seq-from-log", never}},
 			"event/existing", gap, crashJobs, "events.jsonl.seq"},
 		{"without the sync of the directory", []edit{{"sync-directory", nilError}},
@@ -46,8 +46,8 @@ func crashMutants() []mutant {
 			"event/existing", notDurable, crashJobs, "sync"},
 		{"without the removal of temporaries", []edit{{"remove-temporaries", drop}},
 			"status/existing", leftOver, crashJobs, "write run/.status.json*"},
-		{"with the status before the result", []edit{{"result-before-status", afterNext}},
-			"ingest/three directives", disagree, crashJobs, "renameat"},
+		{"with the status before the result", []edit{{"result-before-status", swapWithNext}},
+			"ingest/three directives", inconsistent, crashJobs, "renameat"},
 		{"with a write error that is ignored", []edit{{"report-append", nilError}},
 			"event/existing", lost, faultJobs, "write run/events.jsonl"},
 		{"with a failed append that is not undone", []edit{{"undo-append", drop}, {"resolve-append", always}},
@@ -72,7 +72,7 @@ func powerMutants() []mutant {
 		{"without the sync of the directory", []edit{{"sync-directory", nilError}}, "status/existing", lost, nil, ""},
 		{"without the sync of the log", []edit{{"sync-log", drop}}, "event/existing", lost, nil, ""},
 		{"without the sync of a temporary", []edit{{"sync-temporary", renameInstead("faultRename")}},
-			"result/new", unloadable, nil, ""},
+			"result/new", invalidFile, nil, ""},
 		{"without the sync of a raised seq", []edit{{"sync-raised-seq", never}}, "event/high seq file", seqTooLow, nil, ""},
 		{"with a seq file in which NULs are invalid", []edit{{"trim-nuls", replace(`\x00`, "")}},
 			"event/only seq file", repeated, nil, ""},
@@ -91,8 +91,8 @@ var errNotUsable = errors.New("the edit does not fit the line")
 // drop deletes the line.
 func drop(lines []string, i int) ([]string, error) { return slices.Delete(lines, i, i+1), nil }
 
-// afterNext swaps the line and the next one.
-func afterNext(lines []string, i int) ([]string, error) {
+// swapWithNext swaps the line and the next one.
+func swapWithNext(lines []string, i int) ([]string, error) {
 	lines[i], lines[i+1] = lines[i+1], lines[i]
 	return lines, nil
 }
@@ -226,7 +226,7 @@ func TestMutantMarkers(t *testing.T) {
 func TestCrashMutants(t *testing.T) {
 	program(t)
 	all := crashMutants()
-	if share(t, 2) > 1 {
+	if sampleOneIn(t, 2) > 1 {
 		all = all[:5]
 	}
 	for _, m := range all {
@@ -235,7 +235,7 @@ func TestCrashMutants(t *testing.T) {
 }
 
 func (m *mutant) testInMemory(t *testing.T) {
-	benches, s := newBenches(t, m.build(t)), named(t, m.scenario)
+	benches, s := newBenches(t, m.build(t)), scenarioNamed(t, m.scenario)
 	var calls []*call
 	ty := sweep(t, benches, []job{dryRun(s, false, func(made []*call) { calls = made })})
 	tried := 0
@@ -256,7 +256,7 @@ func TestPowerLossMutants(t *testing.T) {
 	needDisks(t)
 	program(t)
 	all := powerMutants()
-	if share(t, 2) > 1 {
+	if sampleOneIn(t, 2) > 1 {
 		all = all[:2]
 	}
 	for _, m := range all {
@@ -265,7 +265,7 @@ func TestPowerLossMutants(t *testing.T) {
 }
 
 func (m *mutant) testOnDisks(t *testing.T) {
-	s := *named(t, m.scenario)
+	s := *scenarioNamed(t, m.scenario)
 	s.changes = 0 // the mutant makes fewer calls
 	found, points := sweepDisks(t, m.build(t), 1, []scenario{s})
 	if found.kinds[m.kind] == 0 {

@@ -132,23 +132,23 @@ type allowance struct {
 
 // A picture is the content of a state directory, as strict readers decode it.
 type picture struct {
-	names    []string
-	modes    map[string]os.FileMode // nil if the picture is not of a directory
-	old      []*artifact            // events.jsonl.1
-	events   []*artifact            // events.jsonl, without a torn line
-	rejects  []*artifact
-	torn     map[string]string // the torn line of each log
-	moved    map[string]string // the .torn file of each log
-	status   *artifact         // nil if there is none
-	result   *artifact
-	prev     *artifact
-	seq      uint64 // from the seq file, as the Python command reads it
-	seqText  string
-	unloaded []string // the files that are not valid, and the reasons
+	names        []string
+	modes        map[string]os.FileMode // nil if the picture is not of a directory
+	old          []*artifact            // events.jsonl.1
+	events       []*artifact            // events.jsonl, without a torn line
+	rejects      []*artifact
+	torn         map[string]string // the torn line of each log
+	moved        map[string]string // the .torn file of each log
+	status       *artifact         // nil if there is none
+	result       *artifact
+	prev         *artifact
+	seq          uint64 // from the seq file, as the Python command reads it
+	seqText      string
+	invalidFiles []string // the files that are not valid, and the reasons
 }
 
-// look returns a picture of the state directory at dir, which may be missing.
-func look(dir string, allowed allowance) *picture {
+// readPicture returns a picture of the state directory at dir, which may be missing.
+func readPicture(dir string, allowed allowance) *picture {
 	files, modes := map[string]string{}, map[string]os.FileMode{}
 	var unread []string
 	entries, err := os.ReadDir(dir)
@@ -167,17 +167,17 @@ func look(dir string, allowed allowance) *picture {
 			modes[e.Name()] = info.Mode()
 		}
 	}
-	p := lookAt(files, allowed)
-	p.modes, p.unloaded = modes, append(p.unloaded, unread...)
+	p := pictureOf(files, allowed)
+	p.modes, p.invalidFiles = modes, append(p.invalidFiles, unread...)
 	return p
 }
 
-// lookAt returns a picture of files, given by their names and contents.
-func lookAt(files map[string]string, allowed allowance) *picture {
+// pictureOf returns a picture of files, given by their names and contents.
+func pictureOf(files map[string]string, allowed allowance) *picture {
 	p := &picture{names: slices.Sorted(maps.Keys(files)), torn: map[string]string{}, moved: map[string]string{}}
 	for _, name := range p.names {
 		if err := p.add(name, files[name], allowed); err != nil {
-			p.unloaded = append(p.unloaded, fmt.Sprintf("%s: %v", name, err))
+			p.invalidFiles = append(p.invalidFiles, fmt.Sprintf("%s: %v", name, err))
 		}
 	}
 	return p

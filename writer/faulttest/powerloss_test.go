@@ -25,8 +25,8 @@ func newDiskBenches(t *testing.T, program string, fs fileSystem) (all []*bench) 
 
 // losePower returns the job that simulates a power loss before the call c, or after the
 // end of the program if c is nil.
-func losePower(s *scenario, c *call, with survival) job {
-	j := job{s: s, otherKind: !s.ingests(), then: nextBoot(with)} // the next writer is always ingest, which uses every file
+func losePower(s *scenario, c *call, with powerLoss) job {
+	j := job{s: s, otherKind: !s.ingests(), afterRun: nextBoot(with)} // the next writer is always ingest, which uses every file
 	if c == nil {
 		j.f = fault{act: nothing, label: ": power lost after the end, on the disk is " + with.name}
 		j.check = checkEnded
@@ -34,7 +34,7 @@ func losePower(s *scenario, c *call, with survival) job {
 	}
 	j.f = fault{act: killBefore, at: c.n, label: ": power lost, on the disk is " + with.name}
 	j.call, j.check = c.String(), checkKilled
-	j.arm = func(b *bench) func(int) error {
+	j.newHook = func(b *bench) func(int) error {
 		return func(int) error {
 			b.lost = true
 			return b.disk.losePower(with, b.dir())
@@ -44,7 +44,7 @@ func losePower(s *scenario, c *call, with survival) job {
 }
 
 // nextBoot returns a function that loses the power of the disk and mounts it again.
-func nextBoot(with survival) func(*bench, *job, *ledger) error {
+func nextBoot(with powerLoss) func(*bench, *job, *ledger) error {
 	return func(b *bench, _ *job, _ *ledger) error {
 		if !b.lost {
 			if err := b.disk.losePower(with, b.dir()); err != nil {
@@ -58,7 +58,7 @@ func nextBoot(with survival) func(*bench, *job, *ledger) error {
 // powerJobs returns all points of a scenario at which the power can be lost.
 func powerJobs(s *scenario, calls []*call) (jobs []job) {
 	for _, c := range append(slices.Clip(calls), nil) {
-		for _, with := range survivals {
+		for _, with := range powerLosses {
 			jobs = append(jobs, losePower(s, c, with))
 		}
 	}
@@ -112,7 +112,7 @@ func jobsOnDisk(t *testing.T, benches []*bench, all []scenario) (jobs []job) {
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
 	needDisks(t)
-	program, n := program(t), share(t, 50)
+	program, n := program(t), sampleOneIn(t, 50)
 	found, points := sweepDisks(t, program, n, scenarios())
 	found.report(t, "power losses", points)
 	if minPoints := 3650; points < minPoints {

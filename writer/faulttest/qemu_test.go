@@ -347,13 +347,13 @@ func (b *boot) examine(t *testing.T, acked int) []finding {
 			t.Fatalf("unexpected line %q", text)
 		}
 	}
-	before := lookAt(found, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true})
+	before := pictureOf(found, allowance{torn: []string{eventsLog, rejectsLog}, nuls: true})
 	g := &ledger{before: new(picture), lines: guestLines, acked: acked}
 	g.check(before)
-	if len(before.unloaded) > 0 {
+	if len(before.invalidFiles) > 0 {
 		return g.findings
 	}
-	now, next := lookAt(repaired, allowance{}), &ledger{before: before, lines: nextLines(), acked: len(nextLines())}
+	now, next := pictureOf(repaired, allowance{}), &ledger{before: before, lines: nextLines(), acked: len(nextLines())}
 	if code != nextCode {
 		next.find(notRepaired, "the next writer exited with %d, want %d", code, nextCode)
 	}

@@ -46,7 +46,7 @@ func damaged(dir string) error {
 // callsOfRepair returns the calls that a repair makes without a fault.
 func callsOfRepair(t *testing.T, program string, s *scenario) (calls []*call) {
 	t.Helper()
-	ty := sweep(t, newBenches(t, program)[:1], []job{{s: s, f: fault{act: nothing}, owned: true,
+	ty := sweep(t, newBenches(t, program)[:1], []job{{s: s, f: fault{act: nothing}, attacked: true,
 		check: func(b *bench, j *job, tl *trial, g *ledger) {
 			calls = slices.DeleteFunc(slices.Clone(tl.calls), func(c *call) bool { return c.n == 0 })
 			if tl.exit.code != 0 {
@@ -66,7 +66,7 @@ func callsOfRepair(t *testing.T, program string, s *scenario) (calls []*call) {
 // and the next repair completes.
 func TestRepair_faults(t *testing.T) {
 	t.Parallel()
-	program, n := program(t), share(t, 30)
+	program, n := program(t), sampleOneIn(t, 30)
 	var jobs []job
 	for _, s := range repairScenarios() {
 		calls := callsOfRepair(t, program, &s)
@@ -74,11 +74,11 @@ func TestRepair_faults(t *testing.T) {
 			continue // the same calls as with EINVAL
 		}
 		for _, j := range append(crashJobs(&s, calls), faultJobs(&s, calls)...) {
-			j.check, j.owned = checkRepair, true
+			j.check, j.attacked = checkRepair, true
 			jobs = append(jobs, j)
 		}
 	}
-	trySome(t, program, "repairs of a whole log", jobs, n, 2100)
+	sweepSample(t, program, "repairs of a whole log", jobs, n, 2100)
 }
 
 // checkRepair checks a directory after a repair, complete or not.

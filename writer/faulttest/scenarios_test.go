@@ -131,8 +131,8 @@ func scenarios() []scenario {
 		{name: "event/empty directory", calls: 20, changes: 8, args: event, prepare: empty, feed: anEvent},
 		{name: "event/existing", calls: 20, changes: 4, args: event, prepare: ended(3), feed: anEvent},
 		{name: "event/more digits", calls: 22, changes: 6, args: event, prepare: ended(9), feed: anEvent},
-		{name: "event/torn line", calls: 32, changes: 10, args: event, prepare: tail(`{"schema_version":1,"kind":"rea`), feed: anEvent},
-		{name: "event/newline missing", calls: 23, changes: 6, args: event, prepare: tail(strings.TrimSuffix(eventText(4, "ready"), "\n")), feed: anEvent},
+		{name: "event/torn line", calls: 32, changes: 10, args: event, prepare: tornLog(`{"schema_version":1,"kind":"rea`), feed: anEvent},
+		{name: "event/newline missing", calls: 23, changes: 6, args: event, prepare: tornLog(strings.TrimSuffix(eventText(4, "ready"), "\n")), feed: anEvent},
 		{name: "event/low seq file", calls: 20, changes: 4, args: event, prepare: seqFile("1\n"), feed: anEvent},
 		{name: "event/high seq file", calls: 23, changes: 6, args: event, prepare: seqFile("20\n"), feed: anEvent},
 		{name: "event/no seq file", calls: 20, changes: 4, args: event, prepare: seqFile(""), feed: anEvent},
@@ -160,7 +160,7 @@ func scenarios() []scenario {
 	}
 }
 
-func named(t *testing.T, name string) *scenario {
+func scenarioNamed(t *testing.T, name string) *scenario {
 	t.Helper()
 	all := scenarios()
 	i := slices.IndexFunc(all, func(s scenario) bool { return s.name == name })
@@ -241,8 +241,8 @@ func ended(n int) func(string) error {
 	return func(dir string) error { return put(dir, endedRun(n)) }
 }
 
-// tail prepares a log of three events, followed by text.
-func tail(text string) func(string) error {
+// tornLog prepares a log of three events, followed by text.
+func tornLog(text string) func(string) error {
 	return func(dir string) error {
 		files := endedRun(3)
 		files["events.jsonl"] += text
@@ -282,6 +282,6 @@ func tornLogs(dir string) error {
 	files["events.jsonl"] += `{"schema_version":1,`
 	files["rejected.jsonl"] = `{"schema_version":1,"line":1,"offset":0,"timestamp":"` + stamp +
 		`","error":"bad-0","raw":"x"}` + "\n" + `{"schema_vers`
-	files["events.jsonl.torn"] = "an earlier tail\n"
+	files["events.jsonl.torn"] = "an earlier torn line\n"
 	return put(dir, files)
 }

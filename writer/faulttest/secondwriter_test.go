@@ -11,7 +11,7 @@ import (
 // TestSecondWriter appends an event with a one-shot command at every call. Both events
 // are in the log, with different seqs.
 func TestSecondWriter(t *testing.T) {
-	program, n := program(t), share(t, 60)
+	program, n := program(t), sampleOneIn(t, 60)
 	var jobs []job
 	for _, s := range scenarios() {
 		command := s.args[0]
@@ -19,11 +19,11 @@ func TestSecondWriter(t *testing.T) {
 			continue // they do not use the log, or the other writer changes the point at which they rotate it
 		}
 		for _, c := range callsOf(t, program, &s) {
-			jobs = append(jobs, job{s: &s, call: c.String(), arm: startSecond, then: waitForSecond, check: checkSecond,
+			jobs = append(jobs, job{s: &s, call: c.String(), newHook: startSecond, afterRun: waitForSecond, check: checkSecond,
 				f: fault{act: hooked, at: c.n, label: ": another writer"}})
 		}
 	}
-	trySome(t, program, "second writers", jobs, n, 990)
+	sweepSample(t, program, "second writers", jobs, n, 990)
 }
 
 const secondMessage = "second"
@@ -34,7 +34,7 @@ func startSecond(b *bench) func(int) error {
 	b.second = make(chan string, 1)
 	return func(int) error {
 		go func() {
-			code, stderr, err := b.plain("", "event", "--state-dir="+b.dir(), "--kind=ready", "--message="+secondMessage)
+			code, stderr, err := b.runUntraced("", "event", "--state-dir="+b.dir(), "--kind=ready", "--message="+secondMessage)
 			b.second <- fmt.Sprintf("exit %d %v %s", code, err, stderr)
 		}()
 		return nil
@@ -51,7 +51,7 @@ func waitForSecond(b *bench, _ *job, g *ledger) error {
 
 func checkSecond(b *bench, j *job, tl *trial, g *ledger) {
 	count := 0
-	for _, e := range look(b.dir(), b.allows()).all() {
+	for _, e := range readPicture(b.dir(), b.allows()).all() {
 		if e.message == secondMessage {
 			count++
 		}

@@ -16,18 +16,18 @@ import (
 // TestSeqFile_removed_or_replaced removes or replaces the seq file at every call. The seqs
 // then come from the log, no event is lost, and no seq is used twice.
 func TestSeqFile_removed_or_replaced(t *testing.T) {
-	program, n := program(t), share(t, 30)
+	program, n := program(t), sampleOneIn(t, 30)
 	var jobs []job
 	for _, name := range []string{"event/existing", "event/torn line", "ingest/three directives", "ingest/rotation"} {
-		s := named(t, name)
+		s := scenarioNamed(t, name)
 		for _, c := range callsOf(t, program, s) {
 			f := fault{act: hooked, at: c.n, label: ": the seq file is unlinked"}
-			jobs = append(jobs, job{s: s, f: f, call: c.String(), arm: unlinkSeq, check: checkEnded, takesSeq: true})
+			jobs = append(jobs, job{s: s, f: f, call: c.String(), newHook: unlinkSeq, check: checkEnded, changesSeqFile: true})
 			f.label = ": the seq file is replaced"
-			jobs = append(jobs, job{s: s, f: f, call: c.String(), arm: replaceSeq, check: checkEnded, takesSeq: true})
+			jobs = append(jobs, job{s: s, f: f, call: c.String(), newHook: replaceSeq, check: checkEnded, changesSeqFile: true})
 		}
 	}
-	trySome(t, program, "seq files removed or replaced", jobs, n, 550)
+	sweepSample(t, program, "seq files removed or replaced", jobs, n, 550)
 }
 
 func unlinkSeq(b *bench) func(int) error {
@@ -52,8 +52,8 @@ func secondLockJobs(s *scenario, calls []*call) (jobs []job) {
 			": the seq file is unlinked before a second writer": unlinkSeq,
 			": the seq file is replaced before a second writer": replaceSeq,
 		} {
-			jobs = append(jobs, job{s: s, f: fault{act: hooked, at: c.n, label: label}, call: c.String(), arm: changeThenAppend(change),
-				then: waitForOther, check: checkSecond, takesSeq: true})
+			jobs = append(jobs, job{s: s, f: fault{act: hooked, at: c.n, label: label}, call: c.String(), newHook: changeThenAppend(change),
+				afterRun: waitForOther, check: checkSecond, changesSeqFile: true})
 		}
 	}
 	slices.SortFunc(jobs, func(a, b job) int { return strings.Compare(a.f.String(), b.f.String()) })
@@ -64,14 +64,14 @@ func secondLockJobs(s *scenario, calls []*call) (jobs []job) {
 // writer starts to append. That writer locks the new seq file, so only the lock on the log
 // keeps the two apart. Both events are in the log, with different seqs.
 func TestSeqFile_second_writer(t *testing.T) {
-	program, n := program(t), share(t, 60)
+	program, n := program(t), sampleOneIn(t, 60)
 	var jobs []job
 	for _, name := range []string{"event/new", "event/existing", "event/more digits", "event/torn line", "event/newline missing",
 		"ingest/three directives", "ingest/run in one commit", "ingest/rejects", "ingest/one rotation"} {
-		s := named(t, name)
+		s := scenarioNamed(t, name)
 		jobs = append(jobs, secondLockJobs(s, callsOf(t, program, s))...)
 	}
-	trySome(t, program, "second writers with another seq file", jobs, n, 900)
+	sweepSample(t, program, "second writers with another seq file", jobs, n, 900)
 }
 
 // waitForOther waits for the second writer. The seq file of replaceSeq contains 1, so an

@@ -11,7 +11,7 @@ import (
 // TestSignal sends SIGTERM at every call. ingest still commits all lines that are in the
 // pipe.
 func TestSignal(t *testing.T) {
-	program, n := program(t), share(t, 60)
+	program, n := program(t), sampleOneIn(t, 60)
 	terminate := func(*bench) func(int) error {
 		return func(pid int) error { return unix.Kill(pid, unix.SIGTERM) }
 	}
@@ -23,9 +23,9 @@ func TestSignal(t *testing.T) {
 		calls := callsOf(t, program, &s)
 		s.args = append(s.args, "--grace=60s")
 		for _, c := range calls {
-			jobs = append(jobs, job{s: &s, call: c.String(), arm: terminate, check: checkEnded,
+			jobs = append(jobs, job{s: &s, call: c.String(), newHook: terminate, check: checkEnded,
 				f: fault{act: hooked, at: c.n, label: ": SIGTERM"}})
 		}
 	}
-	trySome(t, program, "signals", jobs, n, 840)
+	sweepSample(t, program, "signals", jobs, n, 840)
 }

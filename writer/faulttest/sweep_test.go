@@ -20,12 +20,12 @@ type job struct {
 	f     fault
 	check func(b *bench, j *job, tl *trial, g *ledger)
 
-	call      string                                  // the expected call at which the fault happens
-	otherKind bool                                    // the next writer is a one-shot command if the scenario is an ingest, and vice versa
-	arm       func(b *bench) func(pid int) error      // returns the hook of f, on a bench that has been reset
-	then      func(b *bench, j *job, g *ledger) error // called between the run and the check
-	owned     bool                                    // the hook replaces files as the owner of the directory could; the artifacts are not checked
-	takesSeq  bool                                    // the hook removes or replaces the seq file
+	call           string                                  // the expected call at which the fault happens
+	otherKind      bool                                    // the next writer is a one-shot command if the scenario is an ingest, and vice versa
+	newHook        func(b *bench) func(pid int) error      // returns the hook of f, on a bench that has been reset
+	afterRun       func(b *bench, j *job, g *ledger) error // called between the run and the check
+	attacked       bool                                    // the hook replaces files as the owner of the directory could; the artifacts are not checked
+	changesSeqFile bool                                    // the hook removes or replaces the seq file
 }
 
 // A tally counts the points and the findings of a sweep.
@@ -49,7 +49,7 @@ func (ty *tally) add(j *job, g *ledger, tl *trial) {
 	}
 }
 
-// merge adds the findings of another sweep. place says where that ran.
+// merge adds the findings of another sweep. place is the name of its file system.
 func (ty *tally) merge(other *tally, place string) {
 	for act, n := range other.points {
 		ty.points[act] += n
@@ -115,7 +115,7 @@ func sweep(t *testing.T, benches []*bench, jobs []job) *tally {
 		workers.Go(func() {
 			runtime.LockOSThread() // never unlocked, as the tracer requires
 			for j := range queue {
-				b.point(t, j, ty)
+				b.runJob(t, j, ty)
 			}
 		})
 	}
@@ -127,15 +127,15 @@ func sweep(t *testing.T, benches []*bench, jobs []job) *tally {
 	return ty
 }
 
-// point tries one point and checks the files afterwards.
-func (b *bench) point(t *testing.T, j *job, ty *tally) {
+// runJob tries one point and checks the files afterwards.
+func (b *bench) runJob(t *testing.T, j *job, ty *tally) {
 	if err := b.reset(j.s); err != nil {
 		t.Error(err)
 		return
 	}
-	g := &ledger{before: look(b.dir(), b.allows()), lines: j.s.lines(), seqGone: j.takesSeq, maySkip: j.f.errno != 0 || j.f.act == shorten}
-	if j.arm != nil {
-		j.f.hook = j.arm(b)
+	g := &ledger{before: readPicture(b.dir(), b.allows()), lines: j.s.lines(), seqFileChanged: j.changesSeqFile, maySkip: j.f.errno != 0 || j.f.act == shorten}
+	if j.newHook != nil {
+		j.f.hook = j.newHook(b)
 	}
 	tl := b.try(j.s, j.f)
 	switch {
@@ -147,17 +147,17 @@ func (b *bench) point(t *testing.T, j *job, ty *tally) {
 			j.s.name, j.f, tl.faulted, j.call, strings.Join(text(tl.calls), "\n"))
 		return
 	case tl.exit.blocked:
-		g.find(blocked, "it did not end within %v", runLimit)
+		g.find(blocked, "the program did not end within %v", runLimit)
 	}
-	if j.then != nil {
-		if err := j.then(b, j, g); err != nil {
+	if j.afterRun != nil {
+		if err := j.afterRun(b, j, g); err != nil {
 			t.Errorf("%s: %v: %v", j.s.name, j.f, err)
 			return
 		}
 	}
 	g.acked = tl.acked
-	if !j.owned {
-		g.check(look(b.dir(), b.allows()))
+	if !j.attacked {
+		g.check(readPicture(b.dir(), b.allows()))
 	}
 	j.check(b, j, &tl, g)
 	ty.add(j, g, &tl)
@@ -167,7 +167,7 @@ func (b *bench) point(t *testing.T, j *job, ty *tally) {
 // files.
 func checkKilled(b *bench, j *job, tl *trial, g *ledger) {
 	if tl.exit.code != killedCode {
-		g.find(blocked, "it should have been killed, but exited with %d", tl.exit.code)
+		g.find(blocked, "the program was to be killed, but exited with %d", tl.exit.code)
 	}
 	b.repair(j, g)
 }
@@ -189,7 +189,7 @@ func (b *bench) repair(j *job, g *ledger) {
 	if j.s.fallback {
 		b.fallback(g)
 	}
-	next := &ledger{before: look(b.dir(), b.allows())}
+	next := &ledger{before: readPicture(b.dir(), b.allows())}
 	var except []string
 	if j.s.ingests() != j.otherKind {
 		b.repairByIngest(next)
@@ -202,7 +202,7 @@ func (b *bench) repair(j *job, g *ledger) {
 		except = append(except, name) // opened only when the next torn line is moved
 	}
 	next.acked = len(next.lines)
-	now := look(b.dir(), allowance{torn: except})
+	now := readPicture(b.dir(), allowance{torn: except})
 	next.check(now)
 	next.checkRepaired(now, except...)
 	g.findings = append(g.findings, next.findings...)
@@ -210,7 +210,7 @@ func (b *bench) repair(j *job, g *ledger) {
 
 // expect runs the program, which must exit with code.
 func (b *bench) expect(g *ledger, code int, input string, args ...string) {
-	got, stderr, err := b.plain(input, args...)
+	got, stderr, err := b.runUntraced(input, args...)
 	if err != nil || got != code {
 		g.find(notRepaired, "%s: exit %d, want %d: %v %s", args[0], got, code, err, stderr)
 	}
@@ -259,7 +259,7 @@ func (b *bench) repairByIngest(g *ledger) {
 // and checks that there is a result afterwards.
 func (b *bench) fallback(g *ledger) {
 	b.expect(g, 0, "", "ingest", "--state-dir="+b.dir(), "--require-result")
-	now := look(b.dir(), allowance{})
+	now := readPicture(b.dir(), allowance{})
 	if now.result == nil || now.result.word != "failed" {
 		g.find(lost, "no fallback result")
 	}
@@ -341,9 +341,9 @@ func sample(jobs []job, n int) []job {
 	return shuffled[:(len(jobs)+n-1)/n]
 }
 
-// trySome tries one in n of the jobs, in memory. The test fails if jobs has fewer than
+// sweepSample tries one in n of the jobs, in memory. The test fails if jobs has fewer than
 // minPoints elements.
-func trySome(t *testing.T, program, what string, jobs []job, n, minPoints int) {
+func sweepSample(t *testing.T, program, what string, jobs []job, n, minPoints int) {
 	t.Helper()
 	sweep(t, newBenches(t, program), sample(jobs, n)).report(t, what, len(jobs))
 	if len(jobs) < minPoints {

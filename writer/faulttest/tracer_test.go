@@ -20,7 +20,7 @@ const (
 	nothing    action = "nothing"
 	killBefore action = "kill before"
 	killAfter  action = "kill after"
-	tear       action = "tear"        // a write writes a part, then the program is killed
+	killWithin action = "kill within" // a write writes a part, then the program is killed
 	shorten    action = "shorten"     // a write writes a part and returns its size
 	failBefore action = "fail before" // the call returns an error and has no effect
 	failAfter  action = "fail after"  // the call returns an error but has its effect
@@ -29,13 +29,13 @@ const (
 
 // A fault happens at the Nth counted call.
 type fault struct {
-	at    int
-	act   action
-	errno unix.Errno          // of failBefore and failAfter
-	stays bool                // later calls that need space on the disk fail as well
-	part  uint64              // for tear and shorten: how many bytes are written
-	hook  func(pid int) error // called before the call, with every action; may be nil
-	label string              // describes the hook
+	at       int
+	act      action
+	errno    unix.Errno          // of failBefore and failAfter
+	persists bool                // later calls that need space on the disk fail as well
+	part     uint64              // for killWithin and shorten: how many bytes are written
+	hook     func(pid int) error // called before the call, with every action; may be nil
+	label    string              // describes the hook
 }
 
 func (f fault) String() string {
@@ -43,7 +43,7 @@ func (f fault) String() string {
 	if f.errno != 0 {
 		text += " with " + unix.ErrnoName(f.errno)
 	}
-	if f.stays {
+	if f.persists {
 		text += ", from there on"
 	}
 	if f.part > 0 {
@@ -233,7 +233,7 @@ func (tr *tracer) begin(tid int) {
 		tr.kill()
 	case failBefore:
 		skip(tid)
-	case tear, shorten:
+	case killWithin, shorten:
 		setRegister(tid, func(r *unix.PtraceRegs) { r.Rdx = f.part })
 	}
 	tr.fire()
@@ -253,10 +253,10 @@ func (tr *tracer) fire() {
 	}
 }
 
-// repeats reports whether c fails because of an earlier fault that stays: on a full disk,
+// repeats reports whether c fails because of an earlier fault that persists: on a full disk,
 // every call that needs space fails.
 func (tr *tracer) repeats(c *call) bool {
-	return tr.fault.stays && tr.faulted != nil && needsSpace(c)
+	return tr.fault.persists && tr.faulted != nil && needsSpace(c)
 }
 
 func needsSpace(c *call) bool {
@@ -278,7 +278,7 @@ func (tr *tracer) leave(tid int, result int64) {
 	failsHere := isFaulted && (tr.fault.act == failBefore || tr.fault.act == failAfter)
 	failsAgain := !isFaulted && c.n > 0 && tr.repeats(c) && c.n > tr.faulted.n
 	switch {
-	case isFaulted && (tr.fault.act == killAfter || tr.fault.act == tear):
+	case isFaulted && (tr.fault.act == killAfter || tr.fault.act == killWithin):
 		tr.kill()
 	case failsHere || failsAgain:
 		errno := tr.fault.errno

@@ -22,11 +22,14 @@ type Line struct {
 // Lines splits a file into lines. When the file has grown, Next continues after
 // its former end. Not for concurrent use.
 //
-// buf[start:end] was read and not returned yet. It begins with line number+1, which is
-// at offset in the file. buf[start:scanned] has no newline. If long, that line is longer
-// than artifact.MaxSize, its begin was dropped, and buf[start:end] continues it. So
-// 0 <= start <= scanned <= end <= len(buf), and end-start is at most artifact.MaxSize
-// plus one read.
+// Invariants:
+//   - buf[start:end] was read and not yet returned. It begins with line number+1, and
+//     its first byte is at offset in the file.
+//   - buf[start:scanned] contains no newline.
+//   - If long is true, the line is longer than artifact.MaxSize, and its start was
+//     dropped.
+//   - 0 <= start <= scanned <= end <= len(buf), and end-start is at most
+//     artifact.MaxSize plus the size of one read.
 type Lines struct {
 	From io.Reader // required
 
@@ -82,8 +85,8 @@ func (l *Lines) advance(newline int) Line {
 	return ln
 }
 
-// read makes space in the buffer, and reads once. It drops the begin of a line that is
-// too long.
+// read makes space in the buffer, and reads once. If the line is too long, read drops the
+// part of it that is in the buffer.
 func (l *Lines) read() error {
 	if l.end-l.start > artifact.MaxSize {
 		l.offset += int64(l.end - l.start)

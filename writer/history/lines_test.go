@@ -15,7 +15,7 @@ func TestLines(t *testing.T) {
 	const text = "one\n\n  three\r\nfour"
 	want := []history.Line{{Text: []byte("one"), Number: 1}, {Number: 2, Offset: 4}, {Text: []byte("  three\r"), Number: 3, Offset: 5}}
 	for name, from := range map[string]io.Reader{"whole": strings.NewReader(text), "by byte": iotest.OneByteReader(strings.NewReader(text)),
-		"with its end": iotest.DataErrReader(strings.NewReader(text))} {
+		"with EOF": iotest.DataErrReader(strings.NewReader(text))} {
 		lines := history.Lines{From: from}
 		for _, w := range want {
 			ln, err := lines.Next()
@@ -94,9 +94,9 @@ func BenchmarkEvents(b *testing.B) {
 	b.SetBytes(int64(len(event) + 1))
 	b.ReportAllocs()
 	for n := 0; n < b.N; {
-		lines, r := history.Lines{From: bytes.NewReader(text)}, artifact.Decoder{}
+		lines, decoder := history.Lines{From: bytes.NewReader(text)}, artifact.Decoder{}
 		for ln, err := lines.Next(); err == nil && n < b.N; ln, err = lines.Next() {
-			if _, err := r.Event(ln.Text); err != nil {
+			if _, err := decoder.Event(ln.Text); err != nil {
 				b.Fatal(err)
 			}
 			n++

@@ -9,7 +9,7 @@ func readNumber(src []byte, at int) (next int, err error) {
 		return end, err
 	}
 	if !surelyInRange && !inRange(src[at:end]) {
-		return at, errorAt(at, "expected a number in the range of an IEEE 754 double")
+		return at, errorAt(at, "expected a number in the range of an IEEE 754 double; write a larger one as a string")
 	}
 	return end, nil
 }

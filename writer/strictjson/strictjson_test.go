@@ -99,7 +99,7 @@ func TestNormalise_accepted(t *testing.T) {
 }
 
 const (
-	value   = "expected a value"
+	value   = "expected a JSON value"
 	str     = "expected a key in double quotes"
 	quote   = "expected a closing quote"
 	digit   = "expected a digit"
@@ -109,7 +109,7 @@ const (
 	control = "expected a control character to be escaped"
 	escape  = `expected one of "\/bfnrtu after the backslash`
 	hex     = `expected four hex digits after \u`
-	double  = "expected a number in the range of an IEEE 754 double"
+	double  = "expected a number in the range of an IEEE 754 double; write a larger one as a string"
 	nothing = "expected nothing after the value"
 	shallow = "expected arrays and objects to nest at most 64 deep"
 )
@@ -259,7 +259,7 @@ func TestNormalise_rejected(t *testing.T) {
 
 func TestError(t *testing.T) {
 	_, err := new(Normaliser).Normalise(nil, []byte(`{"a":tru}`))
-	if got := err.Error(); got != "offset 5: expected a value" {
+	if got := err.Error(); got != "offset 5: expected a JSON value" {
 		t.Error(got)
 	}
 }

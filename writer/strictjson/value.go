@@ -29,7 +29,7 @@ func (n *Normaliser) readValue(src []byte, at, depth int) (next int, err error) 
 }
 
 const (
-	expectedValue   = "expected a value"
+	expectedValue   = "expected a JSON value"
 	expectedShallow = "expected arrays and objects to nest at most 64 deep"
 )
 

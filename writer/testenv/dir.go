@@ -116,6 +116,9 @@ func OpenToAll(t testing.TB, dirs ...string) {
 	}
 }
 
+// removeAtEnd returns a function with the results of makeDir as parameters. It ends the
+// test if there is an error, and otherwise returns the directory, which is removed when
+// the test ends.
 func removeAtEnd(t testing.TB) func(string, error) string {
 	t.Helper()
 	return func(dir string, err error) string {

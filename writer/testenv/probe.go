@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// other is the ID of a user and of a group that own no files.
-const other = 65534
+// otherID is the ID of a user and of a group that own no files.
+const otherID = 65534
 
 var canActAsRoot = sync.OnceValue(probeRoot)
 
@@ -47,7 +47,7 @@ func probeRoot() error {
 			return fmt.Errorf("no %s", name)
 		}
 	}
-	return inDir(func(dir string) error { return os.Chown(dir, other, other) }) // fails in a user namespace without that user
+	return inDir(func(dir string) error { return os.Chown(dir, otherID, otherID) }) // fails in a user namespace without that user
 }
 
 // effectiveCapabilities returns the effective capabilities of this process as a bit set.

@@ -7,12 +7,12 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// A reference is the event that the status or the result was written with: the
-// file has its seq, and the same state, time and boot.
+// A reference connects the status or the result with its event, which was written at the
+// same time: it has the same seq, state, time and boot.
 //
-// The first four fields are those of the file. If seq is 0, the file has no seq or
-// cannot be read, and there is nothing to compare. The check of the logs sets the
-// others but newSeq, which is 0 unless a repair changes the seq.
+// checkStatusAndResult sets the first four fields, from the file. If the file has no seq
+// or cannot be read, seq is 0, and nothing is compared. checkLogs sets found, foundState,
+// foundBoot and match. newSeq is 0 unless a repair changes the seq.
 type reference struct {
 	seq    uint64
 	state  artifact.State
@@ -23,8 +23,8 @@ type reference struct {
 	foundState artifact.State
 	foundBoot  string
 
-	// match is the seq of the event that has the same state, time and boot: seq if
-	// the event with that seq has them, otherwise the last that has; 0 if none has.
+	// match is the seq of an event with the same state, time and boot; 0 if there is
+	// none. If there are several, it is seq if one of them has it, otherwise the last.
 	match  uint64
 	newSeq uint64
 }
@@ -59,9 +59,9 @@ func (c *checker) checkConsistency() error {
 	return nil
 }
 
-// checkReference compares a status or result with the event that has its seq. If
-// another event matches, a repair changes the seq. An event with a lower seq than
-// the logs have was rotated away.
+// checkReference compares a status or result with the event that has its seq. If only
+// another event matches, a repair changes the seq of the file. If the seq is lower than
+// those in the logs, the event was in a log that no longer exists.
 func (c *checker) checkReference(name string, r *reference) (ok bool) {
 	if r.seq == 0 || c.files[writer.EventsName] == nil {
 		return true

@@ -13,8 +13,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// checkDirectory checks that only root and the owner of the artifacts may write to
-// the directory.
+// checkDirectory checks that no other user than root and the owner of the artifacts may
+// write to the directory.
 func (c *checker) checkDirectory() error {
 	var st unix.Stat_t
 	if err := dirfs.Retry(func() error { return unix.Stat(c.dir, &st) }); err != nil {
@@ -42,13 +42,13 @@ func (c *checker) owner(otherwise uint32) int {
 func (f *file) owner() uint32 { return f.info.Sys().(*syscall.Stat_t).Uid }
 
 // lockDelay is how long a temporary file of a running writer may be without its
-// lock. The writer takes the lock right after it creates the file, but may not get
-// the processor in between.
+// lock. The writer acquires the lock immediately after it has created the file, but on a
+// busy machine it may have to wait for the processor in between.
 const lockDelay = 100 * time.Millisecond
 
-// checkTemporaries finds the temporary files that a crash left. A writer that has
-// just created one has not locked it yet, so a second look follows when no commit is
-// in progress.
+// checkTemporaries finds the temporary files that a crash left. A running writer may not
+// have locked its new file yet, so checkTemporaries looks again after lockDelay, while it
+// holds the lock of the directory.
 func (c *checker) checkTemporaries() error {
 	dir := writer.In(c.dir)
 	defer dir.Close()

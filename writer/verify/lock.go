@@ -16,9 +16,9 @@ type lockFunc func(dir string) (unlock func(), err error)
 // noLock is the lockFunc of a caller that holds the lock.
 func noLock(string) (unlock func(), err error) { return func() {}, nil }
 
-// lockShared acquires the lock, shared, without creating the seq file. It returns no
-// error if the file is missing or may not be opened, because the caller can then have
-// no lock.
+// lockShared acquires a shared lock. It does not create the seq file. If the file is
+// missing, or the user may not open it, lockShared returns no error, and the check
+// continues without the lock.
 func lockShared(dir string) (unlock func(), err error) {
 	f, err := dirfs.Open(dir, writer.SeqName)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 )
 
-func TestCheck_lock_is_not_free(t *testing.T) {
+func TestCheck_lock_not_acquired(t *testing.T) {
 	dir := t.TempDir()
 	const event = `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"m","seq":1}` + "\n"
 	if err := os.WriteFile(filepath.Join(dir, writer.EventsName), []byte(event), 0o644); err != nil {

@@ -52,7 +52,7 @@ func (c *checker) checkLines(name string, line func(ln *history.Line) error) err
 }
 
 // canRepair reports whether a repair changes the lines of a file. It leaves the log
-// before the last rotation alone: no writer uses it any more.
+// before the last rotation unchanged, because no writer uses it any longer.
 func canRepair(name string) bool { return name != writer.OldEventsName }
 
 // addLine adds a finding about a line that a rewrite of the file repairs.

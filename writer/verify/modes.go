@@ -36,8 +36,8 @@ func (c *checker) checkModes() error {
 	return nil
 }
 
-// hasModes reports whether the file system of a file stores modes. Where it does not,
-// all files have the mode that was given when it was mounted.
+// hasModes reports whether the file system of a file stores modes. If it does not, all
+// files have the mode that was given when it was mounted.
 func hasModes(f *os.File) bool {
 	var st unix.Statfs_t
 	if dirfs.Retry(func() error { return unix.Fstatfs(int(f.Fd()), &st) }) != nil {
@@ -67,8 +67,8 @@ func (f *file) hasValidMode(want fs.FileMode) bool {
 	return mode == want || mode&0o022 == 0
 }
 
-// modeOf returns the mode of a file. Only its owner may open the seq file, because
-// it has the lock.
+// modeOf returns the mode that a file must have. Only the owner may open the seq file,
+// because any process that opens it can hold the lock.
 func modeOf(name string) fs.FileMode {
 	if name == writer.SeqName {
 		return 0o600

@@ -27,7 +27,7 @@ func (e *RepairError) Unwrap() error { return e.Err }
 // again. It holds the lock of all writers while it does so, and waits for it as
 // EventLog.Lock does. The error is a *RepairError, or an error of Dir.
 func Repair(path string) (*RepairReport, error) {
-	first, err := Dir(path) // without the lock, because taking it repairs the mode of the seq file
+	first, err := Dir(path) // before EventLog.Lock, which repairs the mode of the seq file
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func repair(path string) (*RepairReport, error) {
 	return &RepairReport{Report: after.Report, KeptFiles: r.keptFiles}, nil
 }
 
-// A repairer repairs what a check found. The lock is held.
+// A repairer repairs the findings of a check. Its caller holds the lock.
 type repairer struct {
 	found     *checker
 	dir       *writer.Dir

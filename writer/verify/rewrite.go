@@ -45,7 +45,7 @@ func (r *repairer) rewriteRejects() (kept string, err error) {
 // copied in that form.
 type eventCopier struct {
 	to     io.Writer
-	last   uint64 // seq of the last event copied; before the first, of the log before the rotation
+	last   uint64 // seq of the last event that was copied; at first, of the last event in the rotated log
 	wrote  bool
 	status *reference // gets the new seq of its event
 	result *reference
@@ -54,7 +54,7 @@ type eventCopier struct {
 	previous []byte // the normal form of the previous event
 }
 
-var errNoSeqLeft = errors.New("no seq is left for the events whose seq occurs twice")
+var errNoSeqLeft = errors.New("the last seq is the highest possible one, so an event with a repeated seq cannot get a new one")
 
 // line copies a line.
 func (c *eventCopier) line(ln *history.Line) error {

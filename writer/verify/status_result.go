@@ -8,7 +8,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 )
 
-// checkStatusAndResult checks the files that a writer replaces as a whole.
+// checkStatusAndResult checks the status, the result and the previous result.
 func (c *checker) checkStatusAndResult() error {
 	err := c.checkFile(writer.StatusName, func(text []byte) (err error) {
 		c.status, err = c.decoder.Status(text)
@@ -57,7 +57,11 @@ func (c *checker) checkFile(name string, decode func(text []byte) error) error {
 		return err
 	}
 	if err := decode(text); err != nil {
-		c.add(name, 0, false, "%v", err)
+		remedy := "; remove it, or wait until a writer replaces it"
+		if artifact.IsAltered(err) {
+			remedy = "" // other programs can read it
+		}
+		c.add(name, 0, false, "%v%s", err, remedy)
 		return nil
 	}
 	f.native = c.decoder.UTC()

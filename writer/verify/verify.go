@@ -74,9 +74,10 @@ func Dir(path string) (*Report, error) {
 
 // A checker checks one state directory.
 //
-// Each step of the check relies on the steps before it: checkStatusAndResult sets
-// status, result, and what the two references look for; checkLogs sets oldLast and
-// what it finds for the references; checkModes needs the native field of all files.
+// Each step of the check relies on the steps before it. checkStatusAndResult sets status,
+// result, and the fields of the two references that come from these files. checkLogs sets
+// oldLast, and the fields of the references that come from the events. checkModes needs
+// the native field of all files, which these two steps and checkSeqFile set.
 type checker struct {
 	Report
 	dir     string

@@ -43,7 +43,7 @@ type guest struct {
 func newGuest(t *testing.T) guest {
 	t.Helper()
 	g := guest{t, filepath.Join(t.TempDir(), "run")}
-	seq := g.appends("booted", "starting", "ready", "completed")
+	seq := g.appendEvents("booted", "starting", "ready", "completed")
 	dir, message := writer.In(g.dir), strictjson.AppendText(nil, "completed")
 	defer dir.Close()
 	err := errors.Join(dir.Result.Replace(&artifact.Result{Outcome: "completed", ExitCode: new(int32), Time: when, Message: message, BootID: bootA, Seq: seq}),
@@ -54,8 +54,8 @@ func newGuest(t *testing.T) guest {
 	return g
 }
 
-// appends appends an event of each kind, as a writer does, and returns the last seq.
-func (g guest) appends(kinds ...artifact.State) uint64 {
+// appendEvents appends an event of each kind, as a writer does, and returns the last seq.
+func (g guest) appendEvents(kinds ...artifact.State) uint64 {
 	g.Helper()
 	dir := writer.In(g.dir)
 	defer dir.Close()
@@ -126,143 +126,143 @@ func texts(findings []verify.Finding) (all []string) {
 	return all
 }
 
-// A damage is one thing that may be wrong with a directory.
-type damage struct {
-	name string
-	do   func(g guest)
-	want []string // the findings
+// A problem is what may be wrong with a state directory.
+type problem struct {
+	name   string
+	create func(g guest)
+	want   []string // the findings
 }
 
-var damages = []damage{
-	{"nothing", func(guest) {}, nil},
-	{"a seq is missing", func(g guest) { l := g.lines(); g.setLines(l[0], l[2], l[3]) },
+var problems = []problem{
+	{"valid directory", func(guest) {}, nil},
+	{"missing seq", func(g guest) { l := g.lines(); g.setLines(l[0], l[2], l[3]) },
 		[]string{"events.jsonl:2 seq 2 is missing before 3"}},
-	{"two seqs are missing", func(g guest) { l := g.lines(); g.setLines(l[0], l[3]) },
+	{"two missing seqs", func(g guest) { l := g.lines(); g.setLines(l[0], l[3]) },
 		[]string{"events.jsonl:2 seq 2 to 3 are missing before 4"}},
-	{"a repeated line", func(g guest) { l := g.lines(); g.setLines(l[0], l[1], l[1], l[2], l[3]) },
+	{"repeated line", func(g guest) { l := g.lines(); g.setLines(l[0], l[1], l[1], l[2], l[3]) },
 		[]string{"+events.jsonl:3 seq 2 occurs twice"}},
-	{"a seq that goes down", func(g guest) { l := g.lines(); g.setLines(append(l, l[0], l[1])...) },
+	{"decreasing seq", func(g guest) { l := g.lines(); g.setLines(append(l, l[0], l[1])...) },
 		[]string{"+events.jsonl:5 seq goes down from 4 to 1", "+events.jsonl.seq:0 content is 4, but the last event has seq 2"}},
-	{"an invalid line", func(g guest) { l := g.lines(); g.setLines(l[0], "half of {\n", l[1], "\n", l[2], l[3]) },
-		[]string{"+events.jsonl:2 column 1: expected a value", "+events.jsonl:4 the line is blank"}},
-	{"a line without a kind", func(g guest) { l := g.lines(); g.setLines(l[0], l[1], `{"schema_version":1}`+"\n", l[2], l[3]) },
+	{"invalid line", func(g guest) { l := g.lines(); g.setLines(l[0], "half of {\n", l[1], "\n", l[2], l[3]) },
+		[]string{"+events.jsonl:2 column 1: expected a JSON value", "+events.jsonl:4 the line is blank"}},
+	{"line without a kind", func(g guest) { l := g.lines(); g.setLines(l[0], l[1], `{"schema_version":1}`+"\n", l[2], l[3]) },
 		[]string{"+events.jsonl:3 kind is missing"}},
-	{"a BOM", func(g guest) { g.write("events.jsonl", "\ufeff"+g.read("events.jsonl")) },
-		[]string{"+events.jsonl:1 column 1: expected a value"}},
+	{"BOM", func(g guest) { g.write("events.jsonl", "\ufeff"+g.read("events.jsonl")) },
+		[]string{"+events.jsonl:1 column 1: expected a JSON value"}},
 	{"invalid UTF-8", func(g guest) { g.replace("events.jsonl", `"message":"ready"`, "\"message\":\"\xff\"") },
 		[]string{"+events.jsonl:3 invalid UTF-8"}},
-	{"a lone surrogate", func(g guest) { g.replace("events.jsonl", `"message":"ready"`, `"message":"\ud800"`) },
+	{"lone surrogate", func(g guest) { g.replace("events.jsonl", `"message":"ready"`, `"message":"\ud800"`) },
 		[]string{"+events.jsonl:3 a lone surrogate"}},
-	{"a repeated name", func(g guest) { g.replace("events.jsonl", `"message":"ready"`, `"message":"","message":"m"`) },
+	{"repeated name", func(g guest) { g.replace("events.jsonl", `"message":"ready"`, `"message":"","message":"m"`) },
 		[]string{"+events.jsonl:3 a name that occurs twice in an object"}},
-	{"a torn line", func(g guest) { g.write("events.jsonl", g.read("events.jsonl")+`{"schema_version":1,"ki`) },
+	{"torn line", func(g guest) { g.write("events.jsonl", g.read("events.jsonl")+`{"schema_version":1,"ki`) },
 		[]string{"+events.jsonl:5 the line is incomplete: the file ends before its newline"}},
-	{"the newline of the last event is missing", func(g guest) { g.write("events.jsonl", strings.TrimSuffix(g.read("events.jsonl"), "\n")) },
+	{"missing newline after the last event", func(g guest) { g.write("events.jsonl", strings.TrimSuffix(g.read("events.jsonl"), "\n")) },
 		[]string{"+events.jsonl:4 the line is incomplete: the file ends before its newline", "+events.jsonl.seq:0 content is 4, but the last event has seq 3",
 			"status.json:0 seq is 4, but the last event has seq 3", "result.json:0 seq is 4, but the last event has seq 3"}},
-	{"a low seq file", func(g guest) { g.write("events.jsonl.seq", "3\n") },
+	{"low seq file", func(g guest) { g.write("events.jsonl.seq", "3\n") },
 		[]string{"+events.jsonl.seq:0 content is 3, but the last event has seq 4"}},
-	{"a seq file with garbage", func(g guest) { g.write("events.jsonl.seq", "4\n\x00\n") },
+	{"seq file with garbage", func(g guest) { g.write("events.jsonl.seq", "4\n\x00\n") },
 		[]string{`+events.jsonl.seq:0 content is "4\n\x00\n"; expected a number and a newline`}},
-	{"an empty seq file", func(g guest) { g.write("events.jsonl.seq", "") },
+	{"empty seq file", func(g guest) { g.write("events.jsonl.seq", "") },
 		[]string{`+events.jsonl.seq:0 content is ""; expected a number and a newline`}},
 	{"no seq file, as in a copy", func(g guest) { g.must(os.Remove(g.path("events.jsonl.seq"))) }, nil},
 	{"no log and no seq", func(g guest) {
 		g.must(os.Remove(g.path("events.jsonl")))
 		g.must(os.Remove(g.path("events.jsonl.seq")))
 	}, nil},
-	{"a repeated seq after a rotation", func(g guest) {
+	{"repeated seq after a rotation", func(g guest) {
 		l := g.lines()
 		g.write("events.jsonl.1", l[0]+l[1]+l[2])
 		g.setLines(l[2], l[3])
 	}, []string{"+events.jsonl:1 seq 3 occurs twice"}},
-	{"a gap at a rotation", func(g guest) {
+	{"gap at a rotation", func(g guest) {
 		l := g.lines()
 		g.write("events.jsonl.1", l[0])
 		g.setLines(l[2], l[3])
 	}, nil},
-	{"a torn old log", func(g guest) {
+	{"torn old log", func(g guest) {
 		l := g.lines()
 		g.write("events.jsonl.1", l[0]+"x")
 		g.setLines(l[1:]...)
 	}, []string{"events.jsonl.1:2 the line is incomplete: the file ends before its newline"}},
-	{"an interrupted boot", func(g guest) {
+	{"interrupted boot", func(g guest) {
 		l := g.lines()
 		g.setLines(l[0], strings.ReplaceAll(l[1], bootA, bootB), l[2], l[3])
 	}, []string{"events.jsonl:3 boot \"" + bootA + "\", which began on line 1, continues after another boot"}},
-	{"an invalid status", func(g guest) { g.write("status.json", "{}\n") }, []string{"status.json:0 schema_version is missing"}},
-	{"a status without its newline", func(g guest) { g.write("status.json", strings.TrimSuffix(g.read("status.json"), "\n")) },
+	{"invalid status", func(g guest) { g.write("status.json", "{}\n") }, []string{"status.json:0 schema_version is missing; remove it, or wait until a writer replaces it"}},
+	{"status without its newline", func(g guest) { g.write("status.json", strings.TrimSuffix(g.read("status.json"), "\n")) },
 		[]string{"status.json:0 the newline at the end is missing"}},
-	{"a status with the seq of another event", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`) },
+	{"status with the seq of another event", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`) },
 		[]string{"+status.json:0 seq is 3, but event 3 is ready, not completed"}},
-	{"a status with the seq of another event and another boot", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`, bootA, bootB) },
+	{"status with the seq of another event and another boot", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 3`, bootA, bootB) },
 		[]string{"status.json:0 seq is 3, but event 3 is ready, not completed"}},
-	{"a status older than the result", func(g guest) {
+	{"status older than the result", func(g guest) {
 		g.replace("status.json", `"seq": 4`, `"seq": 3`, `"state": "completed"`, `"state": "ready"`)
 	},
 		[]string{"status.json:0 the state ready is from event 3, but result.json is from the later event 4"}},
-	{"a status that matches no event", func(g guest) {
+	{"status that matches no event", func(g guest) {
 		g.replace("status.json", `"seq": 4`, `"seq": 3`, `"state": "completed"`, `"state": "failed"`)
 	},
 		[]string{"status.json:0 seq is 3, but event 3 is ready, not failed"}},
-	{"a status ahead of the log", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 5`) },
+	{"status ahead of the log", func(g guest) { g.replace("status.json", `"seq": 4`, `"seq": 5`) },
 		[]string{"+status.json:0 seq is 5, but the last event has seq 4"}},
-	{"a status of a missing event", func(g guest) {
+	{"status of a missing event", func(g guest) {
 		l := g.lines()
 		g.setLines(l[0], l[1], l[3])
 		g.replace("status.json", `"seq": 4`, `"seq": 3`)
 		g.replace("result.json", `"seq": 4`, `"seq": 3`)
 	}, []string{"events.jsonl:3 seq 3 is missing before 4", "+status.json:0 seq is 3, but the log has no event 3",
 		"+result.json:0 seq is 3, but the log has no event 3"}},
-	{"a status of another boot", func(g guest) { g.replace("status.json", bootA, bootB) },
+	{"status of another boot", func(g guest) { g.replace("status.json", bootA, bootB) },
 		[]string{"status.json:0 seq is 4, but event 4 has another boot_id"}},
 	{"no result", func(g guest) { g.must(os.Remove(g.path("result.json"))) }, []string{"result.json:0 the file is missing, but the state in status.json is completed"}},
-	{"a result with another outcome", func(g guest) { g.replace("result.json", `"completed",`, `"failed",`) },
+	{"result with another outcome", func(g guest) { g.replace("result.json", `"completed",`, `"failed",`) },
 		[]string{"result.json:0 seq is 4, but event 4 is completed, not failed"}},
-	{"a result with the outcome of an earlier event", func(g guest) {
-		g.appends("failed")
+	{"result with the outcome of an earlier event", func(g guest) {
+		g.appendEvents("failed")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "failed"`)
 	}, []string{"result.json:0 status is completed, but the state in status.json is failed"}},
-	{"a result of the previous run", func(g guest) {
-		g.appends("booted")
+	{"result of the previous run", func(g guest) {
+		g.appendEvents("booted")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "booted"`)
 	}, []string{"result.json:0 the result is from event 4, but status.json has the state booted from the later event 5"}},
 	{"stopped after the result", func(g guest) {
-		g.appends("stopped")
+		g.appendEvents("stopped")
 		g.replace("status.json", `"seq": 4`, `"seq": 5`, `"state": "completed"`, `"state": "stopped"`)
 	}, nil},
-	{"an invalid previous result", func(g guest) { g.write("result.json.prev", "[]\n") }, []string{"result.json.prev:0 expected an object"}},
+	{"invalid previous result", func(g guest) { g.write("result.json.prev", "[]\n") }, []string{"result.json.prev:0 expected an object; remove it, or wait until a writer replaces it"}},
 	{"invalid rejected lines", func(g guest) {
 		g.write("rejected.jsonl", `{"schema_version":1,"line":1,"offset":0,"timestamp":"2026-03-25T20:00:00.123Z","error":"column 1: x","raw":"x"}`+"\nx\ny")
-	}, []string{"+rejected.jsonl:2 column 1: expected a value", "+rejected.jsonl:3 the line is incomplete: the file ends before its newline"}},
+	}, []string{"+rejected.jsonl:2 column 1: expected a JSON value", "+rejected.jsonl:3 the line is incomplete: the file ends before its newline"}},
 	{"temporary files", func(g guest) {
 		g.write(".status.json123456789012345678", "x")
 		g.write(".result.json.prev123456789012345678", "x")
 	},
 		[]string{"+.result.json.prev123456789012345678:0 a crash left this temporary file", "+.status.json123456789012345678:0 a crash left this temporary file"}},
-	{"modes", func(g guest) {
+	{"wrong modes", func(g guest) {
 		for _, name := range []string{"events.jsonl", "events.jsonl.seq", "status.json"} {
 			g.must(os.Chmod(g.path(name), 0o640))
 		}
 	}, []string{"+status.json:0 mode is 0640; expected 0644", "+events.jsonl:0 mode is 0640; expected 0644", "+events.jsonl.seq:0 mode is 0640; expected 0600"}},
-	{"a second link", func(g guest) { g.must(os.Link(g.path("status.json"), g.path("other"))) }, []string{"status.json:0 the file has a second hard link, perhaps outside the directory"}},
-	{"a symbolic link", func(g guest) {
+	{"second link", func(g guest) { g.must(os.Link(g.path("status.json"), g.path("other"))) }, []string{"status.json:0 the file has a second hard link, perhaps outside the directory"}},
+	{"symbolic link", func(g guest) {
 		g.must(os.Remove(g.path("result.json")))
 		g.must(os.Symlink("status.json", g.path("result.json")))
 	},
 		[]string{"result.json:0 a symbolic link; remove it", "result.json:0 the file is missing, but the state in status.json is completed"}},
-	{"a FIFO", func(g guest) { g.must(unix.Mkfifo(g.path("rejected.jsonl"), 0o600)) },
+	{"FIFO", func(g guest) { g.must(unix.Mkfifo(g.path("rejected.jsonl"), 0o600)) },
 		[]string{"rejected.jsonl:0 not a regular file; remove it"}},
-	{"a directory that every user may write to", func(g guest) { g.must(os.Chmod(g.dir, 0o777)) },
+	{"directory writable by all users", func(g guest) { g.must(os.Chmod(g.dir, 0o777)) },
 		[]string{":0 every user may write to the directory, and can delete or forge its files"}},
-	{"a directory that a group may write to", func(g guest) { g.must(os.Chmod(g.dir, 0o775)) },
+	{"directory writable by a group", func(g guest) { g.must(os.Chmod(g.dir, 0o775)) },
 		[]string{fmt.Sprintf(":0 group %d may write to the directory, and can delete or forge its files", os.Getgid())}},
 	{"files of two users", func(g guest) { g.chown("status.json") },
 		[]string{"events.jsonl:0 user 0 owns the file, but user 1000 owns status.json", "result.json:0 user 0 owns the file, but user 1000 owns status.json",
 			"events.jsonl.seq:0 user 0 owns the file, but user 1000 owns status.json"}},
-	{"a directory of another user", func(g guest) { g.chown("") },
+	{"directory of another user", func(g guest) { g.chown("") },
 		[]string{":0 user 1000 may write to the directory, and can delete or forge its files"}},
-	{"a directory of another user, without a log", func(g guest) {
+	{"directory of another user, without a log", func(g guest) {
 		g.chown("")
 		g.must(errors.Join(os.Remove(g.path("events.jsonl")), os.Remove(g.path("events.jsonl.seq"))))
 	}, []string{":0 user 1000 may write to the directory, and can delete or forge its files"}},
@@ -277,10 +277,10 @@ func (g guest) chown(name string) {
 }
 
 func TestDir(t *testing.T) {
-	for _, d := range damages {
+	for _, d := range problems {
 		t.Run(d.name, func(t *testing.T) {
 			g := newGuest(t)
-			d.do(g)
+			d.create(g)
 			before := g.all()
 			report, err := verify.Dir(g.dir)
 			if err != nil {
@@ -316,10 +316,10 @@ func (g guest) all() (all []string) {
 // TestRepair checks that a repair reports the problems that are not repairable, loses no
 // byte, and that the next writer continues.
 func TestRepair(t *testing.T) {
-	for _, d := range damages {
+	for _, d := range problems {
 		t.Run(d.name, func(t *testing.T) {
 			g := newGuest(t)
-			d.do(g)
+			d.create(g)
 			before := g.readAll("events.jsonl", "rejected.jsonl")
 			r, err := verify.Repair(g.dir)
 			if err != nil {
@@ -327,14 +327,14 @@ func TestRepair(t *testing.T) {
 			}
 			var left []string
 			for _, want := range d.want {
-				if want[0] != '+' && !(d.name == "the newline of the last event is missing") {
+				if want[0] != '+' && !(d.name == "missing newline after the last event") {
 					left = append(left, want)
 				}
 			}
 			if got := texts(r.Findings); !slices.Equal(got, left) {
 				t.Errorf("the repair reports\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(left, "\n"))
 			}
-			if repaired, want := len(r.Repaired), len(d.want)-len(left); repaired != want && d.name != "the newline of the last event is missing" {
+			if repaired, want := len(r.Repaired), len(d.want)-len(left); repaired != want && d.name != "missing newline after the last event" {
 				t.Errorf("%d repaired, want %d: %q", repaired, want, texts(r.Repaired))
 			}
 			after := g.readAll("events.jsonl", "events.jsonl.torn", "events.jsonl.damaged1", "rejected.jsonl", "rejected.jsonl.torn", "rejected.jsonl.damaged1")
@@ -351,7 +351,7 @@ func TestRepair(t *testing.T) {
 			if len(left) > 0 || d.name == "no log and no seq" { // the next seq is unknown
 				return
 			}
-			g.appends("ready")
+			g.appendEvents("ready")
 			if report, err := verify.Dir(g.dir); err != nil || !report.Valid() {
 				t.Errorf("invalid after an append: %q, %v", texts(report.Findings), err)
 			}
@@ -416,7 +416,7 @@ func TestRepair_status_matches_two_events(t *testing.T) {
 	l := g.lines()
 	twice := strings.Replace(l[0], "booted", "requested", 1)
 	g.setLines(l[0], twice, l[1], l[2], l[3])
-	g.appends("completed")
+	g.appendEvents("completed")
 	if r, err := verify.Repair(g.dir); err != nil || !r.Valid() || r.LastSeq != 6 {
 		t.Fatalf("%+v, %v", r, err)
 	}
@@ -430,7 +430,7 @@ func TestRepair_status_on_one_line(t *testing.T) {
 	g := newGuest(t)
 	l := g.lines()
 	g.setLines(l[0], strings.Replace(l[0], "booted", "requested", 1), l[1], l[2], l[3])
-	g.appends("completed")
+	g.appendEvents("completed")
 	var line bytes.Buffer
 	g.must(json.Compact(&line, []byte(g.read("status.json"))))
 	text := strings.Replace(line.String(), `"seq":4`, `"details":{"seq":4},"seq" : 4`, 1) + "\n"
@@ -444,7 +444,7 @@ func TestRepair_status_on_one_line(t *testing.T) {
 	}
 }
 
-func TestRepair_waits_for_the_lock(t *testing.T) {
+func TestRepair_lock_held(t *testing.T) {
 	g := newGuest(t)
 	g.write("events.jsonl", g.read("events.jsonl")+"x\n")
 	dir := writer.In(g.dir)
@@ -466,7 +466,7 @@ func TestRepair_waits_for_the_lock(t *testing.T) {
 	}
 }
 
-func TestDir_waits_for_the_lock(t *testing.T) {
+func TestDir_lock_held(t *testing.T) {
 	g := newGuest(t)
 	whole := g.read("events.jsonl")
 	dir := writer.In(g.dir)
@@ -555,9 +555,9 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// asUser lets this test access files as user 1000, without capabilities
+// becomeOrdinaryUser lets this test access files as user 1000, without capabilities
 // (setfsuid(2), credentials(7)), if it runs as root.
-func (g guest) asUser() {
+func (g guest) becomeOrdinaryUser() {
 	g.Helper()
 	if os.Geteuid() != 0 {
 		return
@@ -590,7 +590,7 @@ func TestDir_unchecked(t *testing.T) {
 			g := newGuest(t)
 			g.must(os.Chmod(g.path("events.jsonl.seq"), 0o644)) // which is a finding
 			g.must(os.Chmod(g.path(c.hide), 0))
-			g.asUser()
+			g.becomeOrdinaryUser()
 			r, err := verify.Dir(g.dir)
 			if err != nil {
 				t.Fatal(err)
@@ -607,24 +607,24 @@ func TestDir_unchecked(t *testing.T) {
 			}
 		})
 	}
-	t.Run("directory_not_listed", func(t *testing.T) {
+	t.Run("directory_not_readable", func(t *testing.T) {
 		g := newGuest(t)
 		g.must(errors.Join(os.Chmod(g.path("events.jsonl.seq"), 0o644), os.Chmod(g.dir, 0o711)))
 		if os.Geteuid() != 0 {
 			g.must(os.Chmod(g.dir, 0o311))
 			g.Cleanup(func() { os.Chmod(g.dir, 0o755) })
 		}
-		g.asUser()
+		g.becomeOrdinaryUser()
 		r, err := verify.Dir(g.dir)
 		if want := (verify.Unchecked{Effect: "temporary files were not looked for"}); err != nil || !slices.Equal(r.Unchecked, []verify.Unchecked{want}) {
 			t.Errorf("unchecked %q, %v; want %q", r.Unchecked, err, want)
 		}
 	})
-	t.Run("directory_not_searched", func(t *testing.T) {
+	t.Run("directory_mode_0", func(t *testing.T) {
 		g := newGuest(t)
 		g.must(os.Chmod(g.dir, 0))
 		g.Cleanup(func() { os.Chmod(g.dir, 0o755) })
-		g.asUser()
+		g.becomeOrdinaryUser()
 		r, err := verify.Dir(g.dir)
 		var pathErr *fs.PathError
 		if !errors.As(err, &pathErr) || pathErr.Path != g.dir || !errors.Is(err, fs.ErrPermission) {
@@ -642,7 +642,7 @@ func TestDir_rejected_lines(t *testing.T) {
 	}
 }
 
-func TestDir_and_Repair_unreadable(t *testing.T) {
+func TestDir_unreadable_path(t *testing.T) {
 	g := newGuest(t)
 	empty := t.TempDir()
 	for _, path := range []string{filepath.Join(g.dir, "none"), g.path("status.json"), empty} {

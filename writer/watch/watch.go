@@ -223,7 +223,7 @@ func (w *watches) walk(path string) error {
 		switch name {
 		case "", ".":
 			continue
-		case "..": // from a link; at is free of links
+		case "..": // from a link; at contains no symbolic link, so its parent is right
 			at = filepath.Dir(at)
 			continue
 		}

@@ -33,45 +33,45 @@ func all(errs ...error) error { return errors.Join(errs...) }
 
 func changes() []change {
 	return []change{
-		{"file is created", nil, func(r string) error { return write(r + "/a/b/c/f") }},
-		{"file is written in place", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
+		{"file created", nil, func(r string) error { return write(r + "/a/b/c/f") }},
+		{"file written in place", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
 			func(r string) error {
 				f, err := os.OpenFile(r+"/a/b/c/f", os.O_WRONLY|os.O_APPEND, 0)
 				_, err2 := f.WriteString("y")
 				return all(err, err2, f.Close())
 			}},
-		{"file is replaced", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), write(r+"/a/b/c/.f1")) },
+		{"file replaced", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), write(r+"/a/b/c/.f1")) },
 			func(r string) error { return os.Rename(r+"/a/b/c/.f1", r+"/a/b/c/f") }},
-		{"file is removed", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
+		{"file removed", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
 			func(r string) error { return os.Remove(r + "/a/b/c/f") }},
-		{"file is renamed away", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
+		{"file moved out", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f")) },
 			func(r string) error { return os.Rename(r+"/a/b/c/f", r+"/a/b/f") }},
-		{"file becomes readable", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), os.Chmod(r+"/a/b/c/f", 0)) },
+		{"file made readable", func(r string) error { return all(mkdir(r), write(r+"/a/b/c/f"), os.Chmod(r+"/a/b/c/f", 0)) },
 			func(r string) error { return os.Chmod(r+"/a/b/c/f", 0o644) }},
-		{"directory is created", func(r string) error { return os.MkdirAll(r+"/a/b", 0o755) }, mkdir},
-		{"parents are created", func(string) error { return nil }, mkdir},
-		{"directory is removed", nil, func(r string) error { return os.Remove(r + "/a/b/c") }},
-		{"directory is renamed", nil, func(r string) error { return os.Rename(r+"/a/b/c", r+"/a/b/d") }},
-		{"directory is replaced", func(r string) error { return all(mkdir(r), os.Mkdir(r+"/a/b/d", 0o755), write(r+"/a/b/d/f")) },
+		{"directory created", func(r string) error { return os.MkdirAll(r+"/a/b", 0o755) }, mkdir},
+		{"parents created", func(string) error { return nil }, mkdir},
+		{"directory removed", nil, func(r string) error { return os.Remove(r + "/a/b/c") }},
+		{"directory renamed", nil, func(r string) error { return os.Rename(r+"/a/b/c", r+"/a/b/d") }},
+		{"directory replaced", func(r string) error { return all(mkdir(r), os.Mkdir(r+"/a/b/d", 0o755), write(r+"/a/b/d/f")) },
 			func(r string) error {
 				return unix.Renameat2(unix.AT_FDCWD, r+"/a/b/c", unix.AT_FDCWD, r+"/a/b/d", unix.RENAME_EXCHANGE)
 			}},
-		{"parent is renamed", nil, func(r string) error { return os.Rename(r+"/a", r+"/x") }},
-		{"parent is replaced", func(r string) error { return all(mkdir(r), os.MkdirAll(r+"/x/b/c", 0o755)) },
+		{"parent renamed", nil, func(r string) error { return os.Rename(r+"/a", r+"/x") }},
+		{"parent replaced", func(r string) error { return all(mkdir(r), os.MkdirAll(r+"/x/b/c", 0o755)) },
 			func(r string) error {
 				return unix.Renameat2(unix.AT_FDCWD, r+"/a", unix.AT_FDCWD, r+"/x", unix.RENAME_EXCHANGE)
 			}},
-		{"link to the directory is replaced", func(r string) error {
+		{"link to the directory replaced", func(r string) error {
 			return all(os.MkdirAll(r+"/a/b", 0o755), os.Mkdir(r+"/1", 0o755), os.Mkdir(r+"/2", 0o755),
 				os.Symlink("../../1", r+"/a/b/c"), os.Symlink("../../2", r+"/a/b/d"))
 		}, func(r string) error { return os.Rename(r+"/a/b/d", r+"/a/b/c") }},
-		{"target of a link is created", func(r string) error {
+		{"target of a link created", func(r string) error {
 			return all(os.MkdirAll(r+"/a/b", 0o755), os.Symlink(r+"/1/2", r+"/a/b/c"))
 		}, func(r string) error { return os.MkdirAll(r+"/1/2", 0o755) }},
-		{"target of a link is replaced", func(r string) error {
+		{"target of a link replaced", func(r string) error {
 			return all(os.MkdirAll(r+"/1/c", 0o755), os.Mkdir(r+"/a", 0o755), os.Symlink("../1/./../1", r+"/a/b"))
 		}, func(r string) error { return all(os.Rename(r+"/1", r+"/2"), os.MkdirAll(r+"/1/c", 0o755)) }},
-		{"directory replaces a file", func(r string) error { return all(os.MkdirAll(r+"/a/b", 0o755), write(r+"/a/b/c")) },
+		{"file replaced by directory", func(r string) error { return all(os.MkdirAll(r+"/a/b", 0o755), write(r+"/a/b/c")) },
 			func(r string) error { return all(os.Remove(r+"/a/b/c"), os.Mkdir(r+"/a/b/c", 0o755)) }},
 	}
 }
@@ -87,22 +87,22 @@ func TestWait(t *testing.T) {
 			}
 			testenv.Must(t, before(root))
 			d := open(t, root+"/a/b/c")
-			quiet(t, d)
+			checkNoChange(t, d)
 			testenv.Must(t, c.change(root))
-			for sees(t, d, limit); sees(t, d, 0); { // until all of it is seen
+			for awaitChange(t, d, limit); awaitChange(t, d, 0); { // until all changes are reported
 			}
 			// The path is watched as it is now.
 			testenv.Must(t, mkdir(root), write(root+"/a/b/c/next"))
 			for range 4 { // directories are created one by one
-				sees(t, d, limit)
+				awaitChange(t, d, limit)
 				if _, err := os.Stat(root + "/a/b/c/next"); err == nil {
 					break
 				}
 			}
-			for sees(t, d, 0) {
+			for awaitChange(t, d, 0) {
 			}
 			testenv.Must(t, write(root+"/a/b/c/last"))
-			if !sees(t, d, limit) {
+			if !awaitChange(t, d, limit) {
 				t.Error("the next change was not seen")
 			}
 		})
@@ -117,8 +117,8 @@ func open(t *testing.T, path string) *Dir {
 	return d
 }
 
-// sees waits for a change. Unless the timeout is 0, there must be one.
-func sees(t *testing.T, d *Dir, timeout time.Duration) bool {
+// awaitChange waits for a change. Unless the timeout is 0, there must be one.
+func awaitChange(t *testing.T, d *Dir, timeout time.Duration) bool {
 	t.Helper()
 	changed, err := d.Wait(timeout)
 	if err != nil || (!changed && timeout != 0) {
@@ -127,10 +127,10 @@ func sees(t *testing.T, d *Dir, timeout time.Duration) bool {
 	return changed
 }
 
-// quiet checks that nothing has changed.
-func quiet(t *testing.T, d *Dir) {
+// checkNoChange checks that nothing has changed.
+func checkNoChange(t *testing.T, d *Dir) {
 	t.Helper()
-	if sees(t, d, 0) {
+	if awaitChange(t, d, 0) {
 		t.Fatal("a change was seen, but there was none")
 	}
 }
@@ -141,7 +141,7 @@ func TestWait_ignores_other_files(t *testing.T) {
 	d := open(t, root+"/a/b/c")
 	testenv.Must(t, write(root+"/a/f"), os.Mkdir(root+"/a/x", 0o755), write(root+"/f"), write(root+"/a/b/c/.status.json123"),
 		os.Remove(root+"/a/b/c/.status.json123"))
-	quiet(t, d)
+	checkNoChange(t, d)
 }
 
 func TestWait_queue_overflow(t *testing.T) {
@@ -159,9 +159,9 @@ func TestWait_queue_overflow(t *testing.T) {
 		testenv.Must(t, write(root+"/a/b/c/.t"), os.Remove(root+"/a/b/c/.t"))
 	}
 	testenv.Must(t, write(root+"/a/b/c/f"))
-	sees(t, d, limit)
+	awaitChange(t, d, limit)
 	testenv.Must(t, write(root+"/a/b/c/g"))
-	sees(t, d, limit)
+	awaitChange(t, d, limit)
 }
 
 func TestWait_timeout(t *testing.T) {
@@ -198,7 +198,7 @@ func TestWait_stop(t *testing.T) {
 func TestOpen_unreadable_directory(t *testing.T) {
 	root := t.TempDir()
 	testenv.Must(t, os.Chmod(filepath.Dir(root), 0o755), os.Chmod(root, 0o777))
-	asNobody(t, root)
+	asOrdinaryUser(t, root)
 	testenv.Must(t, mkdir(root), os.Chmod(root+"/a/b/c", 0o311))
 	if d, err := Open(root + "/a/b/c"); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("opened %v, %v", d, err)
@@ -206,13 +206,13 @@ func TestOpen_unreadable_directory(t *testing.T) {
 	testenv.Must(t, os.Chmod(root+"/a/b/c", 0o755), os.Chmod(root+"/a/b", 0o311))
 	d := open(t, root+"/a/b/c") // the path can be searched
 	testenv.Must(t, write(root+"/a/b/c/f"))
-	sees(t, d, limit)
+	awaitChange(t, d, limit)
 	testenv.Must(t, os.Chmod(root+"/a/b", 0o755)) // for the removal of the directory
 }
 
-// asNobody lets a test that runs as root access files as user 1000, who has no
+// asOrdinaryUser lets a test that runs as root access files as user 1000, without
 // capabilities (setfsuid(2), credentials(7)).
-func asNobody(t *testing.T, root string) {
+func asOrdinaryUser(t *testing.T, root string) {
 	if os.Geteuid() != 0 {
 		return
 	}
@@ -231,37 +231,37 @@ func TestWait_mount(t *testing.T) {
 	root := t.TempDir()
 	testenv.Must(t, mkdir(root))
 	d := open(t, root+"/a/b/c")
-	quiet(t, d)
+	checkNoChange(t, d)
 	testenv.Must(t, unix.Mount("t", root+"/a/b", "tmpfs", 0, ""))
-	sees(t, d, limit)
-	for sees(t, d, 0) {
+	awaitChange(t, d, limit)
+	for awaitChange(t, d, 0) {
 	}
 	testenv.Must(t, mkdir(root))
-	sees(t, d, limit)
-	for sees(t, d, 0) {
+	awaitChange(t, d, limit)
+	for awaitChange(t, d, 0) {
 	}
 	testenv.Must(t, unix.Unmount(root+"/a/b", unix.MNT_DETACH))
-	sees(t, d, limit)
+	awaitChange(t, d, limit)
 }
 
-// TestWait_busy_writer has a writer that creates, renames and fills the directory as
-// fast as it can, and a reader that waits for the last file of each round. If Wait
-// missed a change, the reader would wait until the limit.
+// In each round of TestWait_busy_writer, a writer creates and renames the directory as
+// fast as it can, and a reader waits for the file that the writer creates at the end. If
+// Wait misses a change, the reader waits until the limit.
 func TestWait_busy_writer(t *testing.T) {
 	const rounds = 100
 	root := t.TempDir()
 	d := open(t, root+"/a/b/c")
 	for n := range rounds {
-		go play(root, n)
-		for !there(root, n) {
-			sees(t, d, limit)
+		go changeRepeatedly(root, n)
+		for !fileExists(root, n) {
+			awaitChange(t, d, limit)
 		}
 	}
 }
 
-// play changes the directory and its parents again and again, and leaves the
-// file n in it.
-func play(root string, n int) {
+// changeRepeatedly replaces the directory and its parents several times, and creates the
+// file n in it at the end.
+func changeRepeatedly(root string, n int) {
 	for i := range n % 7 {
 		dir := filepath.Join(root, []string{"a", "a/b", "a/b/c"}[i%3])
 		mkdir(root)
@@ -272,7 +272,7 @@ func play(root string, n int) {
 	os.Rename(root+"/a/b/c/.tmp", fmt.Sprintf("%s/a/b/c/%d", root, n))
 }
 
-func there(root string, n int) bool {
+func fileExists(root string, n int) bool {
 	_, err := os.Stat(fmt.Sprintf("%s/a/b/c/%d", root, n))
 	return err == nil
 }
@@ -289,22 +289,22 @@ func TestWait_shared_file_system(t *testing.T) {
 	d := open(t, root+"/a/b/c")
 	testenv.Must(t, os.MkdirAll(root+"/elsewhere/b/c", 0o755), write(root+"/elsewhere/b/c/f"))
 	start := time.Now()
-	sees(t, d, limit)
+	awaitChange(t, d, limit)
 	if waited := time.Since(start); waited > 3*PollInterval {
 		t.Errorf("waited %v", waited)
 	}
 	if d.watches.target < 0 {
 		t.Error("the new directory is not watched")
 	}
-	for sees(t, d, 0) {
+	for awaitChange(t, d, 0) {
 	}
 	start = time.Now()
 	testenv.Must(t, write(root+"/a/b/c/g")) // a change on this machine is reported at once
-	sees(t, d, limit)
+	awaitChange(t, d, limit)
 	if waited := time.Since(start); waited > PollInterval/2 {
 		t.Errorf("waited %v for a local change", waited)
 	}
-	quiet(t, d)
+	checkNoChange(t, d)
 	start = time.Now()
 	if changed, err := d.Wait(PollInterval / 10); changed || err != nil || time.Since(start) > PollInterval/2 {
 		t.Errorf("changed %v, %v after %v", changed, err, time.Since(start))

@@ -17,10 +17,10 @@ type Plot struct {
 	ResultUnreadable bool // there is a result, but it cannot be read
 	ResultUnknown    bool // no directory was read, so there may be a result
 
-	boots  []*boot // the last maxBoots
-	before int     // boots that are not drawn
-	events int
-	failed int
+	boots   []*boot // the last maxBoots
+	leftOut int     // boots that are not drawn
+	events  int
+	failed  int
 }
 
 // Events returns how many events were added.
@@ -64,7 +64,7 @@ func (p *Plot) Add(e *artifact.Event) {
 		p.boots = append(p.boots, &boot{id: e.BootID})
 		if len(p.boots) > maxBoots {
 			p.boots = slices.Delete(p.boots, 0, 1)
-			p.before++
+			p.leftOut++
 		}
 	}
 	b := p.boots[len(p.boots)-1]
@@ -110,8 +110,8 @@ func (b *boot) place() {
 	}
 }
 
-// A bar is the time that a guest was in a state, or several of these that are too near
-// each other to be drawn separately.
+// A bar shows the time that a guest was in a state. It shows several such times together if
+// they are too near each other to be drawn separately.
 type bar struct {
 	kind  artifact.State
 	x, w  float64
@@ -123,7 +123,8 @@ type bar struct {
 	cuts  []float64 // the x of each stretch that is drawn short
 }
 
-// room returns how many pixels of a bar a text may use: those before its first cut.
+// room returns how many pixels of a bar are available for a text. A text ends before the
+// first cut.
 func (b *bar) room() float64 {
 	if len(b.cuts) > 0 {
 		return b.cuts[0] - 5 - b.x

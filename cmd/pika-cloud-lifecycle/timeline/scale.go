@@ -5,19 +5,19 @@ import (
 	"slices"
 )
 
-// A scale maps the time of a boot to the chart. It is linear, except for long stretches
-// without an event that would leave the rest too narrow to be seen: these are drawn short,
-// and marked.
+// A scale maps the time of a boot to the chart. It is linear, except that long stretches
+// without an event are drawn short, with a mark, if the rest would otherwise be too narrow
+// to be seen.
 type scale struct {
-	start, end Span
-	breaks     []stretch // in their order
-	short      Span      // the length with which each of them is drawn
+	start, end  Span
+	breaks      []stretch // in their order
+	shortLength Span      // the length with which each of them is drawn
 }
 
 // A stretch is a time without an event.
 type stretch struct{ from, to Span }
 
-func (s stretch) long() Span { return s.to - s.from }
+func (s stretch) length() Span { return s.to - s.from }
 
 // newScale returns the scale of a boot. It starts at the boot itself, unless all events
 // would then be at its far end.
@@ -36,55 +36,57 @@ func newScale(b *boot) scale {
 	return s
 }
 
-// maxBreaks is how many stretches are drawn short at most. With more, distances on the
-// axis have no meaning.
+// maxBreaks is the maximum number of stretches that are drawn short. With more, distances
+// on the axis would have no meaning.
 const maxBreaks = 3
 
-// worthIt is how many times wider the rest must become for stretches to be drawn short.
-const worthIt = 10
+// minGain is how many times wider the rest of the chart must become. With a smaller gain,
+// no stretch is drawn short.
+const minGain = 10
 
-// shorten sets the stretches that are drawn short: each has at least three quarters of
-// the time that is left without the longer ones. It returns how much time the width of
-// the chart then represents.
+// shorten chooses the stretches that are drawn short, the longest first. Each must have
+// at least three quarters of the time that the stretches chosen before it leave. shorten
+// returns how much time the width of the chart then represents.
 func (s *scale) shorten(b *boot) (drawn Span) {
 	var stretches []stretch
 	from := s.start
 	for _, m := range b.moments {
 		stretches, from = append(stretches, stretch{from, m.at}), m.at
 	}
-	slices.SortFunc(stretches, func(a, b stretch) int { return cmp.Compare(b.long(), a.long()) })
+	slices.SortFunc(stretches, func(a, b stretch) int { return cmp.Compare(b.length(), a.length()) })
 	left := s.end - s.start
 	for _, g := range stretches {
-		if len(s.breaks) == maxBreaks || g.long() < left/4*3 || g.long() == left {
+		if len(s.breaks) == maxBreaks || g.length() < left/4*3 || g.length() == left {
 			break
 		}
 		s.breaks = append(s.breaks, g)
-		left -= g.long()
+		left -= g.length()
 	}
-	if (s.end-s.start)/worthIt < left {
+	if (s.end-s.start)/minGain < left {
 		s.breaks = nil
 		return s.end - s.start
 	}
 	slices.SortFunc(s.breaks, func(a, b stretch) int { return cmp.Compare(a.from, b.from) })
-	s.short = left / 3
-	return left + Span(len(s.breaks))*s.short
+	s.shortLength = left / 3
+	return left + Span(len(s.breaks))*s.shortLength
 }
 
-// drawn returns the time between the start and at, with the stretches as short as they
-// are drawn.
-func (s *scale) drawn(at Span) Span {
+// drawnTime returns the time between the start and at. A stretch that is drawn short
+// counts with the length with which it is drawn.
+func (s *scale) drawnTime(at Span) Span {
 	d := at - s.start
 	for _, g := range s.breaks {
 		if at > g.from {
 			d -= min(at, g.to) - g.from
-			d += Span(float64(min(at, g.to)-g.from) / float64(g.long()) * float64(s.short))
+			d += Span(float64(min(at, g.to)-g.from) / float64(g.length()) * float64(s.shortLength))
 		}
 	}
 	return d
 }
 
+// x returns the position of a time in the picture.
 func (s *scale) x(at Span) float64 {
-	return chartLeft + float64(s.drawn(at))/float64(s.drawn(s.end))*(chartRight-chartLeft)
+	return chartLeft + float64(s.drawnTime(at))/float64(s.drawnTime(s.end))*(chartRight-chartLeft)
 }
 
 // ticks returns the times of the lines of the grid. There are none in a stretch that is
@@ -109,7 +111,7 @@ func (s *scale) ticks() (all []Span) {
 // step returns the time between two lines of the grid.
 func (s *scale) step() Span {
 	const most = 10
-	drawn := s.drawn(s.end)
+	drawn := s.drawnTime(s.end)
 	if step := roundStep(drawn/most, millisecond); step < minute {
 		return step
 	}

@@ -12,22 +12,22 @@ import (
 
 // The measures of a picture, in pixels.
 const (
-	pageWidth  = 1200
-	margin     = 24
-	chartLeft  = margin + 120 // left of it are the names of the states
-	chartRight = pageWidth - margin - 16
-	headHeight = 84
-	lineHeight = 20 // of the line about the result
-	bootHead   = 46 // above the lanes of a boot
-	bootFoot   = 40 // below them, with the axis
-	laneHeight = 30
-	moreWidth  = 8 // of the mark for a message that is left out
-	barHeight  = 18
-	glyph      = 6.75 // width of a column of the font, which is monospaced at 11 px
+	pageWidth    = 1200
+	margin       = 24
+	chartLeft    = margin + 120 // left of it are the names of the states
+	chartRight   = pageWidth - margin - 16
+	headHeight   = 84
+	lineHeight   = 20 // of the line about the result
+	bootHead     = 46 // above the lanes of a boot
+	bootFoot     = 40 // below them, with the axis
+	laneHeight   = 30
+	leftOutWidth = 8 // of the mark for a message that is left out
+	barHeight    = 18
+	columnWidth  = 6.75 // width of a column of the font, which is monospaced at 11 px
 )
 
-// paint returns the colour of a state.
-func paint(s artifact.State) string {
+// fillOf returns the colour of a state.
+func fillOf(s artifact.State) string {
 	switch s {
 	case artifact.Requested:
 		return "#a3adbf"
@@ -69,7 +69,7 @@ func (p *Plot) Write(to io.Writer) error {
 	for i, b := range p.boots {
 		b.place()
 		s := newScale(b)
-		w.boot(&drawing{boot: b, scale: s, lanes: b.lanes(&s), number: p.before + i + 1, of: p.before + len(p.boots)})
+		w.boot(&drawing{boot: b, scale: s, lanes: b.lanes(&s), number: p.leftOut + i + 1, of: p.leftOut + len(p.boots)})
 	}
 	w.Flush()
 	head := &svg{Writer: bufio.NewWriter(to), leftOut: w.leftOut}
@@ -116,11 +116,11 @@ func (w *svg) begin(p *Plot, height int) {
 		`<stop offset="1" stop-color="#fff" stop-opacity=".9"/></linearGradient></defs>` + "\n")
 	fmt.Fprintf(w, `<rect width="%d" height="%d" fill="#f6f7fa"/>`+"\n", pageWidth, height)
 	w.text(margin, 40, "title", cut(title, 90))
-	sub := fmt.Sprintf("%s, %s", plural(p.events, "event"), plural(p.before+len(p.boots), "boot"))
+	sub := fmt.Sprintf("%s, %s", plural(p.events, "event"), plural(p.leftOut+len(p.boots), "boot"))
 	if p.failed > 0 {
 		sub += ", " + plural(p.failed, "failure")
 	}
-	if p.before > 0 {
+	if p.leftOut > 0 {
 		sub += fmt.Sprintf(", of which the last %d are drawn", len(p.boots))
 	}
 	if w.leftOut > 0 {
@@ -191,11 +191,11 @@ func (w *svg) boot(d *drawing) {
 func (w *svg) breaks(d *drawing, bottom int) {
 	for _, g := range d.scale.breaks {
 		fmt.Fprintf(w, `<text x="%.1f" y="%d" class="tick" text-anchor="middle">// %s //</text>`+"\n",
-			(d.x(g.from)+d.x(g.to))/2, bottom+16, g.long())
+			(d.x(g.from)+d.x(g.to))/2, bottom+16, g.length())
 	}
 }
 
-// name counts the boots, if there are several.
+// name returns "boot", with its number if there are several boots.
 func (d *drawing) name() string {
 	if d.of == 1 {
 		return "boot"
@@ -218,7 +218,7 @@ func (d *drawing) about() string {
 	return text
 }
 
-// grid writes the axis below the lanes, and a line for each step of it.
+// grid writes the axis below the lanes, and the lines of the grid.
 func (w *svg) grid(d *drawing, top int) {
 	bottom := top + len(d.lanes)*laneHeight
 	for _, at := range d.ticks() {
@@ -255,7 +255,7 @@ func (w *svg) lane(l *lane, top int) {
 	}
 }
 
-// bar writes a bar, or the mark of an end, with the texts that fit.
+// bar writes a bar, or the mark of a state that ends a run, with the texts that fit.
 func (w *svg) bar(b *bar, top int, before, after float64) {
 	fmt.Fprintf(w, "<g><title>%s</title>\n", escape(b.tooltip()))
 	y := top + (laneHeight-barHeight)/2
@@ -265,7 +265,7 @@ func (w *svg) bar(b *bar, top int, before, after float64) {
 		end = b.x + b.w + barHeight/2
 	} else {
 		fmt.Fprintf(w, `<rect class="bar" x="%.1f" y="%d" width="%.1f" height="%d" rx="2" fill="%s"/>`+"\n",
-			b.x, y, max(b.w-.5, 1.5), barHeight, paint(b.kind))
+			b.x, y, max(b.w-.5, 1.5), barHeight, fillOf(b.kind))
 		for _, x := range b.cuts {
 			fmt.Fprintf(w, `<path class="cut" d="M%.1f %dl4 -%d"/><path class="break" d="M%.1f %dl4 -%dm4 0l-4 %[6]d"/>`+"\n",
 				x-2, y+barHeight+3, barHeight+6, x-5, y+barHeight+3, barHeight+6)
@@ -274,48 +274,49 @@ func (w *svg) bar(b *bar, top int, before, after float64) {
 			fmt.Fprintf(w, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="url(#fade)"/>`+"\n", b.x+b.w*.4, y, b.w*.6+1, barHeight)
 		}
 	}
-	drawn := w.label(b, int(before/glyph)-2, int((after-end-12)/glyph), end, float64(top+19))
+	drawn := w.label(b, int(before/columnWidth)-2, int((after-end-12)/columnWidth), end, float64(top+19))
 	if n := b.messages(); !drawn && n > 0 {
 		w.leftOut += n
 		x := b.x
 		if isPoint(b.kind) {
 			x -= 4
 		}
-		if x >= w.marked+moreWidth { // else the previous mark is here
+		if x >= w.marked+leftOutWidth { // else the previous mark is here
 			w.marked = x
-			fmt.Fprintf(w, `<path class="more" d="M%.1f %dl%d 0l-%d 5z"/>`+"\n", x, y-6, moreWidth, moreWidth/2)
+			fmt.Fprintf(w, `<path class="more" d="M%.1f %dl%d 0l-%d 5z"/>`+"\n", x, y-6, leftOutWidth, leftOutWidth/2)
 		}
 	}
 	w.WriteString("</g>\n")
 }
 
-// mark writes the mark of an end: a lozenge, with a cross in it for a failure.
+// mark writes the mark of a state that ends a run: a diamond, with a cross in it if the
+// state is failed.
 func (w *svg) mark(b *bar, y float64) {
 	const r = barHeight / 2
 	if b.w > 0 {
-		fmt.Fprintf(w, `<rect class="bar" x="%.1f" y="%.1f" width="%.1f" height="4" fill="%s"/>`+"\n", b.x, y+r-2, b.w, paint(b.kind))
+		fmt.Fprintf(w, `<rect class="bar" x="%.1f" y="%.1f" width="%.1f" height="4" fill="%s"/>`+"\n", b.x, y+r-2, b.w, fillOf(b.kind))
 	}
 	for _, x := range []float64{b.x, b.x + b.w} {
-		fmt.Fprintf(w, `<path class="mark" d="M%.1f %.1fl%d %dl-%d %dl-%d -%dz" fill="%s"/>`+"\n", x, y, r, r, r, r, r, r, paint(b.kind))
+		fmt.Fprintf(w, `<path class="mark" d="M%.1f %.1fl%d %dl-%d %dl-%d -%dz" fill="%s"/>`+"\n", x, y, r, r, r, r, r, r, fillOf(b.kind))
 		if b.kind == artifact.Failed {
 			fmt.Fprintf(w, `<path d="M%.1f %.1fl5 5m0 -5l-5 5" stroke="#fff" stroke-width="1.6"/>`+"\n", x-2.5, y+r-2.5)
 		}
 	}
 }
 
-// label writes how long a bar lasted, and its message: into the bar if they fit, or
-// else after it, or before the mark of an end. before and after are how many columns
-// are free there. label returns whether it has written the message, or its begin.
+// label writes how long a bar lasted, and its message: in the bar if they fit, or else
+// after it, or before a mark. before and after are how many columns are free there.
+// drawn is true if label has written at least the start of the message.
 func (w *svg) label(b *bar, before, after int, end, y float64) (drawn bool) {
-	long, text := b.words()
-	fits := func(text string) bool { return !isPoint(b.kind) && glyph*float64(Columns(text))+12 < b.room() }
+	length, text := b.texts()
+	fits := func(text string) bool { return !isPoint(b.kind) && columnWidth*float64(Columns(text))+12 < b.room() }
 	switch {
-	case fits(both(long, text)):
-		w.text(b.x+6, y, "in", both(long, text))
+	case fits(joinTexts(length, text)):
+		w.text(b.x+6, y, "in", joinTexts(length, text))
 		return b.count == 1
-	case long != "" && fits(long):
-		w.text(b.x+6, y, "in", long)
-		long = ""
+	case length != "" && fits(length):
+		w.text(b.x+6, y, "in", length)
+		length = ""
 	}
 	const few = 12 // columns: a shorter part of a message has no meaning
 	class := ""
@@ -323,7 +324,7 @@ func (w *svg) label(b *bar, before, after int, end, y float64) (drawn bool) {
 		class = "bad"
 	}
 	drawn = b.count == 1
-	text = both(long, text)
+	text = joinTexts(length, text)
 	switch {
 	case text == "":
 	case Columns(text) <= after || (after >= few && after >= before):
@@ -339,8 +340,9 @@ func (w *svg) label(b *bar, before, after int, end, y float64) (drawn bool) {
 	return drawn
 }
 
-// messages returns how many events of a bar have a message that says more than the
-// state. Of several events, only the first and the last are known.
+// messages returns how many events of a bar have a message other than the state. If a bar
+// has several events, only the first and the last are known: if one of these has a
+// message, all are counted.
 func (b *bar) messages() int {
 	first := b.first.message != "" && b.first.message != string(b.kind)
 	last := b.last.message != "" && b.last.message != string(b.kind)
@@ -353,19 +355,19 @@ func (b *bar) messages() int {
 	return 1
 }
 
-// words returns how long a bar lasted, or how many events it has, and its message.
-func (b *bar) words() (long, text string) {
+// texts returns how long a bar lasted, or how many events it has, and its message.
+func (b *bar) texts() (length, message string) {
 	switch {
 	case b.count > 1:
 		return fmt.Sprintf("×%d", b.count), ""
 	case isPoint(b.kind) || b.open:
-		return "", both(b.first.ended, b.first.message)
+		return "", joinTexts(b.first.ended, b.first.message)
 	}
 	return (b.until - b.first.at).String(), b.first.message
 }
 
-// both joins texts that are not empty.
-func both(a, b string) string {
+// joinTexts joins texts that are not empty.
+func joinTexts(a, b string) string {
 	if a == "" || b == "" {
 		return a + b
 	}
@@ -378,7 +380,7 @@ func (w *svg) failures(d *drawing, top int) {
 		for _, b := range l.bars {
 			if l.kind == artifact.Failed {
 				fmt.Fprintf(w, `<path d="M%.1f %dV%d" stroke="%s" stroke-dasharray="3 3" opacity=".6"/>`+"\n",
-					b.x, top, top+len(d.lanes)*laneHeight, paint(l.kind))
+					b.x, top, top+len(d.lanes)*laneHeight, fillOf(l.kind))
 			}
 		}
 	}

@@ -17,10 +17,10 @@ type Text struct {
 	Width  int            // columns of the terminal; if 0, no line is cut or wrapped
 	Colour bool
 
-	last  artifact.Event // only its times and boot ID, for the step to the next event
-	begun bool
-	day   string
-	wrote bool
+	last  artifact.Event // only its times and boot ID, from which the next step is computed
+	begun bool           // an event was written
+	day   string         // of the last event
+	wrote bool           // a line was written
 }
 
 // The colours, by their codes in ECMA-48.
@@ -48,7 +48,7 @@ func colourOf(s artifact.State) string {
 	return blue
 }
 
-func (t *Text) in(colour, text string) string {
+func (t *Text) inColour(colour, text string) string {
 	if !t.Colour || colour == "" || text == "" {
 		return text
 	}
@@ -62,8 +62,8 @@ func (t *Text) zone() *time.Location {
 	return t.Zone
 }
 
-// A Now is the current status and result of a guest.
-type Now struct {
+// Current is the current status and result of a guest.
+type Current struct {
 	Status   *artifact.Status // nil if there is none
 	Result   *artifact.Result // nil if there is none
 	BootID   string           // of this boot, if the guest is this machine; else empty
@@ -74,16 +74,16 @@ type Now struct {
 	ResultUnreadable bool
 }
 
-// Now writes the status and the result in full.
-func (t *Text) Now(n *Now) {
-	s, r := n.Status, n.Result
+// Current writes the status and the result in full.
+func (t *Text) Current(c *Current) {
+	s, r := c.Status, c.Result
 	switch {
 	case s != nil:
-		t.heading(0, "", string(s.State), colourOf(s.State), t.since(n))
+		t.heading(0, "", string(s.State), colourOf(s.State), t.since(c))
 		t.paragraph(2, message(s.Message))
 		t.paragraph(2, Fold(s.Details))
 		t.paragraph(2, identity(s))
-	case n.StatusUnreadable:
+	case c.StatusUnreadable:
 		t.paragraph(0, "status unknown, because status.json cannot be read")
 	default:
 		t.paragraph(0, "no status")
@@ -97,13 +97,13 @@ func (t *Text) Now(n *Now) {
 		if s == nil || string(s.Details) != string(r.Details) {
 			t.paragraph(2, Fold(r.Details))
 		}
-	case n.ResultUnreadable:
+	case c.ResultUnreadable:
 		t.paragraph(0, "result unknown, because result.json cannot be read")
 	default:
 		t.paragraph(0, "no result")
 	}
-	if n.Rejected > 0 && (s == nil || s.Rejected == 0) {
-		t.paragraph(0, rejected(n.Rejected))
+	if c.Rejected > 0 && (s == nil || s.Rejected == 0) {
+		t.paragraph(0, rejected(c.Rejected))
 	}
 }
 
@@ -115,16 +115,16 @@ func rejected(n uint64) string {
 	return fmt.Sprintf("%d lines rejected, see rejected.jsonl", n)
 }
 
-func (t *Text) since(n *Now) string {
-	s := n.Status
+func (t *Text) since(c *Current) string {
+	s := c.Status
 	since := " since " + s.Time.In(t.zone()).Format("2006-01-02 15:04:05 MST")
 	switch {
-	case n.BootID == "":
+	case c.BootID == "":
 		return since
-	case n.BootID != s.BootID:
+	case c.BootID != s.BootID:
 		return since + ", in an earlier boot"
 	}
-	return since + ", for " + Between(s.Time, n.Time).String()
+	return since + ", for " + Between(s.Time, c.Time).String()
 }
 
 func (t *Text) ended(r *artifact.Result) string {
@@ -168,7 +168,7 @@ func (t *Text) heading(indent int, before, word, colour, after string) {
 		lines = wrapHanging(text, max(t.Width-indent, 8), max(2-indent, 0))
 	}
 	if rest, ok := strings.CutPrefix(lines[0], before+word); ok && colour != "" {
-		lines[0] = before + t.in(bold+";"+colour, word) + rest
+		lines[0] = before + t.inColour(bold+";"+colour, word) + rest
 	}
 	for _, line := range lines {
 		t.line(strings.Repeat(" ", indent) + line)
@@ -190,18 +190,18 @@ const (
 	prefix      = timeWidth + stepWidth + uptimeWidth + stateWidth + 1
 )
 
-// narrow is the width from which on the message has the line of its event. Narrower
-// terminals have it on lines below, because too little of it would fit.
+// narrow is the smallest width at which a message is printed on the line of its event. In
+// a narrower terminal it is printed below, because too little of it would fit on the line.
 const narrow = 60
 
-// In a narrow terminal, the message is indented, and cut after a few lines unless the
+// How a message below its event is printed: indented, and cut after a few lines unless the
 // event is a failure.
 const (
 	narrowIndent = 4
 	narrowLines  = 3
 )
 
-// columns returns which columns fit a line.
+// columns reports which columns fit on a line.
 func (t *Text) columns() (step, uptime, message bool) {
 	switch {
 	case t.Width == 0 || t.Width >= narrow:
@@ -219,7 +219,7 @@ func (t *Text) row(when, step, uptime, state, stepColour, stateColour string) st
 	var b strings.Builder
 	b.WriteString(pad(when, timeWidth))
 	if hasStep {
-		b.WriteString(t.in(stepColour, pad(step, -stepWidth)))
+		b.WriteString(t.inColour(stepColour, pad(step, -stepWidth)))
 	}
 	if hasUptime {
 		b.WriteString(pad(uptime, -uptimeWidth))
@@ -228,7 +228,7 @@ func (t *Text) row(when, step, uptime, state, stepColour, stateColour string) st
 		state = pad(state, stateWidth-2)
 	}
 	b.WriteString("  ")
-	b.WriteString(t.in(stateColour, state))
+	b.WriteString(t.inColour(stateColour, state))
 	return b.String()
 }
 
@@ -261,7 +261,7 @@ func (t *Text) messageBeside(e *artifact.Event) {
 	t.To.WriteString(text[0])
 	if details != "" {
 		t.To.WriteString("  ")
-		t.To.WriteString(t.in(faint, details))
+		t.To.WriteString(t.inColour(faint, details))
 	}
 	t.To.WriteByte('\n')
 	for _, more := range text[1:] {
@@ -288,7 +288,7 @@ func (t *Text) messageBelow(e *artifact.Event) {
 		}
 	}
 	if details := Fold(e.Details); details != "" {
-		t.line(indent + t.in(faint, cut(details, columns)))
+		t.line(indent + t.inColour(faint, cut(details, columns)))
 	}
 }
 
@@ -310,9 +310,9 @@ func (t *Text) boundary(e *artifact.Event, when time.Time) {
 		if _, _, hasMessage := t.columns(); hasMessage {
 			header += " message"
 		}
-		t.line(t.in(faint, t.cut(header)))
+		t.line(t.inColour(faint, t.cut(header)))
 	}
-	t.line(t.in(faint, t.cut(day+", "+boot)))
+	t.line(t.inColour(faint, t.cut(day+", "+boot)))
 	t.day = day
 }
 
@@ -325,8 +325,8 @@ func stepOf(last, e *artifact.Event) Span {
 	return Between(last.Time, e.Time)
 }
 
-// fit returns the message and the details of an event, cut to the rest of its line. A
-// long message of a failure is wrapped instead.
+// fit returns the message and the details of an event, cut so that they fit on its line.
+// A long message of a failure is wrapped instead.
 func (t *Text) fit(e *artifact.Event) (text []string, details string) {
 	text, details = []string{message(e.Message)}, Fold(e.Details)
 	room := t.Width - prefix
@@ -360,7 +360,7 @@ func (t *Text) Note(text string) {
 		lines = wrapHanging(text, t.Width, 2)
 	}
 	for _, line := range lines {
-		t.line(t.in(yellow, line))
+		t.line(t.inColour(yellow, line))
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // Printable returns text with every character escaped that controls a terminal or
-// changes how other text reads: control characters (C0 and C1), line separators,
+// changes how other text is displayed: control characters (C0 and C1), line separators,
 // bidirectional overrides, noncharacters, and bytes that are not UTF-8. It also escapes
 // characters longer than maxRun, because any number of marks fits one column.
 func Printable(text string) string {
@@ -78,8 +78,8 @@ func Columns(text string) int {
 	return uniseg.StringWidth(text)
 }
 
-// cut returns as much of printable text as fits so many columns. If it leaves
-// something out, it ends the text with "…".
+// cut returns printable text, shortened to a number of columns. A shortened text ends with
+// "…".
 func cut(text string, columns int) string {
 	if Columns(text) <= columns {
 		return text
@@ -88,7 +88,7 @@ func cut(text string, columns int) string {
 	return head + "…"
 }
 
-// split returns the characters that fit columns, and the others.
+// split returns the characters at the start of text that fit in columns, and the rest.
 func split(text string, columns int) (head, rest string) {
 	state := -1
 	for rest = text; rest != ""; {
@@ -102,8 +102,7 @@ func split(text string, columns int) (head, rest string) {
 	return text[:len(text)-len(rest)], rest
 }
 
-// wrap cuts printable text into lines of at most so many columns, at spaces if there
-// are any.
+// wrap cuts printable text into lines that fit in columns, at spaces if there are any.
 func wrap(text string, columns int) (lines []string) {
 	for {
 		head, rest := wrapLine(text, columns)
@@ -140,7 +139,8 @@ func wrapLine(text string, columns int) (head, rest string) {
 	return head, strings.TrimLeft(rest, " ")
 }
 
-// pad adds spaces up to so many columns; to the right if columns is negative.
+// pad pads a text with spaces to a width of columns. If columns is negative, the text is
+// at the right.
 func pad(text string, columns int) string {
 	left := columns < 0
 	if left {
@@ -186,8 +186,9 @@ func message(value strictjson.Value) string {
 	return Printable(text)
 }
 
-// Window returns so many columns of printable text around the offset at, and the column
-// that the offset has in them. A "…" replaces text that is left out.
+// Window returns a part of printable text around the offset at, which is as wide as
+// columns, and the column of the offset in that part. A "…" replaces text that is left
+// out.
 func Window(text string, at, columns int) (window string, column int) {
 	before, after := text[:at], text[at:]
 	if most := columns * 2 / 3; Columns(before) > most {

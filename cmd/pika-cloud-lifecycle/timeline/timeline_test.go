@@ -53,14 +53,14 @@ func TestWrap(t *testing.T) {
 	}
 }
 
-// Text that is cut to some columns is short, even if most of its characters take no
-// column.
+// Text that is cut to a number of columns has a limited number of bytes, even if most of
+// its characters have no width.
 func TestPrintable_zero_width_characters(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"marks":      {"e" + strings.Repeat("\u0301", 30), "e" + strings.Repeat("\u0301", 30)},
-		"more marks": {"xe" + strings.Repeat("\u0301", 300) + "日", "xe" + strings.Repeat(`\u0301`, 300) + "日"},
-		"a family":   {"👨🏽\u200d👩🏽\u200d👧🏽\u200d👦🏽", "👨🏽\u200d👩🏽\u200d👧🏽\u200d👦🏽"},
-		"a tribe":    {strings.Repeat("👨\u200d", 30), strings.Repeat(`\U0001f468\u200d`, 30)},
+		"marks":                {"e" + strings.Repeat("\u0301", 30), "e" + strings.Repeat("\u0301", 30)},
+		"more marks":           {"xe" + strings.Repeat("\u0301", 300) + "日", "xe" + strings.Repeat(`\u0301`, 300) + "日"},
+		"four joined people":   {"👨🏽\u200d👩🏽\u200d👧🏽\u200d👦🏽", "👨🏽\u200d👩🏽\u200d👧🏽\u200d👦🏽"},
+		"thirty joined people": {strings.Repeat("👨\u200d", 30), strings.Repeat(`\U0001f468\u200d`, 30)},
 	} {
 		if got := Printable(c.text); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
@@ -143,7 +143,7 @@ func TestWindow(t *testing.T) {
 func TestText_colours(t *testing.T) {
 	var out strings.Builder
 	text := Text{To: bufio.NewWriter(&out), Colour: true, Width: 80}
-	text.Now(&Now{Status: &artifact.Status{State: "failed", Message: strictjson.Value(`"m"`)}})
+	text.Current(&Current{Status: &artifact.Status{State: "failed", Message: strictjson.Value(`"m"`)}})
 	text.Event(&artifact.Event{Kind: "ready", Message: strictjson.Value(`"m"`), Details: strictjson.Value(`{"a":1}`)})
 	if err := text.Flush(); err != nil {
 		t.Fatal(err)

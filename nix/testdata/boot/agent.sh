@@ -17,9 +17,9 @@ keep ready
 
 rm /run/healthy
 echo 7 >/var/lib/agent/orders
-died() { [[ -e $state/result.json.prev ]] && in_state starting; }
-await died
-keep died
+failed() { [[ -e $state/result.json.prev ]] && in_state starting; }
+await failed
+keep failed
 systemctl show --value -p NRestarts "$unit" >"$out/restarts"
 
 touch /run/healthy

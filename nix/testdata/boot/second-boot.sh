@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# again.sh starts with the artifacts of the previous boot, and kills the whole unit of
+# second-boot.sh starts with the artifacts of the previous boot, and kills the whole unit of
 # the agent, with its stream.
 # shellcheck source=lab.sh source-path=SCRIPTDIR
 . /opt/lab/lab.sh
@@ -9,7 +9,7 @@ unit=pika-cloud-managed-agent.service
 touch /run/healthy
 reaches ready
 await active "$unit" active
-keep again
+keep second-boot
 rm /run/healthy
 rm -f "$state/result.json.prev"
 systemctl kill --signal=KILL "$unit"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# naive.sh has the defect of an earlier boot script: its service fails, set -e ends
+# no_failure_report.sh has the defect of an earlier boot script: its service fails, set -e ends
 # the script at wait, and it never reports the failure.
 set -euo pipefail
 
