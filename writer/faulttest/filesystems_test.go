@@ -3,6 +3,7 @@
 package faulttest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -84,10 +85,17 @@ func mountBindfs(t *testing.T) mounted {
 // An answer is the result of a check: "yes", "no" or "skip".
 type answer struct{ word, remark string }
 
-// conformance builds the program that checks a file system, once for all tests.
+// conformance builds the program that checks a file system, once for all tests. It reads
+// the source files, so that the test cache of go test depends on them.
 var conformance = sync.OnceValues(func() (path string, err error) {
+	sources, err := filepath.Glob("testdata/conformance/*.go")
+	for _, source := range sources {
+		if _, err := os.ReadFile(source); err != nil {
+			return "", err
+		}
+	}
 	path = filepath.Join(testenv.Shared(), "conformance")
-	return path, testenv.Build(path, "./testdata/conformance")
+	return path, errors.Join(err, testenv.Build(path, "./testdata/conformance"))
 })
 
 // runConformance runs the program that checks a file system, and returns its answers by
