@@ -298,7 +298,7 @@ func compareWithTable(t *testing.T, fs string, answers map[string]answer) {
 		case cell == "–" && want == "not tested":
 		case cell == "not always" && want != "not tested":
 		default:
-			t.Errorf("the table says %q about %v, but the test %q", cell, names, want)
+			t.Errorf("the table says %q about %v, but the test found %q", cell, names, want)
 		}
 	}
 }

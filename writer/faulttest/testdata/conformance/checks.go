@@ -297,7 +297,7 @@ func (b *bench) waitOther() (string, error) {
 
 // noticed is the longest time in which wait must notice a change. The program needs
 // some of it to end.
-const noticed = 5 * time.Second
+const noticed = 10 * time.Second
 
 // waitFor measures how long wait needs to notice what write has written.
 func (b *bench) waitFor(write func() error) (string, error) {

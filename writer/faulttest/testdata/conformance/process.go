@@ -16,7 +16,7 @@ import (
 )
 
 // limit is the limit of each process, far longer than any takes.
-const limit = time.Minute
+const limit = 3 * time.Minute
 
 // exec runs the program on the state directory of the check, and returns its exit code
 // and all that it prints.
