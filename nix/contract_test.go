@@ -60,7 +60,7 @@ func TestStates_same_everywhere(t *testing.T) {
 	catalog := testenv.ReadFile(t, "../docs/catalog/pika-cloud-lifecycle.catalog")
 	for where, got := range map[string][]string{
 		"docs/format.md":             listIn(t, "../docs/format.md", `The \*\*ten states\*\*: (.*?)\.`),
-		"docs/protocol.md":           listIn(t, "../docs/protocol.md", `The states are (.*?);`),
+		"docs/protocol.md":           listIn(t, "../docs/protocol.md", `The states are (.*?)\.`),
 		"the man page":               listIn(t, "../docs/pika-cloud-lifecycle.1", `is one of (requested.*?)\.`),
 		"docs/schema/status.json":    enum(t, "status", "state"),
 		"docs/schema/events.json":    enum(t, "events", "kind"),
@@ -73,7 +73,7 @@ func TestStates_same_everywhere(t *testing.T) {
 		}
 	}
 	for where, got := range map[string][]string{
-		"docs/protocol.md":           listIn(t, "../docs/protocol.md", `the outcomes ([a-z ]*?)\.`),
+		"docs/protocol.md":           listIn(t, "../docs/protocol.md", "\\| `status` \\| (.*?) \\|"),
 		"docs/schema/result.json":    enum(t, "result", "status"),
 		"statuses in directive.json": enum(t, "directive", "status"),
 		"the results in the catalog": inCatalog(t, catalog, "result"),

@@ -199,8 +199,8 @@ contain, and reports events that are missing in the journal.
 Flags:
   --state-dir DIR      directory of the copy (default $PIKA_LIFECYCLE_DIR,
                        otherwise /run/pika-cloud)
-  --trust-uid UID      accept entries that this user has sent, and not only
-                       those of root
+  --trust-uid UID      also accept the entries that this user has sent (those
+                       of root are always accepted)
 
 Advanced:
   --fd N               read from descriptor N (default 0)
@@ -244,9 +244,9 @@ Wait until the guest is in one of the states, and print the status. The files
 and the directory may be created later.
 
 The states are requested, provisioning, booted, starting, ready, completed,
-failed, unreachable, stopped and destroyed. For requested, provisioning, booted
-and starting, a later one of these states or ready is also enough. For completed
-and failed, wait also waits until result.json is written.
+failed, unreachable, stopped and destroyed. For starting and the states before
+it, wait also succeeds if the guest is in a later state, up to ready. For
+completed and failed, wait also waits until result.json is written.
 
 Flags:
   --for STATES         states to wait for, separated by commas
@@ -462,9 +462,9 @@ Examples:
 
 const schemaUsage = `Usage: pika-cloud-lifecycle schema [NAME]
 
-Print a JSON Schema. The names are directive (a line of input of ingest), events
-and rejected (a line of events.jsonl and of rejected.jsonl), result and status.
-Without NAME, print all of them as one object.
+Print a JSON Schema. The names are directive (a line of the input of ingest),
+events (a line of events.jsonl), rejected (a line of rejected.jsonl), result and
+status. Without NAME, print all of them as one object.
 
 Exit status:
   0  the schema was printed

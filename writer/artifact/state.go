@@ -83,7 +83,7 @@ func (s State) StartsRun() bool {
 var path = [...]State{Requested, Provisioning, Booted, Starting, Ready, Completed}
 
 // Follows reports whether a transition from last to s is usual. docs/protocol.md,
-// "Transitions", defines the usual ones, and what ingest does with others.
+// "State order", defines the usual ones, and what ingest does with others.
 func (s State) Follows(last State) bool {
 	if s == last {
 		_, isOutcome := s.Outcome()
