@@ -225,8 +225,7 @@ func (d *disk) survivesPowerLoss(t *testing.T, program, checker string) (last an
 	for round := range 3 {
 		acked, name := 10+20*round, fmt.Sprintf("round-%d", round)
 		d.killWriter(t, program, filepath.Join(d.root, name, "power"), acked)
-		image := filepath.Join(testenv.TempDir(t), "image")
-		run(t, "cp", "--sparse=always", filepath.Join(d.base, "image"), image)
+		image := d.copyImage(t)
 		testenv.Must(t, d.unmount()) // before the copy is mounted, because both have the same UUID
 		later := &disk{fileSystem: d.fileSystem, base: filepath.Dir(image), root: filepath.Join(filepath.Dir(image), "watched")}
 		testenv.Must(t, os.Mkdir(later.root, 0o755))
@@ -240,6 +239,21 @@ func (d *disk) survivesPowerLoss(t *testing.T, program, checker string) (last an
 		}
 	}
 	return last
+}
+
+// copyImage returns a copy of the image as it was at one moment. The kernel may write to
+// the image while it is copied, so copyImage copies it again until it has not changed.
+func (d *disk) copyImage(t *testing.T) (path string) {
+	t.Helper()
+	image, path := filepath.Join(d.base, "image"), filepath.Join(testenv.TempDir(t), "image")
+	for range 20 {
+		run(t, "cp", image, path)
+		if exec.Command("cmp", "--silent", image, path).Run() == nil {
+			return path
+		}
+	}
+	t.Fatalf("%s changes all the time", image)
+	return ""
 }
 
 // killWriter kills ingest when it has acknowledged this many lines, and has more to read.
