@@ -42,13 +42,20 @@ func (b *bench) crash() (string, error) {
 	return fmt.Sprintf("%d lines were acknowledged", total), nil
 }
 
-// next runs the next writer after a crash. Then every acknowledged line must be there.
+// next runs the next writer after a crash. Then every acknowledged line must be there. The
+// next writer of the status removes the temporary files of the killed one.
 func (b *bench) next(acked int) (string, error) {
 	if err := b.event("next"); err != nil {
 		return "", err
 	}
 	if err := b.hasLines(acked); err != nil {
 		return "", fmt.Errorf("%d lines were acknowledged: %w", acked, err)
+	}
+	if err := b.must("status", "--state=ready", "--message=next"); err != nil {
+		return "", err
+	}
+	if found := b.temporaries(); len(found) > 0 {
+		return "", fmt.Errorf("the next writer of the status has not removed %q", found)
 	}
 	return fmt.Sprintf("%d lines were acknowledged", acked), nil
 }
@@ -78,9 +85,6 @@ func (b *bench) hasLines(acked int) error {
 	var line int
 	if _, err := fmt.Sscanf(status.Message, "line-%d", &line); err != nil || line < acked {
 		return fmt.Errorf("the status is that of %q", status.Message)
-	}
-	if found := b.temporaries(); len(found) > 0 {
-		return fmt.Errorf("%q remain", found)
 	}
 	return nil
 }
