@@ -1,6 +1,8 @@
 package ingest
 
 import (
+	"runtime"
+
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -13,8 +15,8 @@ const maxBatch = 2 << 20
 
 // A batch contains what the next commit writes. The zero batch is empty.
 //
-// The message and details of status.value may share memory with events, until
-// events.Reset; those of result.value never do.
+// The message and details of status.value may share memory with events until
+// eventsWritten, and so do those of result.value if they are huge.
 type batch struct {
 	events  writer.Batch
 	rejects []byte
@@ -30,6 +32,7 @@ type batch struct {
 	endedBoot string // the boot ID of the events before numbered, if it is another one
 	newLog    bool   // numbered begins a new log
 
+	dropped  bool             // huge memory was dropped since the last trim
 	message  strictjson.Value // memory of status.value
 	details  strictjson.Value
 	exitCode int32 // memory of result.value
@@ -98,11 +101,20 @@ func (b *batch) copyStatus() {
 	s.Message, s.Details = b.message, b.details
 }
 
+// huge is the size in bytes from which the message and details of a status or result are
+// not copied out of the memory of the events. The memory is then dropped instead of used
+// again. A line of 1 MiB whose bytes are all escaped has 6 MiB, and several copies of that
+// would be most of the memory of the process. Events of usual size never reach huge in
+// one batch.
+const huge = maxBatch + usualLine
+
 // setResult sets the result from d.
 func (b *batch) setResult(d *directive.Directive, when Moment, bootID string, event eventNumber) {
 	old := &b.result.value
-	r := artifact.Result{Outcome: d.Outcome, Time: when.Time, BootID: bootID,
-		Message: append(old.Message[:0], d.Message...), Details: append(old.Details[:0], d.Details...)}
+	r := artifact.Result{Outcome: d.Outcome, Time: when.Time, BootID: bootID, Message: d.Message, Details: d.Details}
+	if event == noEvent || len(d.Message)+len(d.Details) <= huge {
+		r.Message, r.Details = append(old.Message[:0], d.Message...), append(old.Details[:0], d.Details...)
+	}
 	if d.HasExitCode {
 		b.exitCode = d.ExitCode
 		r.ExitCode = &b.exitCode
@@ -124,8 +136,34 @@ func (b *batch) setSeqs() {
 
 // eventsWritten empties the events after they were written.
 func (b *batch) eventsWritten() {
+	if b.events.Size() > huge {
+		b.events.Drop()
+		b.dropped = true
+		runtime.GC() // the decoder's copy, before a follower makes another one
+		return
+	}
 	if b.status.set {
 		b.copyStatus()
 	}
 	b.events.Reset()
+}
+
+// trim drops huge values that were written, except those of the status if keepStatus. It
+// collects the garbage of a huge line: a collection that runs while the next huge line is
+// decoded would end too late to make its memory available.
+func (b *batch) trim(keepStatus bool) {
+	if !b.empty() || b.status.set || b.result.set {
+		return
+	}
+	if b.dropped {
+		b.dropped = false
+		defer runtime.GC()
+	}
+	if r := &b.result.value; cap(r.Message)+cap(r.Details) > huge {
+		r.Message, r.Details = nil, nil
+	}
+	if s := &b.status.value; !keepStatus && cap(s.Message)+cap(s.Details) > huge {
+		s.Message, s.Details = nil, nil
+		b.message, b.details = nil, nil
+	}
 }

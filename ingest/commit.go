@@ -42,7 +42,8 @@ func (r *run) commit() event {
 	c := &r.committer
 	lines := r.lines.number
 	err := c.write(&r.batch, r.state.disk == degraded)
-	defer c.notify() // last: a follower must not delay an acknowledgement
+	defer r.batch.trim(r.Supervisor != nil && isRecordedAgain(r.decider.state))
+	defer c.notify() // last but one: a follower must not delay an acknowledgement
 	if err != nil {
 		r.commitFailed(err)
 		return writeFailed

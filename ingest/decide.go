@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"runtime"
 	"strings"
 	"time"
 
@@ -112,6 +113,9 @@ func (t *directives) handle(ln *line) *directive.Error {
 	if directive.IsBlank(text) {
 		return nil
 	}
+	if len(text) > longLine && len(t.Followers) > 0 {
+		runtime.GC() // what the followers have finished
+	}
 	d, rejected := t.decoder.Decode(text, ln.cut)
 	var warning string
 	if rejected == nil {
@@ -136,8 +140,14 @@ func (t *directives) handle(ln *line) *directive.Error {
 		when = Moment{Time: d.Time} // the uptime at that time is unknown
 	}
 	t.record(d, when)
+	d.Message, d.Details = nil, nil // the memory of the batch
 	return nil
 }
+
+// longLine is the size in bytes from which a line may need several MiB. The garbage of the
+// followers is then collected before the line is decoded, so that the memory of a stream
+// has a limit even if all lines are long.
+const longLine = 256 << 10
 
 // trimByteOrderMark removes the byte order mark that some editors and PowerShell
 // write (RFC 8259 section 8.1 lets a reader ignore it).

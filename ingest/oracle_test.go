@@ -76,7 +76,7 @@ func hostileDetails() []hostile {
 		{"1e999", false}, {"-1e999", false}, {"[1e309]", false}, {"1e-999", true}, {"1.7976931348623157e308", true}, {"1.8e308", false},
 		{strings.Repeat("9", 400), false}, {"-" + strings.Repeat("1", 400), false}, {strings.Repeat("9", 300), true},
 		{"0." + strings.Repeat("3", 400), true}, {"18446744073709551616", true}, {"-9223372036854775809", true}, {"-0", true}, {"1E+2", true},
-		{"NaN", false}, {"Infinity", false}, {"-Infinity", false}, {"01", false}, {"+1", false}, {".5", false}, {"1.", false}, {"0x1", false},
+		{"NaN", true}, {"Infinity", true}, {"-Infinity", true}, {`{"a":[NaN]}`, true}, {"nan", false}, {"01", false}, {"+1", false}, {".5", false}, {"1.", false}, {"0x1", false},
 		{`"\ud800"`, true}, {`"\udc00\ud800"`, true}, {`{"\ud800":"\udfff"}`, true}, {`{"\ud800":1,"\udbff":2}`, true}, {`"\ud83d\ude00"`, true},
 		{"\"\xff\xfe\"", true}, {"\"\xed\xa0\x80\"", true}, {"\"\xc0\xaf\"", true}, {"\"\xf4\x90\x80\x80\"", true}, {"{\"\x80\":1,\"\x81\":2}", true},
 		{`{"a":1,"a":2}`, true}, {`{"a":1,"\u0061":{"a":1,"a":2}}`, true}, {`{"":1,"":2}`, true}, {`{"__proto__":1,"constructor":2}`, true},

@@ -72,14 +72,21 @@ func (r *run) addSupervised() {
 	if r.decider.reported != nil {
 		r.mergeReported(d)
 	}
-	last, status := r.decider.state, r.batch.status.value
+	last := r.decider.state
+	if !isRecordedAgain(last) {
+		r.record(d, r.now)
+		return
+	}
+	status := r.batch.status.value
 	again := directive.Directive{Type: directive.Transition, State: last,
 		Message: slices.Clone(status.Message), Details: slices.Clone(status.Details)}
 	r.record(d, r.now)
-	if last == artifact.Stopped || last == artifact.Destroyed {
-		r.record(&again, r.now)
-	}
+	r.record(&again, r.now)
 }
+
+// isRecordedAgain reports whether a state is recorded again after the supervisor's
+// result.
+func isRecordedAgain(s artifact.State) bool { return s == artifact.Stopped || s == artifact.Destroyed }
 
 // mergeReported adds to d the message and details that the program reported.
 func (r *run) mergeReported(d *directive.Directive) {

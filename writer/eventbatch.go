@@ -29,6 +29,9 @@ type Batch struct {
 // Add adds e. It sets the message and details of e to their copies in the batch,
 // which are valid until Reset.
 func (b *Batch) Add(e *artifact.Event) {
+	if size := len(e.Message) + len(e.Details); size > page {
+		b.text = slices.Grow(b.text, size+page) // once, and not again for each part of the line
+	}
 	b.text = b.enc.Append(b.text, e)
 	b.ends = append(b.ends, len(b.text))
 	b.text = artifact.AppendSeq(b.text, b.predicted+uint64(len(b.ends)-1))
@@ -53,6 +56,12 @@ func (b *Batch) Size() int { return len(b.text) }
 // next event follows that of the last one.
 func (b *Batch) Reset() {
 	*b = Batch{enc: b.enc, text: b.text[:0], ends: b.ends[:0], predicted: b.Seq(len(b.ends))}
+}
+
+// Drop empties the batch as Reset does, and does not use its memory again.
+func (b *Batch) Drop() {
+	b.text = nil
+	b.Reset()
 }
 
 // Seq returns the seq of event i, after Append has succeeded.

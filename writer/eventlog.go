@@ -110,6 +110,9 @@ func (l *EventLog) Append(b *Batch) error {
 		return nil
 	}
 	text := b.lines(&l.text)
+	if cap(l.text) > maxKept {
+		l.text = nil
+	}
 	if err := l.seq.write(l.last + n); err != nil {
 		return err
 	}
@@ -120,6 +123,10 @@ func (l *EventLog) Append(b *Batch) error {
 	l.last += n
 	return nil
 }
+
+// maxKept is the size in bytes of the buffers that are kept for the next write. It is
+// larger than nearly all commits of a stream that does not write at full speed.
+const maxKept = 64 << 10
 
 var errNoSeqLeft = errors.New("the last seq is the largest possible; move the log and its seq file to another directory")
 

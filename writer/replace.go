@@ -29,8 +29,7 @@ type StatusFile struct {
 // Replace writes s to the file. If it returns nil, s is durable. If it returns an
 // error, the file contains either the old status or s, never part of one.
 func (f *StatusFile) Replace(s *artifact.Status) error {
-	f.current.text = s.Append(f.current.text[:0])
-	return f.current.replace(f.Path)
+	return f.current.replaceParts(f.Path, s.Parts(f.current.buf))
 }
 
 // Read returns the status. If the file is missing, errors.Is(err, fs.ErrNotExist)
@@ -62,9 +61,8 @@ type ResultFile struct {
 
 // Replace writes r to the file, as StatusFile.Replace does.
 func (f *ResultFile) Replace(r *artifact.Result) error {
-	f.current.text = r.Append(f.current.text[:0])
 	f.current.hasPrevious = true
-	return f.current.replace(f.Path)
+	return f.current.replaceParts(f.Path, r.Parts(f.current.buf))
 }
 
 // Read returns the result. If the file is missing, errors.Is(err, fs.ErrNotExist)
@@ -108,26 +106,41 @@ func (f *ResultFile) CopyToPrevious() error {
 	if err != nil {
 		return err
 	}
-	f.previous.text = text
-	return f.previous.replace(f.Path + prevSuffix)
+	return f.previous.replace(f.Path+prevSuffix, text)
 }
 
 // An atomicFile is a file that is always replaced as a whole.
 type atomicFile struct {
 	location
-	text         []byte // the new content; its memory is used again
+	buf          []byte // memory for the parts of the new content; used again
+	text         []byte // memory for the new content if it is small; used again
 	removedStale bool   // the stale temporary files have been removed
 	hasPrevious  bool   // also remove the stale temporary files of NAME.prev, which is rarely written
 }
 
-// replace writes f.text to the file at path. Together with renameio, it makes
+// maxJoined is the size in bytes up to which the content of a file is written with one
+// call. Larger content is written in parts, because a copy would need much memory: a
+// message of 1 MiB whose bytes are all escaped has 6 MiB.
+const maxJoined = 64 << 10
+
+// replaceParts writes a status or result, as replace does.
+func (f *atomicFile) replaceParts(path string, p artifact.Parts) error {
+	f.buf = p[0][:0]
+	if p.Size() > maxJoined {
+		return f.replace(path, p[:]...)
+	}
+	f.text = p.Append(f.text[:0])
+	return f.replace(path, f.text)
+}
+
+// replace writes the content, in one or more parts, to the file at path. Together with renameio, it makes
 // these system calls, relative to the descriptor of the directory:
 //
 //	openat(.NAMEnnn, O_CREAT|O_EXCL) fchmod flock write fsync close renameat fsync(dir)
 //
 // A crash before renameat leaves the old file and a temporary file, which the
 // next writer removes. A crash after renameat leaves the new file.
-func (f *atomicFile) replace(path string) error {
+func (f *atomicFile) replace(path string, content ...[]byte) error {
 	if err := f.open(path); err != nil {
 		return err
 	}
@@ -135,9 +148,9 @@ func (f *atomicFile) replace(path string) error {
 		f.removeStale() //fault:remove-temporaries
 		f.removedStale = true
 	}
-	err := f.writeTemporary()
+	err := f.writeTemporary(content)
 	for attempt := 1; attempt < maxAttempts && wasRemoved(err); attempt++ {
-		err = f.writeTemporary()
+		err = f.writeTemporary(content)
 	}
 	if err == nil {
 		err = f.Dir.Sync()
@@ -173,7 +186,7 @@ func wasRemoved(err error) bool {
 // temporary file until after the rename, because other writers treat a temporary
 // file without a lock as stale. The lock needs a second descriptor, because
 // renameio closes its own before it renames.
-func (f *atomicFile) writeTemporary() error {
+func (f *atomicFile) writeTemporary(content [][]byte) error {
 	root, err := f.Root()
 	if err != nil {
 		return err
@@ -192,8 +205,10 @@ func (f *atomicFile) writeTemporary() error {
 	if err := unix.Flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return err
 	}
-	if _, err := t.Write(f.text); err != nil {
-		return err
+	for _, part := range content {
+		if _, err := t.Write(part); err != nil {
+			return err
+		}
 	}
 	return t.CloseAtomicallyReplace() //fault:sync-temporary
 }
@@ -205,10 +220,9 @@ func (f *atomicFile) renumber(path string, from, to uint64) error {
 	if err != nil {
 		return err
 	}
-	f.text = text
 	seq := gjson.GetBytes(text, "seq")
 	if seq.Raw == strconv.FormatUint(from, 10) {
-		f.text = slices.Concat(text[:seq.Index], strconv.AppendUint(nil, to, 10), text[seq.Index+len(seq.Raw):])
+		text = slices.Concat(text[:seq.Index], strconv.AppendUint(nil, to, 10), text[seq.Index+len(seq.Raw):])
 	}
-	return f.replace(path)
+	return f.replace(path, text)
 }

@@ -12,13 +12,14 @@ import (
 
 // An app has the parts of the process that a subcommand uses. Tests replace them.
 type app struct {
-	stdout    io.Writer
-	stderr    io.Writer
-	getenv    func(string) string
-	clock     func() ingest.Moment
-	bootID    func() string // "" if it cannot be read
-	umask     int           // of the command that run starts
-	logLevels bool          // log writes a level before each line, because stderr goes to the journal
+	stdout      io.Writer
+	stderr      io.Writer
+	getenv      func(string) string
+	clock       func() ingest.Moment
+	bootID      func() string     // "" if it cannot be read
+	umask       int               // of the command that run starts
+	logLevels   bool              // log writes a level before each line, because stderr goes to the journal
+	limitMemory func(bytes int64) // sets when the Go runtime collects garbage more often; nil for no limit
 }
 
 // warn writes a warning to stderr.

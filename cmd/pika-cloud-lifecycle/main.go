@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -23,16 +24,57 @@ import (
 )
 
 func main() {
+	debug.SetTraceback("crash") // a crash ends with SIGABRT: exit code 2, the default, means wrong usage
 	a := app{
-		stdout:    os.Stdout,
-		stderr:    &console{fd: 2},
-		getenv:    os.Getenv,
-		clock:     clock,
-		umask:     clearOwnerUmask(),
-		logLevels: stderrIsJournal(),
+		stdout:      os.Stdout,
+		stderr:      &console{fd: 2},
+		getenv:      os.Getenv,
+		clock:       clock,
+		umask:       clearOwnerUmask(),
+		logLevels:   stderrIsJournal(),
+		limitMemory: limitMemory,
 	}
 	a.bootID = a.readBootID
+	err := openPoller()
+	if err != nil {
+		a.log(sd.PriErr, err.Error())
+		os.Exit(exitFailed)
+	}
 	os.Exit(a.main(os.Args[1:]))
+}
+
+// fewFiles is a limit of open files that may be too low for the program. It never has as
+// many files open.
+const fewFiles = 64
+
+// openPoller makes the Go runtime open the descriptors of its network poller if the limit
+// of open files is low. The runtime does so when it is needed first, and crashes if there
+// are none left. Other errors of this kind are handled where they occur.
+func openPoller() error {
+	var limit unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	if err != nil || limit.Cur >= fewFiles {
+		return nil
+	}
+	const needed = 3 // epoll_create1, eventfd, and the file that is opened to start the poller
+	var free []int
+	for range needed {
+		fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			free = append(free, fd)
+		}
+	}
+	for _, fd := range free {
+		unix.Close(fd)
+	}
+	if len(free) < needed {
+		return fmt.Errorf("a limit of %d open files is too low; raise it (ulimit -n)", limit.Cur)
+	}
+	f, err := os.Open("/")
+	if err == nil {
+		f.Close()
+	}
+	return nil
 }
 
 // A subcommand is selected by the first argument.
@@ -152,6 +194,13 @@ func clearOwnerUmask() (old int) {
 	old = unix.Umask(0o077)
 	unix.Umask(old &^ 0o700)
 	return old
+}
+
+// limitMemory sets the memory limit of the Go runtime, unless $GOMEMLIMIT has set one.
+func limitMemory(bytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes)
+	}
 }
 
 // stderrIsJournal reports whether stderr is connected to the systemd journal.

@@ -54,14 +54,17 @@ func (f *oneshotFlags) parse(args []string, file string, required ...string) err
 	return f.checkMirror(f.journal)
 }
 
-// withoutSlash returns the path of a file without slashes at its end, as Python's
-// pathlib does. "/" stays.
+// withoutSlash returns the path of a file without slashes and dots at its end. The Python
+// command ignored them too: its pathlib reads log/ and log/. as log. path/filepath would
+// split log/ into the directory log and a file log in it.
 func withoutSlash(path string) string {
-	trimmed := strings.TrimRight(path, "/")
-	if trimmed == "" {
-		return path
+	for {
+		short := strings.TrimSuffix(strings.TrimRight(path, "/"), "/.")
+		if short == "" || short == path {
+			return path
+		}
+		path = short
 	}
-	return trimmed
 }
 
 // writeError returns a write error with what to do about it; nil if err is nil.
@@ -91,9 +94,10 @@ func (f *oneshotFlags) messageValue() strictjson.Value {
 	return strictjson.AppendText(nil, *f.message)
 }
 
-// detailsValue returns the details in normal form, or nil for null.
+// detailsValue returns the details in normal form, or nil for null. As in a directive,
+// NaN and the infinities are null.
 func (f *oneshotFlags) detailsValue() (strictjson.Value, error) {
-	var n strictjson.Normaliser
+	n := strictjson.Normaliser{NonFinite: true}
 	value, err := n.Normalise(nil, []byte(*f.details))
 	if err != nil {
 		return nil, f.badUsage("--details-json: %v", directive.ExplainJSON([]byte(*f.details), err))

@@ -4,6 +4,7 @@ import (
 	"math"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
@@ -65,7 +66,7 @@ func (f *oneshotFlags) exitCode(text string, outcome artifact.Outcome) (*int32, 
 		}
 		return new(int32), nil
 	}
-	n, err := strconv.ParseInt(text, 10, 32)
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32) // the Python command ignored white space
 	if err != nil {
 		return nil, f.badUsage("--exit-code is %q; expected an integer from %d to %d", text, math.MinInt32, math.MaxInt32)
 	}

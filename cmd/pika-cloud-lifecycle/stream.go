@@ -100,7 +100,22 @@ func (a *app) newStream(f *streamFlags, in int) *ingest.Stream {
 	if _, terminal := columnsOf(a.stderr); terminal {
 		s.ShowRejected = a.showCaret
 	}
+	if a.limitMemory != nil {
+		a.limitMemory(streamMemory(f.maxLine))
+	}
 	return s
+}
+
+// streamMemory returns how much memory, in bytes, the Go runtime may use before it collects
+// garbage more often. A stream never uses that much at once, except for a moment for a
+// line near the maximum whose bytes must all be escaped. Together with the program itself,
+// which has 6 MiB, it stays below 32 MiB with the default maximum.
+func streamMemory(maxLine int64) int64 {
+	const (
+		base    = 22 << 20
+		perByte = 20 // of the longest line, for its copies
+	)
+	return base + perByte*max(0, maxLine-ingest.DefaultMaxLine)
 }
 
 // runStream runs a stream and returns the error of the subcommand.

@@ -118,7 +118,32 @@ type Decoder struct {
 // Decode decodes one line, which must not be blank or a comment (see IsBlank).
 // cut reports that the input ended before the line's newline.
 func (dec *Decoder) Decode(text []byte, cut bool) (*Directive, *Error) {
-	dec.d, dec.json.Depth = Directive{}, strictjson.MaxDepth
+	dec.d = Directive{}
+	d, r := dec.decode(text, cut)
+	dec.trim()
+	return d, r
+}
+
+// maxKept is the size in bytes of the buffers that are kept for the next line. Nearly
+// all lines need less; a line of 1 MiB may need 6 MiB when its bytes are escaped.
+const maxKept = 64 << 10
+
+// trim drops buffers that are larger than maxKept. The directive may still use them.
+func (dec *Decoder) trim() {
+	dec.json.Trim()
+	for _, buf := range [...]*[]byte{&dec.message, &dec.details, &dec.scratch, &dec.pairs.buf} {
+		if cap(*buf) > maxKept {
+			*buf = nil
+		}
+	}
+	if cap(dec.pair.value) > maxKept {
+		dec.pair, dec.pairs.line = pair{}, nil
+	}
+}
+
+// decode does the work of Decode.
+func (dec *Decoder) decode(text []byte, cut bool) (*Directive, *Error) {
+	dec.json.Depth = strictjson.MaxDepth
 	at := skipBlanks(text)
 	var r *Error
 	switch {

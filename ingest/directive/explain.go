@@ -300,6 +300,8 @@ func jsonReason(src []byte, e *strictjson.Error, example string) string {
 		return keyReason(src, e.Offset, example)
 	case strings.HasPrefix(e.Why, "expected a JSON value"):
 		return valueReason(src, e.Offset)
+	case e.Offset > 0 && src[e.Offset-1] == '-' && bytes.HasPrefix(src[e.Offset:], []byte("Infinity")):
+		return valueReason(src, e.Offset-1)
 	case strings.HasPrefix(e.Why, "expected a comma"), strings.HasPrefix(e.Why, "expected nothing"):
 		if why := numberReason(src, e.Offset); why != "" {
 			return why
@@ -372,7 +374,7 @@ func jsonWord(word []byte) string {
 	switch strings.ToLower(string(word)) {
 	case "true", "false", "null":
 		return strings.ToLower(string(word))
-	case "none", "nil", "undefined", "nan", "infinity", "nul":
+	case "none", "nil", "undefined", "nan", "infinity", "-infinity", "nul":
 		return "null"
 	}
 	return ""

@@ -107,6 +107,7 @@ func (dec *Decoder) value(k key, text []byte, at int) (next int, r *Error) {
 	case detailsKey:
 		buf = &dec.details
 	}
+	dec.json.NonFinite = k == detailsKey
 	value, next, err := dec.json.Value(buf, text, at)
 	if err != nil {
 		return 0, jsonError(text, err)

@@ -154,6 +154,7 @@ func (dec *Decoder) named(name []byte) bool {
 
 // appendJSON appends the JSON value of p to the details.
 func (dec *Decoder) appendJSON(p *pair) *Error {
+	dec.json.NonFinite = true
 	out, err := dec.json.Normalise(dec.details, p.value)
 	if err != nil {
 		return badJSON(dec.pairs.line, dec.pairs.pos, p, err)

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,6 +39,7 @@ func (e *encoder) add(f field, value string) {
 	if isCounted(name) {
 		e.counted++
 	}
+	e.entry = slices.Grow(e.entry, len(name)+len(value)+16)
 	e.entry = append(e.entry, name...)
 	if strings.IndexByte(value, '\n') < 0 {
 		e.entry = append(e.entry, '=')
@@ -63,6 +65,14 @@ func (e *encoder) addOptional(f field, value string) {
 func (e *encoder) end() []byte {
 	e.add(fieldCountOfFields, strconv.Itoa(e.counted+1))
 	return e.entry
+}
+
+// trim drops the memory of a huge entry.
+func (e *encoder) trim() {
+	const kept = 64 << 10 // larger than nearly all entries
+	if cap(e.entry) > kept {
+		e.entry = nil
+	}
 }
 
 // priority returns the syslog priority of an entry about s.

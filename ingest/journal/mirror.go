@@ -197,17 +197,22 @@ func (m *Mirror) run(s *socket) {
 	defer s.close()
 	e := encoder{eventsPath: m.EventsPath}
 	for c := range m.queue {
-		for line := range strings.Lines(c.events) {
-			m.sendCounted(s, e.event(line))
+		size, events, rejects := c.size(), c.events, c.rejects
+		c.events, c.rejects = "", ""
+		for events != "" {
+			entry := e.event(cutLine(&events))
+			m.sendCounted(s, entry)
 		}
-		for line := range strings.Lines(c.rejects) {
-			m.sendCounted(s, e.reject(line))
+		for rejects != "" {
+			entry := e.reject(cutLine(&rejects))
+			m.sendCounted(s, entry)
 		}
 		if c.result != nil {
 			m.sendCounted(s, e.result(c.result))
 		}
+		e.trim()
 		m.mu.Lock()
-		m.queuedBytes -= c.size()
+		m.queuedBytes -= size
 		m.mu.Unlock()
 	}
 	m.mu.Lock()
@@ -216,6 +221,15 @@ func (m *Mirror) run(s *socket) {
 	if missed > 0 {
 		m.send(s, e.missed(missed))
 	}
+}
+
+// cutLine removes the first line from lines and returns it. When the last line was
+// removed and encoded, the memory of the lines is free, although its entry may wait for
+// journald for a long time. A huge line would otherwise be in memory twice.
+func cutLine(lines *string) (line string) {
+	end := strings.IndexByte(*lines, '\n') + 1
+	line, *lines = (*lines)[:end], (*lines)[end:]
+	return line
 }
 
 // sendCounted sends an entry, and counts it in sent if journald accepts it.

@@ -40,6 +40,7 @@ func TestRebuilder(t *testing.T) {
 		{"boot with only a result", testRebuildBootOfResult},
 		{"stopped after any entry", testRebuildStopped},
 		{"killed at any call", testRebuildKilled},
+		{"line separators in both forms", testRebuildLineSeparators},
 	} {
 		t.Run(test.name, test.run)
 	}
@@ -94,6 +95,34 @@ func testRebuildRoundTrip(t *testing.T) {
 	}
 	if after := stamps(t, host); after != before {
 		t.Errorf("the second run changed files: now\n%sbefore\n%s", after, before)
+	}
+}
+
+// Earlier versions wrote U+0085, U+2028 and U+2029 as they are, in the log and in the
+// details of an entry. Both forms are the same event.
+func testRebuildLineSeparators(t *testing.T) {
+	const raw, escaped = "\u0085\u2028\u2029", `\u0085\u2028\u2029`
+	event := func(form string, seq int) string {
+		return fmt.Sprintf(`{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"%[2]s","boot_id":%[1]q,"details":{"%[2]s":"%[2]s"},"seq":%[3]d}`+"\n", bootA, form, seq)
+	}
+	entry := func(form string, seq int) string {
+		text := fakeEntry{kind: "ready", seq: seq, more: `,"PIKA_DETAILS":` + fmt.Sprintf("%q", `{"`+form+`":"`+form+`"}`)}.String()
+		return strings.Replace(text, `"MESSAGE":"m"`, `"MESSAGE":"`+raw+`"`, 1)
+	}
+	for _, existing := range []string{raw, escaped} {
+		for _, form := range []string{raw, escaped} {
+			dir := testenv.TempDir(t)
+			testenv.Must(t, os.WriteFile(filepath.Join(dir, "events.jsonl"), []byte(event(existing, 1)), 0o644))
+			input := entry(form, 1) + entry(form, 2)
+			for range 2 {
+				if stderr, code := rebuild(t, dir, input); code != 0 || stderr != "" {
+					t.Errorf("exit %d: %s", code, stderr)
+				}
+				if got, want := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), event(existing, 1)+event(escaped, 2); got != want {
+					t.Errorf("the log is\n%s\nwant\n%s", got, want)
+				}
+			}
+		}
 	}
 }
 

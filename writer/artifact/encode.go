@@ -70,23 +70,64 @@ func AppendSeq(dst []byte, seq uint64) []byte {
 	return append(dst, '}', '\n')
 }
 
+// Parts are the text of a status or result in pieces: the message and the details, which
+// may be large, are not copied.
+type Parts [5][]byte
+
+// Append appends the whole text.
+func (p *Parts) Append(dst []byte) []byte {
+	for _, part := range p {
+		dst = append(dst, part...)
+	}
+	return dst
+}
+
+// Size returns the size of the whole text in bytes.
+func (p *Parts) Size() (size int) {
+	for _, part := range p {
+		size += len(part)
+	}
+	return size
+}
+
+// parts returns the pieces of text, into which the message belongs at one offset, and
+// the details at another.
+func parts(text []byte, messageAt int, message strictjson.Value, detailsAt int, details strictjson.Value) Parts {
+	return Parts{text[:messageAt], message, text[messageAt:detailsAt], details, text[detailsAt:]}
+}
+
 // Append appends the text of status.json.
 func (s *Status) Append(dst []byte) []byte {
-	dst = append(dst, "{\n  \"schema_version\": 1,\n  \"state\": \""...)
+	p := s.Parts(nil)
+	return p.Append(dst)
+}
+
+// Parts returns the text of status.json. It uses the memory of buf, which grows as
+// needed.
+func (s *Status) Parts(buf []byte) Parts {
+	dst := append(buf[:0], "{\n  \"schema_version\": 1,\n  \"state\": \""...)
 	dst = append(dst, s.State...)
 	dst = append(dst, "\",\n  \"updated_at\": "...)
 	dst = appendTime(dst, s.Time)
-	dst = appendMember(dst, "message", s.Message)
+	dst = appendName(dst, "message", s.Message)
+	messageAt := len(dst)
 	dst = appendText(dst, "boot_id", s.BootID)
-	dst = appendMember(dst, "details", s.Details)
+	dst = appendName(dst, "details", s.Details)
+	detailsAt := len(dst)
 	dst = appendCount(dst, "seq", s.Seq)
 	dst = appendCount(dst, "rejected", s.Rejected)
-	return append(dst, "\n}\n"...)
+	return parts(append(dst, "\n}\n"...), messageAt, s.Message, detailsAt, s.Details)
 }
 
 // Append appends the text of result.json.
 func (r *Result) Append(dst []byte) []byte {
-	dst = append(dst, "{\n  \"schema_version\": 1,\n  \"status\": \""...)
+	p := r.Parts(nil)
+	return p.Append(dst)
+}
+
+// Parts returns the text of result.json, as Status.Parts does.
+func (r *Result) Parts(buf []byte) Parts {
+	dst := append(buf[:0], "{\n  \"schema_version\": 1,\n  \"status\": \""...)
 	dst = append(dst, r.Outcome...)
 	dst = append(dst, '"')
 	if r.ExitCode != nil {
@@ -95,23 +136,30 @@ func (r *Result) Append(dst []byte) []byte {
 	}
 	dst = append(dst, ",\n  \"finished_at\": "...)
 	dst = appendTime(dst, r.Time)
-	dst = appendMember(dst, "message", r.Message)
-	dst = appendMember(dst, "details", r.Details)
+	dst = appendName(dst, "message", r.Message)
+	messageAt := len(dst)
+	dst = appendName(dst, "details", r.Details)
+	detailsAt := len(dst)
 	dst = appendText(dst, "boot_id", r.BootID)
 	dst = appendCount(dst, "seq", r.Seq)
-	return append(dst, "\n}\n"...)
+	return parts(append(dst, "\n}\n"...), messageAt, r.Message, detailsAt, r.Details)
 }
 
-// appendMember appends one member of a status or result, on a line of its own. It
-// appends nothing if value is empty.
-func appendMember(dst []byte, name string, value strictjson.Value) []byte {
+// appendName appends the name of a member of a status or result, on a line of its own.
+// It appends nothing if value is empty.
+func appendName(dst []byte, name string, value strictjson.Value) []byte {
 	if len(value) == 0 {
 		return dst
 	}
 	dst = append(dst, ",\n  \""...)
 	dst = append(dst, name...)
-	dst = append(dst, `": `...)
-	return append(dst, value...)
+	return append(dst, `": `...)
+}
+
+// appendMember appends one member, on a line of its own. It appends nothing if value is
+// empty.
+func appendMember(dst []byte, name string, value strictjson.Value) []byte {
+	return append(appendName(dst, name, value), value...)
 }
 
 func appendText(dst []byte, name, text string) []byte {

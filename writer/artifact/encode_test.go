@@ -116,7 +116,8 @@ func TestReject_encoding(t *testing.T) {
 		want   string
 	}{
 		{"", 0, `"raw":""`},
-		{"a\"\x01é\u2028", 8, `"raw":"a\"\u0001é` + "\u2028" + `"`},
+		{"a\"\x01é\u2028", 8, `"raw":"a\"\u0001é\u2028"`},
+		{"\u0085\u2029", 5, `"raw":"\u0085\u2029"`},
 		{"a\xff", 2, `"raw_base64":"Yf8="`},
 		{"\xed\xa0\x80", 3, `"raw_base64":"7aCA"`},
 		{long[1:], MaxRaw, `"raw":"` + long[1:] + `"`},

@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"bytes"
+	"slices"
 	"time"
 )
 
@@ -9,7 +10,25 @@ import (
 // for anything else. It is stricter than time.Parse, which also accepts an hour
 // of one digit, a comma before the fraction (go.dev/issue/54580), and a zone
 // offset of 24 hours or 60 minutes.
+//
+// A leap second, which is 23:59:60 in UTC, becomes the last nanosecond before it. It
+// stays on its day and after all earlier times, and strict readers accept what is
+// written: datetime.fromisoformat of Python and Date of JavaScript reject a second 60.
 func ParseTime(text []byte) (t time.Time, ok bool) {
+	const second = len("2006-01-02T15:04:")
+	if len(text) <= second+2 || string(text[second:second+2]) != "60" {
+		return parseTime(text)
+	}
+	t, ok = parseTime(slices.Concat(text[:second], []byte("59"), text[second+2:]))
+	utc := t.UTC()
+	if !ok || utc.Hour() != 23 || utc.Minute() != 59 {
+		return time.Time{}, false
+	}
+	return t.Truncate(time.Second).Add(time.Second - time.Nanosecond), true
+}
+
+// parseTime parses a time that is not a leap second.
+func parseTime(text []byte) (t time.Time, ok bool) {
 	if err := t.UnmarshalText(text); err != nil {
 		return time.Time{}, false
 	}

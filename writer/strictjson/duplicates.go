@@ -6,12 +6,22 @@ import (
 	"slices"
 )
 
-// A member is one "name":value in the normal form, given by offsets.
+// A member is one "name":value in the normal form, given by offsets. They have four
+// bytes because a text of short names has a member every five bytes; MaxText keeps them
+// in range.
 type member struct {
-	first int // of the first member of the same name; gives the order
-	name  int // of the opening quote of the name
-	value int // after the colon
-	end   int // after the value
+	first uint32 // of the first member of the same name; gives the order
+	name  uint32 // of the opening quote of the name
+	value uint32 // after the colon
+	end   uint32 // after the value
+}
+
+// growMembers makes space for more members, at most for as many as rest bytes of text can
+// have. It grows by a factor of four: append would grow in small steps, and the memory of
+// all steps together is several times as much as the last one.
+func (n *Normaliser) growMembers(rest int) {
+	const shortest = len(`"":0,`)
+	n.members = slices.Grow(n.members, min(3*len(n.members), rest/shortest+1))
 }
 
 // fewMembers is the number of members up to which namesDiffer compares all pairs.
@@ -38,11 +48,12 @@ func (n *Normaliser) namesDiffer(src []byte, members []member) bool {
 // nameOf returns the name of a member, which is completely in dst or src because
 // of readName.
 func (n *Normaliser) nameOf(src []byte, m member) []byte {
-	if m.name < len(n.dst) {
-		return n.dst[m.name : m.value-1]
+	name, end := int(m.name), int(m.value)-1
+	if name < len(n.dst) {
+		return n.dst[name:end]
 	}
 	shift := n.from - len(n.dst)
-	return src[m.name+shift : m.value-1+shift]
+	return src[name+shift : end+shift]
 }
 
 // removeDuplicates makes the names of the object dst[start:] unique. It removes
@@ -68,7 +79,7 @@ func removeDuplicates(dst []byte, start int, members []member) []byte {
 // against chosen collisions.
 func mergeDuplicates(dst []byte, members []member) []member {
 	slices.SortFunc(members, func(a, b member) int {
-		return cmp.Or(bytes.Compare(dst[a.name:a.value], dst[b.name:b.value]), a.first-b.first)
+		return cmp.Or(bytes.Compare(dst[a.name:a.value], dst[b.name:b.value]), cmp.Compare(a.first, b.first))
 	})
 	kept := members[:1]
 	for _, m := range members[1:] {
@@ -80,6 +91,6 @@ func mergeDuplicates(dst []byte, members []member) []member {
 			kept = append(kept, m)
 		}
 	}
-	slices.SortFunc(kept, func(a, b member) int { return a.first - b.first })
+	slices.SortFunc(kept, func(a, b member) int { return cmp.Compare(a.first, b.first) })
 	return kept
 }

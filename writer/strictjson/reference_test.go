@@ -101,7 +101,7 @@ func quoted(text string) string {
 	for _, c := range text {
 		if at := strings.IndexRune("\"\\\b\f\n\r\t", c); at >= 0 {
 			b.WriteString(`\` + `"\bfnrt`[at:at+1])
-		} else if c < 0x20 {
+		} else if c < 0x20 || strings.ContainsRune("\u0085\u2028\u2029", c) {
 			fmt.Fprintf(&b, `\u%04x`, c)
 		} else {
 			b.WriteRune(c)

@@ -25,7 +25,10 @@ var accepted = []struct{ text, normal string }{
 	{`"\u0000\u0001\u001f\u001F\u000B\u007f\u0080"`, "\"\\u0000\\u0001\\u001f\\u001f\\u000b\x7f\u0080\""},
 	{`"\u0061\u00E9\u20ac\uFFFF"`, "\"aé€\uffff\""},
 	{`"\\u0061"`, `"\\u0061"`},
-	{"\"\u2028\u2029\"", "\"\u2028\u2029\""},
+	{"\"\u0085\u2028\u2029\"", `"\u0085\u2028\u2029"`},
+	{`"\u0085\u2028\u2029"`, `"\u0085\u2028\u2029"`},
+	{"{\"\u2028\":1,\"a\":2,\"\\u2028\":3}", `{"\u2028":3,"a":2}`},
+	{"\"\u0084\u0086\u2027\u202a\"", "\"\u0084\u0086\u2027\u202a\""},
 	{"\"\ufeffinside\"", "\"\ufeffinside\""},
 
 	// Surrogates: pairs, and all kinds of lone ones.
@@ -257,6 +260,33 @@ func TestNormalise_rejected(t *testing.T) {
 	}
 }
 
+// The words for numbers that are not finite are errors, or null with NonFinite.
+func TestNormalise_not_finite(t *testing.T) {
+	for text, want := range map[string]string{
+		"NaN": "null", "Infinity": "null", "-Infinity": "null", " [NaN , -Infinity,1] ": "[null,null,1]",
+		`{"a":NaN,"b":{"c":[Infinity]}}`:     `{"a":null,"b":{"c":[null]}}`,
+		`{"a":1,"a":NaN}`:                    `{"a":null}`,
+		`{"a":NaN,"b":-Infinity,"\u0061":2}`: `{"a":2,"b":null}`,
+		`"NaN"`:                              `"NaN"`,
+		"nan":                                "", "NAN": "", "-NaN": "", "+Infinity": "", "infinity": "", "Inf": "", "-inf": "", "Infinit": "", "-Infinit": "", "NaNN": "", "NaN1": "",
+		`{NaN:1}`: "", "1e999": "", "-1e999": "", "-": "", "[NaN": "",
+	} {
+		n := Normaliser{NonFinite: true}
+		got, err := n.Normalise(nil, []byte(text))
+		if (err == nil) != (want != "") || string(got) != want {
+			t.Errorf("%s: %s, %v; want %s", text, got, err, want)
+		}
+		var buf []byte
+		at := SkipSpace([]byte(text), 0)
+		if value, _, err := n.Value(&buf, []byte(text), at); err == nil && want != "" && string(value) != want {
+			t.Errorf("%s as a value: %s, want %s", text, value, want)
+		}
+		if _, err := new(Normaliser).Normalise(nil, []byte(text)); err == nil && want != text {
+			t.Errorf("%s: accepted without NonFinite", text)
+		}
+	}
+}
+
 func TestError(t *testing.T) {
 	_, err := new(Normaliser).Normalise(nil, []byte(`{"a":tru}`))
 	if got := err.Error(); got != "offset 5: expected a JSON value" {
@@ -429,6 +459,9 @@ func checkText(t *testing.T, text string) {
 	}
 	if got := AppendText([]byte("x"), []byte(text)); string(got) != "x"+want {
 		t.Fatalf("bytes %q: %s, want %s", text, got, want)
+	}
+	if size := textSize([]byte(text)); size != len(want) {
+		t.Fatalf("%q: textSize is %d, want %d", text, size, len(want))
 	}
 	checkNormal(t, []byte(want))
 	end := strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r >= utf8.RuneSelf })

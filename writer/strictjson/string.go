@@ -3,6 +3,7 @@ package strictjson
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -45,13 +46,24 @@ func (n *Normaliser) readMixedString(src []byte, at int) (next int, err error) {
 // is not part of a character becomes one U+FFFD, as in Go's decoder. Unicode 16,
 // section 3.9, allows that but does not require a certain number.
 func (n *Normaliser) readNonASCII(src []byte, at int) (next int) {
-	if r, size := utf8.DecodeRune(src[at:]); r != utf8.RuneError || size > 1 {
-		return at + size
+	r, size := utf8.DecodeRune(src[at:])
+	if !isRaw(r, size) {
+		n.flush(src, at)
+		n.dst, n.from = appendChar(n.dst, r), at+size
 	}
-	n.flush(src, at)
-	n.dst, n.from = utf8.AppendRune(n.dst, utf8.RuneError), at+1
-	return at + 1
+	return at + size
 }
+
+// isRaw reports whether a character that is not ASCII is copied to the normal form
+// as it is. r and size are what utf8.DecodeRune returned.
+func isRaw(r rune, size int) bool {
+	return !isLineSeparator(r) && (r != utf8.RuneError || size > 1)
+}
+
+// isLineSeparator reports whether some readers end a line at r, which is not ASCII,
+// and would read one line of a log as two: str.splitlines of Python ends lines at all
+// three, readline of Node.js at the last two.
+func isLineSeparator(r rune) bool { return r == '\u0085' || r|1 == '\u2029' }
 
 // AppendText appends text as a JSON string in normal form. It replaces each byte
 // that is not valid UTF-8 by U+FFFD.
@@ -60,6 +72,9 @@ func AppendText[T ~string | ~[]byte](dst []byte, text T) []byte {
 }
 
 func appendText(dst, text []byte) []byte {
+	if len(text) > longText {
+		dst = slices.Grow(dst, textSize(text))
+	}
 	dst = append(dst, '"')
 	from := 0
 	for at := plainEnd(text, 0); at < len(text); at = plainEnd(text, at) {
@@ -70,13 +85,32 @@ func appendText(dst, text []byte) []byte {
 			continue
 		}
 		r, size := utf8.DecodeRune(text[at:])
-		if r == utf8.RuneError && size == 1 {
-			dst = utf8.AppendRune(append(dst, text[from:at]...), r)
-			from = at + 1
+		if !isRaw(r, size) {
+			dst = appendChar(append(dst, text[from:at]...), r)
+			from = at + size
 		}
 		at += size
 	}
 	return append(append(dst, text[from:]...), '"')
+}
+
+// longText is the size in bytes from which appendText computes how much memory it needs.
+// A buffer that grows step by step would need twice the memory for a moment, and a text
+// becomes up to six times as long when its bytes are escaped.
+const longText = 64 << 10
+
+// textSize returns the size of a text as a JSON string in normal form.
+func textSize(text []byte) (size int) {
+	var char [6]byte
+	size = len(text) + len(`""`)
+	for at := plainEnd(text, 0); at < len(text); at = plainEnd(text, at) {
+		r, n := utf8.DecodeRune(text[at:])
+		if r < utf8.RuneSelf || !isRaw(r, n) {
+			size += len(appendChar(char[:0], r)) - n
+		}
+		at += n
+	}
+	return size
 }
 
 // plainEnd returns the offset of the first byte from src[at] on that is not plain.
@@ -124,12 +158,13 @@ func appendChar(dst []byte, r rune) []byte {
 	switch {
 	case r == '"' || r == '\\':
 		return append(dst, '\\', byte(r))
-	case r >= ' ':
+	case r >= ' ' && !isLineSeparator(r):
 		return utf8.AppendRune(dst, r)
-	case shortEscapes[r] != 'u':
+	case r < ' ' && shortEscapes[r] != 'u':
 		return append(dst, '\\', shortEscapes[r])
 	}
-	return append(dst, '\\', 'u', '0', '0', '0'+byte(r>>4), "0123456789abcdef"[r&15])
+	const digits = "0123456789abcdef"
+	return append(dst, '\\', 'u', digits[r>>12], digits[r>>8&15], digits[r>>4&15], digits[r&15])
 }
 
 // shortEscapes has, for each control character, the letter of its escape: u for

@@ -1,5 +1,7 @@
 package strictjson
 
+import "bytes"
+
 // hasByte reports whether src[at] is c; false if at is not an offset in src.
 func hasByte(src []byte, at int, c byte) bool { return at < len(src) && src[at] == c }
 
@@ -23,9 +25,29 @@ func (n *Normaliser) readValue(src []byte, at, depth int) (next int, err error) 
 	case 'n':
 		return readWord(src, at, "null")
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		return readNumber(src, at)
+		next, err = readNumber(src, at)
+	default:
+		err = errorAt(at, expectedValue)
 	}
-	return at, errorAt(at, expectedValue)
+	if err != nil && n.NonFinite {
+		if size := nonFinite(src[at:]); size > 0 {
+			n.flush(src, at)
+			n.dst, n.from = append(n.dst, "null"...), at+size
+			return at + size, nil
+		}
+	}
+	return next, err
+}
+
+// nonFinite returns the length of the NaN, Infinity or -Infinity at the start of
+// text; 0 if there is none.
+func nonFinite(text []byte) int {
+	for _, word := range []string{"NaN", "Infinity", "-Infinity"} {
+		if bytes.HasPrefix(text, []byte(word)) {
+			return len(word)
+		}
+	}
+	return 0
 }
 
 const (
@@ -119,7 +141,7 @@ func (n *Normaliser) readMember(src []byte, at, depth int) (next int, err error)
 	if !hasByte(src, at, '"') {
 		return at, errorAt(at, "expected a key in double quotes")
 	}
-	m := member{first: n.pos(at), name: n.pos(at)}
+	m := member{first: uint32(n.pos(at)), name: uint32(n.pos(at))}
 	at, err = n.readName(src, at)
 	if err != nil {
 		return at, err
@@ -128,12 +150,15 @@ func (n *Normaliser) readMember(src []byte, at, depth int) (next int, err error)
 	if !hasByte(src, at, ':') {
 		return at, errorAt(at, "expected a colon")
 	}
-	m.value = n.pos(at + 1)
+	m.value = uint32(n.pos(at + 1))
 	at, err = n.readValue(src, n.skipSpace(src, at+1), depth)
 	if err != nil {
 		return at, err
 	}
-	m.end = n.pos(at)
+	m.end = uint32(n.pos(at))
+	if len(n.members) == cap(n.members) && len(n.members) >= maxKept {
+		n.growMembers(len(src) - at)
+	}
 	n.members = append(n.members, m)
 	return n.skipSpace(src, at), nil
 }
