@@ -37,8 +37,17 @@ func fileSystems() []fileSystem {
 // needDisks ends the test if no image can be mounted.
 func needDisks(t *testing.T) {
 	t.Helper()
+	needLoop(t)
+	for _, fs := range fileSystems() {
+		fs.need(t)
+	}
+}
+
+// needLoop ends the test if there are no loop devices.
+func needLoop(t *testing.T) {
+	t.Helper()
 	testenv.Mount(t)
-	testenv.Tools(t, "losetup", "mkfs.ext4", "mkfs.xfs")
+	testenv.Tool(t, "losetup")
 	image := filepath.Join(t.TempDir(), "image")
 	testenv.Must(t, os.WriteFile(image, nil, 0o600), os.Truncate(image, 1<<20))
 	device, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
@@ -46,16 +55,14 @@ func needDisks(t *testing.T) {
 		testenv.Missing(t, "a loop device; run as root with /dev/loop-control and the devices (%s)", strings.TrimSpace(string(device)))
 	}
 	run(t, "losetup", "--detach", strings.TrimSpace(string(device)))
-	for _, fs := range fileSystems() {
-		fs.needKernel(t)
-	}
 }
 
-// needKernel ends the test if the kernel does not have the file system. It tries to
-// mount something that is not a device: ENODEV means that the kernel does not know
-// the type.
-func (fs fileSystem) needKernel(t *testing.T) {
+// need ends the test if the file system cannot be created, or the kernel does not have
+// it. It tries to mount something that is not a device: ENODEV means that the kernel
+// does not know the type.
+func (fs fileSystem) need(t *testing.T) {
 	t.Helper()
+	testenv.Tool(t, fs.mkfs[0])
 	if err := unix.Mount("none", t.TempDir(), fs.kind, 0, ""); err == unix.ENODEV {
 		testenv.Missing(t, "a kernel with %s", fs.kind)
 	}

@@ -31,6 +31,10 @@
 //	deaddisk_test.go      the disk fails while a stream is being read
 //	qemu_test.go          a whole machine is killed under load
 //
+// filesystems_test.go runs the same checks, without these faults, on eleven file
+// systems, and compares the results with the table in docs/reliability.md. The checks are
+// in the program testdata/conformance, which also runs in a virtual machine.
+//
 // Power losses are simulated on loop devices. FS_IOC_SHUTDOWN cuts the file system
 // off from its disk; then the disk is mounted again, as at the next boot. Each
 // power loss is tried in three variants. In the first, the disk contains only synced
@@ -85,9 +89,11 @@
 //
 // The tests need permission to trace, which many containers do not give. As root
 // they also give the attacked directory to another user, and use loop devices, which
-// need mkfs.ext4 and mkfs.xfs. TestKilledMachine runs only with SWEEP=full. It kills
-// PIKA_QEMU_CYCLES machines, and needs qemu-system-x86_64 and a kernel in the
-// directory PIKA_QEMU_KERNEL (run testdata/qemu/fetch-kernel to get one). A test
+// need mkfs.ext4 and mkfs.xfs. TestFileSystems also needs mkfs.btrfs and bindfs.
+// TestKilledMachine and TestFileSystems_guest run only with SWEEP=full. They need
+// qemu-system-x86_64 and a kernel in the directory PIKA_QEMU_KERNEL (run
+// testdata/qemu/fetch-kernel to get one). TestKilledMachine kills PIKA_QEMU_CYCLES
+// machines. TestFileSystems_guest needs mkfs.f2fs, mkfs.vfat and mkfs.exfat. A test
 // that needs something that is missing is skipped.
 //
 // If a point fails, the test names the scenario, the fault, the call and its number.

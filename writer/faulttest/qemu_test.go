@@ -5,9 +5,11 @@ package faulttest
 import (
 	"bufio"
 	"bytes"
+	"debug/elf"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,60 +21,89 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// guestModules lists the kernel modules for the disk, in the order in which they are
-// loaded.
-var guestModules = []string{"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"}
-
 // guestLines is the input of ingest in the guest, more than it has time to read.
 var guestLines = many(3000)[0]
 
 // TestKilledMachine kills a machine under load several times, and checks its disk at
 // each next boot.
 func TestKilledMachine(t *testing.T) {
-	if os.Getenv("SWEEP") == "" {
-		t.Skip("runs only with SWEEP=full")
-	}
+	kernel := needMachines(t)
 	cycles, _ := strconv.Atoi(os.Getenv("PIKA_QEMU_CYCLES"))
-	kernel := os.Getenv("PIKA_QEMU_KERNEL")
-	if cycles == 0 || kernel == "" {
-		testenv.Missing(t, "PIKA_QEMU_CYCLES, and PIKA_QEMU_KERNEL with what testdata/qemu/fetch-kernel fetched")
+	if cycles == 0 {
+		testenv.Missing(t, "PIKA_QEMU_CYCLES, the number of machines to kill")
 	}
-	testenv.Tools(t, "qemu-system-x86_64", "mkfs.ext4")
-	m := newMachine(t, testenv.Program(t), kernel)
+	ext4 := guestFileSystem{fileSystem: fileSystems()[0], modules: []string{"crc32c_generic", "ext4"}}
+	m := newMachine(t, testenv.Program(t), kernel, ext4)
 	ty, acks := m.cycles(t, cycles)
 	t.Logf("lines acknowledged: %d", acks)
 	ty.report(t, "machines killed", cycles)
 	t.Run("mutant", func(t *testing.T) {
 		mutant := powerMutants()[withoutLogSync]
-		m := newMachine(t, mutant.build(t), kernel)
+		m := newMachine(t, mutant.build(t), kernel, ext4)
 		if ty, _ := m.cycles(t, 1); ty.kinds[lost] == 0 {
 			t.Errorf("the program %s has lost nothing: %s", mutant.name, ty.shown)
 		}
 	})
 }
 
-// A machine is a guest with a disk.
-type machine struct{ kernel, initrd, disk string }
+// needMachines returns the directory with the kernel for the guests. It ends the test if
+// no guest can be started.
+func needMachines(t *testing.T) (kernel string) {
+	t.Helper()
+	if os.Getenv("SWEEP") == "" {
+		t.Skip("runs only with SWEEP=full")
+	}
+	kernel = os.Getenv("PIKA_QEMU_KERNEL")
+	if kernel == "" {
+		testenv.Missing(t, "PIKA_QEMU_KERNEL, with what testdata/qemu/fetch-kernel fetched")
+	}
+	testenv.Tool(t, "qemu-system-x86_64")
+	return kernel
+}
+
+// A guestFileSystem is a file system on the disk of a guest, or a directory of the host
+// that the guest mounts.
+type guestFileSystem struct {
+	fileSystem
+	modules []string // those that they depend on are found, except that of a checksum
+	shared  bool     // a directory of the host
+}
+
+// A machine is a guest with a disk, or with a directory of the host.
+type machine struct {
+	fs           guestFileSystem
+	kernel       string
+	initrd       string
+	disk, shared string // paths on the host
+}
 
 // newMachine creates a disk, and an initramfs with the program.
-func newMachine(t *testing.T, program, kernel string) *machine {
+func newMachine(t *testing.T, program, kernel string, fs guestFileSystem) *machine {
 	t.Helper()
 	dir := t.TempDir()
 	found, err := filepath.Glob(filepath.Join(kernel, "boot", "vmlinuz-*"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("%s has the kernels %q: %v", kernel, found, err)
 	}
-	m := &machine{found[0], filepath.Join(dir, "initrd"), filepath.Join(dir, "disk")}
-	testenv.Must(t, os.WriteFile(m.disk, nil, 0o600))
-	testenv.Must(t, os.Truncate(m.disk, 64<<20))
-	run(t, "mkfs.ext4", "-q", "-F", m.disk)
+	m := &machine{fs: fs, kernel: found[0], initrd: filepath.Join(dir, "initrd")}
+	if fs.shared {
+		m.shared = mountTmpfs(t).dir
+	} else {
+		m.disk = filepath.Join(dir, "disk")
+		testenv.Tool(t, fs.mkfs[0])
+		testenv.Must(t, os.WriteFile(m.disk, nil, 0o600), os.Truncate(m.disk, 64<<20))
+		run(t, append(fs.mkfs, m.disk)...)
+	}
 	initial := filepath.Join(dir, "init")
 	testenv.Must(t, testenv.Build(initial, "./testdata/qemu/init"))
+	checker, err := conformance()
+	testenv.Must(t, err)
 	var a archive
 	a.addFile(t, "init", initial)
 	a.addFile(t, "program", program)
-	for i, name := range guestModules {
-		a.addFile(t, fmt.Sprintf("modules/%d.ko", i), findModule(t, kernel, name))
+	a.addFile(t, "conformance", checker)
+	for i, path := range modulePaths(t, kernel, append([]string{"virtio_pci", "virtio_blk"}, fs.modules...)) {
+		a.addFile(t, fmt.Sprintf("modules/%03d.ko", i), path)
 	}
 	input := ""
 	for _, l := range guestLines {
@@ -85,17 +116,53 @@ func newMachine(t *testing.T, program, kernel string) *machine {
 	return m
 }
 
-func findModule(t *testing.T, kernel, name string) string {
+// modulePaths returns the paths of the modules and of all that they depend on, in the
+// order in which they are loaded.
+func modulePaths(t *testing.T, kernel string, names []string) (paths []string) {
 	t.Helper()
-	for _, pattern := range []string{"lib/modules/*/kernel/drivers/*", "usr/lib/modules/*/kernel/drivers/*"} {
-		found, err := filepath.Glob(filepath.Join(kernel, pattern, name+".ko"))
-		testenv.Must(t, err)
-		if len(found) == 1 {
-			return found[0]
+	all := map[string]string{}
+	err := filepath.WalkDir(kernel, func(path string, _ fs.DirEntry, err error) error {
+		if name, isModule := strings.CutSuffix(filepath.Base(path), ".ko"); isModule {
+			all[strings.ReplaceAll(name, "-", "_")] = path
 		}
+		return err
+	})
+	testenv.Must(t, err)
+	added := map[string]bool{}
+	var add func(name string)
+	add = func(name string) {
+		if name == "" || added[name] {
+			return
+		}
+		added[name] = true
+		if all[name] == "" {
+			testenv.Missing(t, "a kernel with the module %s", name)
+		}
+		for _, other := range strings.Split(moduleInfo(t, all[name])["depends"], ",") {
+			add(strings.ReplaceAll(other, "-", "_"))
+		}
+		paths = append(paths, all[name])
 	}
-	t.Fatalf("%s has no module %s", kernel, name)
-	return ""
+	for _, name := range names {
+		add(name)
+	}
+	return paths
+}
+
+// moduleInfo returns what modinfo(8) prints.
+func moduleInfo(t *testing.T, path string) map[string]string {
+	t.Helper()
+	file, err := elf.Open(path)
+	testenv.Must(t, err)
+	defer file.Close()
+	text, err := file.Section(".modinfo").Data()
+	testenv.Must(t, err)
+	info := map[string]string{}
+	for _, field := range strings.Split(string(text), "\x00") {
+		name, value, _ := strings.Cut(field, "=")
+		info[name] = value
+	}
+	return info
 }
 
 // An archive is a cpio archive that the kernel unpacks into its initramfs
@@ -154,30 +221,76 @@ func (m *machine) cycles(t *testing.T, n int) (ty *tally, acks int) {
 // A boot is a running machine.
 type boot struct {
 	cmd     *exec.Cmd
+	out     *os.File // what console reads
 	console *bufio.Reader
 }
 
 // boot starts the machine. It does not use KVM, which most CI systems do not have.
 func (m *machine) boot(t *testing.T, options string) *boot {
 	t.Helper()
-	cmd := exec.Command("qemu-system-x86_64", "-M", "q35,accel=tcg", "-cpu", "max", "-m", "512", "-smp", "1",
+	args := []string{"-M", "q35,accel=tcg", "-cpu", "max", "-m", "512", "-smp", "1",
 		"-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-net", "none", "-kernel", m.kernel, "-initrd", m.initrd,
-		"-append", "console=ttyS0 quiet panic=-1 "+options, "-drive", "file="+m.disk+",if=virtio,format=raw,cache=writeback")
+		"-append", fmt.Sprintf("console=ttyS0 quiet panic=-1 fs=%s fsoptions=%s %s", m.fs.kind, m.fs.options, options)}
+	switch m.fs.kind {
+	case "9p":
+		args = append(args, "-virtfs", "local,security_model=passthrough,mount_tag=shared,path="+m.shared)
+	case "virtiofs":
+		args = append(args, "-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-numa", "node,memdev=memory",
+			"-chardev", "socket,id=fs,path="+m.serve(t), "-device", "vhost-user-fs-pci,chardev=fs,tag=shared")
+	default:
+		args = append(args, "-drive", "file="+m.disk+",if=virtio,format=raw,cache=writeback")
+	}
+	cmd := exec.Command("qemu-system-x86_64", args...)
 	r, w, err := os.Pipe()
 	testenv.Must(t, err)
-	testenv.Must(t, r.SetDeadline(time.Now().Add(waitLimit)))
 	cmd.Stdout, cmd.Stderr = w, os.Stderr
 	testenv.Must(t, cmd.Start())
 	w.Close()
 	t.Cleanup(func() { cmd.Process.Kill(); r.Close() })
-	return &boot{cmd, bufio.NewReader(r)}
+	return &boot{cmd, r, bufio.NewReader(r)}
 }
+
+// virtiofsd is the path of the server of virtiofs, which is not in PATH (package
+// qemu-system-common).
+const virtiofsd = "/usr/lib/qemu/virtiofsd"
+
+// serve starts a server of virtiofs for one boot, and returns the path of its socket. The
+// server ends when the machine does.
+func (m *machine) serve(t *testing.T) (socket string) {
+	t.Helper()
+	testenv.Tool(t, virtiofsd)
+	socket = filepath.Join(testenv.PlainDir(t), "socket")
+	cmd := exec.Command(virtiofsd, "--socket-path="+socket, "-f", "-o", "source="+m.shared, "-o", "sandbox=chroot")
+	var text bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &text, &text
+	testenv.Must(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { cmd.Process.Kill() })
+	for range 1000 {
+		if _, err := os.Stat(socket); err == nil {
+			return socket
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("%s: %v\n%s", virtiofsd, err, &text)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Fatalf("%s does not listen", virtiofsd)
+	return ""
+}
+
+// guestLimit is the limit for each line of the guest. Without KVM, a busy machine boots a
+// guest in up to a minute.
+const guestLimit = 4 * time.Minute
 
 // line returns the next line that the guest writes for the test; "" if the machine has
 // ended.
 func (b *boot) line(t *testing.T) string {
 	t.Helper()
 	for {
+		testenv.Must(t, b.out.SetReadDeadline(time.Now().Add(guestLimit)))
 		text, err := b.console.ReadString('\n')
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("the machine hangs; %q", text)

@@ -1,10 +1,16 @@
-// Command init is the only program in the guest of TestKilledMachine. It mounts the
-// disk, prints the files that the previous boot left there to its console, runs the next
-// writer, and prints the files again. Then it runs ingest under load and prints each
-// acknowledgement, until the machine is killed.
+// Command init is the only program in the guests of TestKilledMachine and
+// TestFileSystems_guest. It mounts the file system. The options on the command line of the
+// kernel, which name state directories on it, say what it does then, in their order:
 //
-// Lines for the test begin with "@". The options read=NAME and load=NAME on the command
-// line of the kernel name the state directories on the disk.
+//	check=NAME         run the checks of the conformance program
+//	check-shared=NAME  the same, in a directory to which the host can write
+//	read=NAME          print the files that the previous boot left there, run the next
+//	                   writer, and print the files again
+//	load=NAME          run ingest under load, and print each acknowledgement, until the
+//	                   machine is killed
+//
+// Lines for the test begin with "@". The options fs=TYPE and fsoptions=OPTIONS are for
+// mount(2).
 package main
 
 import (
@@ -32,20 +38,21 @@ func main() {
 }
 
 func run() error {
-	if err := mountAll(); err != nil {
-		return err
-	}
-	options, err := os.ReadFile("/proc/cmdline")
+	options, err := mountAll()
 	if err != nil {
 		return err
 	}
-	for _, option := range strings.Fields(string(options)) {
+	for _, option := range options {
 		name, value, _ := strings.Cut(option, "=")
 		switch name {
 		case "read":
 			err = read(filepath.Join(disk, value))
 		case "load":
 			err = load(filepath.Join(disk, value))
+		case "check":
+			err = check(filepath.Join(disk, value), "")
+		case "check-shared":
+			err = check(filepath.Join(disk, value), "host")
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", option, err)
@@ -55,37 +62,71 @@ func run() error {
 	return nil
 }
 
-func mountAll() error {
+// mountAll loads the modules and mounts the file systems. It returns the options on the
+// command line of the kernel.
+func mountAll() (options []string, err error) {
 	for _, m := range [][3]string{{"devtmpfs", "/dev", "devtmpfs"}, {"proc", "/proc", "proc"}} {
-		if err := mount(m[0], m[1], m[2]); err != nil {
-			return err
+		if err := mount(m[0], m[1], m[2], ""); err != nil {
+			return nil, err
 		}
 	}
 	modules, err := filepath.Glob("/modules/*") // their names have the right order
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, path := range modules {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
+		if err := insert(path); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		f.Close()
 	}
-	return mount("/dev/vda", disk, "ext4")
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return nil, err
+	}
+	device, fs, fsOptions := "/dev/vda", "", ""
+	options = strings.Fields(string(line))
+	for _, option := range options {
+		if value, ok := strings.CutPrefix(option, "fs="); ok {
+			fs = value
+		}
+		if value, ok := strings.CutPrefix(option, "fsoptions="); ok {
+			fsOptions = value
+		}
+	}
+	if fs == "9p" || fs == "virtiofs" {
+		device = "shared"
+	}
+	return options, mount(device, disk, fs, fsOptions)
 }
 
-func mount(device, path, kind string) error {
+// insert loads a module.
+func insert(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.FinitModule(int(f.Fd()), "", 0)
+}
+
+func mount(device, path, kind, options string) error {
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return err
 	}
-	if err := unix.Mount(device, path, kind, 0, ""); err != nil {
+	if err := unix.Mount(device, path, kind, 0, options); err != nil {
 		return fmt.Errorf("mount %s: %w", device, err)
 	}
 	return nil
+}
+
+// check runs the checks in a new directory. other is that of the conformance program.
+func check(dir, other string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	cmd := exec.Command("/conformance", "-other="+other, "/program", dir)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+	return cmd.Run()
 }
 
 // read prints the files of a state directory before and after the next writer.
