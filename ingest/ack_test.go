@@ -163,7 +163,7 @@ func TestAck_pending_while_disk_fails(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout = time.Hour
 	acks := g.withAcks()
-	free := g.plant("rejected.jsonl")
+	free := g.block("rejected.jsonl")
 	r := newRun(&g.Stream)
 	r.acker.decided, r.acker.acked, r.acker.seq = 5, 4, 3
 	r.batch.rejects = []byte("{}\n")

@@ -3,9 +3,6 @@ package ingest
 import (
 	"bytes"
 	"errors"
-	"fmt"
-	"io/fs"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,36 +11,19 @@ import (
 
 // A committer writes batches, and notifies the followers.
 //
-// failingSince is when commits began to fail, zero while they succeed; pause is
-// then the pause before the next one, and lastError the last error that was
-// logged; lastIsLock if that was a held lock. isFull is set if the last commit failed
-// because there was no space. nextTry is when a degraded stream may commit again.
-// While silent, no error is logged: Stream.Unusable has reported it. warned contains
-// the warnings of warnOnce.
+// noSpace is set if the last commit failed because there was no space. mounted is why
+// the last commit could not replace the status or the result; nil if it could.
 type committer struct {
 	store     store
 	followers []Follower
 	written   Commit // since the followers were notified
 	lastSeq   uint64 // written by this stream
 
-	failingSince  time.Time
-	pause         time.Duration
-	lastError     string
-	lastIsLock    bool
-	isFull        bool
-	nextTry       time.Time
-	silent        bool
-	warned        map[string]bool
-	triedToFinish bool  // a degraded stream has tried the last commit
-	mounted       error // why the last commit could not replace the status or the result; nil if it could
+	noSpace bool
+	mounted error
+	failure failure
+	report  reporter
 }
-
-// The pauses between commits that fail.
-const (
-	firstPause    = 10 * time.Millisecond
-	longestPause  = time.Second
-	degradedPause = time.Second
-)
 
 // reserve is how many bytes a degraded stream leaves free when it writes the first
 // events of a batch for which there is no space: enough to replace the status and the
@@ -65,204 +45,23 @@ func (r *run) commitAs(how manner) event {
 	err := c.write(&r.batch, how)
 	defer r.batch.trim(r.Supervisor != nil && isRecordedAgain(r.decider.state))
 	defer c.notify() // last but one: a follower must not delay an acknowledgement
-	c.isFull = writer.IsFull(err)
-	r.warnUnmovable()
+	c.noSpace = writer.IsFull(err)
+	c.reportUnmovable()
 	if err != nil {
 		r.commitFailed(err)
 		return writeFailed
 	}
-	if !c.failingSince.IsZero() {
+	if !c.failure.since.IsZero() {
 		r.warn("writing works again")
 	}
-	c.failingSince, c.pause, c.lastError, c.lastIsLock, c.silent = time.Time{}, 0, "", false, false
+	c.failure = failure{}
+	c.report.succeeded()
 	r.committed = lines
 	if r.Dropped == 0 && !r.batch.hasMounted() {
 		r.acker.advance(lines, c.lastSeq)
 	}
 	r.acker.send(r.Rejected)
 	return written
-}
-
-// commitFailed logs a write error and plans the next try.
-func (r *run) commitFailed(err error) {
-	c := &r.committer
-	now := time.Now()
-	if c.failingSince.IsZero() {
-		c.failingSince = now
-	}
-	r.batch.status.failed(now)
-	r.batch.result.failed(now)
-	r.warnWriteError(err)
-	if r.state.disk == degraded {
-		c.nextTry = time.Now().Add(degradedPause)
-	}
-}
-
-// warnUnmovable logs once for each file that it could not be renamed or replaced,
-// although the rest of the commit was not affected.
-func (r *run) warnUnmovable() {
-	c := &r.committer
-	if c.mounted != nil {
-		r.warnOnce("%v; %s; everything else is written", c.mounted, Remedy(c.mounted))
-		c.mounted = nil
-	}
-	err := c.store.rotateError()
-	if err != nil {
-		r.warnOnce("%v; the log is not rotated and continues to grow", err)
-	}
-}
-
-// warnOnce logs a warning, unless it has logged the same one before.
-func (r *run) warnOnce(format string, args ...any) {
-	c := &r.committer
-	text := fmt.Sprintf(format, args...)
-	if c.warned[text] {
-		return
-	}
-	if c.warned == nil {
-		c.warned = map[string]bool{}
-	}
-	c.warned[text] = true
-	r.warn("%s", text)
-}
-
-// warnWriteError logs an error that will be retried, unless it was the last one
-// logged.
-func (r *run) warnWriteError(err error) {
-	c := &r.committer
-	text := err.Error()
-	if todo := Remedy(err); todo != "" {
-		text += "; " + todo
-	}
-	var held *writer.LockError
-	isLock := errors.As(err, &held)
-	again := text == c.lastError || (isLock && c.lastIsLock) // of a lock only the times differ
-	if !again && !c.silent {
-		c.lastError, c.lastIsLock = text, isLock
-		r.warn("%s; trying again", text)
-	}
-}
-
-// Remedy returns what an operator can do about a write error of package writer; "" if
-// the text of the error contains that, or if it is not known.
-func Remedy(err error) string {
-	for _, r := range [...]struct {
-		cause error
-		text  string
-	}{
-		{unix.ENOSPC, "free disk space or inodes"},
-		{unix.EDQUOT, "raise the disk quota or free disk space"},
-		{unix.EFBIG, "raise the limit of file sizes (ulimit -f)"},
-		{unix.EROFS, "mount the file system read-write"},
-		{unix.EIO, "check the disk"},
-		{unix.EMFILE, "raise the limit of open files (ulimit -n)"},
-		{unix.ENFILE, "raise fs.file-max"},
-		{unix.EPERM, "check its owner, mode and attributes (lsattr)"},
-		{fs.ErrPermission, "check its owner and mode, or use another directory"},
-		{unix.ENOENT, "the directory was removed; start again in one that exists"},
-		{unix.ENOTDIR, "remove the file that is in the way"},
-		{unix.EBUSY, "it is a mount point; mount the state directory instead of this file"},
-	} {
-		if errors.Is(err, r.cause) {
-			return r.text
-		}
-	}
-	return ""
-}
-
-// retry waits a little and commits again, until the write timeout is over.
-func (r *run) retry() event {
-	c := &r.committer
-	if r.isWriteTimeOver() {
-		r.degrade()
-		return writeTimeout
-	}
-	c.pause = min(max(firstPause, 2*c.pause), longestPause)
-	e := r.wait(c.pause, false)
-	if e == stopRequested {
-		if r.state.stops > 0 {
-			r.degrade()
-		}
-		return e
-	}
-	return r.commit()
-}
-
-// isWriteTimeOver reports whether commits have failed for WriteTimeout. A
-// copying stream has no limit until a stop was requested.
-func (r *run) isWriteTimeOver() bool {
-	if r.Source != nil && r.state.stops == 0 {
-		return false
-	}
-	limit := orDefault(r.WriteTimeout, DefaultWriteTimeout)
-	return time.Since(r.committer.failingSince) >= limit
-}
-
-// degrade makes ready to read on although commits fail, and warns about what
-// this means.
-func (r *run) degrade() {
-	c := &r.committer
-	r.Dir.Events.LockWait = time.Millisecond // the wait for a lock goes on while the stream reads
-	failing := time.Since(c.failingSince).Round(time.Millisecond)
-	if failing > time.Second {
-		failing = failing.Round(time.Second)
-	}
-	r.warn("gave up waiting for %s after %v: %s; until it can be written, the last state and the result are kept in memory, and events beyond %d MiB are lost",
-		r.dir(), failing, c.lastError, maxBatch>>20)
-}
-
-// finish makes the last commit. If a degraded stream cannot write the status or the
-// result, finish tries again until that has failed for the write timeout, because only
-// they tell the host how the run ended. Then it writes as many events as fit.
-func (r *run) finish() event {
-	c := &r.committer
-	switch {
-	case r.state.disk != degraded:
-		return r.commit()
-	case r.state.stops >= 2:
-		return r.commitAs(lastTime)
-	case !c.triedToFinish:
-		c.triedToFinish = true
-		return r.commit()
-	case !r.awaitsStatusOrResult():
-		r.commitAs(lastTime)
-		return writeTimeout
-	}
-	c.pause = min(max(firstPause, 2*c.pause), longestPause)
-	e := r.wait(c.pause, false)
-	if e == stopRequested {
-		return e
-	}
-	return r.commit()
-}
-
-// awaitsStatusOrResult reports whether the status or the result is not on disk, and has
-// not yet failed for the write timeout.
-func (r *run) awaitsStatusOrResult() bool {
-	if r.committer.silent {
-		return false // waiting does not help
-	}
-	limit := orDefault(r.WriteTimeout, DefaultWriteTimeout)
-	s, result := &r.batch.status, &r.batch.result
-	return (s.lost() && s.due() && time.Since(s.failing) < limit) ||
-		(result.lost() && result.due() && time.Since(result.failing) < limit)
-}
-
-// giveUp reports what is lost when a stream ends.
-func (r *run) giveUp() {
-	b := &r.batch
-	r.Dropped += uint64(b.events.Len()+b.numbered.Len()) + b.lines
-	r.DroppedRejects += b.lines
-	if !r.committer.silent {
-		if b.status.lost() {
-			r.warn("status %s could not be written", b.status.value.State)
-		}
-		if b.result.lost() {
-			r.warn("result %s could not be written", b.result.value.Outcome)
-		}
-	}
-	r.Degraded = true
-	r.batch = batch{}
 }
 
 // A manner is how a commit writes a batch.
@@ -309,7 +108,7 @@ func (c *committer) write(b *batch, how manner) error {
 	steps := append(logs, files...)
 	switch {
 	case first != nil:
-	case how != together && c.isFull:
+	case how != together && c.noSpace:
 		steps = append(files, c.writeNumbered, c.writeLeadingEvents(how), c.writeResult, c.writeStatus, c.writeLeadingRejects(how))
 	case c.isTight(b):
 		steps = append(files, c.writeNumbered, c.writeEvents, c.writeResult, c.writeStatus, c.writeRejects)

@@ -15,9 +15,9 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// plant replaces an artifact by a directory, and returns a function that puts
+// block replaces an artifact by a directory, and returns a function that puts
 // the artifact back.
-func (g *guest) plant(name string) (free func()) {
+func (g *guest) block(name string) (free func()) {
 	g.t.Helper()
 	moved := g.file("moved-" + name)
 	if err := os.Rename(g.file(name), moved); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -33,8 +33,8 @@ func (g *guest) plant(name string) (free func()) {
 	}
 }
 
-// planted lists the files of a commit in the order in which it writes them.
-var planted = []string{"events.jsonl.seq", "events.jsonl", "rejected.jsonl", "result.json", "status.json"}
+// commitFiles lists the files of a commit in the order in which it writes them.
+var commitFiles = []string{"events.jsonl.seq", "events.jsonl", "rejected.jsonl", "result.json", "status.json"}
 
 // isWritten reports whether a regular file of that name exists.
 func (g *guest) isWritten(name string) bool {
@@ -64,20 +64,20 @@ func openWithFault(t *testing.T, name string, timeout time.Duration) (w *running
 	g.WriteTimeout = timeout
 	g.warn = make(chan string, 100)
 	acks = g.withAcks()
-	free = g.plant(name)
+	free = g.block(name)
 	return g.open(), acks, free
 }
 
 // A commit that fails at one file waits there, then writes that file and those
 // after it. Nothing is lost or written twice.
 func TestCommit_retried(t *testing.T) {
-	for i, name := range planted {
+	for i, name := range commitFiles {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, acks, free := openWithFault(t, name, time.Hour)
 			w.print(runInput)
 			w.waitForWarning(retryText)
-			for j, other := range planted {
+			for j, other := range commitFiles {
 				if j != i && w.isWritten(other) != (j < i) {
 					t.Errorf("%s is written: %v", other, w.isWritten(other))
 				}
@@ -156,7 +156,7 @@ func TestCommit_previous_result_blocked(t *testing.T) {
 	g.write("result.json", old)
 	g.WriteTimeout = time.Hour
 	g.warn = make(chan string, 100)
-	free := g.plant("result.json.prev")
+	free := g.block("result.json.prev")
 	w := g.open()
 	w.print("STATE=starting\nSTATE=completed\n")
 	w.waitForWarning(retryText)
@@ -172,7 +172,7 @@ func TestCommit_previous_result_blocked(t *testing.T) {
 // A degraded stream writes every file that it can, and the rest when writing
 // works again.
 func TestDegraded_other_files_written(t *testing.T) {
-	for i, name := range planted {
+	for i, name := range commitFiles {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, acks, free := openWithFault(t, name, 1)
@@ -181,7 +181,7 @@ func TestDegraded_other_files_written(t *testing.T) {
 			w.print("KIND=ready\nbad\n")
 			testenv.Must(t, w.in.Close())
 			sum := w.wait()
-			for j, other := range planted {
+			for j, other := range commitFiles {
 				logs := name == "events.jsonl.seq" && j <= 2 // the lock is for both
 				if want := j != i && !logs; other != "events.jsonl.seq" && w.isWritten(other) != want {
 					t.Errorf("%s is written: %v", other, !want)
@@ -206,7 +206,7 @@ func TestDegraded_other_files_written(t *testing.T) {
 // When writing works again, a degraded stream writes and acknowledges
 // everything it kept.
 func TestDegraded_recovers(t *testing.T) {
-	for _, name := range planted {
+	for _, name := range commitFiles {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, acks, free := openWithFault(t, name, 1)
@@ -271,7 +271,7 @@ func TestDegraded_result_kept(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout = 1
 	acks := g.withAcks()
-	g.plantWhileReading("events.jsonl", 2, input.Len()) // some of the first read is committed
+	g.blockWhileReading("events.jsonl", 2, input.Len()) // some of the first read is committed
 	sum := g.feed(input.String())
 	kept := strings.Count(g.read("events.jsonl"), "\n")
 	if !sum.Degraded || sum.Dropped == 0 || sum.Dropped != uint64(lines+2-kept) {
@@ -306,14 +306,14 @@ func (g *guest) checkAcksEnd(acks pipe, kept uint64) {
 	}
 }
 
-// plantWhileReading plants an artifact at a read of an input, counted from 1,
+// blockWhileReading blocks an artifact at a read of an input, counted from 1,
 // and puts it back when all is read and the end is seen.
-func (g *guest) plantWhileReading(name string, read, size int) {
+func (g *guest) blockWhileReading(name string, read, size int) {
 	calls, free := 0, func() {}
 	g.Clock = func() Moment { // called at the start, and then with each read
 		switch calls++; calls {
 		case 1 + read:
-			free = g.plant(name)
+			free = g.block(name)
 		case 1 + (size+readSize-1)/readSize + 1:
 			free()
 		}
@@ -327,7 +327,7 @@ func TestDegraded_reject_log_fails(t *testing.T) {
 	input := strings.Repeat("bad line, and a long one\n", bad) + strings.Repeat("KIND=ready\n", good)
 	g := newGuest(t)
 	g.WriteTimeout = 1
-	g.plantWhileReading("rejected.jsonl", 1, len(input))
+	g.blockWhileReading("rejected.jsonl", 1, len(input))
 	sum := g.feed(input)
 	kept := strings.Count(g.read("rejected.jsonl"), "\n")
 	if sum.Rejected != bad || sum.Dropped != uint64(bad-kept) || kept == 0 || kept == bad {
@@ -340,7 +340,7 @@ func TestDegraded_reject_log_fails(t *testing.T) {
 func TestDegraded_event_log_fails(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout = 1
-	g.plant("events.jsonl")
+	g.block("events.jsonl")
 	const good, bad = 50_000, 500
 	sum := g.feed(strings.Repeat("KIND=ready\n", good) + strings.Repeat("bad\n", bad))
 	if n := strings.Count(g.read("rejected.jsonl"), "\n"); n != bad || sum.Dropped != good {
@@ -356,7 +356,7 @@ func TestDegraded_status_fails_at_run_start(t *testing.T) {
 	g.write("result.json", old)
 	g.WriteTimeout = 1
 	g.warn = make(chan string, 100)
-	free := g.plant("status.json")
+	free := g.block("status.json")
 	w := g.open()
 	w.print("STATE=starting\nbad\n")
 	w.waitForWarning(degradedText)
@@ -378,12 +378,12 @@ func TestDegraded_status_fails_at_run_start(t *testing.T) {
 // A request to stop does not end the retries, however short the grace period:
 // nothing is lost if the disk recovers within the write timeout.
 func TestStop_while_retrying(t *testing.T) {
-	for _, name := range planted {
+	for _, name := range commitFiles {
 		t.Run(name, func(t *testing.T) {
 			g := newGuest(t)
 			g.WriteTimeout, g.Grace = time.Hour, time.Millisecond
 			g.warn = make(chan string, 100)
-			free := g.plant(name)
+			free := g.block(name)
 			w := g.open()
 			w.print(runInput)
 			w.waitForWarning(retryText)
@@ -401,7 +401,7 @@ func TestStop_twice_while_retrying(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout, g.Grace = time.Hour, time.Hour
 	g.warn = make(chan string, 100)
-	g.plant("events.jsonl")
+	g.block("events.jsonl")
 	w := g.open()
 	w.print(runInput)
 	w.waitForWarning(retryText)
@@ -424,7 +424,7 @@ func TestStop_disk_recovers(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout, g.Grace = time.Hour, time.Hour
 	g.warn = make(chan string, 100)
-	free := g.plant("events.jsonl")
+	free := g.block("events.jsonl")
 	w := g.open()
 	w.print(runInput)
 	w.waitForWarning(retryText)
@@ -471,7 +471,7 @@ func TestRemedy(t *testing.T) {
 func TestDegraded_retry_interval(t *testing.T) {
 	g := newGuest(t)
 	r := newRun(&g.Stream)
-	r.committer.nextTry = time.Now().Add(time.Hour)
+	r.committer.failure.nextTry = time.Now().Add(time.Hour)
 	r.state.disk, r.batch.rejects = degraded, []byte("{}\n")
 	r.lines.ended = true
 	r.state.phase = closing
@@ -481,7 +481,7 @@ func TestDegraded_retry_interval(t *testing.T) {
 	if g.isWritten("rejected.jsonl") {
 		t.Error("it retries immediately")
 	}
-	r.committer.nextTry = time.Time{}
+	r.committer.failure.nextTry = time.Time{}
 	r.step()
 	if !g.isWritten("rejected.jsonl") {
 		t.Error("it does not retry")
@@ -493,7 +493,7 @@ func TestRequireResult_retried(t *testing.T) {
 	g := newGuest(t)
 	g.RequireResult, g.WriteTimeout = true, time.Hour
 	g.warn = make(chan string, 100)
-	free := g.plant("result.json")
+	free := g.block("result.json")
 	w := g.open()
 	w.print("STATE=ready\n")
 	testenv.Must(t, w.in.Close())
@@ -516,7 +516,7 @@ func TestCommit_lock_held(t *testing.T) {
 	w := g.open()
 	w.print(runInput)
 	w.waitForWarning("still held by process")
-	for _, name := range planted[1:] {
+	for _, name := range commitFiles[1:] {
 		if w.isWritten(name) {
 			t.Errorf("%s is written without the lock", name)
 		}
@@ -601,8 +601,8 @@ func TestDegraded_late_result_retried(t *testing.T) {
 			g := newGuest(t)
 			g.WriteTimeout, g.Grace = time.Second, time.Millisecond
 			g.warn = make(chan string, 100)
-			free := g.plant("result.json")
-			freeLog := g.plant("events.jsonl")
+			free := g.block("result.json")
+			freeLog := g.block("events.jsonl")
 			w := g.open()
 			w.print("STATE=ready\n")
 			w.waitForWarning(degradedText)

@@ -92,7 +92,7 @@ func TestFollower_commit_retried(t *testing.T) {
 			l := new(listener)
 			g := newGuest(t)
 			g.Followers, g.warn = []Follower{l}, make(chan string, 100)
-			free := g.plant(name)
+			free := g.block(name)
 			w := g.open()
 			w.print(runInput)
 			w.waitForWarning(retryText)

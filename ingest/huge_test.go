@@ -67,7 +67,7 @@ func TestCommit_huge_values(t *testing.T) {
 			t.Errorf("the status is %s", clip(got))
 		}
 	})
-	for _, name := range planted {
+	for _, name := range commitFiles {
 		t.Run(name+" written later", func(t *testing.T) {
 			w, _, free := openWithFault(t, name, 0)
 			w.print(before + "bad\n" + message)

@@ -54,7 +54,7 @@ func newRun(s *Stream) *run {
 	r.waiter = waiter{in: s.In, stop: s.Stop}
 	r.decider = decider{policy: s.Transitions, manyRuns: s.ManyRuns}
 	r.acker = acker{fd: s.Ack, warn: r.warn}
-	r.committer = committer{store: newStore(s), followers: s.Followers}
+	r.committer = committer{store: newStore(s), followers: s.Followers, report: reporter{warn: r.warn}}
 	r.handler = &directives{run: r}
 	if s.Source != nil {
 		r.handler = &copier{run: r, source: s.Source}
@@ -105,12 +105,12 @@ func (r *run) openStore() error {
 	switch {
 	case err == nil:
 	case !isLasting(err):
-		r.warnWriteError(err)
+		c.report.retriedError(err)
 	case r.Stream.Unusable == nil:
 		return err
 	default:
 		r.Stream.Unusable(err)
-		c.silent = true
+		c.report.silent = true
 		r.state.disk = degraded // so that no commit is waited for
 	}
 	return nil
@@ -271,7 +271,7 @@ func (r *run) hasUncommitted() bool { return !r.batch.empty() || r.committed < r
 // mayCommit reports whether a commit may be tried now: a degraded stream pauses
 // for degradedPause between two commits.
 func (r *run) mayCommit() bool {
-	return r.state.disk != degraded || !time.Now().Before(r.committer.nextTry)
+	return r.state.disk != degraded || !time.Now().Before(r.committer.failure.nextTry)
 }
 
 // close handles the rest of the input, and commits it.

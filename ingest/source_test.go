@@ -156,7 +156,7 @@ func TestSource_waits_for_disk(t *testing.T) {
 	g, l := newGuest(t), new(listener)
 	g.Source, g.warn, g.WriteTimeout = new(fakeSource), make(chan string, 100), time.Nanosecond
 	g.Followers = []Follower{l}
-	free := g.plant("events.jsonl")
+	free := g.block("events.jsonl")
 	w := g.open()
 	w.print("1 ready\n2 failed\n2 failed!\n")
 	w.waitForWarning(retryText)
@@ -179,7 +179,7 @@ func TestSource_stopped_while_disk_fails(t *testing.T) {
 	w := g.open()
 	w.print("1 ready\n")
 	w.waitFor(func() bool { return g.seqs("events.jsonl") == "1 /" })
-	free := g.plant("events.jsonl.boots")
+	free := g.block("events.jsonl.boots")
 	w.print("newboot\n1 ready\n2 ready\n")
 	w.waitForWarning(retryText)
 	w.requestStop()
@@ -207,7 +207,7 @@ func TestSource_degraded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := readingRun(t)
-			r.committer.nextTry = time.Now().Add(time.Hour)
+			r.committer.failure.nextTry = time.Now().Add(time.Hour)
 			r.state.disk = degraded
 			cp := &copier{run: r}
 			cp.add(&Record{Event: event(c.size, 1)})

@@ -105,7 +105,7 @@ func (s *Stream) Run() (Summary, error) {
 		r.state = r.state.next(r.step())
 	}
 	r.Lines, r.Degraded = r.lines.number, r.Degraded || r.state.disk == degraded
-	r.Summary.Unusable = r.committer.silent
+	r.Summary.Unusable = r.committer.report.silent
 	return r.Summary, r.readError
 }
 

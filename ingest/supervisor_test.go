@@ -137,7 +137,7 @@ func TestSupervisor_stopped_by_command(t *testing.T) {
 
 func TestSupervisor_opening_not_written(t *testing.T) {
 	g := newGuest(t)
-	free := g.plant("events.jsonl")
+	free := g.block("events.jsonl")
 	g.Supervisor = &fakeSupervisor{result: failedWith(3), opened: func() {
 		if !strings.Contains(g.warnings(), retryText) {
 			t.Error("the failure is not logged")
@@ -173,7 +173,7 @@ func TestMergeDetails(t *testing.T) {
 func TestStop_input_before_grace_ends(t *testing.T) {
 	g := newGuest(t)
 	g.Grace, g.WriteTimeout, g.warn = 1, 100*time.Millisecond, make(chan string, 100)
-	free := g.plant("events.jsonl")
+	free := g.block("events.jsonl")
 	w := g.open()
 	w.print("STATE=booted\n")
 	w.waitForWarning(retryText)
@@ -190,7 +190,7 @@ func TestSupervisor_result_retried_after_grace(t *testing.T) {
 	g := newGuest(t)
 	g.Grace, g.warn = 1, make(chan string, 100)
 	free := func() {}
-	g.Supervisor = &fakeSupervisor{result: failedWith(3), over: func() { free = g.plant("result.json") }}
+	g.Supervisor = &fakeSupervisor{result: failedWith(3), over: func() { free = g.block("result.json") }}
 	w := g.open()
 	w.requestStop()
 	w.waitForWarning(retryText)

@@ -116,7 +116,7 @@ func TestModule_settings_in_units(t *testing.T) {
 	for name, wants := range map[string][]string{
 		"pika-cloud-lifecycle.service": {" ingest " + flags + " --require-result --grace", limits, "ReadWritePaths=/var/lib/pika-cloud\n"},
 		"pika-cloud-lifecycle.socket":  {"ListenFIFO=/var/lib/pika-cloud/lifecycle.fifo\n", "SocketMode=0622\n"},
-		"pika-cloud-managed-agent.service": {`INGEST_FLAGS=` + flags + `"`, limits, "Type=simple\n", "AGENT_STOP_SECONDS=33", "TimeoutStopSec=53\n", "KillMode=mixed\n",
+		"pika-cloud-managed-agent.service": {`INGEST_FLAGS=` + flags + `"`, limits, "Type=simple\n", "AGENT_STOP_SECONDS=33", "TimeoutStopSec=78\n", "KillMode=mixed\n",
 			`"agent" "with space" "100%% $$HOME"`, "ExecStopPost=" + s.Path[0] + "/bin/pika-cloud-lifecycle ingest " + flags + " --require-result\n"},
 		"pika-cloud-ci.service": {`INGEST_FLAGS=` + flags + `"`, limits, `"--kill-after=44" "/srv/request.json"`, "KillMode=mixed\n", "OOMPolicy=continue\n", "StandardOutput=null\n", "ConditionPathExists=/srv/request.json\n",
 			"RequiresMountsFor=/var/lib/pika-cloud/logs\nRequiresMountsFor=/var/lib/pika-cloud/artifacts\n"},

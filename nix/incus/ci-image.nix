@@ -154,7 +154,8 @@ in
         # systemd sends SIGTERM only to the runner. If the job received it too, it could
         # end first, and the runner would report that it failed by itself.
         KillMode = "mixed";
-        TimeoutStopSec = cfg.killAfterSeconds + 20;
+        # 30 s of the rest are for ingest, which retries the result if the disk is full.
+        TimeoutStopSec = cfg.killAfterSeconds + 45;
         # A job that forks or allocates without limit must not stop the stream. It
         # reaches LimitNPROC first, which does not apply to root.
         LimitNPROC = cfg.processes;

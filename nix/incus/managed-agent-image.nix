@@ -142,7 +142,8 @@ in
         # systemd sends SIGTERM only to the script. If the agent received it too, it could
         # end first, and the script would report that it completed by itself.
         KillMode = "mixed";
-        TimeoutStopSec = cfg.stopSeconds + 20;
+        # 30 s of the rest are for ingest, which retries the result if the disk is full.
+        TimeoutStopSec = cfg.stopSeconds + 45;
         OOMPolicy = "continue"; # the agent handles children that are killed
       };
     };

@@ -15,15 +15,15 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// A planted is an object that the owner of the directory puts in the place of a
+// An obstacle is an object that the owner of the directory creates under the name of a
 // file. The directory outside belongs to another user.
-type planted struct {
+type obstacle struct {
 	name string
 	make func(path, outside string) error
 	root bool // only root can create it
 }
 
-var plantedObjects = []planted{
+var obstacles = []obstacle{
 	{"symlink", func(path, outside string) error { return os.Symlink(filepath.Join(outside, "victim"), path) }, false},
 	{"relative symlink", func(path, outside string) error { return os.Symlink("../outside/victim", path) }, false},
 	{"dangling symlink", func(path, outside string) error { return os.Symlink(filepath.Join(outside, "new"), path) }, false},
@@ -40,7 +40,7 @@ var plantedObjects = []planted{
 	}, true},
 }
 
-// A job uses the files in names. If one of them is a planted object, do must return
+// A job uses the files in names. If one of them is an obstacle, do must return
 // an error that contains its directory, unless replaces is set.
 type job struct {
 	name     string
@@ -106,9 +106,9 @@ func hostileDir(t *testing.T) (dir, outside string) {
 	return dir, outside
 }
 
-// plant puts an object in the place of the file name, as the owner of the directory
+// place creates an obstacle under the name of a file, as the owner of the directory
 // could.
-func plant(t *testing.T, object planted, dir, name, outside string) (path string) {
+func place(t *testing.T, object obstacle, dir, name, outside string) (path string) {
 	t.Helper()
 	if object.root && !testenv.CanMknod() {
 		testenv.Missing(t, "to make a device; run as root with CAP_MKNOD")
@@ -136,13 +136,13 @@ func snapshot(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// The owner of the directory puts an object in the place of a file. The writer,
+// The owner of the directory creates an obstacle under the name of a file. The writer,
 // which is root if possible, changes nothing outside the directory, does not block,
 // and either returns an error or replaces the object.
-func TestPlanted_write(t *testing.T) {
+func TestObstacle_write(t *testing.T) {
 	for _, j := range jobs {
 		for _, name := range j.names {
-			for _, object := range plantedObjects {
+			for _, object := range obstacles {
 				t.Run(j.name+"/"+name+"/"+object.name, func(t *testing.T) {
 					dir, outside := hostileDir(t)
 					d := In(dir)
@@ -150,7 +150,7 @@ func TestPlanted_write(t *testing.T) {
 					if j.before != nil {
 						j.before(t, d)
 					}
-					path := plant(t, object, dir, name, outside)
+					path := place(t, object, dir, name, outside)
 					before := snapshot(t, outside)
 					var err error
 					within(t, time.Minute, func() { err = j.do(d) })
@@ -165,7 +165,7 @@ func TestPlanted_write(t *testing.T) {
 }
 
 // checkOutcome checks the error, and whether the object was replaced.
-func (j *job) checkOutcome(t *testing.T, object planted, path string, err error) {
+func (j *job) checkOutcome(t *testing.T, object obstacle, path string, err error) {
 	t.Helper()
 	info, statErr := os.Lstat(path)
 	directory := strings.HasSuffix(object.name, "directory")
@@ -184,15 +184,15 @@ func (j *job) checkOutcome(t *testing.T, object planted, path string, err error)
 	}
 }
 
-// Read returns an error for a planted object, except for a hard link, which is
+// Read returns an error for an obstacle, except for a hard link, which is
 // a regular file.
-func TestPlanted_read(t *testing.T) {
-	for _, object := range plantedObjects {
+func TestObstacle_read(t *testing.T) {
+	for _, object := range obstacles {
 		t.Run(object.name, func(t *testing.T) {
 			dir, outside := hostileDir(t)
 			d := In(dir)
-			plant(t, object, dir, StatusName, outside)
-			plant(t, object, dir, ResultName, outside)
+			place(t, object, dir, StatusName, outside)
+			place(t, object, dir, ResultName, outside)
 			within(t, time.Minute, func() {
 				_, statusErr := d.Status.Read()
 				_, resultErr := d.Result.Read()
@@ -206,16 +206,16 @@ func TestPlanted_read(t *testing.T) {
 	}
 }
 
-// After the planted object is removed, writing succeeds.
-func TestPlanted_removed(t *testing.T) {
+// After the obstacle is removed, writing succeeds.
+func TestObstacle_removed(t *testing.T) {
 	for _, name := range []string{"events.jsonl", "events.jsonl.seq"} {
-		for _, object := range plantedObjects {
+		for _, object := range obstacles {
 			dir, outside := hostileDir(t)
 			l := logIn(dir)
 			if object.root && !testenv.CanMknod() {
-				continue // TestPlanted_write checks this
+				continue // TestObstacle_write checks this
 			}
-			path := plant(t, object, dir, name, outside)
+			path := place(t, object, dir, name, outside)
 			b := batchOf("m")
 			if err := tryAppend(l, b); err == nil {
 				t.Errorf("%s as %s is accepted", object.name, name)
