@@ -49,7 +49,7 @@ func (c command) run(t *testing.T, argv ...string) (stdout, stderr string, code 
 	if c.state == "" {
 		c.state = t.TempDir()
 	}
-	cmd.Env = append(os.Environ(), "PIKA_LIFECYCLE_DIR="+c.state,
+	cmd.Env = append(os.Environ(), "PIKA_LIFECYCLE_DIR="+c.state, "TMPDIR="+t.TempDir(), // examples use mktemp
 		"PATH="+binDir(t)+string(os.PathListSeparator)+os.Getenv("PATH"))
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(c.input), &out, &errs

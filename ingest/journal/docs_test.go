@@ -14,6 +14,7 @@ func TestDocs_first_example(t *testing.T) {
 	m := newJournal(t, 54)
 	testenv.Tools(t, "bash")
 	script := strings.NewReplacer("| "+Identifier+" ingest", "| '"+testenv.Program(t)+"' ingest", "\njournalctl", "\njournalctl --sync\njournalctl").Replace(block(t, "ingest --journal=auto"))
+	script = "export TMPDIR='" + t.TempDir() + "'\n" + script // mktemp uses it
 	if out := m.run("", "bash", "-ec", script); !strings.HasSuffix(out, ": loading the model\n") {
 		t.Errorf("the example prints\n%s", out)
 	}
