@@ -62,7 +62,7 @@ var readers = map[string][]string{
 	"jq":      {"sh", "-c", jqReader},
 }
 
-// A hostile is the JSON of details, and whether the stream accepts it.
+// A hostile is a JSON value for details, and whether the stream accepts it.
 type hostile struct {
 	text     string
 	accepted bool
@@ -92,8 +92,8 @@ func hostileDetails() []hostile {
 	return list
 }
 
-// detailLines are the lines that give v as details, in all forms, whose
-// quoting is the simplest there is.
+// detailLines returns lines that give v as details, in every form of a directive, with
+// the simplest quoting.
 func detailLines(v string) []string {
 	quoted := "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
 	return []string{

@@ -173,7 +173,8 @@ func (d *Decoder) normalise(text []byte) error {
 
 var errBlankLine = errors.New("the line is blank")
 
-// ofFile returns err, the error of a file that contains only one object.
+// ofFile converts the error of a line to that of a file with a single object: a blank line
+// is an empty file.
 func ofFile(err error) error {
 	if err == errBlankLine {
 		return errors.New("the file is empty")
@@ -181,6 +182,7 @@ func ofFile(err error) error {
 	return err
 }
 
+// notJSON returns the error for text, for which strictjson returned err.
 func notJSON(text []byte, err error) error {
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
