@@ -45,8 +45,8 @@ type batch struct {
 //
 // early is set if the value was written before its event had a seq; the value is then
 // written again with the seq. mounted is set if its file could not be replaced because
-// it is a mount point: the next commit tries again, but no commit is made only for that.
-// failing is when the value first could not be written; zero before.
+// it is a mount point: the next commit tries again, but only the last one of a stream is
+// made for that alone. failing is when the value first could not be written; zero before.
 type staged[T any] struct {
 	set     bool
 	value   T

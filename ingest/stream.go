@@ -34,8 +34,8 @@ type Stream struct {
 
 	// Unusable is called before anything is read if the state directory cannot be
 	// used and waiting does not help: it is a file, or may not be written. The
-	// stream then reads anyway, tries to write without warning again, and sets
-	// Summary.Unusable if it never succeeds. If Unusable is nil, Run returns the error
+	// stream then reads anyway and tries to write, but does not warn about that. It sets
+	// Summary.Unusable if no write succeeds. If Unusable is nil, Run returns the error
 	// instead.
 	Unusable func(err error)
 
@@ -64,7 +64,7 @@ type Stream struct {
 	RequireResult bool          // add the fallback result (failed) if a run ended without a result
 	Service       ServiceResult // how the service ended; becomes part of the fallback result's details
 	ExitOnResult  bool          // end once the result is committed
-	ManyRuns      bool          // the input may contain several runs, as that of a FIFO: a new one may follow a result
+	ManyRuns      bool          // the input may contain several runs, for example that of a FIFO
 	MaxLine       int           // longest line in bytes; DefaultMaxLine if 0
 	WriteTimeout  time.Duration // DefaultWriteTimeout if 0
 	Grace         time.Duration // DefaultGrace if 0
@@ -75,9 +75,9 @@ const (
 	// DefaultMaxLine, in bytes, is far longer than any useful directive, and short
 	// enough for the memory of the smallest guest.
 	DefaultMaxLine = 1 << 20
-	// DefaultWriteTimeout is how long the input waits for a failing disk. A file system
-	// recovers, and another process releases the lock, in less time. A longer wait
-	// would do more harm, because it blocks the guest.
+	// DefaultWriteTimeout is how long the input waits for a failing disk. Usually a file
+	// system recovers, and another process releases the lock, in less time. A longer
+	// wait would do more harm, because it blocks the guest.
 	DefaultWriteTimeout = 30 * time.Second
 	// DefaultGrace is how long a stream reads on after a stop was requested: well
 	// within the 90 s that systemd gives a unit to stop.

@@ -49,7 +49,7 @@ const (
 	graceOver                  // a draining stream has read long enough
 	written                    // a commit succeeded
 	writeFailed                // a commit failed
-	writeTimeout               // commits have failed for WriteTimeout, or the last commit of a degraded stream was made
+	writeTimeout               // commits have failed for WriteTimeout, or finish gives up
 	closed                     // a closing stream has no more to commit
 	concluded                  // the result is in the batch
 	acknowledged               // the last acknowledgement was written, or its reader was too slow

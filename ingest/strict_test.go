@@ -118,7 +118,7 @@ var (
 )
 
 // conform checks an artifact, or a line of one, against its model: the keys in
-// their order, each in its form. It returns the JSON of each.
+// their order, each value in its form. It returns the values as JSON.
 func conform(t testing.TB, text string, model []fieldModel) map[string]string {
 	t.Helper()
 	testenv.Must(t, strict([]byte(text)))

@@ -33,7 +33,7 @@ type Decoder struct {
 }
 
 // An AlteredError reports that an artifact is valid only in its normal form. The
-// Decoder can read it, but other readers reject it or read other values.
+// Decoder can read it, but other readers may reject it or read other values.
 type AlteredError struct{ Why string } // Why is one of the texts of strictjson.Altered
 
 func (e *AlteredError) Error() string { return e.Why }
