@@ -12,16 +12,16 @@ import (
 // skips one that does not fit into the pipe.
 //
 // decided is the last line that is durable or rejected, acked the last one that
-// was acknowledged.
+// was acknowledged. While decided is higher, an acknowledgement is pending.
 type acker struct {
 	fd   int // 0 for none
 	warn func(format string, args ...any)
 
 	decided  uint64
 	acked    uint64
-	seq      uint64 // the last one that the stream wrote
-	gone     bool   // the reader is gone
-	buf      []byte
+	seq      uint64    // of the last event that the stream wrote
+	gone     bool      // a write failed, usually because the reader is gone; no more are written
+	buf      []byte    // memory for one acknowledgement; used again
 	deadline time.Time // for the last acknowledgement; zero before the end
 }
 
@@ -37,8 +37,8 @@ func (a *acker) pendingFD() int {
 }
 
 // send writes one line LINES SEQ REJECTED, if one is pending and the pipe has
-// room. A pipe that poll(2) reports as writable takes PIPE_BUF bytes without
-// blocking (pipe(7)).
+// space. A write of up to PIPE_BUF bytes does not block if poll(2) has reported the
+// pipe as writable (pipe(7)).
 func (a *acker) send(rejected uint64) {
 	fd := a.pendingFD()
 	if fd < 0 {

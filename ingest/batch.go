@@ -10,42 +10,43 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// maxBatch is how many bytes of events, or of rejected lines, a commit writes:
-// thousands of events then share the cost of a sync, and memory stays small.
+// maxBatch is the size in bytes of the events, or of the rejected lines, from which a
+// batch is full and is committed. Thousands of events then share the cost of a sync, and
+// memory stays small.
 const maxBatch = 2 << 20
 
 // A batch contains what the next commit writes. The zero batch is empty.
 //
-// The message and details of status.value may share memory with events until
-// eventsWritten, and so do those of result.value if they are huge.
+// Until eventsWritten, the message and details of status.value may be in the memory of
+// events. Those of result.value may be there only if they are huge.
 type batch struct {
 	events  writer.Batch
 	rejects []byte
 	lines   uint64 // in rejects
 
 	status    staged[artifact.Status]
-	ready     bool // a transition to ready led to status
+	ready     bool // ready was reached since the last status was written
 	result    staged[artifact.Result]
 	startsRun bool // a run starts: an existing result becomes the previous one
 
 	// For a copying stream.
 	numbered  writer.NumberedBatch
-	endedBoot string // the boot ID of the events before numbered, if it is another one
+	endedBoot string // the boot that ended before numbered; empty if it did not end
 	newLog    bool   // numbered begins a new log
 
 	dropped  bool             // huge memory was dropped since the last trim
-	message  strictjson.Value // memory of status.value
-	details  strictjson.Value
-	exitCode int32 // memory of result.value
+	message  strictjson.Value // memory for the message of status.value; used again
+	details  strictjson.Value // memory for its details
+	exitCode int32            // memory for the exit code of result.value
 }
 
-// A staged status or result is written if set. event is the event of the batch that
-// belongs to it, until that event has its seq.
+// A staged value is a status or a result that the next commit writes if set. event is
+// the event of the batch that belongs to it, until that event has its seq.
 //
-// early is set once the value was written before its event had a seq; it is then
+// early is set if the value was written before its event had a seq; the value is then
 // written again with the seq. mounted is set if its file could not be replaced because
-// it is a mount point; it is then tried again with the next commit that writes something
-// else. failing is when it could not be written for the first time; zero before.
+// it is a mount point: the next commit tries again, but only the last one of a stream is
+// made for that alone. failing is when the value first could not be written; zero before.
 type staged[T any] struct {
 	set     bool
 	value   T
@@ -58,11 +59,13 @@ type staged[T any] struct {
 // due reports whether a commit must write the value.
 func (s *staged[T]) due() bool { return s.set && !s.mounted }
 
-// lost reports whether the value, not only its seq, is not on disk.
+// lost reports whether the value is not on disk. A value of which only the seq is missing
+// is not lost.
 func (s *staged[T]) lost() bool { return s.set && !s.early }
 
-// numbered returns the seq of the event, if that is among written, the first events of
-// the batch, and if the value must still be written, or written again.
+// numbered is called after the first events of the batch, written, have got their seqs.
+// If the event of the value is one of them, numbered forgets the event, and sets the value
+// again if it was written early. ok reports whether the value must now be written with seq.
 func (s *staged[T]) numbered(written *writer.Batch) (seq uint64, ok bool) {
 	n := int(s.event)
 	switch {
@@ -85,8 +88,8 @@ func (s *staged[T]) written() (again bool) {
 	return again
 }
 
-// failed notes that a commit has failed. The value then has until failing plus the write
-// timeout to be written.
+// failed notes that a commit has failed. The last commit of a stream is tried again until
+// the write timeout has passed since the first failure.
 func (s *staged[T]) failed(now time.Time) {
 	if s.lost() && s.failing.IsZero() {
 		s.failing = now
@@ -194,7 +197,7 @@ func (b *batch) eventsWritten() {
 	if b.events.Size() > huge {
 		b.events.Drop()
 		b.dropped = true
-		runtime.GC() // the decoder's copy, before a follower makes another one
+		runtime.GC() // free the decoder's copy before a follower makes another one
 		return
 	}
 	if b.status.set {
@@ -203,9 +206,10 @@ func (b *batch) eventsWritten() {
 	b.events.Reset()
 }
 
-// trim drops huge values that were written, except those of the status if keepStatus. It
-// collects the garbage of a huge line: a collection that runs while the next huge line is
-// decoded would end too late to make its memory available.
+// trim drops huge values that were written, except those of the status if keepStatus,
+// because they will be written again. It collects the garbage of a huge line: a collection
+// that runs while the next huge line is decoded would end too late to make its memory
+// available.
 func (b *batch) trim(keepStatus bool) {
 	if !b.empty() || b.status.set || b.result.set {
 		return

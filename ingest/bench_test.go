@@ -35,8 +35,7 @@ func largeWords() string {
 // readingRun returns a stream that reads.
 func readingRun(t testing.TB) *run { return newRun(&newGuest(t).Stream) }
 
-// A common line is decoded and batched without allocation, so a flood makes no
-// garbage.
+// A common line is decoded and added to the batch without allocation.
 func TestStream_allocations(t *testing.T) {
 	for _, text := range []string{
 		smallJSON, smallWords, `STATE=ready`, `{"state":"ready"}`, `# a comment`, ``,

@@ -11,13 +11,15 @@ import (
 
 // A committer writes batches, and notifies the followers.
 //
-// noSpace is set if the last commit failed because there was no space. mounted is why
-// the last commit could not replace the status or the result; nil if it could.
+// written is what is durable and was not passed to the followers yet. noSpace is set if
+// the last commit failed because there was no space. mounted is the error of a file that
+// is a mount point and could therefore not be replaced or renamed; reportUnmovable resets
+// it. failure and report are for commits that fail, see retry.go and writeerror.go.
 type committer struct {
 	store     store
 	followers []Follower
-	written   Commit // since the followers were notified
-	lastSeq   uint64 // written by this stream
+	written   Commit
+	lastSeq   uint64 // of the last event that this stream wrote
 
 	noSpace bool
 	mounted error
@@ -25,9 +27,9 @@ type committer struct {
 	report  reporter
 }
 
-// reserve is how many bytes a degraded stream leaves free when it writes the first
-// events of a batch for which there is no space: enough to replace the status and the
-// result, which are more important than events. The last commit needs no reserve.
+// reserve is how many bytes must stay free on a nearly full disk after events are
+// written: enough to replace the status and the result, which are more important than
+// events. After the last commit nothing needs the reserve.
 const reserve = 16 << 10
 
 // commit tries once to write the batch. After an error, the rest stays in it.
@@ -39,12 +41,14 @@ func (r *run) commit() event {
 	return r.commitAs(how)
 }
 
+// commitAs tries once to write the batch, acknowledges its lines and notifies the
+// followers. After an error it plans the next try.
 func (r *run) commitAs(how manner) event {
 	c := &r.committer
 	lines := r.lines.number
 	err := c.write(&r.batch, how)
 	defer r.batch.trim(r.Supervisor != nil && isRecordedAgain(r.decider.state))
-	defer c.notify() // last but one: a follower must not delay an acknowledgement
+	defer c.notify() // after the acknowledgement, which a follower must not delay, and before trim
 	c.noSpace = writer.IsFull(err)
 	c.reportUnmovable()
 	if err != nil {
@@ -69,8 +73,8 @@ type manner uint8
 
 const (
 	together   manner = iota // stop at the first error
-	separately               // try each file, whatever happens to the others
-	lastTime                 // separately, and the stream writes nothing after it
+	separately               // try each file, even if another one failed
+	lastTime                 // separately, and without a reserve, because the stream then ends
 )
 
 // A step writes a part of a batch, and removes it from the batch.
@@ -81,13 +85,13 @@ type step func(*batch) error
 //	events, rejected lines      under the lock
 //	previous result (copied), result, status, previous result (moved)
 //
-// If a step fails, the steps after it are not tried, unless how is separately or
-// lastTime. The logs are not written without the lock.
+// If a step fails, write skips the steps after it, unless how is separately or lastTime.
+// Without the lock it does not write the logs.
 //
-// If a degraded stream had no space for its last commit, the result and the status come
-// first, and then as many events and rejected lines as fit. They also come first if the
-// events could leave no space for a result. Once their events have seqs, they are
-// written again.
+// In two cases the files come before the logs: if a degraded stream had no space for its
+// last commit, and if the events could leave no space for a result. When the events have
+// seqs, the result and the status are written again with theirs. In the first case, write
+// appends only as many events and rejected lines as fit.
 func (c *committer) write(b *batch, how manner) error {
 	if b.empty() && !b.hasMounted() {
 		return nil
@@ -126,7 +130,7 @@ func (c *committer) write(b *batch, how manner) error {
 }
 
 // isTight reports whether the batch contains a result for which there may be no space
-// after its events are written.
+// once its events are written.
 func (c *committer) isTight(b *batch) bool {
 	if !b.result.due() || b.events.Len() == 0 {
 		return false
@@ -135,9 +139,10 @@ func (c *committer) isTight(b *batch) bool {
 	return err == nil && free < int64(b.events.Size())+reserve
 }
 
-// isMounted notes whether a file could not be replaced or renamed because it is a mount
-// point, for example a file that a container engine has mounted. Waiting does not help
-// then, so the rest of the commit does not wait either.
+// isMounted reports whether err means that a file could not be replaced or renamed because
+// it is a mount point, for example because a container engine has mounted it. It keeps
+// such an err for reportUnmovable. Waiting does not help then, so the caller goes on with
+// the rest of the commit.
 func (c *committer) isMounted(err error) bool {
 	if !errors.Is(err, unix.EBUSY) {
 		return false
@@ -154,8 +159,8 @@ func reserveFor(how manner) int64 {
 	return reserve
 }
 
-// writeNumbered appends the events of a copying stream. It records the end of a
-// boot before it writes the events of the next boot.
+// writeNumbered appends the events of a copying stream. It first records the end of
+// the previous boot and begins a new log, if the batch requires that.
 func (c *committer) writeNumbered(b *batch) error {
 	if b.endedBoot != "" {
 		if err := c.store.endBoot(b.endedBoot); err != nil {
@@ -322,7 +327,7 @@ func (c *committer) movePrevious(b *batch) error {
 	return nil
 }
 
-// notify passes everything written since its last call to the followers.
+// notify passes to the followers everything that was written since its last call.
 func (c *committer) notify() {
 	w := &c.written
 	if len(w.Events) == 0 && len(w.Rejects) == 0 && w.Result == nil && w.Status == nil {

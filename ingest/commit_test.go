@@ -306,8 +306,9 @@ func (g *guest) checkAcksEnd(acks pipe, kept uint64) {
 	}
 }
 
-// blockWhileReading blocks an artifact at a read of an input, counted from 1,
-// and puts it back when all is read and the end is seen.
+// blockWhileReading blocks an artifact when the stream makes the given read of its input,
+// counted from 1. It unblocks the artifact when the stream reads the end of the input,
+// which has size bytes.
 func (g *guest) blockWhileReading(name string, read, size int) {
 	calls, free := 0, func() {}
 	g.Clock = func() Moment { // called at the start, and then with each read

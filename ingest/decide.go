@@ -12,9 +12,9 @@ import (
 
 // A decider accepts or rejects a directive, depending on the directives before it.
 //
-// state is the last state of the guest, empty if it is unknown. hasResult
-// reports whether the current run has its result; under a supervisor it is false
-// until the end, and reported is the outcome that the program reported itself.
+// state is the last state of the guest, empty if it is unknown. hasResult reports
+// whether the current run has its result. Under a supervisor, hasResult is false until
+// the end, and reported is the outcome that the program reported itself.
 type decider struct {
 	policy    Policy
 	manyRuns  bool
@@ -114,7 +114,7 @@ func (t *directives) handle(ln *line) *directive.Error {
 		return nil
 	}
 	if len(text) > longLine && len(t.Followers) > 0 {
-		runtime.GC() // what the followers have finished
+		runtime.GC() // collect what the followers no longer use
 	}
 	d, rejected := t.decoder.Decode(text, ln.cut)
 	var warning string
@@ -132,7 +132,7 @@ func (t *directives) handle(ln *line) *directive.Error {
 		}
 	}
 	if t.Supervisor != nil && d.ReportsOutcome() {
-		t.decider.reported = newReportedOutcome(d) // the result is the supervisor's
+		t.decider.reported = newReportedOutcome(d) // addSupervised adds it to the result
 		return nil
 	}
 	when := t.now
@@ -140,12 +140,12 @@ func (t *directives) handle(ln *line) *directive.Error {
 		when = Moment{Time: d.Time} // the uptime at that time is unknown
 	}
 	t.record(d, when)
-	d.Message, d.Details = nil, nil // the memory of the batch
+	d.Message, d.Details = nil, nil // or the decoder would keep the memory of the batch alive
 	return nil
 }
 
-// longLine is the size in bytes from which a line may need several MiB. The garbage of the
-// followers is then collected before the line is decoded, so that the memory of a stream
+// longLine is the size in bytes from which a line may need several MiB when it is decoded.
+// handle then first collects the garbage of the followers, so that the memory of a stream
 // has a limit even if all lines are long.
 const longLine = 256 << 10
 

@@ -22,10 +22,10 @@ var update = flag.Bool("update", false, "write the expected artifacts of the gol
 
 const goldenStreams = "../testdata/streams/golden-*"
 
-// A golden stream is a folder with the file input, a folder before with the
-// artifacts that exist when the stream starts, if there are any, and a folder
-// after with all that are there when it has ended. The input ends in a newline
-// or it is the point of it that it does not.
+// A golden stream is a folder that contains the file input, a folder before with the
+// artifacts that exist when the stream starts, if there are any, and a folder after with
+// all artifacts that exist when it has ended. The input ends with a newline, except where
+// the missing newline is what the stream tests.
 type golden struct {
 	t             *testing.T
 	path, input   string
@@ -79,8 +79,8 @@ func readFiles(t *testing.T, path string) map[string]string {
 	return files
 }
 
-// guest is the guest of the stream as it begins. Where the name of the folder
-// asks for it, its lines are short or a result is required.
+// guest returns the guest of the stream as it is at the start. The name of the folder
+// determines its options: -required, -enforced, -short.
 func (gold *golden) guest() *guest {
 	g := newGuest(gold.t)
 	for name, text := range gold.before {
@@ -121,8 +121,8 @@ func (gold *golden) check(how string, g *guest) {
 	checkSame(gold.t, how, g.artifacts(), gold.after)
 }
 
-// checkChunks feeds the stream byte by byte, and in two halves that part at
-// every byte.
+// checkChunks feeds the stream byte by byte, and then in two chunks, split at each byte of
+// a short input and at about 150 bytes of a long one.
 func (gold *golden) checkChunks() {
 	g := gold.guest()
 	g.feedChunks(strings.Split(gold.input, "")...)

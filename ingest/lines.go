@@ -72,7 +72,7 @@ func (l *lines) bufferSize(kept int) int {
 	if kept <= usualLine {
 		return usualLine + readSize
 	}
-	return l.max + 1 + readSize // the one may be the CR of a line's end
+	return l.max + 1 + readSize // 1 for the CR of a line that ends in CR LF
 }
 
 // next sets ln to the next complete line in the buffer, if there is one.
@@ -80,7 +80,7 @@ func (l *lines) next(ln *line) bool {
 	i := bytes.IndexByte(l.buf[l.scanned:l.end], '\n')
 	if i < 0 {
 		l.scanned = l.end
-		if l.end-l.start > l.max+1 { // the one may be the CR of its end
+		if l.end-l.start > l.max+1 { // 1 for the CR of a line that ends in CR LF
 			l.skip()
 		}
 		return false
@@ -91,7 +91,7 @@ func (l *lines) next(ln *line) bool {
 
 // rest sets ln to the text after the last newline, when the input has ended.
 func (l *lines) rest(ln *line) bool {
-	if l.start == l.end { // of a line over max the last byte is kept
+	if l.start == l.end { // no text is left; of a line that is too long, skip keeps the last byte
 		return false
 	}
 	l.cut(ln, l.end, 0)
@@ -99,8 +99,8 @@ func (l *lines) rest(ln *line) bool {
 	return true
 }
 
-// cut sets ln to the current line, which ends at stop and is followed by newline
-// bytes before the next one.
+// cut sets ln to the current line, whose text is buf[start:stop]. newline is the length
+// of the newline after it: 1, or 0 at the end of the input.
 func (l *lines) cut(ln *line, stop, newline int) {
 	text := l.buf[l.start:stop]
 	if newline > 0 && len(text) > 0 && text[len(text)-1] == '\r' {

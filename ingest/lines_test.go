@@ -12,8 +12,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// packets returns a descriptor of which each read gets one of the chunks, and
-// then the end. The caller closes it.
+// packets returns a descriptor from which each read returns one of the chunks, and
+// after the last one the end of input. The caller closes it.
 func packets(t testing.TB, chunks []string) int {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)

@@ -62,7 +62,7 @@ var readers = map[string][]string{
 	"jq":      {"sh", "-c", jqReader},
 }
 
-// A hostile is the JSON of details, and whether the stream accepts it.
+// A hostile is a JSON value for details, and whether the stream accepts it.
 type hostile struct {
 	text     string
 	accepted bool
@@ -92,8 +92,8 @@ func hostileDetails() []hostile {
 	return list
 }
 
-// detailLines are the lines that give v as details, in all forms, whose
-// quoting is the simplest there is.
+// detailLines returns lines that give v as details, in every form of a directive, with
+// the simplest quoting.
 func detailLines(v string) []string {
 	quoted := "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
 	return []string{
@@ -118,7 +118,7 @@ func TestDetails_hostile(t *testing.T) {
 	}
 }
 
-// randomHostile makes a value of hostile ones.
+// randomHostile returns one of the hostile values, or an array or object of some.
 func randomHostile(rnd *rand.Rand, all []hostile, depth int) string {
 	if depth == 0 || rnd.IntN(3) == 0 {
 		for {
@@ -147,7 +147,7 @@ func hostileName(rnd *rand.Rand) string {
 	return `"` + parts[rnd.IntN(len(parts))] + parts[rnd.IntN(len(parts))] + `"`
 }
 
-// hostileLines are thousands of lines, most of them accepted: values in all their
+// hostileLines returns lines, most of them accepted, with values in all their
 // forms, and bytes of any kind as messages, as texts and as names of details.
 func hostileLines(rnd *rand.Rand, count int) string {
 	all := hostileDetails()
@@ -162,7 +162,7 @@ func hostileLines(rnd *rand.Rand, count int) string {
 	return b.String()
 }
 
-// hexWord is any bytes but NUL, as a word.
+// hexWord returns random bytes without NUL as a value of a KEY=value line.
 func hexWord(rnd *rand.Rand) string {
 	var b strings.Builder
 	b.WriteString("$'")
@@ -172,7 +172,7 @@ func hexWord(rnd *rand.Rand) string {
 	return b.String() + "'"
 }
 
-// bareName is a name that needs no quotes, of any bytes that are allowed in it.
+// bareName returns a name of random bytes that need no quotes.
 func bareName(rnd *rand.Rand) string {
 	name := []byte{'x'}
 	for range rnd.IntN(6) {
@@ -250,7 +250,7 @@ func checkGoLoads(t *testing.T, paths []string, texts int) {
 	}
 }
 
-// A reader that accepts everything would prove nothing.
+// The readers of these tests reject invalid JSON: otherwise the tests would prove nothing.
 func TestReaders_reject_invalid_JSON(t *testing.T) {
 	for name, bad := range map[string][]string{
 		"python3": {"\"\xff\"", "{", "1e999", "NaN", `"\ud800"`, `{"\ud800":1}`, `{"a":1,"a":2}`, "1 2", "\ufeff1"},

@@ -9,22 +9,22 @@ const (
 	degradedPause = time.Second
 )
 
-// A failure describes commits that fail, one after another. It is the zero value while
-// they succeed.
+// A failure describes a series of commits that fail. It is the zero value if the last
+// commit succeeded.
 type failure struct {
 	since     time.Time     // when the first of them failed
-	pause     time.Duration // before the next one
+	pause     time.Duration // the last pause between two of them
 	nextTry   time.Time     // when a degraded stream may commit again
-	lastTried bool          // a degraded stream has tried the last commit
+	lastTried bool          // finish of a degraded stream has tried once
 }
 
-// lengthenPause returns the pause before the next commit.
+// lengthenPause doubles the pause, from firstPause to longestPause, and returns it.
 func (f *failure) lengthenPause() time.Duration {
 	f.pause = min(max(firstPause, 2*f.pause), longestPause)
 	return f.pause
 }
 
-// commitFailed reports a write error and plans the next try.
+// commitFailed warns about a write error and plans the next try.
 func (r *run) commitFailed(err error) {
 	c := &r.committer
 	now := time.Now()
@@ -39,7 +39,7 @@ func (r *run) commitFailed(err error) {
 	}
 }
 
-// retry waits a little and commits again, until the write timeout is over.
+// retry pauses and commits again or, when the write timeout is over, gives up waiting.
 func (r *run) retry() event {
 	c := &r.committer
 	if r.isWriteTimeOver() {
@@ -56,8 +56,8 @@ func (r *run) retry() event {
 	return r.commit()
 }
 
-// isWriteTimeOver reports whether commits have failed for WriteTimeout. A
-// copying stream has no limit until a stop was requested.
+// isWriteTimeOver reports whether commits have failed for WriteTimeout. A copying
+// stream has no time limit until a stop is requested.
 func (r *run) isWriteTimeOver() bool {
 	if r.Source != nil && r.state.stops == 0 {
 		return false
@@ -66,11 +66,11 @@ func (r *run) isWriteTimeOver() bool {
 	return time.Since(r.committer.failure.since) >= limit
 }
 
-// degrade makes ready to read on although commits fail, and warns about what
-// this means.
+// degrade prepares the stream to read on although commits fail, and warns about what may
+// be lost.
 func (r *run) degrade() {
 	c := &r.committer
-	r.Dir.Events.LockWait = time.Millisecond // the wait for a lock goes on while the stream reads
+	r.Dir.Events.LockWait = time.Millisecond // the writer stays in the queue for the lock while the stream reads
 	failing := time.Since(c.failure.since).Round(time.Millisecond)
 	if failing > time.Second {
 		failing = failing.Round(time.Second)
@@ -80,8 +80,9 @@ func (r *run) degrade() {
 }
 
 // finish makes the last commit. If a degraded stream cannot write the status or the
-// result, finish tries again until that has failed for the write timeout, because only
-// they tell the host how the run ended. Then it writes as many events as fit.
+// result, finish tries again until the write timeout has passed since the first failure,
+// because the host needs them to know how the run ended. Then it writes as many events as
+// fit.
 func (r *run) finish() event {
 	c := &r.committer
 	switch {
@@ -103,8 +104,8 @@ func (r *run) finish() event {
 	return r.commit()
 }
 
-// awaitsStatusOrResult reports whether the status or the result is not on disk, and has
-// not yet failed for the write timeout.
+// awaitsStatusOrResult reports whether the status or the result is not on disk, and the
+// write timeout has not passed since it first could not be written.
 func (r *run) awaitsStatusOrResult() bool {
 	if r.committer.report.silent {
 		return false // waiting does not help
@@ -115,7 +116,8 @@ func (r *run) awaitsStatusOrResult() bool {
 		(result.lost() && result.due() && time.Since(result.failing) < limit)
 }
 
-// giveUp reports what is lost when a stream ends.
+// giveUp counts what is left in the batch as lost when a stream ends, and warns about a
+// lost status or result.
 func (r *run) giveUp() {
 	b := &r.batch
 	r.Dropped += uint64(b.events.Len()+b.numbered.Len()) + b.lines

@@ -12,10 +12,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// A run is a stream in progress: its state, and its parts.
+// A run is a stream in progress: its state, and its parts. Despite its name it may
+// contain several runs of a guest, see Stream.ManyRuns.
 //
-// committed is the number of lines that successful commits have covered. While
-// lines.number is higher, there are lines to commit or to acknowledge.
+// line is the line that is being handled; its memory belongs to lines. committed is
+// the number of lines that successful commits have covered. While lines.number is
+// higher, there are lines to commit or to acknowledge. drain is set by the first request
+// to stop. readError is why the input could not be read to its end.
 type run struct {
 	*Stream
 	Summary
@@ -73,8 +76,8 @@ func orDefault[T comparable](v, otherwise T) T {
 	return v
 }
 
-// begin opens the state directory, asks for a large pipe, reads the current
-// status, and warns if other users may forge the files.
+// begin opens the state directory, enlarges the pipe, reads the current status, and
+// warns if other users may forge the files.
 func (r *run) begin() error {
 	if err := r.openStore(); err != nil {
 		return err
@@ -96,9 +99,9 @@ func (r *run) begin() error {
 	return nil
 }
 
-// openStore opens the state directory, before anything is read: an error that
-// waiting does not solve has to be reported while the caller can still act on it.
-// Other errors are reported now, and the first commit tries again.
+// openStore opens the state directory before anything is read, so that the caller of
+// Run can still act on an error that waiting does not solve. It warns about any other
+// error, and the first commit tries again.
 func (r *run) openStore() error {
 	c := &r.committer
 	err := c.store.open()
@@ -111,7 +114,7 @@ func (r *run) openStore() error {
 	default:
 		r.Stream.Unusable(err)
 		c.report.silent = true
-		r.state.disk = degraded // so that no commit is waited for
+		r.state.disk = degraded // the input does not wait for a commit
 	}
 	return nil
 }
@@ -119,7 +122,7 @@ func (r *run) openStore() error {
 // dir returns the path of the state directory.
 func (r *run) dir() string { return filepath.Dir(r.Dir.Status.Path) }
 
-// step does what the state asks for, and returns the event that follows.
+// step does the work of the current state, and returns the event that results.
 func (r *run) step() event {
 	if r.state.disk == retrying {
 		return r.retry()
@@ -214,8 +217,8 @@ func (r *run) waitForInput(limit time.Duration) event {
 }
 
 // wait returns when a stop is requested, when there is input (if forInput), or after
-// limit (negative: no limit). If an acknowledgement is pending and fits into the
-// pipe, wait sends it.
+// limit (negative: no limit). If an acknowledgement is pending and the pipe has space,
+// wait sends it and returns nothing before the limit.
 func (r *run) wait(limit time.Duration, forInput bool) event {
 	got := r.waiter.wait(limit, forInput, r.state.stops < 2, r.acker.pendingFD())
 	if got.ack {
@@ -265,7 +268,7 @@ func (r *run) isOver() bool {
 	return r.state.phase == draining && r.drain.isOver()
 }
 
-// hasUncommitted reports whether lines were read since the last commit.
+// hasUncommitted reports whether there is something to write, or lines to acknowledge.
 func (r *run) hasUncommitted() bool { return !r.batch.empty() || r.committed < r.lines.number }
 
 // mayCommit reports whether a commit may be tried now: a degraded stream pauses
@@ -274,7 +277,7 @@ func (r *run) mayCommit() bool {
 	return r.state.disk != degraded || !time.Now().Before(r.committer.failure.nextTry)
 }
 
-// close handles the rest of the input, and commits it.
+// close handles the lines that were read and not handled yet, and commits them.
 func (r *run) close() event {
 	for r.lines.next(&r.line) {
 		r.handle(&r.line)
@@ -303,8 +306,8 @@ func (r *run) conclude() {
 	}
 }
 
-// acknowledge reports what is lost, and waits for at most the grace period until
-// the last acknowledgement is written.
+// acknowledge warns about what could not be written, and waits for at most the grace
+// period until the last acknowledgement is written.
 func (r *run) acknowledge() event {
 	if !r.batch.empty() || r.batch.hasMounted() {
 		r.giveUp()
@@ -320,8 +323,8 @@ func (r *run) acknowledge() event {
 	return r.wait(left, false)
 }
 
-// maxWarnings is how many warnings of a kind are logged one by one: more are not
-// read, and come from a loop or an attacker.
+// maxWarnings is how many warnings about rejected lines, and about unusual transitions,
+// are logged. More come from a loop or an attacker, and do not help an operator.
 const maxWarnings = 100
 
 // handle skips a line, rejects it, or makes it part of the next commit.
@@ -337,7 +340,7 @@ func (r *run) handle(ln *line) {
 	}
 }
 
-// reject counts and keeps a rejected line.
+// reject counts a rejected line, warns about it, and adds it to the batch.
 func (r *run) reject(ln *line, why *directive.Error) {
 	r.Rejected++
 	switch {

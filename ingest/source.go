@@ -11,7 +11,8 @@ import (
 // directory. A stream with a source writes a copy: events keep their seqs, and
 // the status is that of the last event.
 type Source interface {
-	// Add decodes one line, which is valid until it returns. An error rejects it.
+	// Add decodes one line, which is valid until it returns. If Add returns an error,
+	// the stream rejects the line.
 	Add(line []byte, now time.Time) error
 	// Next returns the next record to commit, which the caller may keep; nil if
 	// there is none. A record that is buffered until earlier ones arrive is returned
@@ -68,6 +69,10 @@ func (c *copier) release(flush bool) {
 
 // add adds a record to the batch. After it has dropped one, it drops all later ones:
 // otherwise the copy would have a gap that its source does not have.
+//
+// A record begins a commit of its own if it starts a new boot or log, because writeNumbered
+// does that before all events of the batch, or if it starts a run while the batch contains
+// the result of the previous one.
 func (c *copier) add(rec *Record) {
 	b := &c.batch
 	startsRun := rec.Event != nil && rec.Event.Kind.StartsRun()
@@ -98,8 +103,9 @@ func (c *copier) add(rec *Record) {
 	}
 }
 
-// commitNow commits the batch if the next record must not be in the same commit, and
-// retries as the state machine does.
+// commitNow commits the batch before a record that begins the next commit. It retries
+// as the state machine does. In a degraded stream, which pauses between commits and does
+// not wait for a disk, the batch may still not be empty afterwards.
 func (c *copier) commitNow() {
 	if c.batch.empty() || !c.mayCommit() {
 		return

@@ -16,7 +16,7 @@ import (
 )
 
 // A store receives what a committer writes: a state directory, or the output of
-// a dry run.
+// a dry run. Its methods behave as the methods of package writer that stateDir calls.
 type store interface {
 	open() error
 	status() (*artifact.Status, error)
@@ -50,8 +50,8 @@ func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // isLasting reports whether waiting does not help against an error of open. A full
 // disk, a file system that is read-only during boot, and too many open files are not
-// lasting. After open has tried to create the directory, ErrNotExist means that the
-// file system has no directories of that kind, as /proc.
+// lasting. open creates a missing directory, so its ErrNotExist means that the file
+// system does not allow new directories, for example /proc.
 func isLasting(err error) bool {
 	for _, lasting := range []error{fs.ErrPermission, fs.ErrNotExist, dirfs.ErrDangling,
 		unix.ENOTDIR, unix.EISDIR, unix.ELOOP, unix.ENAMETOOLONG} {
@@ -98,8 +98,8 @@ type dryRun struct {
 	lastSeq uint64 // of the events that were printed; 0 before the first
 }
 
-// exists reports whether the state directory exists: reading a file would create
-// it.
+// exists reports whether the state directory exists. A dry run checks that before it
+// reads a file, because the read methods of package writer create a missing directory.
 func (d *dryRun) exists() bool {
 	return unix.Access(filepath.Dir(d.dir.Status.Path), unix.F_OK) == nil
 }
@@ -133,7 +133,7 @@ func (d *dryRun) otherWriters() string             { return d.dir.OtherWriters()
 func (d *dryRun) free() (int64, error)             { return math.MaxInt64, nil }
 func (d *dryRun) lock() (unlock func(), err error) { return func() {}, nil }
 
-// appendEvents numbers the events as Append would now.
+// appendEvents numbers the events as writer.EventLog.Append would, and prints them.
 func (d *dryRun) appendEvents(b *writer.Batch) error {
 	if d.lastSeq == 0 && d.exists() {
 		seq, err := d.dir.Events.LastSeq()
@@ -148,7 +148,8 @@ func (d *dryRun) appendEvents(b *writer.Batch) error {
 	return nil
 }
 
-// A dry run does not fail, so it never appends only some of the events or lines.
+// appendLeadingEvents and appendLeadingRejects are never called: a dry run is never out
+// of space.
 func (d *dryRun) appendLeadingEvents(*writer.Batch, int64) (*writer.Batch, error) {
 	return new(writer.Batch), nil
 }

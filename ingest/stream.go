@@ -20,24 +20,26 @@ type Moment struct {
 // concurrent use.
 type Stream struct {
 	Dir   *writer.Dir   // required
-	Clock func() Moment // required; read once for everything that one read(2) returns
+	Clock func() Moment // required; called once for all lines that one read(2) returns
 
 	In     int    // descriptor to read; standard input if 0
 	Ack    int    // descriptor for acknowledgements; none if 0
 	Stop   int    // descriptor of a pipe: each byte read from it requests a stop; none if 0
 	BootID string // of the events, the status and the result; absent if empty
 
-	// Warn is called with one line that an operator should read: rejected lines,
-	// unusual transitions, write errors. It contains no control characters.
+	// Warn is called with one line that an operator should read: about rejected lines
+	// and unusual transitions (the first 100 of each), and about write errors. It
+	// contains no control characters.
 	Warn func(line string)
 
 	// Unusable is called before anything is read if the state directory cannot be
 	// used and waiting does not help: it is a file, or may not be written. The
-	// stream then goes on, tries silently to write, and sets Summary.Unusable. If
-	// Unusable is nil, Run returns the error instead.
+	// stream then reads anyway and tries to write, but does not warn about that. It sets
+	// Summary.Unusable if no write succeeds. If Unusable is nil, Run returns the error
+	// instead.
 	Unusable func(err error)
 
-	// ShowRejected is called after Warn for a rejected line, with the line, or
+	// ShowRejected is called after each Warn about a rejected line, with the line, or
 	// its start, and the offset at which it was rejected.
 	ShowRejected func(line []byte, offset int)
 
@@ -54,15 +56,15 @@ type Stream struct {
 
 	Followers []Follower // notified of each commit, in this order
 
-	// Supervisor starts the program that writes to the stream and provides its
-	// result; nil if the directives do.
+	// Supervisor starts the program that writes to the stream and provides the
+	// result; nil if the result comes from a directive.
 	Supervisor Supervisor
 
 	Transitions   Policy
-	RequireResult bool          // add the result failed if the stream ends without one
-	Service       ServiceResult // how the service ended; becomes part of that result's details
+	RequireResult bool          // add the fallback result (failed) if a run ended without a result
+	Service       ServiceResult // how the service ended; becomes part of the fallback result's details
 	ExitOnResult  bool          // end once the result is committed
-	ManyRuns      bool          // the input carries one run after another, as a FIFO may
+	ManyRuns      bool          // the input may contain several runs, for example that of a FIFO
 	MaxLine       int           // longest line in bytes; DefaultMaxLine if 0
 	WriteTimeout  time.Duration // DefaultWriteTimeout if 0
 	Grace         time.Duration // DefaultGrace if 0
@@ -70,32 +72,33 @@ type Stream struct {
 
 // The defaults.
 const (
-	// DefaultMaxLine, in bytes, is far longer than the details of any caller, and
-	// short enough for the memory of the smallest guest.
+	// DefaultMaxLine, in bytes, is far longer than any useful directive, and short
+	// enough for the memory of the smallest guest.
 	DefaultMaxLine = 1 << 20
-	// DefaultWriteTimeout is how long the input waits for a failing disk: longer
-	// than a journal replay takes, or another process holds the lock. After that, not
-	// blocking the guest matters more.
+	// DefaultWriteTimeout is how long the input waits for a failing disk. Usually a file
+	// system recovers, and another process releases the lock, in less time. A longer
+	// wait would do more harm, because it blocks the guest.
 	DefaultWriteTimeout = 30 * time.Second
 	// DefaultGrace is how long a stream reads on after a stop was requested: well
 	// within the 90 s that systemd gives a unit to stop.
 	DefaultGrace = 5 * time.Second
 )
 
-// A Summary is how a stream went.
+// A Summary describes a stream that has ended.
 type Summary struct {
-	Lines          uint64 // read
-	Rejected       uint64 // lines
+	Lines          uint64 // how many lines were read
+	Rejected       uint64 // how many of them were rejected
 	Dropped        uint64 // events and rejected lines that could not be written
-	DroppedRejects uint64 // the rejected lines among them
+	DroppedRejects uint64 // the rejected lines among Dropped
 	Degraded       bool   // something could not be written, or not within WriteTimeout
 	Unusable       bool   // the state directory could not be used, see Stream.Unusable
-	Fallback       bool   // the stream added the fallback result, see RequireResult
+	Fallback       bool   // the stream added the fallback result, see Stream.RequireResult
 }
 
 // Run reads and commits until the input ends or a stop is requested. It returns
-// an error if the state directory cannot be used, or if the input could not be
-// read; write errors are in the summary. It must be called only once.
+// an error if the input could not be read or, unless Stream.Unusable is set, if the
+// state directory cannot be used. The summary reports write errors. Run must be called
+// only once.
 func (s *Stream) Run() (Summary, error) {
 	r := newRun(s)
 	if err := r.begin(); err != nil {
@@ -136,7 +139,7 @@ type Commit struct {
 	Rejects []byte           // lines as in rejected.jsonl, also those beyond its limit
 	Result  *artifact.Result // nil if none
 	Status  *artifact.Status // nil if none
-	Ready   bool             // a transition to ready led to Status
+	Ready   bool             // with Status: ready was reached, even if Status is already a later state
 }
 
 // A Follower is notified of each commit, after the lock is released and the lines

@@ -15,18 +15,19 @@ const (
 	finished
 )
 
-// A disk is the outcome of the last commit.
+// A disk describes how a stream deals with commits that fail.
 type disk uint8
 
 const (
-	healthy disk = iota
+	healthy disk = iota // the last commit succeeded
 	// retrying: a commit failed, and the stream retries it after a pause. It reads
 	// nothing: the input stays in the pipe, and nothing is lost.
 	retrying
-	// degraded: commits failed for the whole WriteTimeout, a stop was requested
-	// twice, or the state directory was unusable at the start. The stream reads on,
-	// so that the guest does not wait; it tries each file separately, at most once a
-	// second, and drops events that do not fit into memory. A stream stays degraded.
+	// degraded: commits failed for the whole WriteTimeout, a commit failed and a stop
+	// was requested twice, or the state directory was unusable at the start. The stream
+	// reads on, so that the guest does not wait. It tries each file separately, at most
+	// once a second, and drops events and rejected lines beyond maxBatch. A stream stays
+	// degraded, even if commits succeed again.
 	degraded
 )
 
@@ -34,7 +35,7 @@ const (
 type state struct {
 	phase phase
 	disk  disk
-	stops int // requests to stop, counted up to 2; after the second, the stream does not wait
+	stops int // requests to stop, counted up to 2; after the second, the stream waits for nothing
 }
 
 // An event changes the state of a stream.
@@ -48,7 +49,7 @@ const (
 	graceOver                  // a draining stream has read long enough
 	written                    // a commit succeeded
 	writeFailed                // a commit failed
-	writeTimeout               // commits have failed for WriteTimeout; of a degraded stream, the last one
+	writeTimeout               // commits have failed for WriteTimeout, or finish gives up
 	closed                     // a closing stream has no more to commit
 	concluded                  // the result is in the batch
 	acknowledged               // the last acknowledgement was written, or its reader was too slow

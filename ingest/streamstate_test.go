@@ -87,7 +87,7 @@ acknowledging degraded 1: stopRequested=acknowledging,degraded,2 acknowledged=fi
 acknowledging degraded 2: acknowledged=finished,degraded,2
 `
 
-// Every state, with every event.
+// For every state and every event, next returns the state in the table.
 func TestState_next(t *testing.T) {
 	want := make(map[string]string)
 	for line := range strings.Lines(strings.TrimSpace(transitions)) {

@@ -15,9 +15,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// The model of a strict reader: every reader accepts the texts that it accepts. It is
-// built on Go's tokens, and also rejects some texts that Go accepts: invalid UTF-8,
-// lone surrogates, repeated names, numbers beyond a double, deep nesting.
+// The strict reader of these tests accepts only texts that every JSON reader accepts. It is
+// built on the tokens of encoding/json, and also rejects some texts that Go accepts:
+// invalid UTF-8, lone surrogates, repeated names, numbers outside the range of a double,
+// deep nesting.
 
 // A strictReader reads one JSON text.
 type strictReader struct {
@@ -117,7 +118,7 @@ var (
 )
 
 // conform checks an artifact, or a line of one, against its model: the keys in
-// their order, each in its form. It returns the JSON of each.
+// their order, each value in its form. It returns the values as JSON.
 func conform(t testing.TB, text string, model []fieldModel) map[string]string {
 	t.Helper()
 	testenv.Must(t, strict([]byte(text)))
@@ -200,7 +201,7 @@ func lines0(t testing.TB, text string) []string {
 	return strings.Split(body, "\n")
 }
 
-// checkWhole checks a status or result, and that it agrees with the event of its seq.
+// checkWhole checks a status or result, and that it agrees with the event that has its seq.
 func (g *guest) checkWhole(name, word string, model []fieldModel, events []map[string]string) {
 	t := g.t
 	t.Helper()

@@ -11,8 +11,8 @@ import (
 
 // A Supervisor starts the program that writes to the stream, and provides its
 // result. The outcome and exit code of the result come from the supervisor. If the
-// program reports completed or failed itself, its message and details become part
-// of that result, and nothing is written before it.
+// program reports completed or failed itself, nothing is written immediately: its message
+// and details become part of the result when the program has ended.
 type Supervisor interface {
 	// Opening returns the first transition, which is committed before anything
 	// is read.
@@ -64,8 +64,8 @@ func newReportedOutcome(d *directive.Directive) *reportedOutcome {
 	return r
 }
 
-// addSupervised adds the supervisor's result. If the guest has reported stopped or
-// destroyed, that is still its state, so it is recorded again after the result.
+// addSupervised adds the supervisor's result. If the last state is stopped or destroyed,
+// it is recorded again after the result, so that it stays the current state.
 func (r *run) addSupervised() {
 	d := r.Supervisor.Outcome().directive()
 	r.now = r.Clock()
@@ -107,9 +107,9 @@ func (r *run) mergeReported(d *directive.Directive) {
 	d.Details = mergeDetails(reported.details, d.Details)
 }
 
-// mergeDetails returns an object with the members of both values; if both have a
-// name, the member of over. If under is not an object, it becomes the member
-// details.
+// mergeDetails returns an object with the members of under and over. If both have a
+// member of the same name, it keeps that of over. If under is not an object, it becomes
+// a member called details.
 func mergeDetails(under, over strictjson.Value) strictjson.Value {
 	switch {
 	case len(under) == 0:

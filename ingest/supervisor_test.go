@@ -33,7 +33,7 @@ func (p *fakeSupervisor) Outcome() *Transition {
 	return &p.result
 }
 
-// failedWith is the transition of a supervisor whose command exited with n.
+// failedWith returns the transition of a supervisor whose command exited with n.
 func failedWith(n int32) Transition {
 	return Transition{State: artifact.Failed, Message: "exited", ExitCode: &n}
 }

@@ -14,7 +14,8 @@ type waiter struct {
 	stop int // 0 if there is none, or its other end is closed
 }
 
-// A readiness is the outcome of a wait; all fields are false after its time limit.
+// A readiness is what a wait returns: what is ready. All fields are false after the time
+// limit.
 type readiness struct{ input, stop, ack bool }
 
 // wait waits, for at most limit (negative: no limit), for input (if forInput), a
@@ -38,8 +39,8 @@ func (w *waiter) wait(limit time.Duration, forInput, forStop bool, ackFD int) (g
 	return readiness{input: fds[0].Revents != 0, stop: fds[1].Revents != 0 && w.readStop(), ack: fds[2].Revents != 0}
 }
 
-// milliseconds returns a timeout for poll(2), rounded up so that it does not
-// spin.
+// milliseconds returns a timeout for poll(2). It rounds up: with a timeout of 0, a loop
+// would spin until the limit.
 func milliseconds(limit time.Duration) int {
 	if limit < 0 {
 		return -1

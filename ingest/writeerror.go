@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A reporter warns about write errors, without repeating itself.
+// A reporter warns about write errors. It does not repeat a warning for each retry.
 //
-// last is the last error that it reported and that is still retried; lastIsLock is set
-// if that was a held lock. While silent, it reports no retried errors, because
-// Stream.Unusable has reported the cause. reported contains the warnings of once.
+// last is the error that it reported last, while that is retried; lastIsLock is set if
+// another process holds the lock. While silent is set, because Stream.Unusable was called
+// with the cause, it reports no retried errors. reported contains the warnings of once.
 type reporter struct {
 	warn       func(format string, args ...any)
 	last       string
@@ -22,8 +22,8 @@ type reporter struct {
 	reported   map[string]bool
 }
 
-// retriedError warns about an error after which the commit is tried again, unless it was
-// the last one.
+// retriedError warns about an error after which the commit is tried again, unless it
+// repeats the error that was reported last.
 func (p *reporter) retriedError(err error) {
 	text := err.Error()
 	if todo := Remedy(err); todo != "" {
@@ -31,7 +31,7 @@ func (p *reporter) retriedError(err error) {
 	}
 	var held *writer.LockError
 	isLock := errors.As(err, &held)
-	again := text == p.last || (isLock && p.lastIsLock) // of a lock only the times differ
+	again := text == p.last || (isLock && p.lastIsLock) // the texts for a held lock differ in the time
 	if again || p.silent {
 		return
 	}
@@ -39,10 +39,11 @@ func (p *reporter) retriedError(err error) {
 	p.warn("%s; trying again", text)
 }
 
-// succeeded notes that a commit has succeeded: the next error is reported again.
+// succeeded notes that a commit has succeeded: the next error is reported, even if it is
+// the same.
 func (p *reporter) succeeded() { p.last, p.lastIsLock, p.silent = "", false, false }
 
-// once prints a warning, unless it has printed the same one before.
+// once logs a warning, unless it has logged the same one before.
 func (p *reporter) once(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if p.reported[text] {
@@ -55,8 +56,8 @@ func (p *reporter) once(format string, args ...any) {
 	p.warn("%s", text)
 }
 
-// reportUnmovable warns once about each file that could not be replaced or renamed,
-// although the rest of the commit was written.
+// reportUnmovable warns once about each file that the last commit could not replace or
+// rename. Such a file does not make the commit fail.
 func (c *committer) reportUnmovable() {
 	if c.mounted != nil {
 		c.report.once("%v; %s; everything else is written", c.mounted, Remedy(c.mounted))
@@ -68,8 +69,8 @@ func (c *committer) reportUnmovable() {
 	}
 }
 
-// Remedy returns what an operator can do about a write error of package writer; "" if
-// the text of the error contains that, or if it is not known.
+// Remedy returns what an operator can do about a write error of package writer. It
+// returns "" if the text of the error already contains a remedy, or if none is known.
 func Remedy(err error) string {
 	for _, r := range [...]struct {
 		cause error

@@ -9,10 +9,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// A BootList is events.jsonl.boots, which exists only in a copy. Each line is the
-// ID of a boot whose events are in the copy and are followed by those of another
-// boot. A writer holds the lock of the log. A BootList is not safe for concurrent
-// use.
+// A BootList is events.jsonl.boots. The file exists only in a copy, that is, a state
+// directory rebuilt from a journal. Each line is the ID of a boot whose events in the
+// copy are followed by events of another boot. The caller of Append holds the lock of the
+// log. A BootList is not safe for concurrent use.
 type BootList struct {
 	Path string // required
 

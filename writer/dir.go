@@ -34,8 +34,8 @@ const (
 )
 
 const (
-	seqSuffix  = ".seq"  // the seq file, on which all writers take their lock
-	oldSuffix  = ".1"    // the log before the last rotation
+	seqSuffix  = ".seq"  // the seq file, which all writers lock
+	oldSuffix  = ".1"    // the log that the last rotation renamed
 	prevSuffix = ".prev" // the result of the previous run
 	tornSuffix = ".torn" // the torn lines that were cut off a log
 )
@@ -78,7 +78,7 @@ func (d *Dir) Free() (int64, error) { return d.Status.current.Dir.Free() }
 
 // OtherWriters names the users, other than root and the user of this process,
 // that may write to the state directory. They can delete or forge its files. It
-// returns "" if there are none, and if nothing has been read or written yet.
+// returns "" if there are none, or if the directory is not open.
 func (d *Dir) OtherWriters() string {
 	dir := d.Status.current.Dir
 	if dir == nil || !dir.IsOpen() {
@@ -106,8 +106,8 @@ func OtherWriters(st *unix.Stat_t, uid int) string {
 	return ""
 }
 
-// Close closes all files. It releases the lock and gives up waiting for it. A
-// process need not call Close before it exits. A later use opens the files again.
+// Close closes all files. It releases the lock, or stops waiting for it. A process need
+// not call Close before it exits. A later use opens the files again.
 func (d *Dir) Close() {
 	d.Events.lines.close()
 	d.Events.seq.close()

@@ -2,10 +2,11 @@
 // events.jsonl with its seq file, and rejected.jsonl. docs/format.md describes
 // them.
 //
-// A StatusFile and a ResultFile are always replaced as a whole. An EventLog and a
-// RejectLog are appended to, after a torn line has been repaired. A Dir combines
-// all four. Several processes may write to the same directory: the lock of the
-// EventLog orders their writes.
+// A StatusFile and a ResultFile are always replaced as a whole. An EventLog, a
+// RejectLog and a BootList are appended to, after a torn line (an incomplete last line,
+// left by an interrupted write) has been repaired. A Dir gives access to all of them.
+// Several processes may write to the same directory: the lock of the EventLog orders
+// their writes.
 //
 // The package uses no flags, standard streams, wall clock or boot ID. Its callers
 // pass the times and IDs that it writes.
@@ -22,10 +23,10 @@
 //     A file name survives once its directory has been synced.
 //  3. A reader sees a write(2) of a few bytes into one page either completely or
 //     cut short, never mixed with another.
-//  4. Only one process at a time holds an exclusive flock(2). A process that
-//     writes without the lock is treated as hostile. The seq file, on which the
-//     lock is, may be removed or replaced by accident: a second lock, on the log,
-//     then keeps the writers apart.
+//  4. Only one process at a time holds an exclusive flock(2) on a file. A process
+//     that writes without the lock is treated as hostile. Writers lock the seq file.
+//     If that is removed or replaced by accident, a second lock, on the log itself,
+//     keeps them apart.
 //
 // Atomic does not mean durable: after the rename every reader sees the complete
 // new file, but the rename survives a crash only once the directory has been

@@ -7,6 +7,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
+// pathError returns err as an *fs.PathError with op and path. If err contains a
+// *dirfs.KindError, whose text already has a remedy, it returns that with path.
 func pathError(op, path string, err error) error {
 	if err == nil {
 		return nil

@@ -10,10 +10,10 @@ import (
 // A Batch holds new events, encoded as lines of the log. The zero Batch is
 // empty. A Batch is not safe for concurrent use.
 //
-// EventLog.Append determines the seqs while it holds the lock. As long as no
-// other process writes, they can be predicted, so Add already writes predicted
-// seqs into the lines. Only if the prediction is wrong, Append copies all lines
-// to number them again, which takes a tenth of the time of a large commit.
+// EventLog.Append determines the seqs under the lock. As long as no other process
+// writes, they can be predicted, so Add already writes predicted seqs into the lines. If
+// the prediction is wrong, Append has to copy all lines to number them again, which takes
+// a tenth of the time of a large commit.
 type Batch struct {
 	enc       artifact.EventEncoder
 	text      []byte // lines, numbered from predicted
@@ -21,7 +21,7 @@ type Batch struct {
 	predicted uint64 // seq of the first event
 
 	// Set by Append.
-	kept     int    // how many events at the start of the batch were in the log already
+	kept     int    // how many events at the start were in the log already, see EventLog.resolve
 	lastKept uint64 // seq of the last of those
 	next     uint64 // seq of the first event after those
 }
@@ -58,7 +58,7 @@ func (b *Batch) Reset() {
 	*b = Batch{enc: b.enc, text: b.text[:0], ends: b.ends[:0], predicted: b.Seq(len(b.ends))}
 }
 
-// Drop empties the batch as Reset does, and does not use its memory again.
+// Drop empties the batch as Reset does, but does not keep its memory.
 func (b *Batch) Drop() {
 	b.text = nil
 	b.Reset()

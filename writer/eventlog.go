@@ -23,10 +23,10 @@ import (
 // events. So after a crash a writer that reads only the seq file may skip
 // numbers, but it never uses one twice.
 //
-// last is the seq of the last event; it is valid while lines.prepare reports no
-// change. tried is the first seq of the last append, which may have failed. unused
-// is not nil after an append to an empty log has failed. rotateErr is why the last
-// rotation failed.
+// locked is true from Lock to unlock. last is the seq of the last event; it is valid
+// while lines.prepare reports no change. tried is the first seq of the last append, which
+// may have failed. unused is not nil after an append to an empty log has failed. rotateErr
+// is why the last rotation failed; nil if it succeeded.
 type EventLog struct {
 	Path    string // required
 	SeqPath string // Path + ".seq" if empty
@@ -40,8 +40,8 @@ type EventLog struct {
 	// LockWait is how long Lock waits; 0 means DefaultLockWait.
 	LockWait time.Duration
 
-	// Warn is called, if it is not nil, when another process holds a lock on the log
-	// itself, which Append then does not wait for.
+	// Warn, if not nil, is called once, when another process holds a lock on the log
+	// itself for more than a second. Append then writes without that lock.
 	Warn func(text string)
 
 	lines  lineFile
@@ -88,14 +88,14 @@ func (l *EventLog) Lock() (unlock func(), err error) {
 }
 
 // Append gives the events of b the next seqs, appends them to the log and makes
-// them durable. If no other process has changed the log since the last Append,
-// it makes these system calls:
+// them durable. The caller holds the lock. If no other process has changed the log since
+// the last Append, it makes these system calls:
 //
 //	flock(log) fstatat(log) pwrite(seq) fdatasync(seq) write(log) fdatasync(log)
 //
-// The log stays locked until the caller calls unlock. The caller holds the lock. After success b.Seq returns the seqs. After an
-// error the events may or may not be in the log. The next call finds out, so
-// its batch must begin with the same events.
+// The lock on the log itself is released by unlock. After success b.Seq returns the seqs.
+// After an error some of the events may be in the log. The next call finds out, so its
+// batch must begin with the same events.
 func (l *EventLog) Append(b *Batch) error {
 	if !l.locked {
 		return pathError("append", l.Path, errNotLocked)
@@ -144,11 +144,12 @@ func (l *EventLog) resolve(b *Batch) error {
 
 // AppendLeading appends as many events from the start of b as fit, and removes them
 // from b. It is for a disk on which there may be no space for all of them. It returns
-// the events that it has appended, whose text is valid until the next Add, and an error
-// if that are not all.
+// the events that it has appended, whose text is valid until the next Add. If events are
+// left in b, it also returns an error.
 //
 // If reserve is not 0, AppendLeading leaves at least that many bytes of the file system
-// free. It then tries only once, because it cannot find out how much of a quota is left.
+// free. It then does not try again with fewer events if the disk is full anyway: the
+// reason may be a quota, and AppendLeading could not keep the reserve free in that.
 func (l *EventLog) AppendLeading(b *Batch, reserve int64) (*Batch, error) {
 	none := new(Batch)
 	if !l.locked {
@@ -181,9 +182,9 @@ func (l *EventLog) AppendLeading(b *Batch, reserve int64) (*Batch, error) {
 	return none, err
 }
 
-// fewer returns how many of n lines to append after an append of all of them has
-// failed, of which fitted lines were written: those, or half of n if the disk did not
-// report that it is full before all were written.
+// fewer returns how many lines to append next after an append of n lines has failed
+// because the disk is full. fitted is how many complete lines that append wrote. fewer
+// returns fitted, or half of n if the error came before the first or after the last line.
 func fewer(n, fitted int) int {
 	if 0 < fitted && fitted < n {
 		return fitted
@@ -191,8 +192,8 @@ func fewer(n, fitted int) int {
 	return n / 2
 }
 
-// IsFull reports whether err means that there is no space for the data: a shorter
-// write may succeed.
+// IsFull reports whether err means that there is no space for the data. A shorter
+// write may then succeed.
 func IsFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) ||
 		errors.Is(err, io.ErrShortWrite)
@@ -266,9 +267,9 @@ func (l *EventLog) prepare(size int) error {
 // process has mounted cannot be renamed (EBUSY), but can be written to.
 func (l *EventLog) RotateError() error { return l.rotateErr }
 
-// isValidEvent reports whether the strictest reader accepts a line as an event.
-// Otherwise a repair could turn the remains of a crash, or text that another
-// process wrote, into an event.
+// isValidEvent reports whether the strictest reader accepts a line as an event. A repair
+// adds a missing newline only to such a line: it must not turn the remains of a crash, or
+// text that another process wrote, into an event.
 func isValidEvent(line []byte) bool {
 	_, err := new(artifact.Decoder).Event(line)
 	return err == nil

@@ -29,11 +29,11 @@ const maxBack = 64 << 20
 // torn line is repaired before the next append, and a write that fails is undone.
 // The caller of any method holds the lock of the events log.
 //
-// While file is not nil, end is its size, and the byte before end is a newline.
-// While unconfirmed is not nil, the file may also contain part of that append. fitted is
-// how many complete lines of the last append that failed were written before it was
-// undone.
-// If lock is not nil, file is locked from prepare to unlock.
+// While file is not nil, end is its size, and the byte before end is a newline, unless end
+// is 0. While unconfirmed is not nil, the file may also contain part of that append. fitted
+// is how many complete lines the last append wrote before it failed; 0 if it did not fail.
+// If lock is not nil, file is locked from prepare to unlock, unless another process has
+// held that lock for too long.
 type lineFile struct {
 	location
 	isComplete  func(line []byte) bool // reports whether only the newline of a torn line is missing
@@ -49,8 +49,8 @@ type lineFile struct {
 // writer that rotates the log replaces it once.
 const maxReopens = 10
 
-// prepare opens and locks the file at path, if it is not open or another file has
-// its name, and repairs a torn line. changed reports whether the file may differ
+// prepare opens the file at path, if it is not open or another file now has its name. It
+// locks the file and repairs a torn line. changed reports whether the file may differ
 // from what it was after the last append.
 func (f *lineFile) prepare(path string) (changed bool, err error) {
 	if err := f.open(path); err != nil {
@@ -134,8 +134,8 @@ func (f *lineFile) close() {
 //	[fsync(dir)] write fdatasync
 //
 // The directory is synced only before the first line: from then on the file name
-// is durable. If the write or the sync fails, append undoes the write, so the
-// caller may append the same lines again.
+// is durable. If the write or the sync fails, append undoes the write. If that fails too,
+// unconfirmed is set, and the caller must call resolve before it appends the lines again.
 func (f *lineFile) append(text []byte) error {
 	f.fitted = 0
 	if f.end == 0 {

@@ -24,7 +24,7 @@ const maxAbandoned = 8
 // A LockError reports that another process still held the lock of the events log
 // when the writer stopped waiting for it.
 type LockError struct {
-	Path   string // of the seq file, on which the lock is taken
+	Path   string // of the seq file, which writers lock
 	Holder string // the process that holds it, if /proc shows it
 	Waited time.Duration
 }
@@ -40,11 +40,11 @@ func (e *LockError) Error() string {
 // A seqFile is the file that contains the last seq. All writers of the log lock
 // it with flock(2).
 //
-// If the lock is not free, another goroutine waits for it. When lock gives up,
-// that goroutine continues to wait, and the next call of lock uses it again. So
+// If another process holds the lock, a goroutine waits for it. When lock returns at its
+// time limit, that goroutine continues to wait, and the next call of lock uses it again. So
 // the writer keeps its place in the queue and occupies only one thread.
 //
-// While waiting is not nil, a goroutine waits for the lock on file, which must
+// While waiting is not nil, that goroutine waits for the lock on file, which must
 // stay open.
 type seqFile struct {
 	location

@@ -9,10 +9,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// A writer waits for the lock on the log itself for logLockWait. That is longer than
-// almost every commit. It is short, because every user who may read the log can lock it,
-// and must not be able to stop its writers. After a wait in vain, later waits are
-// limited to logLockRetry, which is still longer than most commits.
+// A writer waits at most logLockWait for the lock on the log itself. Every user who may
+// read the log can lock it, and must not be able to stop its writers. Therefore the limit
+// is short, although longer than almost every commit. Once a writer has reached it, its
+// later waits are limited to logLockRetry, which is still longer than most commits.
 const (
 	logLockWait  = time.Second
 	logLockRetry = 10 * time.Millisecond
@@ -22,12 +22,13 @@ const (
 // only after an accident, so a writer need not queue for it.
 const logLockPause = 2 * time.Millisecond
 
-// A logLock is the lock on the log itself. It is a second lock, taken after the one on
-// the seq file, and released before it. It matters if the seq file is removed or
-// replaced while a writer holds the first lock: the next writer then locks the new seq
+// A logLock is the lock on the log itself. It is a second lock: a writer acquires it after
+// the one on the seq file, and releases it first. It matters if the seq file is removed or
+// replaced while a writer holds the first lock. The next writer then locks the new seq
 // file, and only the lock on the log keeps the two writers apart.
 //
-// Closing the log releases the lock. gaveUp reports whether a wait was in vain.
+// Closing the log releases the lock; held must then be reset. gaveUp is set once a wait has
+// reached its limit, and stays set.
 type logLock struct {
 	held   bool
 	gaveUp bool

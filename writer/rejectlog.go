@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A RejectLog is rejected.jsonl: the input lines that were rejected. A writer
-// holds the lock of the events log in the same directory. A RejectLog is not safe
-// for concurrent use.
+// A RejectLog is rejected.jsonl: the input lines that were rejected. The caller of
+// a method holds the lock of the events log in the same directory. A RejectLog is not
+// safe for concurrent use.
 type RejectLog struct {
 	Path string // required
 
@@ -46,9 +46,9 @@ func (l *RejectLog) Append(lines []byte) error {
 	return l.lines.append(lines)
 }
 
-// AppendLeading is Append, but if there is no space for all lines, it appends as many of
-// the first ones as fit. It returns the lines that it has not appended, and why. reserve
-// is that of EventLog.AppendLeading.
+// AppendLeading appends lines as Append does, but only as many of the first ones as fit on
+// the disk. It returns the rest and, if there is one, an error. reserve has the same
+// meaning as for EventLog.AppendLeading.
 func (l *RejectLog) AppendLeading(lines []byte, reserve int64) (rest []byte, err error) {
 	n, err := l.lines.fitting(l.Path, lines, reserve)
 	if err != nil {

@@ -46,7 +46,7 @@ func (f *StatusFile) Read() (*artifact.Status, error) {
 	return s, nil
 }
 
-// Renumber replaces the seq of the status by to if it is from, and changes
+// Renumber changes the seq of the status to the number to, if it is from. It changes
 // nothing else. A repair calls it after it has changed the seq of the event.
 func (f *StatusFile) Renumber(from, to uint64) error { return f.current.renumber(f.Path, from, to) }
 
@@ -79,8 +79,7 @@ func (f *ResultFile) Read() (*artifact.Result, error) {
 	return r, nil
 }
 
-// Renumber replaces the seq of the result by to if it is from, and changes
-// nothing else.
+// Renumber changes the seq of the result, as StatusFile.Renumber does.
 func (f *ResultFile) Renumber(from, to uint64) error { return f.current.renumber(f.Path, from, to) }
 
 // MoveToPrevious renames the result, if there is one, to Path + ".prev".
@@ -115,7 +114,7 @@ type atomicFile struct {
 	buf          []byte // memory for the parts of the new content; used again
 	text         []byte // memory for the new content if it is small; used again
 	removedStale bool   // the stale temporary files have been removed
-	hasPrevious  bool   // also remove the stale temporary files of NAME.prev, which is rarely written
+	hasPrevious  bool   // there may be a NAME.prev: remove its stale temporary files too
 }
 
 // maxJoined is the size in bytes up to which the content of a file is written with one
@@ -133,8 +132,9 @@ func (f *atomicFile) replaceParts(path string, p artifact.Parts) error {
 	return f.replace(path, f.text)
 }
 
-// replace writes the content, in one or more parts, to the file at path. Together with renameio, it makes
-// these system calls, relative to the descriptor of the directory:
+// replace replaces the file at path by the content, which has one or more parts. Together
+// with renameio, it makes these system calls, relative to the descriptor of the directory,
+// with one write for each part:
 //
 //	openat(.NAMEnnn, O_CREAT|O_EXCL) fchmod flock write fsync close renameat fsync(dir)
 //
@@ -165,14 +165,14 @@ func (f *atomicFile) replace(path string, content ...[]byte) error {
 	return nil
 }
 
-// isDirectory reports whether a directory has the name of the file. os.Root
-// reports EEXIST for it, whatever renameat(2) has returned.
+// isDirectory reports whether a directory has the name of the file. The error of
+// os.Root does not show that: it is always EEXIST, whatever renameat(2) has returned.
 func (f *atomicFile) isDirectory() bool {
 	st, err := f.StatFile(f.name)
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// maxAttempts is how often replace writes its temporary file, if another writer
+// maxAttempts is how many times replace writes its temporary file, if another writer
 // removes it each time. In practice that almost never happens twice.
 const maxAttempts = 10
 
@@ -213,8 +213,8 @@ func (f *atomicFile) writeTemporary(content [][]byte) error {
 	return t.CloseAtomicallyReplace() //fault:sync-temporary
 }
 
-// renumber replaces the seq of the status or result at path by to, if it is from.
-// The file must be valid.
+// renumber changes the seq of the status or result at path to the number to, if it is
+// from. The file must be valid.
 func (f *atomicFile) renumber(path string, from, to uint64) error {
 	text, err := f.read(path, artifact.MaxSize)
 	if err != nil {

@@ -72,7 +72,7 @@ func (f *lineFile) rewrite(path string, convert func(from io.Reader, to io.Write
 }
 
 // replaceBy gives the file called name the name of the log, and returns the new name
-// of the old log. name and its content are durable.
+// of the old log. The content of that file is durable.
 func (f *lineFile) replaceBy(name string) (kept string, err error) {
 	if err := f.checkUnchanged(); err != nil {
 		return "", err
@@ -106,7 +106,7 @@ func (f *lineFile) replaceBy(name string) (kept string, err error) {
 }
 
 // hasNoExchange reports whether an error of Exchange means that the file system or the
-// kernel cannot exchange two names, as 9p, NFS, exfat and FUSE.
+// kernel cannot exchange two names. 9p, NFS, exfat and FUSE cannot.
 func hasNoExchange(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EOPNOTSUPP)
 }
@@ -130,7 +130,7 @@ func (f *lineFile) hasName() bool {
 }
 
 // removeCopy removes a file that this repair has created, unless another file now has
-// the name: an exchange that returned an error may have had its effect.
+// the name. That may be the old log, if an exchange took effect but returned an error.
 func (f *lineFile) removeCopy(name string, id dirfs.ID) {
 	st, err := f.StatFile(name)
 	if err == nil && dirfs.IDOf(&st) == id {
@@ -154,9 +154,9 @@ func (f *lineFile) convertTo(file *dirfs.File, convert func(from io.Reader, to i
 // that suggests that a script repairs in a loop.
 const maxBackups = 1000
 
-// createBackup creates the file under whose name the old log will be kept. It
-// picks an unused name, so a repair never replaces the file that an earlier
-// repair kept.
+// createBackup creates a file whose name is the one under which the old log will be
+// kept. The name is unused, so a repair never replaces a file that an earlier repair
+// kept.
 func (f *lineFile) createBackup() (file *dirfs.File, name string, err error) {
 	for n := 1; n <= maxBackups; n++ {
 		name = fmt.Sprintf("%s.damaged%d", f.name, n)

@@ -150,10 +150,11 @@ func (l *EventLog) findLastSeq() (uint64, error) {
 	return l.seq.read()
 }
 
-// An unusedSeqs records that the seq file contains text only because of a failed
-// append to an empty log, and that last is the last seq in use. It holds as long as
-// the log is empty and no other writer changes the seq file. Otherwise each retry of
-// an append would start after the seqs of the previous one.
+// An unusedSeqs records that last is the last seq in use, although the seq file may
+// contain a higher number, left by a failed append to an empty log. The record is valid
+// while the log is empty and the content of the seq file is text: until another writer
+// appends. Without the record, each retry of the append would start after the seqs of the
+// previous attempt.
 type unusedSeqs struct {
 	text string
 	last uint64
@@ -161,8 +162,8 @@ type unusedSeqs struct {
 
 // returnSeqs makes the seqs of an append that has failed available again, if the log
 // was empty. If the append was undone, it tries to write the previous number to the
-// seq file, so that other processes use it too. If it cannot, at least this EventLog
-// knows that the number in the seq file is not in use.
+// seq file, so that other processes can use the seqs too. If that fails, unused still lets
+// this EventLog use them.
 func (l *EventLog) returnSeqs() {
 	l.unused = nil
 	if l.lines.end > 0 {
@@ -182,7 +183,7 @@ func (l *EventLog) returnSeqs() {
 }
 
 // seqFileText returns the content of the seq file; "" if it cannot be read. It opens
-// the file again, because a sync on the open one may have failed.
+// the file again, because a sync may have failed on the open descriptor.
 func (l *EventLog) seqFileText() string {
 	f, err := l.seq.OpenFile(l.seq.name, unix.O_RDONLY, 0)
 	if err != nil {

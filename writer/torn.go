@@ -8,8 +8,7 @@ import (
 )
 
 // maxTorn is the size in bytes beyond which the .torn file is emptied before the
-// next torn line is added. It keeps a writer that crashes in a loop from filling a
-// tmpfs.
+// next torn line is added. Otherwise a writer that crashes in a loop would fill a tmpfs.
 const maxTorn = 8 << 20
 
 // repairTail repairs a torn line at the end of the file, which has the given

@@ -10,8 +10,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// An unconfirmed is an append that failed. Until it is undone, all, part or none
-// of its text may be in the file.
+// An unconfirmed describes an append that failed and was not undone yet. All, part or
+// none of its text may be in the file.
 type unconfirmed struct {
 	file dirfs.ID
 	at   int64 // the offset at which the text was appended
@@ -45,10 +45,10 @@ func (f *lineFile) undo() error {
 	return nil
 }
 
-// resolve finds out how much of an unconfirmed append is in the file. If that is
-// the end of the file, resolve cuts it off. If another writer has appended since,
-// resolve keeps the lines that are complete, and returns their number. It must be
-// called before prepare.
+// resolve finds out how much of an unconfirmed append is in the file. If nothing
+// follows it, resolve cuts it off. If another writer has appended since, resolve keeps
+// the lines that are complete, and returns their number. It must be called before
+// prepare.
 func (f *lineFile) resolve(path string) (kept int, err error) {
 	if f.unconfirmed == nil { //fault:resolve-append
 		return 0, nil

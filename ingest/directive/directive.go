@@ -103,7 +103,8 @@ func (d *Directive) ReportsOutcome() bool {
 }
 
 // A Decoder decodes lines. The zero Decoder is ready to use. It reuses its
-// memory, and is not for concurrent use.
+// memory, and is not for concurrent use. What it returns does not depend on earlier
+// lines.
 type Decoder struct {
 	d       Directive
 	json    strictjson.Normaliser
@@ -141,7 +142,7 @@ func (dec *Decoder) trim() {
 	}
 }
 
-// decode does the work of Decode.
+// decode decodes and checks a line. It leaves large buffers to trim.
 func (dec *Decoder) decode(text []byte, cut bool) (*Directive, *Error) {
 	dec.json.Depth = strictjson.MaxDepth
 	at := skipBlanks(text)
@@ -193,7 +194,7 @@ func (d *Directive) see(k key, name []byte, nameAt, at int) *Error {
 	return nil
 }
 
-// set sets a key, other than message and details, to its text.
+// set sets a key, other than message and details, from the text of its value.
 func (d *Directive) set(k key, text []byte) *Error {
 	switch {
 	case k == exitCodeKey:
@@ -312,8 +313,8 @@ func (t Type) keys() (required key, wrong [2]key) {
 	return stateKey, [2]key{kindKey, statusKey}
 }
 
-// checkExitCode checks that only an outcome has an exit code, and sets the one
-// that completed implies.
+// checkExitCode checks that only an outcome has an exit code. It sets the exit code 0,
+// which completed implies.
 func (d *Directive) checkExitCode() *Error {
 	if d.Type == Transition {
 		d.Outcome, _ = d.State.Outcome()

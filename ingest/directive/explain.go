@@ -260,8 +260,8 @@ func withArticle(kind string) string {
 	return "a " + kind
 }
 
-// ExplainJSON returns the error of a JSON value that came through a shell, which
-// removes double quotes: src is the value, err the error of strictjson.
+// ExplainJSON returns the error for src, a JSON value from a command line, where a shell
+// may have removed the double quotes. err is the error of strictjson.
 func ExplainJSON(src []byte, err error) *Error {
 	e := strictError(err)
 	if isText(src) && canQuote(src) {
@@ -395,8 +395,8 @@ func numberReason(src []byte, at int) string {
 	return ""
 }
 
-// badJSON returns the error for DETAILS=json or DETAILS.name:=json; err is of
-// strictjson. The value ends at the offset end of the line.
+// badJSON returns the error for DETAILS=json or DETAILS.name:=json, whose value ends at
+// the offset end of the line. err is the error of strictjson.
 func badJSON(line []byte, end int, p *pair, err error) *Error {
 	raw, at, e := line[p.valueAt:end], p.valueAt, strictError(err)
 	switch {
@@ -449,7 +449,8 @@ func canQuote(text []byte) bool {
 	return len(text) <= maxShown
 }
 
-// choiceHint returns what text, which is not a choice of k, may be.
+// choiceHint returns a hint about text, which is not a choice of k: the mistake or the
+// choice that is most likely.
 func choiceHint(k key, text []byte) string {
 	i := bytes.IndexAny(text, ",;&|")
 	if i > 0 && bytes.IndexByte(text[i:], '=') > 0 && new(Directive).setChoice(k, text[:i]) {
@@ -476,8 +477,8 @@ func choiceHint(k key, text []byte) string {
 	return ""
 }
 
-// variableHint explains a value that starts like a variable of a shell, which the
-// caller has put in single quotes.
+// variableHint explains a value that looks like a variable of a shell. The caller has
+// probably put it in single quotes.
 func variableHint(text []byte) string {
 	if len(text) < 2 || text[0] != '$' {
 		return ""
@@ -485,8 +486,8 @@ func variableHint(text []byte) string {
 	return "; ingest replaces no variables, so use double quotes in the shell"
 }
 
-// timeHint returns the time in RFC 3339 that text may mean: seconds or
-// milliseconds since 1970, or another form of ISO 8601.
+// timeHint suggests the time in RFC 3339 that text may mean, if text is a number of
+// seconds or milliseconds since 1970, or another form of ISO 8601.
 func timeHint(text []byte) string {
 	if len(text) > maxShown {
 		return ""

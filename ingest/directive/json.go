@@ -81,9 +81,10 @@ func (dec *Decoder) name(text []byte, at int) (name []byte, next int, r *Error) 
 	return name, next, nil
 }
 
-// plain returns the text of the string at the offset at, up to the next quote,
-// and the offset after that quote. The text may hold escapes as written; a key or
-// a choice never has any, so that most strings of a line need no more.
+// plain returns the text between the quote at the offset at and the next quote, and the
+// offset after that one. It does not decode escapes. That is enough for nearly all keys
+// and choices, which callers write without escapes; any other string needs the slower
+// Normaliser.
 func plain(text []byte, at int) (word []byte, next int) {
 	n := bytes.IndexByte(text[at+1:], '"')
 	if text[at] != '"' || n < 0 {
@@ -144,7 +145,7 @@ func (d *Directive) setJSON(k key, value strictjson.Value) *Error {
 	return Errorf(d.at[k], "%s is %s; expected a string", keyNames[k], withArticle(kind))
 }
 
-// jsonError returns an error of strictjson as one of the line.
+// jsonError converts an error of strictjson for a JSON line.
 func jsonError(text []byte, err error) *Error {
 	e := strictError(err)
 	return &Error{e.Offset, jsonReason(text, e, aDetail)}

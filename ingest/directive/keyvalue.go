@@ -8,8 +8,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// maxNames is how many DETAILS.name pairs a line may have. Each is compared with
-// all others; a caller that has more can write JSON.
+// maxNames is how many DETAILS.name pairs a line may have. The limit is low because
+// each name is compared with all others. A caller that has more can write JSON.
 const maxNames = 256
 
 // detailsPrefix begins the names of pairs that are members of details.
@@ -141,7 +141,8 @@ func (dec *Decoder) detail(p *pair, name []byte) *Error {
 	return nil
 }
 
-// named reports whether details has a member of this name, which is quoted.
+// named reports whether details has a member called name, which is a JSON string in
+// normal form.
 func (dec *Decoder) named(name []byte) bool {
 	for i := 0; i < len(dec.names); i += 2 {
 		from, to := dec.names[i], dec.names[i+1]

@@ -14,7 +14,7 @@ type pair struct {
 	name    []byte // as written, e.g. "STATE" or "DETAILS.port"; a part of the line
 	json    bool   // written with := instead of =
 	valueAt int    // offset of the value
-	value   []byte // unquoted; may hold invalid UTF-8; valid until the owner resets buf
+	value   []byte // unquoted; may contain invalid UTF-8; valid until the owner resets buf
 }
 
 // A pairReader reads the pairs of a KEY=value line. Spaces and tabs separate
@@ -38,7 +38,7 @@ type pairReader struct {
 
 const blanks = " \t"
 
-// Bits of the table ends: what a byte ends.
+// Bits of the table ends: what the byte ends.
 const (
 	endsName  = 1 << iota // a name
 	endsValue             // a run of bare bytes in a value
@@ -115,9 +115,9 @@ func (w *pairReader) onePiece() (value []byte, ok bool) {
 	return rest[from:to:to], true
 }
 
-// find returns the offset of the first byte of text that ends what, or the length
-// of text. It compares eight bytes at a time: most names and values are short,
-// and a processor predicts the end of a loop over single bytes badly.
+// find returns the offset of the first byte of text that ends what (endsName or
+// endsValue), or the length of text. It compares eight bytes at a time: most names and
+// values are short, and a processor predicts the end of a loop over single bytes badly.
 func find(text []byte, what byte) (n int) {
 	for n+8 <= len(text) {
 		marked := mayEnd(binary.LittleEndian.Uint64(text[n:]))
@@ -137,9 +137,9 @@ func find(text []byte, what byte) (n int) {
 	return n
 }
 
-// mayEnd sets the top bit of the first byte of eight that may end something. Such
-// a byte is = or a backslash, or it is at most the single quote, which is the
-// highest of the others. Bits above the first may be wrong.
+// mayEnd finds the first of eight bytes that may end something: a =, a backslash, or a
+// byte up to the single quote, which is the highest of the others in the table. It sets
+// the top bit of that byte in its result. The bits of higher bytes may be wrong.
 func mayEnd(eight uint64) uint64 {
 	const ones = 0x0101010101010101
 	low, equals, backslash := eight-ones*('\''+1), (eight^ones*'=')-ones, (eight^ones*'\\')-ones
@@ -197,9 +197,9 @@ func (w *pairReader) double() *Error {
 	return r
 }
 
-// ansi unquotes $'…'. It rejects an escape for NUL: bash drops everything from it
-// to the closing quote ($'a\0b'c is ac), and a caller can want neither that nor a
-// NUL in the artifacts.
+// ansi unquotes $'…'. It rejects an escape for NUL. Bash drops the text from that escape
+// to the closing quote ($'a\0b'c is ac), which no caller intends, and a NUL in the
+// artifacts would be as bad.
 func (w *pairReader) ansi() *Error {
 	w.pos++ // the $
 	from := w.pos + 1
@@ -248,9 +248,9 @@ func (w *pairReader) quoted(escapes bool) ([]byte, *Error) {
 // neither digits nor }, \c\\ includes both backslashes, and a backslash before
 // anything else is plain text.
 //
-// \u and \U differ from bash. In the C locale bash leaves é as text; here
-// they are always UTF-8. Bash also encodes surrogates and numbers beyond
-// U+10FFFF, which no strict reader accepts; here they become U+FFFD.
+// \u and \U differ from bash. In the C locale bash leaves an escape for a character
+// beyond ASCII as text; here it always becomes UTF-8. Bash also encodes surrogates and
+// numbers beyond U+10FFFF, which no strict reader accepts; here they become U+FFFD.
 func appendEscape(buf, text []byte) (_ []byte, n int) {
 	var v uint32
 	switch text[0] {

@@ -78,8 +78,8 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// didYouMean names the choice nearest to text, changed by letters, or returns ""
-// if none is near.
+// didYouMean returns a hint that names the choice nearest to text, or "" if none is near.
+// letters converts the choice to the case in which the line writes it.
 func didYouMean(text []byte, choices []string, letters func(string) string) string {
 	word := Nearest(string(text), choices)
 	if word == "" {

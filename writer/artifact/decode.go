@@ -33,7 +33,7 @@ type Decoder struct {
 }
 
 // An AlteredError reports that an artifact is valid only in its normal form. The
-// Decoder can read it, but other readers reject it or read other values.
+// Decoder can read it, but other readers may reject it or read other values.
 type AlteredError struct{ Why string } // Why is one of the texts of strictjson.Altered
 
 func (e *AlteredError) Error() string { return e.Why }
@@ -173,7 +173,8 @@ func (d *Decoder) normalise(text []byte) error {
 
 var errBlankLine = errors.New("the line is blank")
 
-// ofFile returns err, the error of a file that contains only one object.
+// ofFile converts the error of a line to that of a file with a single object: a blank line
+// is an empty file.
 func ofFile(err error) error {
 	if err == errBlankLine {
 		return errors.New("the file is empty")
@@ -181,6 +182,7 @@ func ofFile(err error) error {
 	return err
 }
 
+// notJSON returns the error for text, for which strictjson returned err.
 func notJSON(text []byte, err error) error {
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:

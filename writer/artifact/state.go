@@ -68,8 +68,8 @@ func (s State) Ended() bool {
 	return false
 }
 
-// StartsRun reports whether a transition to s starts a new run if the guest
-// already has a result.
+// StartsRun reports whether a transition to s may start a run. If the guest already has
+// a result, it does start a new one.
 func (s State) StartsRun() bool {
 	switch s {
 	case Requested, Provisioning, Booted, Starting:

@@ -51,7 +51,9 @@ func IDOf(st *unix.Stat_t) ID { return ID{uint64(st.Dev), st.Ino} }
 // safe for concurrent use.
 //
 // If fd is not 0, it is a descriptor of the directory id, which was at path when
-// it was opened. If root is not nil, it refers to the same directory.
+// it was opened. If root is not nil, it refers to the same directory. If unsynced is
+// not empty, an earlier Open created a subdirectory of it and could neither sync nor
+// remove that name; the next Open must sync it first.
 type Dir struct {
 	path   string
 	fd     int
@@ -60,7 +62,7 @@ type Dir struct {
 	stale  bool // Open must open path again
 	pinned bool // Open does not check which directory is at path
 
-	unsynced string // a directory that Open must sync first, because it has created a directory in it
+	unsynced string // a directory that Open must sync first
 }
 
 // Open opens the directory at path, and creates it if it is missing. If the Dir
@@ -202,8 +204,8 @@ func (d *Dir) Stat() (st unix.Stat_t, err error) {
 }
 
 // Free returns how many bytes of the file system of the directory are free for this
-// user; math.MaxInt64 if the file system reports no size, as a tmpfs without a limit.
-// It does not consider quotas.
+// user. It returns math.MaxInt64 if the file system reports no size, for example a tmpfs
+// without a limit. It does not consider quotas.
 func (d *Dir) Free() (int64, error) {
 	var st unix.Statfs_t
 	err := Retry(func() error { return unix.Fstatfs(d.fd, &st) })
@@ -256,10 +258,10 @@ func (d *Dir) Names() ([]string, error) {
 // join returns the path of a name in the directory, for errors.
 func (d *Dir) join(name string) string { return filepath.Join(d.path, name) }
 
-// makeDirs creates dir and its missing parents. It syncs the parent of each
-// directory that it creates. If that fails, and the new directory cannot be removed
-// either, it returns the parent: the next attempt would find the new directory, and not
-// sync its name.
+// makeDirs creates dir and its missing parents. It syncs the parent of each directory
+// that it creates. If that fails, it removes the new directory, because the next attempt
+// would not sync a directory that exists. If the removal fails too, makeDirs returns the
+// parent as unsynced.
 func makeDirs(dir string) (unsynced string, err error) {
 	parent := filepath.Dir(dir)
 	err = os.Mkdir(dir, 0o755)
@@ -284,8 +286,7 @@ func makeDirs(dir string) (unsynced string, err error) {
 	return "", nil
 }
 
-// syncParent syncs the directory in which an earlier Open has created another one, if it
-// could not do so then.
+// syncParent syncs the directory unsynced, if there is one.
 func (d *Dir) syncParent() error {
 	if d.unsynced == "" {
 		return nil

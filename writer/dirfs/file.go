@@ -52,8 +52,8 @@ type File struct {
 // OpenFile opens the file called name by the rules in the package comment. flags
 // are those of open(2). If mode is not 0, OpenFile sets the mode of a new or
 // existing file to it, whatever the umask is. It cannot change the mode of another
-// user's file, and ignores that. The error wraps ErrNotRegular, ErrLinked,
-// ErrSymlink or an errno.
+// user's file, and ignores that. The error wraps ErrNotRegular, ErrDirectory,
+// ErrSymlink, ErrLinked or an errno.
 func (d *Dir) OpenFile(name string, flags int, mode uint32) (*File, error) {
 	path := d.join(name)
 	fd, err := RetryInt(func() (int, error) { return unix.Openat(d.fd, name, flags|openFlags, mode) })
@@ -77,8 +77,8 @@ func (d *Dir) OpenFile(name string, flags int, mode uint32) (*File, error) {
 }
 
 // chmodTime is how long Open waits before it tries again to open a file that may not be
-// read. A writer with a umask such as 077 sets the mode of a new file immediately after
-// it has created the file, but may not get the processor in between.
+// read. A writer with a umask such as 077 makes a new file readable immediately after it
+// has created the file, but a reader may run in between.
 const chmodTime = 20 * time.Millisecond
 
 // Open opens the file called name in the directory dir for reading, by the same

@@ -18,9 +18,9 @@ func TryLock(fd, how int) (bool, error) {
 
 // A LockWait is a goroutine that waits for a flock(2). flock has no time limit,
 // and a process that only tries repeatedly might never get a lock that other
-// processes use heavily. The goroutine keeps its place in the queue of the lock
-// until it has the lock, also while no call of Within is in progress. The
-// descriptor must stay open until then. A LockWait is not safe for concurrent use.
+// processes use heavily. The goroutine stays in the queue of the lock until it has the
+// lock, even while no call of Within is in progress. The descriptor must stay open until
+// then. A LockWait is not safe for concurrent use.
 type LockWait struct{ done chan error }
 
 // WaitLock starts to wait for a flock on fd. how is unix.LOCK_SH or unix.LOCK_EX.

@@ -29,8 +29,8 @@ func (n *Normaliser) growMembers(rest int) {
 // members, hostile input could make the quadratic time expensive.
 const fewMembers = 16
 
-// namesDiffer reports whether the members surely have different names. It reports
-// false without a check if there are more than fewMembers.
+// namesDiffer reports whether all members have different names. If there are more than
+// fewMembers, it reports false without a check, and the caller sorts them.
 func (n *Normaliser) namesDiffer(src []byte, members []member) bool {
 	if len(members) > fewMembers {
 		return false
@@ -45,8 +45,8 @@ func (n *Normaliser) namesDiffer(src []byte, members []member) bool {
 	return true
 }
 
-// nameOf returns the name of a member, which is completely in dst or src because
-// of readName.
+// nameOf returns the name of a member. readName has made sure that the name is completely
+// in dst or completely in src.
 func (n *Normaliser) nameOf(src []byte, m member) []byte {
 	name, end := int(m.name), int(m.value)-1
 	if name < len(n.dst) {

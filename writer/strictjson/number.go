@@ -14,8 +14,8 @@ func readNumber(src []byte, at int) (next int, err error) {
 	return end, nil
 }
 
-// inRangeLen is the length in bytes up to which a number is surely in the range of
-// a double if its exponent has at most two digits: it is below 10^(200+99).
+// inRangeLen is the length in bytes up to which a number whose exponent has at most two
+// digits is in the range of a double without a further check: it is below 10^(200+99).
 const inRangeLen = 200
 
 // scanNumber returns the offset after the number at src[at] (RFC 8259 section 6).

@@ -44,8 +44,8 @@ import (
 // into further objects.
 const MaxDepth = 64
 
-// MaxText is the size in bytes of the largest text that is read. In normal form it is at
-// most three times as large, so all offsets fit into 32 bits.
+// MaxText is the maximum size of a text in bytes. Its normal form is at most three times
+// as large, so all offsets fit into 32 bits.
 const MaxText = 1 << 30
 
 // A Value is one JSON value in normal form. Only this package creates values.
@@ -102,8 +102,9 @@ func errorAt(at int, why string) error { return &Error{Offset: at, Why: why} }
 // before that byte at once.
 type Normaliser struct {
 	// Depth is how many levels deep the arrays and objects of a value may nest;
-	// 0 means MaxDepth. It is lower for a value that will become part of other
-	// values, and higher only for a text that contains a value of MaxDepth.
+	// 0 means MaxDepth. A caller that puts the value into another one sets it lower.
+	// A reader of a whole artifact, which contains details of up to MaxDepth levels,
+	// sets it higher.
 	Depth int
 
 	// NonFinite makes NaN, Infinity and -Infinity valid: their normal form is null, as

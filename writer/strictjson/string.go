@@ -17,8 +17,8 @@ func (n *Normaliser) readString(src []byte, at int) (next int, err error) {
 	return n.readMixedString(src, at)
 }
 
-// readMixedString reads the rest of a string from src[at] on, where the first byte
-// is that is not plain.
+// readMixedString reads the rest of a string. src[at] is the first byte of the string
+// that is not plain, see plainEnd.
 func (n *Normaliser) readMixedString(src []byte, at int) (next int, err error) {
 	for ; ; at = plainEnd(src, at) {
 		switch {
@@ -60,9 +60,9 @@ func isRaw(r rune, size int) bool {
 	return !isLineSeparator(r) && (r != utf8.RuneError || size > 1)
 }
 
-// isLineSeparator reports whether some readers end a line at r, which is not ASCII,
-// and would read one line of a log as two: str.splitlines of Python ends lines at all
-// three, readline of Node.js at the last two.
+// isLineSeparator reports whether r is U+0085, U+2028 or U+2029. Some readers end a line
+// there, and would read one line of a log as two: str.splitlines of Python at all three,
+// and readline of Node.js at the last two. r is not ASCII.
 func isLineSeparator(r rune) bool { return r == '\u0085' || r|1 == '\u2029' }
 
 // AppendText appends text as a JSON string in normal form. It replaces each byte
