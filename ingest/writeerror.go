@@ -60,7 +60,7 @@ func (p *reporter) once(format string, args ...any) {
 // rename. Such a file does not make the commit fail.
 func (c *committer) reportUnmovable() {
 	if c.mounted != nil {
-		c.report.once("%v; %s; everything else is written", c.mounted, Remedy(c.mounted))
+		c.report.once("%v; %s; the other files are not affected", c.mounted, Remedy(c.mounted))
 		c.mounted = nil
 	}
 	err := c.store.rotateError()

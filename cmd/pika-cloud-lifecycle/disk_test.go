@@ -308,7 +308,7 @@ func TestMounted_status_or_result(t *testing.T) {
 			p.write(test.first)
 			p.ackUpTo(1)
 			p.write("STATE=failed EXIT_CODE=7")
-			p.awaitStderr(file + ": device or resource busy; it is a mount point; mount the state directory instead of this file; everything else is written")
+			p.awaitStderr(file + ": device or resource busy; it is a mount point; mount the state directory instead of this file; the other files are not affected")
 			p.await(test.other, `"failed"`)
 			for n := range 10 {
 				p.write("KIND=failed")
