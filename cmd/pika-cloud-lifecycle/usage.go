@@ -40,7 +40,7 @@ Exit status:
   0  the command succeeded
   1  a file could not be read or written, or is invalid
   2  the command line is wrong; nothing was changed
-  Some commands have more exit codes; see the help of each command.
+  Some commands have other exit codes; see the help of each command.
 
 Examples:
   export PIKA_LIFECYCLE_DIR=$(mktemp -d)   # to try it without root
@@ -135,8 +135,7 @@ Advanced:
   --exit-on-result       exit after the result is written, without waiting for
                          the end of the input
   --grace DURATION       after SIGTERM or SIGHUP, wait this long for the end of
-                         the input, but on a terminal only if this flag is given
-                         (default 5s)
+                         the input (default 5s, or 0s on a terminal)
   --write-timeout DURATION
                          retry for this long if a file cannot be written; then
                          continue to read, and keep only the last status, the
@@ -223,6 +222,7 @@ Files, in the state directory:
   status.json, events.jsonl, result.json
                        the copy
   rejected.jsonl       entries that were rejected, and why
+  events.jsonl.1       events before the last rotation or the last reboot
   events.jsonl.boots   IDs of earlier boots; entries of these are skipped
 
 Exit status:
@@ -432,8 +432,8 @@ result that does not match the events, temporary files, and wrong owners and
 permissions.
 
 Flags:
-  --repair             repair what can be repaired; what is removed is kept in
-                       other files
+  --repair             repair what can be repaired, and keep the removed lines
+                       in the files below
   --format WORD        text or json (default text)
   --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
                        /run/pika-cloud)
