@@ -120,6 +120,10 @@ func Mount(t testing.TB) {
 // of the test.
 const aloneEnv = "PIKA_TEST_ALONE"
 
+// IsChild reports whether this process is the child process of [Alone] or
+// [AloneWithMounts]. Such a process runs one test.
+func IsChild() bool { return os.Getenv(aloneEnv) != "" }
+
 // Alone runs the calling test in a child process, in which it may change limits, the user
 // or the working directory. Alone returns true in the child process. In the parent, it
 // returns false after the child has passed, and otherwise ends the test:
