@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -223,7 +224,8 @@ func TestIncus_host_rejects(t *testing.T) {
 	}
 	n = Incus(filepath.Join(t.TempDir(), "missing"))
 	commit(n, artifact.Ready, "")
-	if err := n.Close(); err == nil || !strings.HasPrefix(err.Error(), "1 notification to incus failed: ") || !strings.Contains(err.Error(), "missing") {
+	err = n.Close() // tries once more, if the first attempt has already failed
+	if err == nil || !regexp.MustCompile(`^(1 notification|2 notifications) to incus failed: .*missing`).MatchString(err.Error()) {
 		t.Errorf("Close returns %v", err)
 	}
 }
