@@ -243,18 +243,25 @@ var errSeqInUse = errors.New("another process has already written that seq; stop
 // prepare opens the log, repairs a torn line, finds the last seq, and rotates
 // the log if size more bytes would exceed RotateAt.
 func (l *EventLog) prepare(size int) error {
+	if err := l.open(); err != nil {
+		return err
+	}
+	isFull := l.RotateAt > 0 && l.lines.end > 0 && l.lines.end+int64(size) > l.RotateAt
+	if !isFull {
+		return nil
+	}
+	l.rotateErr = l.lines.Rename(l.lines.name, l.lines.name+oldSuffix)
+	return l.open() // also if the rename failed: it may have had its effect
+}
+
+// open locks the log, repairs it, and finds the last seq, unless nothing has changed
+// since the last call. After a rotation, another writer may have appended to the new
+// log before it is locked here.
+func (l *EventLog) open() error {
 	l.lines.isComplete = isValidEvent
 	changed, err := l.lines.prepare(l.Path)
 	if err == nil && changed {
 		l.last, err = l.findLastSeq()
-	}
-	isFull := l.RotateAt > 0 && l.lines.end > 0 && l.lines.end+int64(size) > l.RotateAt
-	if err == nil && isFull {
-		l.rotateErr = l.lines.Rename(l.lines.name, l.lines.name+oldSuffix)
-		changed, err = l.lines.prepare(l.Path) // also if that failed: it may have had its effect
-		if err == nil && changed {
-			l.last, err = l.findLastSeq() // another writer may have appended before the new log was locked
-		}
 	}
 	if err != nil {
 		l.lines.close() // last may be wrong; the next call determines it again
@@ -281,12 +288,7 @@ func (l *EventLog) rotate() error {
 	if err := l.lines.Rename(l.lines.name, l.lines.name+oldSuffix); err != nil {
 		return err
 	}
-	// Another writer may have appended to the new log before it is locked here.
-	_, err := l.lines.prepare(l.Path)
-	if err == nil {
-		l.last, err = l.findLastSeq()
-	}
-	return err
+	return l.open()
 }
 
 // Rotate renames the log to Path + ".1", unless it is empty. The caller holds

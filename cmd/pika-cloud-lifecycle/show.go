@@ -275,7 +275,7 @@ func (v *textView) problem(log *logFile, p *lineProblem) {
 }
 
 func (v *textView) omitted(log *logFile, n uint64) {
-	v.Note(fmt.Sprintf("%s has %s", filepath.Base(log.path), plural(n, "more problem")))
+	v.Note(fmt.Sprintf("%s has %s", filepath.Base(log.path), timeline.Plural(n, "more problem")))
 }
 
 // A jsonView is for programs: one object on each line.

@@ -178,7 +178,7 @@ func summary(r *verify.Report, repairable int) string {
 	}
 	if !r.Valid() {
 		total := uint64(len(r.Findings)) + r.Omitted
-		parts[0] = "invalid: " + plural(total, "finding")
+		parts[0] = "invalid: " + timeline.Plural(total, "finding")
 	}
 	if repairable > 0 {
 		parts[0] += fmt.Sprintf(", %d repairable with --repair", repairable)
@@ -187,9 +187,9 @@ func summary(r *verify.Report, repairable int) string {
 		parts[0] += fmt.Sprintf(", %d not listed", r.Omitted)
 	}
 	if r.Events > 0 {
-		events := plural(r.Events, "event")
+		events := timeline.Plural(r.Events, "event")
 		if r.Boots > 0 {
-			events += " in " + plural(uint64(r.Boots), "boot")
+			events += " in " + timeline.Plural(r.Boots, "boot")
 		}
 		parts = append(parts, fmt.Sprintf("%s, seq %d to %d", events, r.FirstSeq, r.LastSeq))
 	}
@@ -200,17 +200,9 @@ func summary(r *verify.Report, repairable int) string {
 		parts = append(parts, "result "+string(r.Outcome))
 	}
 	if r.Rejected > 0 {
-		parts = append(parts, plural(r.Rejected, "rejected line")+" in rejected.jsonl")
+		parts = append(parts, timeline.Plural(r.Rejected, "rejected line")+" in rejected.jsonl")
 	}
 	return strings.Join(parts, "; ")
-}
-
-// plural returns a number with its noun.
-func plural(n uint64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // printJSONReport prints a report as one JSON object on one line.

@@ -116,15 +116,15 @@ func (w *svg) begin(p *Plot, height int) {
 		`<stop offset="1" stop-color="#fff" stop-opacity=".9"/></linearGradient></defs>` + "\n")
 	fmt.Fprintf(w, `<rect width="%d" height="%d" fill="#f6f7fa"/>`+"\n", pageWidth, height)
 	w.text(margin, 40, "title", cut(title, 90))
-	sub := fmt.Sprintf("%s, %s", plural(p.events, "event"), plural(p.leftOut+len(p.boots), "boot"))
+	sub := fmt.Sprintf("%s, %s", Plural(p.events, "event"), Plural(p.leftOut+len(p.boots), "boot"))
 	if p.failed > 0 {
-		sub += ", " + plural(p.failed, "failure")
+		sub += ", " + Plural(p.failed, "failure")
 	}
 	if p.leftOut > 0 {
 		sub += fmt.Sprintf(", of which the last %d are drawn", len(p.boots))
 	}
 	if w.leftOut > 0 {
-		sub += fmt.Sprintf(" · %s left out at ▾; point there, or run show", plural(w.leftOut, "message"))
+		sub += fmt.Sprintf(" · %s left out at ▾; point there, or run show", Plural(w.leftOut, "message"))
 	}
 	w.text(margin, 62, "sub", sub)
 	if line := p.resultLine(); line != "" {
@@ -159,11 +159,12 @@ func (p *Plot) resultLine() string {
 	return line
 }
 
-func plural(n int, thing string) string {
+// Plural returns a number with its noun, whose plural ends in s.
+func Plural[N int | uint64](n N, noun string) string {
 	if n == 1 {
-		return "1 " + thing
+		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // text writes printable text.
@@ -208,7 +209,7 @@ func (d *drawing) name() string {
 func (d *drawing) about() string {
 	first, last := d.moments[0], d.moments[len(d.moments)-1]
 	text := fmt.Sprintf("%s · %s in %s", first.time.UTC().Format("2006-01-02 15:04:05 UTC"),
-		plural(len(d.moments), "event"), last.at-first.at)
+		Plural(len(d.moments), "event"), last.at-first.at)
 	if d.id != "" {
 		text = cut(Printable(d.id), 40) + " · " + text
 	}
