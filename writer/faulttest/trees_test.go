@@ -1,0 +1,823 @@
+//go:build linux && amd64
+
+package faulttest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
+)
+
+// A planNode is a process of a tree, which testdata/tree carries out: it sets its signals,
+// starts its children one after another, writes its reports, waits for the processes in
+// Gone to end, and ends. A process starts its next child when everything below the
+// previous one is in place, so the tree is complete when the first process ends.
+type planNode struct {
+	ID        int
+	Place     string           `json:",omitempty"` // "" (the group of the parent), "setpgid", "new session" (from the start), or "setsid" (calls it)
+	Ignore    []syscall.Signal `json:",omitempty"`
+	Handle    []syscall.Signal `json:",omitempty"` // exits with Code
+	Code      int              `json:",omitempty"`
+	OnSignal  *planNode        `json:",omitempty"` // a handled signal starts it before the exit
+	Close     bool             `json:",omitempty"` // closes all descriptors
+	StopFirst bool             `json:",omitempty"` // stops itself, and the parent continues it
+	Children  []*planNode      `json:",omitempty"`
+	Reports   []string         `json:",omitempty"`
+	Gone      []int            `json:",omitempty"`
+	End       string           // see the constants below
+	Signal    syscall.Signal   `json:",omitempty"`
+	Reap      bool             `json:",omitempty"` // the parent reaps it; otherwise it stays a zombie
+}
+
+// How a process ends.
+const (
+	endExit      = "exit"       // with Code
+	endKill      = "kill"       // by a signal to itself
+	endKillGroup = "kill group" // by a signal to its group
+	endHang      = "hang"       // not by itself
+	endStop      = "stop"       // stops itself, and does not end by itself
+	endOrphan    = "orphan"     // when its parent has ended
+	endEat       = "eat memory" // when the memory cgroup is full
+)
+
+// A treePlan is a tree and what happens to it from outside.
+type treePlan struct {
+	Timeout   time.Duration    `json:",omitempty"` // 0 if run has no --timeout
+	KillAfter time.Duration    `json:",omitempty"`
+	Signals   []syscall.Signal `json:",omitempty"` // sent to run when the tree is complete, the last one ends the first process
+	Pause     bool             `json:",omitempty"` // SIGTSTP and SIGCONT are sent to run first
+	Root      *planNode
+}
+
+// lateTimeout is a --timeout that no tree reaches.
+const lateTimeout = time.Hour
+
+// timesOut reports whether --timeout ends the tree.
+func (p *treePlan) timesOut() bool { return p.Timeout > 0 && p.Timeout < lateTimeout }
+
+// A planner makes a random plan.
+type planner struct {
+	*rand.Rand
+	nodes int
+	limit int
+}
+
+// planTree returns the plan with this number. It depends only on the seed and the number.
+func planTree(seed, number uint64) *treePlan {
+	r := &planner{Rand: rand.New(rand.NewPCG(seed, number))}
+	r.limit = 1 + r.IntN(8)
+	plan := &treePlan{Root: r.root()}
+	root := plan.Root
+	if r.IntN(6) == 0 {
+		plan.Timeout = lateTimeout
+	}
+	switch kind := r.IntN(20); {
+	case kind < 8:
+		root.End, root.Code = endExit, r.code()
+	case kind < 11:
+		root.End, root.Signal = endKill, r.fatalSignal()
+	case kind < 12:
+		root.End, root.Signal = endKillGroup, pick(r, unix.SIGKILL, unix.SIGTERM, unix.SIGUSR2)
+	case kind < 15:
+		root.End = endHang
+		r.outside(plan)
+	default:
+		root.End = pick(r, endHang, endHang, endStop)
+		r.onTerm(root)
+		plan.Timeout = time.Duration(150+r.IntN(250)) * time.Millisecond
+		plan.KillAfter = time.Duration(50+r.IntN(150)) * time.Millisecond
+		if root.endsAtTerm() {
+			plan.KillAfter = longKillAfter
+		}
+	}
+	if !plan.timesOut() {
+		for _, n := range root.all()[1:] {
+			n.OnSignal = nil // it would start while run counts
+		}
+	}
+	return plan
+}
+
+// longKillAfter is longer than any process takes to end after SIGTERM.
+const longKillAfter = time.Minute
+
+// endsAtTerm reports whether each process ends soon after SIGTERM, without SIGKILL.
+func (n *planNode) endsAtTerm() bool {
+	return !slices.ContainsFunc(n.all(), func(m *planNode) bool {
+		return len(m.Ignore) > 0 || m.OnSignal != nil || (m.End == endStop && m != n)
+	})
+}
+
+func pick[T any](r *planner, choices ...T) T { return choices[r.IntN(len(choices))] }
+
+// root returns the first process with its children, without an end.
+func (r *planner) root() *planNode {
+	n := r.node()
+	n.Close = r.IntN(8) == 0
+	n.Place = pick(r, "", "", "", "setpgid") // a group leader cannot call setsid; setpgid changes nothing
+	r.children(n, 0, false)
+	if !n.Close {
+		n.Reports = append(n.Reports, pick(r, nil, nil, nil, []string{"STATE=completed"}, []string{"STATE=failed MESSAGE=m"}, []string{"STATE=stopped"})...)
+	}
+	return n
+}
+
+func (r *planner) node() *planNode {
+	n := &planNode{ID: r.nodes, Reap: r.IntN(2) == 0, Code: r.code()}
+	r.nodes++
+	for range r.IntN(3) {
+		n.Reports = append(n.Reports, pick(r, "STATE=ready", "STATE=unreachable MESSAGE=m", "KIND=ready"))
+	}
+	return n
+}
+
+func (r *planner) code() int { return pick(r, 0, 1, r.IntN(256), 255) }
+
+// fatalSignal returns a signal that ends a process by default.
+func (r *planner) fatalSignal() syscall.Signal {
+	for {
+		s := syscall.Signal(1 + r.IntN(64))
+		switch s {
+		case unix.SIGCHLD, unix.SIGCONT, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGURG, unix.SIGWINCH, 32, 33: // 32 and 33 are for the C library
+		default:
+			return s
+		}
+	}
+}
+
+// onTerm chooses what a process does at SIGTERM.
+func (r *planner) onTerm(n *planNode) {
+	switch r.IntN(4) {
+	case 0:
+		n.Ignore = append(n.Ignore, unix.SIGTERM)
+	case 1:
+		n.Handle = append(n.Handle, unix.SIGTERM)
+		if r.IntN(2) == 0 {
+			n.OnSignal = &planNode{ID: r.nodes, Place: pick(r, "", "setpgid", "new session", "setsid"), End: endHang}
+			r.nodes++
+		}
+	}
+}
+
+// outside chooses the signals to run.
+func (r *planner) outside(plan *treePlan) {
+	root := plan.Root
+	plan.Pause, root.StopFirst = r.IntN(4) == 0, r.IntN(4) == 0
+	all := []syscall.Signal{unix.SIGTERM, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2}
+	last := pick(r, all...)
+	if s := pick(r, all...); s != last && r.IntN(2) == 0 {
+		root.Ignore = append(root.Ignore, s)
+		plan.Signals = append(plan.Signals, s)
+	}
+	if r.IntN(2) == 0 {
+		root.Handle = append(root.Handle, last)
+		if r.IntN(4) == 0 {
+			root.OnSignal = &planNode{ID: r.nodes, Place: pick(r, "setpgid", "new session", "setsid"), End: endHang}
+			r.nodes++
+		}
+	}
+	plan.Signals = append(plan.Signals, last)
+}
+
+// children adds random children. In a session of their own (see liveNode), a stopped
+// process must not have a parent that ends: the kernel would continue it with SIGHUP.
+func (r *planner) children(n *planNode, depth int, ownSession bool) {
+	for r.nodes < r.limit && r.IntN(5) > 0 {
+		child := r.node()
+		child.Place = pick(r, "", "", "setpgid", "new session", "setsid")
+		child.Close = r.IntN(3) == 0
+		child.StopFirst = r.IntN(5) == 0
+		inOwn := ownSession || child.Place == "new session" || child.Place == "setsid"
+		if depth < 3 && r.IntN(2) == 0 {
+			r.children(child, depth+1, inOwn)
+		}
+		switch kind := r.IntN(20); {
+		case kind < 6:
+			child.End = endHang
+			r.onTerm(child)
+		case kind < 8 && (!inOwn || (!ownSession && len(child.Children) == 0)):
+			child.End = endStop
+		case kind < 13:
+			child.End, child.Signal = endKill, r.fatalSignal()
+		case kind < 16:
+			child.End = endOrphan
+		default:
+			child.End = endExit
+		}
+		if child.endsEarly() {
+			n.Gone = append(n.Gone, child.orphans()...)
+		}
+		n.Children = append(n.Children, child)
+	}
+}
+
+// endsEarly reports whether a child ends before its parent continues.
+func (n *planNode) endsEarly() bool { return n.End == endExit || n.End == endKill }
+
+// orphans returns the processes that end because this process ends.
+func (n *planNode) orphans() (ids []int) {
+	for _, child := range n.Children {
+		if child.End == endOrphan {
+			ids = append(append(ids, child.ID), child.orphans()...)
+		}
+	}
+	return ids
+}
+
+// all returns the process and all below it.
+func (n *planNode) all() []*planNode {
+	nodes := []*planNode{n}
+	for _, child := range n.Children {
+		nodes = append(nodes, child.all()...)
+	}
+	if n.OnSignal != nil {
+		nodes = append(nodes, n.OnSignal)
+	}
+	return nodes
+}
+
+// A view is how a tree ended, as the plan predicts it, or as result.json and /proc show it.
+// Where the end depends on a race, the prediction has a range.
+type view struct {
+	Code, RunCode    int    // in the result, and the exit code of run
+	RunSignal        string // that ended run
+	Outcome          string
+	Signals          []string // one of them; "" for none
+	Reason, Reported string
+	MinLeft, MaxLeft int
+	MinEvents        int
+	MaxEvents        int
+	Alive            []int // the processes that are left when run has exited
+	MayDie           []int // of Alive
+}
+
+// A fate is what has become of a process when run counts the processes that are left.
+type fate int
+
+const (
+	gone  fate = iota
+	dying      // it ends at this time
+	alive
+)
+
+// A predictor computes the end of a tree from its plan.
+type predictor struct {
+	plan   *treePlan
+	fates  map[int]fate
+	groups map[int]int  // of a process; the ID of its leader
+	own    map[int]bool // whether a process is in another session than run
+	events int
+}
+
+// predict returns the expected end. complete is false if the timeout came before the tree
+// was complete.
+func predict(plan *treePlan, complete bool) view {
+	root := plan.Root
+	p := &predictor{plan, map[int]fate{}, map[int]int{}, map[int]bool{}, 2}
+	p.below(root, dying, 0, false, !root.Close)
+	v := view{MinEvents: p.events, MaxEvents: p.events, Signals: []string{""}}
+	switch {
+	case plan.timesOut():
+		p.fates = nil
+		v.Code, v.Reason, v.Signals = 124, "timeout", []string{"SIGTERM"}
+		switch isLong := plan.KillAfter == longKillAfter; {
+		case len(root.Ignore) > 0:
+			v.Signals = []string{"SIGKILL"}
+		case len(root.Handle) > 0 && isLong:
+			v.Signals = []string{""}
+		case len(root.Handle) > 0:
+			v.Signals = []string{"", "SIGKILL"}
+		}
+		if !complete {
+			v.MinEvents, v.Signals = 2, append(v.Signals, "SIGTERM")
+		}
+	case len(plan.Signals) > 0:
+		last := plan.Signals[len(plan.Signals)-1]
+		if len(root.Handle) > 0 {
+			v.Code = root.Code
+			if root.OnSignal != nil {
+				p.fates[root.OnSignal.ID] = alive
+				p.groups[root.OnSignal.ID] = root.OnSignal.ID
+				p.own[root.OnSignal.ID] = root.OnSignal.Place != "setpgid"
+			}
+			break
+		}
+		v.Code, v.Signals = 128+int(last), []string{signalText(last)}
+		if last == unix.SIGTERM {
+			v.Reason = "terminated"
+		}
+		if last == unix.SIGINT {
+			v.RunSignal = "SIGINT"
+		}
+	case root.End == endExit:
+		v.Code = root.Code
+	default:
+		v.Code, v.Signals = 128+int(root.Signal), []string{signalText(root.Signal)}
+	}
+	v.RunCode = v.Code
+	if v.RunSignal != "" {
+		v.RunCode = -1
+	}
+	v.Outcome = "failed"
+	if v.Code == 0 {
+		v.Outcome = "completed"
+	}
+	if len(root.Reports) > 0 && !root.Close {
+		state, _, _ := strings.Cut(root.Reports[len(root.Reports)-1], " ")
+		_, state, _ = strings.Cut(state, "=")
+		if (state == "completed" || state == "failed") && state != v.Outcome {
+			v.Reported = state
+		}
+	}
+	for id, f := range p.fates {
+		if f == alive {
+			v.MinLeft++
+			v.Alive = append(v.Alive, id)
+			if p.getsHangup(id) {
+				v.MayDie = append(v.MayDie, id)
+			}
+		}
+		if f != gone {
+			v.MaxLeft++
+		}
+	}
+	slices.Sort(v.Alive)
+	slices.Sort(v.MayDie)
+	return v
+}
+
+// below predicts what becomes of the processes below n, which has the fate f.
+func (p *predictor) below(n *planNode, f fate, group int, own, reports bool) {
+	for _, line := range n.Reports {
+		switch {
+		case !reports, line == "STATE=completed", strings.HasPrefix(line, "STATE=failed"): // the last event counts already
+		case line == "STATE=stopped": // again after the result
+			p.events += 2
+		default:
+			p.events++
+		}
+	}
+	for _, child := range n.Children {
+		inGroup, inOwn := group, own
+		switch child.Place {
+		case "setpgid":
+			inGroup = child.ID
+		case "new session", "setsid":
+			inGroup, inOwn = child.ID, true
+		}
+		var its fate
+		switch child.End {
+		case endHang, endStop:
+			its = alive
+		case endOrphan:
+			its = f
+		}
+		if its == alive && inGroup == 0 && p.isEnded(child) {
+			its = dying
+		}
+		p.fates[child.ID], p.groups[child.ID], p.own[child.ID] = its, inGroup, inOwn
+		p.below(child, its, inGroup, inOwn, reports && !child.Close)
+	}
+}
+
+// isEnded reports whether the signals to the group of the first process end this one.
+// While a process is stopped, only SIGKILL does.
+func (p *predictor) isEnded(n *planNode) bool {
+	signals := p.plan.Signals
+	if p.plan.Root.End == endKillGroup {
+		signals = []syscall.Signal{p.plan.Root.Signal}
+	}
+	return slices.ContainsFunc(signals, func(s syscall.Signal) bool {
+		return !slices.Contains(n.Ignore, s) && (n.End != endStop || p.plan.Pause || s == unix.SIGKILL)
+	})
+}
+
+// getsHangup reports whether a process may get SIGHUP when run exits: its group is then
+// orphaned (setpgid(2)), and the kernel sends SIGHUP to the group if one process of it is
+// stopped.
+func (p *predictor) getsHangup(id int) bool {
+	if p.own[id] {
+		return false
+	}
+	return slices.ContainsFunc(p.plan.Root.all(), func(n *planNode) bool {
+		return n.End == endStop && n != p.plan.Root && p.groups[n.ID] == p.groups[id] && p.fates[n.ID] != gone
+	})
+}
+
+func signalText(s syscall.Signal) string {
+	if name := unix.SignalName(s); name != "" {
+		return name
+	}
+	return fmt.Sprintf("SIG%d", s)
+}
+
+// agrees returns what differs between the prediction and what was seen.
+func (want view) agrees(got view) error {
+	var errs []error
+	check := func(what string, ok bool) {
+		if !ok {
+			errs = append(errs, errors.New(what))
+		}
+	}
+	check("outcome", got.Outcome == want.Outcome)
+	check("exit code", got.Code == want.Code)
+	check("exit code of run", got.RunCode == want.RunCode && got.RunSignal == want.RunSignal)
+	check("signal", slices.Contains(want.Signals, got.Signals[0]))
+	check("reason", got.Reason == want.Reason)
+	check("reported outcome", got.Reported == want.Reported)
+	check("number of events", want.MinEvents <= got.MinEvents && got.MinEvents <= want.MaxEvents)
+	check("processes left according to the result", want.MinLeft <= got.MinLeft && got.MinLeft <= want.MaxLeft)
+	check("processes left according to /proc", want.mayLeave(got.Alive))
+	return errors.Join(errs...)
+}
+
+// mayLeave reports whether these processes may be left.
+func (want view) mayLeave(ids []int) bool {
+	for _, id := range ids {
+		if !slices.Contains(want.Alive, id) {
+			return false
+		}
+	}
+	for _, id := range want.Alive {
+		if !slices.Contains(ids, id) && !slices.Contains(want.MayDie, id) {
+			return false
+		}
+	}
+	return true
+}
+
+// A grove runs trees.
+type grove struct {
+	program, tree string
+	count         atomic.Int64
+	incomplete    atomic.Int64 // trees that were not complete when the timeout came
+}
+
+// treeLimit is how long a tree may take. It is less than longKillAfter.
+const treeLimit = 50 * time.Second
+
+// treeVar has MARK.ID of a process of a tree.
+const treeVar = "PIKA_TREE"
+
+// run runs a plan, and returns how it should have ended and how it ended.
+func (g *grove) run(dir string, plan *treePlan) (want, got view, err error) {
+	mark := fmt.Sprintf("%d-%d-%d", os.Getpid(), time.Now().UnixNano(), g.count.Add(1))
+	state, processes := filepath.Join(dir, "state"), filepath.Join(dir, "processes")
+	stderr, err := os.Create(filepath.Join(dir, "stderr"))
+	if err != nil {
+		return want, got, err
+	}
+	defer stderr.Close()
+	text, err := json.Marshal(plan.Root)
+	if err := errors.Join(err, os.Mkdir(processes, 0o700)); err != nil {
+		return want, got, err
+	}
+	args := []string{"run", "--state-dir", state}
+	if plan.Timeout > 0 {
+		args = append(args, "--timeout", plan.Timeout.String())
+	}
+	if plan.KillAfter > 0 {
+		args = append(args, "--kill-after", plan.KillAfter.String())
+	}
+	cmd := exec.Command(g.program, append(args, "--", g.tree, string(text))...)
+	cmd.Env = append(os.Environ(), treeVar+"="+mark+".0", "PIKA_TREE_DIR="+processes)
+	cmd.Stderr = stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
+	if err := cmd.Start(); err != nil {
+		return want, got, err
+	}
+	defer killTree(mark)
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if len(plan.Signals) > 0 {
+		if err := plan.signal(cmd.Process.Pid, processes); err != nil {
+			return want, got, errors.Join(err, cmd.Process.Kill(), <-ended)
+		}
+	}
+	select {
+	case <-ended:
+	case <-time.After(treeLimit):
+		return want, got, errors.Join(errors.New("run does not end"), cmd.Process.Kill(), <-ended)
+	}
+	left := treeProcesses(mark)
+	_, err = os.Stat(filepath.Join(processes, "up.0"))
+	if err != nil {
+		g.incomplete.Add(1)
+	}
+	want = predict(plan, err == nil)
+	for end := time.Now().Add(treeLimit); !plan.timesOut() && len(left) > len(want.Alive) && time.Now().Before(end); left = treeProcesses(mark) {
+		time.Sleep(20 * time.Millisecond) // for a process that is ending
+	}
+	got, err = readView(state)
+	got.Alive = ids(left)
+	got.RunCode = cmd.ProcessState.ExitCode()
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+		got.RunSignal = signalText(status.Signal())
+	}
+	return want, got, errors.Join(err, want.agrees(got))
+}
+
+// signal waits until the tree is complete, and sends the signals of the plan to run.
+func (p *treePlan) signal(run int, dir string) error {
+	root := 0
+	exists := func() bool {
+		text, _ := os.ReadFile(filepath.Join(dir, "0"))
+		root, _ = strconv.Atoi(string(text))
+		return root > 0
+	}
+	stopped := func() bool { return processStat(root).state == "T" }
+	running := func() bool { return !stopped() }
+	if err := await("the first process", exists); err != nil {
+		return err
+	}
+	pauses := []bool{p.Root.StopFirst, p.Pause}
+	for i, pause := range pauses {
+		if i == 1 {
+			if err := await("the complete tree", func() bool { _, err := os.Stat(filepath.Join(dir, "up.0")); return err == nil }); err != nil {
+				return err
+			}
+		}
+		if !pause {
+			continue
+		}
+		if i == 1 {
+			_ = unix.Kill(run, unix.SIGTSTP)
+		}
+		if err := await("the stop of the first process", stopped); err != nil {
+			return err
+		}
+		_ = unix.Kill(run, unix.SIGCONT)
+		if err := await("the continuation of the first process", running); err != nil {
+			return err
+		}
+	}
+	if err := await("run to reap orphans", func() bool { return zombies(run) == 0 }); err != nil {
+		return err
+	}
+	for _, s := range p.Signals {
+		_ = unix.Kill(run, s)
+	}
+	return nil
+}
+
+// await waits for an event in a tree.
+func await(what string, is func() bool) error {
+	for end := time.Now().Add(treeLimit); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("waited in vain for %s", what)
+		}
+	}
+	return nil
+}
+
+// A stat is a part of /proc/PID/stat.
+type stat struct {
+	state  string
+	parent int
+}
+
+func processStat(pid int) (s stat) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, fields, _ := strings.Cut(string(text), ") ")
+	_, _ = fmt.Sscan(fields, &s.state, &s.parent)
+	return s
+}
+
+// pids returns the process IDs in /proc.
+func pids() (all []int) {
+	names, _ := os.ReadDir("/proc")
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name.Name()); err == nil {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+// zombies returns how many zombies have this parent.
+func zombies(parent int) (n int) {
+	for _, pid := range pids() {
+		if s := processStat(pid); s.parent == parent && s.state == "Z" {
+			n++
+		}
+	}
+	return n
+}
+
+// treeProcesses returns the processes of a tree that run: their process IDs, and their IDs
+// in the plan. A zombie has no environment.
+func treeProcesses(mark string) map[int]int {
+	left := map[int]int{}
+	before := []byte("\x00" + treeVar + "=" + mark + ".")
+	for _, pid := range pids() {
+		environ, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		_, after, found := bytes.Cut(append([]byte{0}, environ...), before)
+		if found {
+			text, _, _ := bytes.Cut(after, []byte{0})
+			left[pid], _ = strconv.Atoi(string(text))
+		}
+	}
+	return left
+}
+
+func ids(processes map[int]int) []int { return slices.Sorted(maps.Values(processes)) }
+
+// killTree kills what is left of a tree.
+func killTree(mark string) {
+	for left := treeProcesses(mark); len(left) > 0; left = treeProcesses(mark) {
+		for pid := range left {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+}
+
+// readView reads the files of a state directory.
+func readView(dir string) (v view, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, "result.json"))
+	if err != nil {
+		return view{Signals: []string{""}}, err
+	}
+	var result struct {
+		Status   string
+		ExitCode *int `json:"exit_code"`
+		Details  struct {
+			Signal, Reason, Reported string
+			Left                     *int `json:"left_running"`
+		}
+	}
+	events, logErr := os.ReadFile(filepath.Join(dir, "events.jsonl"))
+	err = errors.Join(logErr, json.Unmarshal(text, &result))
+	v = view{Outcome: result.Status, Signals: []string{result.Details.Signal}, Reason: result.Details.Reason, Reported: result.Details.Reported,
+		MinEvents: bytes.Count(events, []byte("\n"))}
+	if result.ExitCode == nil {
+		err = errors.Join(err, errors.New("no exit code in the result"))
+	} else {
+		v.Code = *result.ExitCode
+	}
+	if result.Details.Left != nil {
+		v.MinLeft = *result.Details.Left
+		if v.MinLeft == 0 {
+			err = errors.Join(err, errors.New("details.left_running is 0"))
+		}
+	}
+	return v, err
+}
+
+// smaller returns the plans with one subtree or property less.
+func (p *treePlan) smaller() (plans []*treePlan) {
+	for i := range p.Root.all() {
+		for j := range 8 {
+			smaller := p.clone()
+			n := smaller.Root.all()[i]
+			changed := false
+			switch {
+			case j == 0 && len(n.Children) > 0:
+				n.Children, n.Gone, changed = nil, nil, true
+			case j == 1 && len(n.Reports) > 0:
+				n.Reports, changed = nil, true
+			case j == 2 && n.Close:
+				n.Close, changed = false, true
+			case j == 3 && n.StopFirst:
+				n.StopFirst, changed = false, true
+			case j == 4 && n.OnSignal != nil:
+				n.OnSignal, changed = nil, true
+			case j == 5 && n.Place != "":
+				n.Place, changed = "", true
+			case j == 6 && len(n.Children) > 1:
+				n.Children, changed = n.Children[1:], true
+			case j == 7 && len(n.Children) > 1:
+				n.Children, changed = n.Children[:len(n.Children)-1], true
+			}
+			if changed {
+				smaller.setGone(smaller.Root)
+				plans = append(plans, smaller)
+			}
+		}
+	}
+	return plans
+}
+
+// setGone computes the processes in Gone again.
+func (p *treePlan) setGone(n *planNode) {
+	n.Gone = nil
+	for _, child := range n.Children {
+		p.setGone(child)
+		if child.endsEarly() {
+			n.Gone = append(n.Gone, child.orphans()...)
+		}
+	}
+}
+
+func (p *treePlan) clone() *treePlan {
+	text, err := json.Marshal(p)
+	c := new(treePlan)
+	if err := errors.Join(err, json.Unmarshal(text, c)); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// The trees that TestTrees runs. The variables choose other ones:
+//
+//	PIKA_TREE_SEED=7 go test -run TestTrees ./writer/faulttest
+//	PIKA_TREE_PLAN=1234 go test -run TestTrees ./writer/faulttest
+const (
+	treeSeed    = 1
+	sampleTrees = 200
+	allTrees    = 2000
+	shrinks     = 0
+	treeWorkers = 8 // most trees wait most of the time
+)
+
+// TestTrees runs random process trees under run. What result.json contains must agree with
+// what the plan predicts, and with the processes in /proc.
+func TestTrees(t *testing.T) {
+	g := &grove{program: testenv.Program(t), tree: filepath.Join(testenv.Shared(), "tree")}
+	testenv.Must(t, testenv.Build(g.tree, "./testdata/tree"))
+	seed, first, n := uint64(treeSeed), uint64(0), uint64(sampleTrees)
+	if os.Getenv("SWEEP") != "" {
+		n = allTrees
+	}
+	if text := os.Getenv("PIKA_TREE_SEED"); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		testenv.Must(t, err)
+	}
+	if text := os.Getenv("PIKA_TREE_PLAN"); text != "" {
+		var err error
+		first, err = strconv.ParseUint(text, 10, 64)
+		testenv.Must(t, err)
+		n = 1
+	}
+	start, top := time.Now(), testenv.TempDir(t)
+	numbers := make(chan uint64)
+	var workers sync.WaitGroup
+	var failed, processes atomic.Int64
+	for range treeWorkers {
+		workers.Go(func() {
+			for number := range numbers {
+				plan := planTree(seed, number)
+				processes.Add(int64(len(plan.Root.all())))
+				if problem := g.try(top, plan, shrinks); problem != "" && failed.Add(1) <= 5 {
+					t.Errorf("PIKA_TREE_SEED=%d PIKA_TREE_PLAN=%d: %s", seed, number, problem)
+				}
+			}
+		})
+	}
+	for i := range n {
+		numbers <- first + i
+	}
+	close(numbers)
+	workers.Wait()
+	t.Logf("trees: %d with %d processes in %v, %d wrong; %d were not complete at their timeout",
+		n, processes.Load(), time.Since(start).Round(time.Second), failed.Load(), g.incomplete.Load())
+	if n > 1 && uint64(g.incomplete.Load()) > n/8 {
+		t.Error("too many trees were not complete at their timeout")
+	}
+}
+
+// try runs a plan. If it fails, try looks for a smaller plan that fails too, with at most
+// this number of further runs, and describes it.
+func (g *grove) try(top string, plan *treePlan, more int) (problem string) {
+	dir, err := os.MkdirTemp(top, "")
+	if err != nil {
+		return err.Error()
+	}
+	defer os.RemoveAll(dir)
+	want, got, err := g.run(dir, plan)
+	if err == nil {
+		return ""
+	}
+	for _, smaller := range plan.smaller() {
+		if more == 0 {
+			break
+		}
+		more--
+		if problem := g.try(top, smaller, more); problem != "" {
+			return problem
+		}
+	}
+	text, _ := json.Marshal(plan)
+	stderr, _ := os.ReadFile(filepath.Join(dir, "stderr"))
+	result, _ := os.ReadFile(filepath.Join(dir, "state", "result.json"))
+	return fmt.Sprintf("wrong: %v\nplan %s\nwant %+v\ngot  %+v\nresult %s\nstderr %s",
+		strings.ReplaceAll(err.Error(), "\n", ", "), text, want, got, result, stderr)
+}
