@@ -58,7 +58,9 @@ func main() {
 	n.writeFile(strconv.Itoa(n.ID), strconv.Itoa(os.Getpid()))
 	if n.Close {
 		for fd := range upFD {
-			unix.Close(fd)
+			if isInherited(fd) {
+				unix.Close(fd)
+			}
 		}
 	}
 	if n.StopFirst {
@@ -126,11 +128,17 @@ func (n *node) writeFile(name, content string) {
 func streamFD() int {
 	fd, err := strconv.Atoi(os.Getenv("PIKA_LIFECYCLE_FD"))
 	must(err)
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-	if err != nil || flags&unix.FD_CLOEXEC != 0 { // a file of the Go runtime has FD_CLOEXEC
+	if !isInherited(fd) {
 		return -1
 	}
 	return fd
+}
+
+// isInherited reports whether a descriptor is open and is not one of the Go runtime, which
+// have FD_CLOEXEC.
+func isInherited(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 
 // report writes one line to the stream.
