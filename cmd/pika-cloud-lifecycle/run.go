@@ -56,6 +56,7 @@ type supervisor struct {
 func runMain(a *app, args []string) error {
 	f := a.newFlags("run", runUsage)
 	s := &supervisor{command: new(command), warn: a.warn, exited: make(chan exit, 1)}
+	defer s.endByInterrupt()
 	dir := a.stateDir(f)
 	f.StringVar(&s.message, "message", "", "")
 	f.DurationVar(&s.timeout, "timeout", 0, "")
@@ -211,7 +212,7 @@ func (s *supervisor) forwardStops() {
 
 // isStop reports whether a signal requests a stop of the stream.
 func isStop(sig os.Signal) bool {
-	return sig == unix.SIGINT || sig == unix.SIGTERM || sig == unix.SIGHUP
+	return sig == unix.SIGINT || sig == unix.SIGTERM || sig == unix.SIGHUP || sig == unix.SIGABRT
 }
 
 // Outcome waits for the command to end.
@@ -219,7 +220,11 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	e := <-s.exited
 	code, text, details := e.describe()
 	s.code = code
-	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text, Details: details}
+	s.addLeftRunning(&details)
+	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text}
+	if all := details.Value(); string(all) != "{}" {
+		t.Details = all
+	}
 	if code == 0 {
 		t.State = artifact.Completed
 	}
@@ -230,25 +235,24 @@ func (s *supervisor) Outcome() *ingest.Transition {
 
 // describe returns the exit code, as a shell and timeout(1) would, and the cause
 // as text and as details.
-func (e *exit) describe() (code int, text string, details strictjson.Value) {
-	var o strictjson.Object
+func (e *exit) describe() (code int, text string, details strictjson.Object) {
 	signal := signalName(e.status)
 	switch {
 	case e.err != nil:
-		o.Text("reason", "not_started")
-		return e.err.code, e.err.message, o.Value()
+		details.Text("reason", "not_started")
+		return e.err.code, e.err.message, details
 	case e.timedOut:
-		o.Text("reason", "timeout")
+		details.Text("reason", "timeout")
 		if signal != "" {
-			o.Text("signal", signal)
+			details.Text("signal", signal)
 		}
-		return exitTimeout, "took too long and was ended", o.Value()
+		return exitTimeout, "took too long and was ended", details
 	case signal != "":
-		o.Text("signal", signal)
-		return 128 + int(e.status.Signal()), "was ended by " + signal, o.Value()
+		details.Text("signal", signal)
+		return 128 + int(e.status.Signal()), "was ended by " + signal, details
 	}
 	code = e.status.ExitStatus()
-	return code, "exited with " + strconv.Itoa(code), nil
+	return code, "exited with " + strconv.Itoa(code), details
 }
 
 // signalName returns the name of the signal that ended a process; "" if none
