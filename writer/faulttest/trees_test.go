@@ -83,7 +83,7 @@ type planner struct {
 // planTree returns the plan with this number. It depends only on the seed and the number.
 func planTree(seed, number uint64) *treePlan {
 	r := &planner{Rand: rand.New(rand.NewPCG(seed, number))}
-	r.limit = 1 + r.IntN(8)
+	r.limit = 1 + r.IntN(12)
 	plan := &treePlan{Root: r.root()}
 	root := plan.Root
 	if r.IntN(6) == 0 {
@@ -280,18 +280,19 @@ const (
 
 // A predictor computes the end of a tree from its plan.
 type predictor struct {
-	plan   *treePlan
-	fates  map[int]fate
-	groups map[int]int  // of a process; the ID of its leader
-	own    map[int]bool // whether a process is in another session than run
-	events int
+	plan    *treePlan
+	fates   map[int]fate
+	groups  map[int]int  // of a process; the ID of its leader
+	own     map[int]bool // whether a process is in another session than run
+	orphans map[int]int  // the parents of processes that end with them
+	events  int
 }
 
 // predict returns the expected end. complete is false if the timeout came before the tree
 // was complete.
 func predict(plan *treePlan, complete bool) view {
 	root := plan.Root
-	p := &predictor{plan, map[int]fate{}, map[int]int{}, map[int]bool{}, 2}
+	p := &predictor{plan, map[int]fate{}, map[int]int{}, map[int]bool{}, map[int]int{}, 2}
 	p.below(root, dying, 0, false, !root.Close)
 	v := view{MinEvents: p.events, MaxEvents: p.events, Signals: []string{""}}
 	switch {
@@ -389,6 +390,7 @@ func (p *predictor) below(n *planNode, f fate, group int, own, reports bool) {
 			its = alive
 		case endOrphan:
 			its = f
+			p.orphans[child.ID] = n.ID
 		}
 		if its == alive && inGroup == 0 && p.isEnded(child) {
 			its = dying
@@ -410,10 +412,14 @@ func (p *predictor) isEnded(n *planNode) bool {
 	})
 }
 
-// getsHangup reports whether a process may get SIGHUP when run exits: its group is then
-// orphaned (setpgid(2)), and the kernel sends SIGHUP to the group if one process of it is
-// stopped.
+// getsHangup reports whether a process may end when run exits. Its group is then orphaned
+// (setpgid(2)), and the kernel sends SIGHUP to the group if one process of it is stopped.
+// An orphan ends if its parent does.
 func (p *predictor) getsHangup(id int) bool {
+	parent, isOrphan := p.orphans[id]
+	if isOrphan && p.getsHangup(parent) {
+		return true
+	}
 	if p.own[id] {
 		return false
 	}
