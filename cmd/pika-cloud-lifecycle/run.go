@@ -219,6 +219,9 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	e := <-s.exited
 	code, text, details := e.describe()
 	s.code = code
+	if e.hasFailed() {
+		text += s.explainFailure(code)
+	}
 	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text, Details: details}
 	if code == 0 {
 		t.State = artifact.Completed
@@ -226,6 +229,23 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	code32 := int32(code)
 	t.ExitCode = &code32
 	return t
+}
+
+// explainFailure returns what the first line of a script shows about its failure, for the
+// result's message, and warns about it.
+func (s *supervisor) explainFailure(code int) string {
+	program, _ := lookUp(s.argv[0], s.path)
+	what, remedy := explainArgument(program, s.path, code)
+	if what == "" {
+		return ""
+	}
+	s.warn("run: " + program + ": " + what + "; " + remedy)
+	return "; " + what
+}
+
+// hasFailed reports whether the command was started, and has exited with a failure.
+func (e *exit) hasFailed() bool {
+	return e.err == nil && !e.timedOut && e.status.Exited() && e.status.ExitStatus() != 0
 }
 
 // describe returns the exit code, as a shell and timeout(1) would, and the cause
