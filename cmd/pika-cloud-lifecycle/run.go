@@ -48,6 +48,7 @@ type supervisor struct {
 	streamRead, streamWrite int
 	stopRead, stopWrite     int
 
+	oom    oomCounter
 	exited chan exit // receives one exit
 	code   int       // exit code of the command, after Outcome
 }
@@ -172,6 +173,7 @@ func (s *supervisor) name() string { return filepath.Base(s.argv[0]) }
 
 // Start starts the command, and warns if that fails.
 func (s *supervisor) Start() {
+	s.oom = newOOMCounter()
 	s.run(func(e exit) {
 		if e.err != nil {
 			s.warn("run: " + e.err.what + "; " + e.err.remedy)
@@ -219,10 +221,17 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	e := <-s.exited
 	code, text, details := e.describe()
 	s.code = code
+	kills := s.oom.kills()
+	if kills > 0 {
+		details.Uint("oom_kills", kills)
+	}
 	if e.hasFailed() {
 		text += s.explainFailure(code)
 	}
-	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text, Details: details}
+	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text}
+	if all := details.Value(); string(all) != "{}" {
+		t.Details = all
+	}
 	if code == 0 {
 		t.State = artifact.Completed
 	}
@@ -250,25 +259,24 @@ func (e *exit) hasFailed() bool {
 
 // describe returns the exit code, as a shell and timeout(1) would, and the cause
 // as text and as details.
-func (e *exit) describe() (code int, text string, details strictjson.Value) {
-	var o strictjson.Object
+func (e *exit) describe() (code int, text string, details strictjson.Object) {
 	signal := signalName(e.status)
 	switch {
 	case e.err != nil:
-		o.Text("reason", "not_started")
-		return e.err.code, e.err.message, o.Value()
+		details.Text("reason", "not_started")
+		return e.err.code, e.err.message, details
 	case e.timedOut:
-		o.Text("reason", "timeout")
+		details.Text("reason", "timeout")
 		if signal != "" {
-			o.Text("signal", signal)
+			details.Text("signal", signal)
 		}
-		return exitTimeout, "took too long and was ended", o.Value()
+		return exitTimeout, "took too long and was ended", details
 	case signal != "":
-		o.Text("signal", signal)
-		return 128 + int(e.status.Signal()), "was ended by " + signal, o.Value()
+		details.Text("signal", signal)
+		return 128 + int(e.status.Signal()), "was ended by " + signal, details
 	}
 	code = e.status.ExitStatus()
-	return code, "exited with " + strconv.Itoa(code), nil
+	return code, "exited with " + strconv.Itoa(code), details
 }
 
 // signalName returns the name of the signal that ended a process; "" if none
