@@ -38,9 +38,10 @@ type command struct {
 
 // An exit is how a command ended.
 type exit struct {
-	err      *startError // it could not be started
-	status   unix.WaitStatus
-	timedOut bool
+	err       *startError // it could not be started
+	status    unix.WaitStatus
+	timedOut  bool
+	forwarded map[syscall.Signal]bool // the signals that run forwarded to it
 }
 
 // forwardedSignals returns the signals that run forwards to the command's group.
@@ -237,7 +238,8 @@ func isFile(path string) bool {
 // watch forwards signals and enforces the time limit until the command has ended. The
 // limit does not include the time for which job control has stopped the command.
 // Otherwise the command could be over its limit when the user continues it with fg.
-func (c *command) watch() (how exit) {
+func (c *command) watch() exit {
+	how := exit{forwarded: map[syscall.Signal]bool{}}
 	deadline := time.Now().Add(c.timeout)
 	timer := time.NewTimer(c.timeout)
 	if c.timeout == 0 {
@@ -249,6 +251,7 @@ func (c *command) watch() (how exit) {
 		select {
 		case s := <-c.signals:
 			c.forward(s.(syscall.Signal))
+			how.forwarded[s.(syscall.Signal)] = true
 		case <-timer.C:
 			if how.timedOut {
 				c.kill(unix.SIGKILL)
