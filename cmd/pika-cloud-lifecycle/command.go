@@ -101,7 +101,7 @@ func (c *command) start() error {
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // never fails (Linux 3.4)
 	defer unix.Umask(unix.Umask(c.umask))
 	c.pid, err = syscall.ForkExec(program, c.argv, attr)
-	if err == syscall.ENOEXEC && !isELF(program) { // a script without #!, as execvp(3)
+	if err == syscall.ENOEXEC && !isELF(program) && !hasCutInterpreter(program) { // a script without #!, as execvp(3)
 		c.pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", program}, c.argv[1:]...), attr)
 	}
 	// SIGTTOU stops a background process that gives itself the terminal or, with
@@ -147,6 +147,7 @@ func (c *command) explainStart(err error) *startError {
 	name := c.argv[0]
 	program, lookUpErr := lookUp(name, c.path)
 	info, statErr := os.Stat(program)
+	interpreterFault, interpreterRemedy := explainInterpreter(program)
 	e := &startError{code: exitNotStarted, message: fmt.Sprintf("cannot be run: %v", err)}
 	if errors.Is(err, syscall.ENOENT) {
 		e.code, e.message = exitNotFound, "was not found"
@@ -160,11 +161,11 @@ func (c *command) explainStart(err error) *startError {
 		e.what, e.remedy = fmt.Sprintf("%s: %v", program, err), "check the modes of the directories in its path"
 	case info.IsDir():
 		e.what, e.remedy = program+" is a directory", "give the path of a program"
-	case err == syscall.ENOENT:
-		e.what, e.remedy = explainInterpreter(program)
-		e.message = "cannot be run: " + strings.TrimPrefix(e.what, program+": ")
 	case err == syscall.EACCES && info.Mode()&0o111 == 0:
 		e.what, e.remedy = program+" is not executable", fmt.Sprintf("run chmod +x %s, or pass it to its interpreter: run -- sh %[1]s", program)
+	case interpreterFault != "":
+		e.what, e.remedy = program+": "+interpreterFault, interpreterRemedy
+		e.message = "cannot be run: " + interpreterFault
 	case err == syscall.EACCES:
 		e.what, e.remedy = program+": "+err.Error(), "check its mode, and that its file system is not mounted noexec"
 	case err == syscall.ENOEXEC:
@@ -247,38 +248,6 @@ func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
 }
-
-// explainInterpreter returns why a program that exists could not be found by
-// execve(2): its interpreter is missing.
-func explainInterpreter(program string) (what, remedy string) {
-	line := firstLine(program)
-	interpreter, isScript := strings.CutPrefix(line, "#!")
-	if !isScript {
-		return program + ": its dynamic loader does not exist", "install the C library for which it was built"
-	}
-	interpreter = strings.TrimLeft(interpreter, " \t")
-	if strings.HasSuffix(interpreter, "\r") {
-		return program + ": its first line ends in a carriage return", "convert it to Unix line ends"
-	}
-	interpreter, _, _ = strings.Cut(interpreter, " ")
-	return fmt.Sprintf("%s: its interpreter %s does not exist", program, interpreter), "install it, or correct the first line"
-}
-
-// firstLine returns the first line of a file, or its start; "" if it cannot be read.
-func firstLine(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	start := make([]byte, 256) // execve(2) does not read more of the first line
-	n, _ := f.Read(start)
-	line, _, _ := strings.Cut(string(start[:n]), "\n")
-	return line
-}
-
-// isELF reports whether a file is in the format of binaries.
-func isELF(path string) bool { return strings.HasPrefix(firstLine(path), "\x7fELF") }
 
 // watch forwards signals, reaps orphans and enforces the time limit until the command has
 // ended and, after a timeout, all its descendants have. The limit does not include the

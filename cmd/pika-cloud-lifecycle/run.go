@@ -48,6 +48,7 @@ type supervisor struct {
 	streamRead, streamWrite int
 	stopRead, stopWrite     int
 
+	oom    oomCounter
 	exited chan exit // receives one exit
 	code   int       // exit code of the command, after Outcome
 }
@@ -173,6 +174,7 @@ func (s *supervisor) name() string { return filepath.Base(s.argv[0]) }
 
 // Start starts the command, and warns if that fails.
 func (s *supervisor) Start() {
+	s.oom = newOOMCounter()
 	s.run(func(e exit) {
 		if e.err != nil {
 			s.warn("run: " + e.err.what + "; " + e.err.remedy)
@@ -221,6 +223,13 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	code, text, details := e.describe()
 	s.code = code
 	s.addLeftRunning(&details)
+	kills := s.oom.kills()
+	if kills > 0 {
+		details.Uint("oom_kills", kills)
+	}
+	if e.hasFailed() {
+		text += s.explainFailure(code)
+	}
 	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text}
 	if all := details.Value(); string(all) != "{}" {
 		t.Details = all
@@ -231,6 +240,23 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	code32 := int32(code)
 	t.ExitCode = &code32
 	return t
+}
+
+// explainFailure returns what the first line of a script shows about its failure, for the
+// result's message, and warns about it.
+func (s *supervisor) explainFailure(code int) string {
+	program, _ := lookUp(s.argv[0], s.path)
+	what, remedy := explainArgument(program, s.path, code)
+	if what == "" {
+		return ""
+	}
+	s.warn("run: " + program + ": " + what + "; " + remedy)
+	return "; " + what
+}
+
+// hasFailed reports whether the command was started, and has exited with a failure.
+func (e *exit) hasFailed() bool {
+	return e.err == nil && !e.timedOut && e.status.Exited() && e.status.ExitStatus() != 0
 }
 
 // describe returns the exit code, as a shell and timeout(1) would, and the cause
