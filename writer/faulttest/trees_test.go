@@ -64,6 +64,8 @@ type treePlan struct {
 	KillAfter time.Duration    `json:",omitempty"`
 	Signals   []syscall.Signal `json:",omitempty"` // sent to run when the tree is complete, the last one ends the first process
 	Pause     bool             `json:",omitempty"` // SIGTSTP and SIGCONT are sent to run first
+	Init      bool             `json:",omitempty"` // run is PID 1 of a PID namespace
+	Memory    bool             `json:",omitempty"` // run is in a memory cgroup, and the first process fills it
 	Root      *planNode
 }
 
@@ -107,6 +109,13 @@ func planTree(seed, number uint64) *treePlan {
 		if root.endsAtTerm() {
 			plan.KillAfter = longKillAfter
 		}
+	}
+	switch {
+	case number%100 == 50:
+		root.End, root.StopFirst, root.Handle, root.OnSignal = endEat, false, nil, nil
+		*plan = treePlan{Root: root, Memory: true}
+	case len(plan.Signals) == 0 && r.IntN(10) == 0:
+		plan.Init = true
 	}
 	if !plan.timesOut() {
 		for _, n := range root.all()[1:] {
@@ -181,7 +190,8 @@ func (r *planner) onTerm(n *planNode) {
 func (r *planner) outside(plan *treePlan) {
 	root := plan.Root
 	plan.Pause, root.StopFirst = r.IntN(4) == 0, r.IntN(4) == 0
-	all := []syscall.Signal{unix.SIGTERM, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2}
+	all := []syscall.Signal{unix.SIGTERM, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGABRT, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGSYS, unix.SIGTRAP}
 	last := pick(r, all...)
 	if s := pick(r, all...); s != last && r.IntN(2) == 0 {
 		root.Ignore = append(root.Ignore, s)
@@ -267,6 +277,7 @@ type view struct {
 	MaxEvents        int
 	Alive            []int // the processes that are left when run has exited
 	MayDie           []int // of Alive
+	Kills            int   // of the OOM killer
 }
 
 // A fate is what has become of a process when run counts the processes that are left.
@@ -330,6 +341,8 @@ func predict(plan *treePlan, complete bool) view {
 		}
 	case root.End == endExit:
 		v.Code = root.Code
+	case root.End == endEat:
+		v.Code, v.Signals, v.Kills = 137, []string{"SIGKILL"}, 1
 	default:
 		v.Code, v.Signals = 128+int(root.Signal), []string{signalText(root.Signal)}
 	}
@@ -347,6 +360,9 @@ func predict(plan *treePlan, complete bool) view {
 		if (state == "completed" || state == "failed") && state != v.Outcome {
 			v.Reported = state
 		}
+	}
+	if plan.Init {
+		p.fates = nil // the kernel kills what is left
 	}
 	for id, f := range p.fates {
 		if f == alive {
@@ -448,6 +464,7 @@ func (want view) agrees(got view) error {
 	check("exit code of run", got.RunCode == want.RunCode && got.RunSignal == want.RunSignal)
 	check("signal", slices.Contains(want.Signals, got.Signals[0]))
 	check("reason", got.Reason == want.Reason)
+	check("kills of the OOM killer", got.Kills == want.Kills)
 	check("reported outcome", got.Reported == want.Reported)
 	check("number of events", want.MinEvents <= got.MinEvents && got.MinEvents <= want.MaxEvents)
 	check("processes left according to the result", want.MinLeft <= got.MinLeft && got.MinLeft <= want.MaxLeft)
@@ -473,7 +490,9 @@ func (want view) mayLeave(ids []int) bool {
 // A grove runs trees.
 type grove struct {
 	program, tree string
+	init          []string // the command that starts another one as PID 1; nil if that is not allowed
 	count         atomic.Int64
+	skipped       atomic.Int64 // trees that need a namespace or a cgroup that this machine does not allow
 	incomplete    atomic.Int64 // trees that were not complete when the timeout came
 }
 
@@ -503,14 +522,30 @@ func (g *grove) run(dir string, plan *treePlan) (want, got view, err error) {
 	if plan.KillAfter > 0 {
 		args = append(args, "--kill-after", plan.KillAfter.String())
 	}
-	cmd := exec.Command(g.program, append(args, "--", g.tree, string(text))...)
+	argv := append(append([]string{g.program}, args...), "--", g.tree, string(text))
+	switch {
+	case plan.Init && g.init != nil:
+		argv = append(slices.Clone(g.init), argv...)
+	case plan.Memory:
+		group, err := newMemoryGroup()
+		if err != nil {
+			g.skipped.Add(1)
+			return want, got, nil
+		}
+		defer group.remove()
+		argv = append([]string{"sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, group.dir}, argv...)
+	case plan.Init:
+		g.skipped.Add(1)
+		return want, got, nil
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), treeVar+"="+mark+".0", "PIKA_TREE_DIR="+processes)
 	cmd.Stderr = stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
 	if err := cmd.Start(); err != nil {
 		return want, got, err
 	}
-	defer killTree(mark)
+	defer killTree(mark) // before the cgroup is removed
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	if len(plan.Signals) > 0 {
@@ -539,6 +574,49 @@ func (g *grove) run(dir string, plan *treePlan) (want, got view, err error) {
 		got.RunSignal = signalText(status.Signal())
 	}
 	return want, got, errors.Join(err, want.agrees(got))
+}
+
+// memoryLimit is the memory of a cgroup, enough for all processes but one that fills it.
+const memoryLimit = "100M"
+
+// A memoryGroup is a cgroup with a limit of its memory.
+type memoryGroup struct{ dir string }
+
+// newMemoryGroup creates a cgroup below that of this process, with cgroup v1 or v2.
+func newMemoryGroup() (g memoryGroup, err error) {
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return g, err
+	}
+	for line := range strings.Lines(string(groups)) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		mount, limit := "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		switch {
+		case len(fields) < 3:
+			continue
+		case fields[0] == "0":
+			mount, limit = "/sys/fs/cgroup", "memory.max"
+		case fields[1] != "memory":
+			continue
+		}
+		g.dir, err = os.MkdirTemp(filepath.Join(mount, fields[2]), "trees")
+		if err != nil {
+			continue
+		}
+		err = os.WriteFile(filepath.Join(g.dir, limit), []byte(memoryLimit), 0o600)
+		if err == nil {
+			return g, nil
+		}
+		g.remove()
+	}
+	return g, errors.New("no memory cgroup can be created")
+}
+
+// remove removes the cgroup. The processes in it have got SIGKILL.
+func (g memoryGroup) remove() {
+	for end := time.Now().Add(treeLimit); os.Remove(g.dir) != nil && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // signal waits until the tree is complete, and sends the signals of the plan to run.
@@ -667,12 +745,13 @@ func readView(dir string) (v view, err error) {
 		Details  struct {
 			Signal, Reason, Reported string
 			Left                     *int `json:"left_running"`
+			Kills                    int  `json:"oom_kills"`
 		}
 	}
 	events, logErr := os.ReadFile(filepath.Join(dir, "events.jsonl"))
 	err = errors.Join(logErr, json.Unmarshal(text, &result))
 	v = view{Outcome: result.Status, Signals: []string{result.Details.Signal}, Reason: result.Details.Reason, Reported: result.Details.Reported,
-		MinEvents: bytes.Count(events, []byte("\n"))}
+		MinEvents: bytes.Count(events, []byte("\n")), Kills: result.Details.Kills}
 	if result.ExitCode == nil {
 		err = errors.Join(err, errors.New("no exit code in the result"))
 	} else {
@@ -749,7 +828,7 @@ const (
 	treeSeed    = 1
 	sampleTrees = 200
 	allTrees    = 2000
-	shrinks     = 0
+	shrinkTime  = time.Minute // for each plan that fails
 	treeWorkers = 8 // most trees wait most of the time
 )
 
@@ -773,6 +852,10 @@ func TestTrees(t *testing.T) {
 		testenv.Must(t, err)
 		n = 1
 	}
+	asInit := []string{"unshare", "--pid", "--fork", "--mount-proc"}
+	if exec.Command(asInit[0], append(asInit[1:], "true")...).Run() == nil {
+		g.init = asInit
+	}
 	start, top := time.Now(), testenv.TempDir(t)
 	numbers := make(chan uint64)
 	var workers sync.WaitGroup
@@ -782,7 +865,7 @@ func TestTrees(t *testing.T) {
 			for number := range numbers {
 				plan := planTree(seed, number)
 				processes.Add(int64(len(plan.Root.all())))
-				if problem := g.try(top, plan, shrinks); problem != "" && failed.Add(1) <= 5 {
+				if problem := g.try(top, plan, time.Now().Add(shrinkTime)); problem != "" && failed.Add(1) <= 5 {
 					t.Errorf("PIKA_TREE_SEED=%d PIKA_TREE_PLAN=%d: %s", seed, number, problem)
 				}
 			}
@@ -793,16 +876,19 @@ func TestTrees(t *testing.T) {
 	}
 	close(numbers)
 	workers.Wait()
-	t.Logf("trees: %d with %d processes in %v, %d wrong; %d were not complete at their timeout",
-		n, processes.Load(), time.Since(start).Round(time.Second), failed.Load(), g.incomplete.Load())
+	t.Logf("trees: %d with %d processes in %v, %d wrong; %d were not complete at their timeout, %d need a namespace or cgroup that is not allowed",
+		n, processes.Load(), time.Since(start).Round(time.Second), failed.Load(), g.incomplete.Load(), g.skipped.Load())
+	if skipped := g.skipped.Load(); skipped > 0 && testenv.NoSkip() {
+		t.Errorf("%d trees were skipped", skipped)
+	}
 	if n > 1 && uint64(g.incomplete.Load()) > n/8 {
 		t.Error("too many trees were not complete at their timeout")
 	}
 }
 
-// try runs a plan. If it fails, try looks for a smaller plan that fails too, with at most
-// this number of further runs, and describes it.
-func (g *grove) try(top string, plan *treePlan, more int) (problem string) {
+// try runs a plan. If it fails, try looks for a smaller plan that fails too, until the time
+// has come, and describes it.
+func (g *grove) try(top string, plan *treePlan, until time.Time) (problem string) {
 	dir, err := os.MkdirTemp(top, "")
 	if err != nil {
 		return err.Error()
@@ -813,11 +899,10 @@ func (g *grove) try(top string, plan *treePlan, more int) (problem string) {
 		return ""
 	}
 	for _, smaller := range plan.smaller() {
-		if more == 0 {
+		if time.Now().After(until) {
 			break
 		}
-		more--
-		if problem := g.try(top, smaller, more); problem != "" {
+		if problem := g.try(top, smaller, until); problem != "" {
 			return problem
 		}
 	}

@@ -189,12 +189,14 @@ func (n *node) start(child *node) {
 		}
 	}
 	unix.Close(up[0])
-	if child.End != "exit" && child.End != "kill" {
+	options := unix.WEXITED | unix.WNOWAIT // an ended child stays a zombie
+	switch {
+	case child.End == "stop":
+		options |= unix.WSTOPPED
+	case child.End != "exit" && child.End != "kill":
 		return
-	}
-	options := unix.WEXITED
-	if !child.Reap {
-		options |= unix.WNOWAIT // it stays a zombie
+	case child.Reap:
+		options = unix.WEXITED
 	}
 	for {
 		err = unix.Waitid(unix.P_PID, pid, nil, options, nil)
