@@ -829,7 +829,7 @@ const (
 	sampleTrees = 200
 	allTrees    = 2000
 	shrinkTime  = time.Minute // for each plan that fails
-	treeWorkers = 8 // most trees wait most of the time
+	treeWorkers = 8           // most trees wait most of the time
 )
 
 // TestTrees runs random process trees under run. What result.json contains must agree with
