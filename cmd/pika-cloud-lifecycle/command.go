@@ -18,8 +18,8 @@ import (
 // A command is the program that run starts, in its own process group.
 //
 // The fields of the first group are set before run and do not change. pid is 0
-// until the program has started. The program is not reaped before awaitChanges has
-// reported its end, so no other process can have its pid.
+// until the program has started. Until the program is reaped, no other process or group
+// can have its pid.
 type command struct {
 	argv      []string
 	shown     []string // argv as details and messages may show it
@@ -33,9 +33,17 @@ type command struct {
 	signals   chan os.Signal // that this process receives for the program
 	umask     int            // of the program
 
-	pid          int
-	terminal     int  // the controlling terminal; -1 if there is none
-	gaveTerminal bool // the program was started as the foreground group
+	pid      int
+	reaped   bool
+	children chan os.Signal // receives SIGCHLD
+	earlier  map[int]uint64 // the start times of the children from before the start
+
+	terminal     int           // the controlling terminal; -1 if there is none
+	gaveTerminal bool          // the program was started as the foreground group
+	settings     *unix.Termios // of the terminal, before the program had it; nil if it never had
+
+	interrupted    bool // SIGINT has ended the program
+	interruptGroup bool // the terminal sent the SIGINT only to the program's group
 }
 
 // An exit is how a command ended.
@@ -47,25 +55,24 @@ type exit struct {
 	terminated bool                    // a SIGTERM that run received too has ended it
 }
 
-// forwardedSignals returns the signals that run forwards to the command's group.
+// forwardedSignals returns the signals that run forwards to the command's group. The
+// second line has those that report a crash. os/signal passes on only the ones that another
+// process has sent, as systemd's watchdog does: a fault of this program still ends it.
 func forwardedSignals() []syscall.Signal {
-	return []syscall.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT,
-		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
+	return []syscall.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT,
+		unix.SIGABRT, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGSYS, unix.SIGTRAP, unix.SIGSTKFLT}
 }
 
 // run starts the command, and calls ended when the command has ended or could not be
 // started. Signals that arrived before the start are forwarded too.
 func (c *command) run(ended func(exit)) {
+	startThreads()
 	if err := c.start(); err != nil {
-		c.restoreTerminal()
+		c.restoreTerminal(false)
 		ended(exit{err: c.explainStart(err)})
 		return
 	}
-	go func() {
-		how := c.watch()
-		c.restoreTerminal()
-		ended(how)
-	}()
+	go func() { ended(c.watch()) }()
 }
 
 // start starts the command with the standard streams of this process, the stream,
@@ -89,8 +96,13 @@ func (c *command) start() error {
 		c.terminal = fd
 	}
 	if c.hasTerminal(unix.Getpgrp()) {
+		c.saveSettings()
 		attr.Sys.Foreground, attr.Sys.Ctty, c.gaveTerminal = true, c.terminal, true
 	}
+	c.earlier = findEarlier()
+	c.children = make(chan os.Signal, 1)
+	signal.Notify(c.children, unix.SIGCHLD)
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // never fails (Linux 3.4)
 	defer unix.Umask(unix.Umask(c.umask))
 	c.pid, err = syscall.ForkExec(program, c.argv, attr)
 	if err == syscall.ENOEXEC && !isELF(program) && !hasCutInterpreter(program) { // a script without #!, as execvp(3)
@@ -167,6 +179,8 @@ func (c *command) explainStart(err error) *startError {
 		e.what, e.remedy = program+": "+err.Error(), "check its mode, and that its file system is not mounted noexec"
 	case err == syscall.ENOEXEC:
 		e.what, e.remedy = program+" is a program for another machine", "build it for this one"
+	case err == syscall.EAGAIN:
+		e.what, e.remedy = program+": the limit of processes is reached", "raise it: ulimit -u, or TasksMax= of the unit"
 	case err == syscall.E2BIG:
 		e.what, e.remedy = program+": the arguments and the environment are too long", "pass them in a file"
 	default:
@@ -263,9 +277,10 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// watch forwards signals and enforces the time limit until the command has ended. The
-// limit does not include the time for which job control has stopped the command.
-// Otherwise the command could be over its limit when the user continues it with fg.
+// watch forwards signals, reaps orphans and enforces the time limit until the command has
+// ended and, after a timeout, all its descendants have. The limit does not include the
+// time for which job control has stopped the command. Otherwise the command could be over
+// its limit when the user continues it with fg.
 func (c *command) watch() exit {
 	how := exit{forwarded: map[syscall.Signal]bool{}}
 	deadline := time.Now().Add(c.timeout)
@@ -273,8 +288,7 @@ func (c *command) watch() exit {
 	if c.timeout == 0 {
 		timer.Stop()
 	}
-	changed := make(chan syscall.Signal)
-	go c.awaitChanges(changed)
+	killPause := minKillPause
 	for {
 		select {
 		case s := <-c.signals:
@@ -283,16 +297,24 @@ func (c *command) watch() exit {
 		case <-timer.C:
 			if how.timedOut {
 				c.kill(unix.SIGKILL)
+				c.killAll()
+				timer.Reset(killPause)
+				killPause = min(2*killPause, maxKillPause)
 				continue
 			}
 			how.timedOut = true
-			c.kill(unix.SIGTERM)
-			c.kill(unix.SIGCONT) // a stopped process handles no other signal
+			c.terminate()
 			deadline = time.Now().Add(c.killAfter)
 			timer.Reset(c.killAfter)
-		case s := <-changed:
+		case <-c.children:
+			c.reapOrphans()
+			s, ended := c.change()
+			if ended {
+				c.reap(&how, deadline)
+				return how
+			}
 			if s == 0 {
-				return c.reap(how)
+				continue
 			}
 			before := time.Now()
 			c.followStop(s)
@@ -304,47 +326,51 @@ func (c *command) watch() exit {
 	}
 }
 
-// awaitChanges sends the signal that stopped the command each time it is stopped,
-// and 0 when it has ended. It does not reap the command: until that is done, the kernel
-// gives its process ID to no other process or group.
-func (c *command) awaitChanges(changed chan<- syscall.Signal) {
+// change returns the signal that has stopped the command since the last call, 0 if it was
+// not stopped, and whether it has ended. It does not reap the command: until that is
+// done, the kernel gives its process ID to no other process or group.
+func (c *command) change() (stopped syscall.Signal, ended bool) {
 	for {
 		var info unix.Siginfo
-		err := unix.Waitid(unix.P_PID, c.pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT, nil)
+		err := unix.Waitid(unix.P_PID, c.pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
+		child := (*childInfo)(unsafe.Pointer(&info))
 		switch {
 		case err == unix.EINTR:
+			continue
+		case err == nil && child.pid == 0:
+			return 0, false
 		case err == nil && info.Code == codeStopped:
-			s := (*stopInfo)(unsafe.Pointer(&info)).status
-			unix.Waitid(unix.P_PID, c.pid, &info, unix.WSTOPPED|unix.WNOHANG, nil)
-			changed <- syscall.Signal(s)
-		default:
-			changed <- 0
-			return
+			stopped = syscall.Signal(child.status)
+			_ = unix.Waitid(unix.P_PID, c.pid, &info, unix.WSTOPPED|unix.WNOHANG, nil)
+			return stopped, false
 		}
+		return 0, true
 	}
-}
-
-// A stopInfo is the part of a siginfo_t that is used here (waitid(2)).
-type stopInfo struct {
-	_        [3]int32   // si_signo, si_errno, si_code
-	_        [0]uintptr // the rest is aligned like a pointer
-	pid, uid int32
-	status   int32 // the signal that stopped the command
 }
 
 // codeStopped is CLD_STOPPED of sigaction(2).
 const codeStopped = 5
 
-// reap kills the rest of a group that took too long, and returns how the command
-// has ended.
-func (c *command) reap(how exit) exit {
+// reap sets how the command has ended. After a timeout it also ends the descendants, by
+// SIGKILL at the deadline. If /proc does not show them, it kills the rest of the group
+// while that still has its ID.
+func (c *command) reap(how *exit, deadline time.Time) {
 	if how.timedOut {
-		c.kill(unix.SIGKILL)
+		if _, err := c.descendants(); err != nil {
+			c.kill(unix.SIGKILL)
+		}
 	}
 	for {
 		if _, err := unix.Wait4(c.pid, &how.status, 0, nil); err != unix.EINTR {
-			return how
+			break
 		}
+	}
+	c.reaped = true
+	hadTerminal := c.restoreTerminal(how.timedOut || how.status.Signaled())
+	c.noteInterrupt(*how, hadTerminal)
+	if how.timedOut {
+		c.endDescendants(deadline)
+		c.restoreTerminal(true)
 	}
 }
 
@@ -354,7 +380,7 @@ func (c *command) kill(s syscall.Signal) { _ = unix.Kill(-c.pid, s) }
 // forward sends a received signal to the command's group.
 func (c *command) forward(s syscall.Signal) {
 	if s == unix.SIGCONT && c.hasTerminal(unix.Getpgrp()) { // a shell's fg
-		_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, c.pid)
+		c.giveTerminal()
 	}
 	c.kill(s)
 }

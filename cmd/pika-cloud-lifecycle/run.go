@@ -59,6 +59,7 @@ type supervisor struct {
 func runMain(a *app, args []string) error {
 	f := a.newFlags("run", runUsage)
 	s := &supervisor{command: new(command), warn: a.warn, exited: make(chan exit, 1), terms: make(chan os.Signal, 1)}
+	defer s.endByInterrupt()
 	dir := a.stateDir(f)
 	f.StringVar(&s.message, "message", "", "")
 	f.DurationVar(&s.timeout, "timeout", 0, "")
@@ -258,7 +259,7 @@ func (s *supervisor) forwardStops() {
 
 // isStop reports whether a signal requests a stop of the stream.
 func isStop(sig os.Signal) bool {
-	return sig == unix.SIGINT || sig == unix.SIGTERM || sig == unix.SIGHUP
+	return sig == unix.SIGINT || sig == unix.SIGTERM || sig == unix.SIGHUP || sig == unix.SIGABRT
 }
 
 // Outcome waits for the command to end.
@@ -267,6 +268,7 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	e.terminated = e.status.Signaled() && e.status.Signal() == unix.SIGTERM && s.wasTerminated()
 	code, text, details := e.describe()
 	s.code = code
+	s.addLeftRunning(&details)
 	kills := s.oom.kills()
 	if kills > 0 {
 		details.Uint("oom_kills", kills)

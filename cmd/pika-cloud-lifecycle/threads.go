@@ -1,0 +1,40 @@
+package main
+
+import (
+	"runtime"
+	"sync"
+)
+
+// spareThreads is how many threads startThreads starts. At any time the Go runtime needs
+// one for each of maxProcs; for a moment, one for each thread that is about to become
+// idle; and one for each goroutine that is in a system call. Those are the stream, a wait
+// for a lock, the goroutine that watches the command, the mirror, and two notifiers; two
+// are a reserve.
+const (
+	spareThreads = 2*maxProcs + 8
+	maxProcs     = 2 // threads that run Go code at the same time
+)
+
+// startThreads starts all threads that this process may need. The Go runtime crashes
+// if it cannot start one, for example because the command or another process of the same
+// user or cgroup has reached the limit of processes. It does not end idle threads.
+//
+// A goroutine that is locked to its thread and waits keeps the thread from running
+// another one, so all of them together need so many threads.
+func startThreads() {
+	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), maxProcs))
+	var started, ended sync.WaitGroup
+	release := make(chan struct{})
+	for range spareThreads {
+		started.Add(1)
+		ended.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			started.Done()
+			<-release
+		})
+	}
+	started.Wait()
+	close(release)
+	ended.Wait()
+}
