@@ -22,8 +22,10 @@ import (
 // can have its pid.
 type command struct {
 	argv      []string
+	shown     []string // argv as details and messages may show it
 	env       []string
 	path      string         // the $PATH in which argv[0] is looked up
+	stderr    int            // the descriptor that becomes its standard error
 	stream    int            // the stream's write end
 	streamFD  int            // the descriptor of the stream in the program
 	timeout   time.Duration  // none if 0
@@ -46,10 +48,11 @@ type command struct {
 
 // An exit is how a command ended.
 type exit struct {
-	err       *startError // it could not be started
-	status    unix.WaitStatus
-	timedOut  bool
-	forwarded map[syscall.Signal]bool // the signals that run forwarded to it
+	err        *startError // it could not be started
+	status     unix.WaitStatus
+	timedOut   bool
+	forwarded  map[syscall.Signal]bool // the signals that run forwarded to it
+	terminated bool                    // a SIGTERM that run received too has ended it
 }
 
 // forwardedSignals returns the signals that run forwards to the command's group. The
@@ -87,6 +90,7 @@ func (c *command) start() error {
 	for fd := range c.streamFD {
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
+	attr.Files[2] = uintptr(c.stderr)
 	attr.Files = append(attr.Files, uintptr(c.stream))
 	if fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		c.terminal = fd
@@ -144,6 +148,11 @@ type startError struct {
 
 // explainStart returns why the command could not be started, and what to do.
 func (c *command) explainStart(err error) *startError {
+	if c.shown[0] != c.argv[0] {
+		return &startError{fmt.Sprintf("%q is not a program", c.shown[0]+" …"),
+			"drop quotes around the command, and set variables with env", exitNotFound, "was not found"}
+	}
+	c = &command{argv: c.shown, path: c.path}
 	name := c.argv[0]
 	program, lookUpErr := lookUp(name, c.path)
 	info, statErr := os.Stat(program)
@@ -178,6 +187,25 @@ func (c *command) explainStart(err error) *startError {
 		e.what, e.remedy = fmt.Sprintf("%s: %v", program, err), "check the program"
 	}
 	return e
+}
+
+// showArguments sets what details and messages show of the command: all of it, or only the
+// name of the program. If a whole command line is in quotes, or starts with an assignment,
+// there is no program of that name, and only the part before a blank or = is shown.
+func (c *command) showArguments(all bool) {
+	c.shown = c.argv
+	if all {
+		return
+	}
+	name := c.argv[0]
+	program, _ := lookUp(name, c.path)
+	if _, err := os.Stat(program); err != nil {
+		end := strings.IndexAny(name, "= \t\n")
+		if end >= 0 {
+			name = name[:end]
+		}
+	}
+	c.shown = []string{name}
 }
 
 // explainNotFound returns why the command does not exist, and what to do.

@@ -48,21 +48,26 @@ type supervisor struct {
 	streamRead, streamWrite int
 	stopRead, stopWrite     int
 
+	tail   *outputTail // nil without --tail
 	oom    oomCounter
-	exited chan exit // receives one exit
-	code   int       // exit code of the command, after Outcome
+	exited chan exit      // receives one exit
+	terms  chan os.Signal // receives the first SIGTERM
+	code   int            // exit code of the command, after Outcome
 }
 
 // runMain runs a command and records how it ended.
 func runMain(a *app, args []string) error {
 	f := a.newFlags("run", runUsage)
-	s := &supervisor{command: new(command), warn: a.warn, exited: make(chan exit, 1)}
+	s := &supervisor{command: new(command), warn: a.warn, exited: make(chan exit, 1), terms: make(chan os.Signal, 1)}
 	defer s.endByInterrupt()
 	dir := a.stateDir(f)
 	f.StringVar(&s.message, "message", "", "")
 	f.DurationVar(&s.timeout, "timeout", 0, "")
 	f.DurationVar(&s.killAfter, "kill-after", 10*time.Second, "")
 	notify := f.String("notify", "auto", "")
+	mirror := f.String("journal", "never", "")
+	tailLines := f.String("tail", "", "")
+	noArgv := f.Bool("no-argv", false, "")
 	if err := f.parseFlags(args); err != nil {
 		return err
 	}
@@ -73,25 +78,48 @@ func runMain(a *app, args []string) error {
 	if err := f.checkStateDir(*dir); err != nil {
 		return err
 	}
+	if err := f.checkMirror(*mirror); err != nil {
+		return err
+	}
+	tail, err := parseTail(f, *tailLines)
+	if err != nil {
+		return err
+	}
 	notifiers, err := a.newNotifiers(f, *notify)
 	if err != nil {
 		return err
 	}
 	defer a.closeNotifiers(notifiers)
-	if err := s.prepare(a); err != nil {
+	if err := s.prepare(a, tail); err != nil {
 		return err
 	}
+	s.showArguments(!*noArgv)
 	stream := a.supervisedStream(*dir, s)
 	stream.Followers = notifiers.followers()
 	stream.Unusable = func(err error) {
 		what, remedy := dirProblem(*dir, stateDirOption, err)
 		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
 	}
-	err = a.runStream(stream)
+	err = a.runMirrored(stream, *mirror)
+	if s.tail != nil {
+		s.tail.flush()
+	}
 	if err != nil && !errors.Is(err, errRejected) {
 		a.warn(err.Error()) // the exit code is the command's
 	}
 	return commandExit(s.code)
+}
+
+// parseTail parses the value of --tail; 0 if the flag is not given.
+func parseTail(f *flagSet, text string) (lines int, err error) {
+	if !f.isGiven("tail") {
+		return 0, nil
+	}
+	lines, err = strconv.Atoi(text)
+	if err != nil || lines < 1 || lines > maxTailLines {
+		return 0, f.badUsage("--tail is %q; expected a number of lines from 1 to %d", text, maxTailLines)
+	}
+	return lines, nil
 }
 
 // supervisedStream returns the stream of a supervisor.
@@ -112,7 +140,7 @@ func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 }
 
 // prepare creates the pipes, and catches the signals that are for the command.
-func (s *supervisor) prepare(a *app) error {
+func (s *supervisor) prepare(a *app, tail int) error {
 	s.streamFD = freeDescriptor()
 	if s.streamFD > 9 {
 		return badUsage("run: descriptors 3 to 9 are all open; close one for the command's stream")
@@ -125,7 +153,12 @@ func (s *supervisor) prepare(a *app) error {
 	}
 	s.streamRead, s.streamWrite = stream[0], stream[1]
 	s.stopRead, s.stopWrite = stop[0], stop[1]
-	s.stream = s.streamWrite
+	s.stream, s.stderr = s.streamWrite, 2
+	if tail > 0 {
+		if err := s.keepLastOutput(tail); err != nil {
+			s.warn(fmt.Sprintf("run: --tail %d: %v; the result will not have the last output", tail, err))
+		}
+	}
 	s.path, s.umask = a.getenv("PATH"), a.umask
 	s.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
 		streamVar+"="+strconv.Itoa(s.streamFD))
@@ -135,9 +168,21 @@ func (s *supervisor) prepare(a *app) error {
 			signal.Notify(s.signals, sig)
 		}
 	}
+	if !isIgnored(unix.SIGTERM) {
+		signal.Notify(s.terms, unix.SIGTERM)
+	}
 	// SIGPIPE is caught: if it were ignored, the command would inherit that.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	return nil
+}
+
+// keepLastOutput passes the standard error of the command through a pipe.
+func (s *supervisor) keepLastOutput(lines int) (err error) {
+	s.tail, err = newOutputTail(lines, 2)
+	if err == nil {
+		s.stderr = s.tail.write
+	}
+	return err
 }
 
 // freeDescriptor returns the first descriptor from 3 on that this process did not
@@ -166,11 +211,11 @@ func (s *supervisor) Opening() *ingest.Transition {
 		message = "starting " + s.name()
 	}
 	var details strictjson.Object
-	details.Texts("argv", s.argv)
+	details.Texts("argv", s.shown)
 	return &ingest.Transition{State: artifact.Starting, Message: message, Details: details.Value()}
 }
 
-func (s *supervisor) name() string { return filepath.Base(s.argv[0]) }
+func (s *supervisor) name() string { return filepath.Base(s.shown[0]) }
 
 // Start starts the command, and warns if that fails.
 func (s *supervisor) Start() {
@@ -220,6 +265,7 @@ func isStop(sig os.Signal) bool {
 // Outcome waits for the command to end.
 func (s *supervisor) Outcome() *ingest.Transition {
 	e := <-s.exited
+	e.terminated = e.status.Signaled() && e.status.Signal() == unix.SIGTERM && s.wasTerminated()
 	code, text, details := e.describe()
 	s.code = code
 	s.addLeftRunning(&details)
@@ -231,6 +277,12 @@ func (s *supervisor) Outcome() *ingest.Transition {
 		text += s.explainFailure(code)
 	}
 	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text}
+	if s.tail != nil {
+		output := s.tail.end()
+		if code != 0 && e.err == nil && output != "" {
+			details.Text("last_output", output)
+		}
+	}
 	if all := details.Value(); string(all) != "{}" {
 		t.Details = all
 	}
@@ -240,6 +292,18 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	code32 := int32(code)
 	t.ExitCode = &code32
 	return t
+}
+
+// wasTerminated reports whether this process has received SIGTERM. It waits a moment: a
+// service manager sends SIGTERM to run and to the command, so the command may have ended
+// before the Go runtime delivers the signal here.
+func (s *supervisor) wasTerminated() bool {
+	select {
+	case <-s.terms:
+		return true
+	case <-time.After(100 * time.Millisecond):
+		return false
+	}
 }
 
 // explainFailure returns what the first line of a script shows about its failure, for the
@@ -274,6 +338,9 @@ func (e *exit) describe() (code int, text string, details strictjson.Object) {
 		}
 		return exitTimeout, "took too long and was ended", details
 	case signal != "":
+		if e.terminated {
+			details.Text("reason", "terminated")
+		}
 		details.Text("signal", signal)
 		return 128 + int(e.status.Signal()), "was ended by " + signal, details
 	}
