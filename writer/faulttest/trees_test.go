@@ -63,6 +63,7 @@ type treePlan struct {
 	Timeout   time.Duration    `json:",omitempty"` // 0 if run has no --timeout
 	KillAfter time.Duration    `json:",omitempty"`
 	Signals   []syscall.Signal `json:",omitempty"` // sent to run when the tree is complete, the last one ends the first process
+	Tail      bool             `json:",omitempty"` // run has --tail
 	Pause     bool             `json:",omitempty"` // SIGTSTP and SIGCONT are sent to run first
 	Init      bool             `json:",omitempty"` // run is PID 1 of a PID namespace
 	Memory    bool             `json:",omitempty"` // run is in a memory cgroup, and the first process fills it
@@ -110,6 +111,7 @@ func planTree(seed, number uint64) *treePlan {
 			plan.KillAfter = longKillAfter
 		}
 	}
+	plan.Tail = r.IntN(8) == 0
 	switch {
 	case number%100 == 50:
 		root.End, root.StopFirst, root.Handle, root.OnSignal = endEat, false, nil, nil
@@ -519,6 +521,9 @@ func (g *grove) run(dir string, plan *treePlan) (want, got view, err error) {
 	if plan.Timeout > 0 {
 		args = append(args, "--timeout", plan.Timeout.String())
 	}
+	if plan.Tail {
+		args = append(args, "--tail", "5")
+	}
 	if plan.KillAfter > 0 {
 		args = append(args, "--kill-after", plan.KillAfter.String())
 	}
@@ -860,12 +865,20 @@ func TestTrees(t *testing.T) {
 	numbers := make(chan uint64)
 	var workers sync.WaitGroup
 	var failed, processes atomic.Int64
+	kinds := sync.Map{} // of failures
 	for range treeWorkers {
 		workers.Go(func() {
 			for number := range numbers {
 				plan := planTree(seed, number)
 				processes.Add(int64(len(plan.Root.all())))
-				if problem := g.try(top, plan, time.Now().Add(shrinkTime)); problem != "" && failed.Add(1) <= 5 {
+				problem := g.try(top, plan, time.Now().Add(shrinkTime))
+				if problem == "" {
+					continue
+				}
+				kind, _, _ := strings.Cut(problem, "\n")
+				_, known := kinds.LoadOrStore(kind, true)
+				failed.Add(1)
+				if !known {
 					t.Errorf("PIKA_TREE_SEED=%d PIKA_TREE_PLAN=%d: %s", seed, number, problem)
 				}
 			}
