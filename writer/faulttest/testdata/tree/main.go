@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -64,7 +65,7 @@ func main() {
 		}
 	}
 	if n.StopFirst {
-		must(unix.Kill(os.Getpid(), unix.SIGSTOP))
+		stop()
 	}
 	parent := os.Getppid()
 	for _, child := range n.Children {
@@ -180,7 +181,9 @@ func (n *node) start(child *node) {
 			_, err = unix.Wait4(pid, &status, unix.WUNTRACED, nil)
 		}
 		must(err)
-		must(unix.Kill(pid, unix.SIGCONT))
+		if status.Stopped() { // otherwise another process has ended it
+			must(unix.Kill(pid, unix.SIGCONT))
+		}
 	}
 	for {
 		_, err = unix.Read(up[0], make([]byte, 1))
@@ -221,6 +224,14 @@ func awaitGone(id int) {
 	}
 }
 
+// stop stops this process. A signal to the process could stop another thread first, while
+// this one continues.
+func stop() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	must(unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP))
+}
+
 // end ends the process as planned, or continues until it is killed.
 func (n *node) end(parent int) {
 	switch n.End {
@@ -231,7 +242,7 @@ func (n *node) end(parent int) {
 	case "kill group":
 		unix.Kill(0, n.Signal)
 	case "stop":
-		unix.Kill(os.Getpid(), unix.SIGSTOP)
+		stop()
 	case "orphan":
 		for os.Getppid() == parent {
 			time.Sleep(poll)
