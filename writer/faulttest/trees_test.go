@@ -105,7 +105,7 @@ func planTree(seed, number uint64) *treePlan {
 	default:
 		root.End = pick(r, endHang, endHang, endStop)
 		r.onTerm(root)
-		plan.Timeout = time.Duration(150+r.IntN(250)) * time.Millisecond
+		plan.Timeout = time.Duration(200+r.IntN(300)) * time.Millisecond
 		plan.KillAfter = time.Duration(50+r.IntN(150)) * time.Millisecond
 		if root.endsAtTerm() {
 			plan.KillAfter = longKillAfter
@@ -273,7 +273,8 @@ type view struct {
 	RunSignal        string // that ended run
 	Outcome          string
 	Signals          []string // one of them; "" for none
-	Reason, Reported string
+	Reported         []string // one of them; "" for none
+	Reason           string
 	MinLeft, MaxLeft int
 	MinEvents        int
 	MaxEvents        int
@@ -301,13 +302,13 @@ type predictor struct {
 	events  int
 }
 
-// predict returns the expected end. complete is false if the timeout came before the tree
-// was complete.
+// predict returns the expected end. complete is false if the timeout came before all
+// processes were in place (isComplete).
 func predict(plan *treePlan, complete bool) view {
 	root := plan.Root
 	p := &predictor{plan, map[int]fate{}, map[int]int{}, map[int]bool{}, map[int]int{}, 2}
 	p.below(root, dying, 0, false, !root.Close)
-	v := view{MinEvents: p.events, MaxEvents: p.events, Signals: []string{""}}
+	v := view{MinEvents: p.events, MaxEvents: p.events, Signals: []string{""}, Reported: []string{""}}
 	switch {
 	case plan.timesOut():
 		p.fates = nil
@@ -360,7 +361,10 @@ func predict(plan *treePlan, complete bool) view {
 		state, _, _ := strings.Cut(root.Reports[len(root.Reports)-1], " ")
 		_, state, _ = strings.Cut(state, "=")
 		if (state == "completed" || state == "failed") && state != v.Outcome {
-			v.Reported = state
+			v.Reported = []string{state}
+		}
+		if !complete {
+			v.Reported = append(v.Reported, "")
 		}
 	}
 	if plan.Init {
@@ -467,7 +471,7 @@ func (want view) agrees(got view) error {
 	check("signal", slices.Contains(want.Signals, got.Signals[0]))
 	check("reason", got.Reason == want.Reason)
 	check("kills of the OOM killer", got.Kills == want.Kills)
-	check("reported outcome", got.Reported == want.Reported)
+	check("reported outcome", slices.Contains(want.Reported, got.Reported[0]))
 	check("number of events", want.MinEvents <= got.MinEvents && got.MinEvents <= want.MaxEvents)
 	check("processes left according to the result", want.MinLeft <= got.MinLeft && got.MinLeft <= want.MaxLeft)
 	check("processes left according to /proc", want.mayLeave(got.Alive))
@@ -564,11 +568,11 @@ func (g *grove) run(dir string, plan *treePlan) (want, got view, err error) {
 		return want, got, errors.Join(errors.New("run does not end"), cmd.Process.Kill(), <-ended)
 	}
 	left := treeProcesses(mark)
-	_, err = os.Stat(filepath.Join(processes, "up.0"))
-	if err != nil {
+	complete := plan.Root.isComplete(processes)
+	if !complete {
 		g.incomplete.Add(1)
 	}
-	want = predict(plan, err == nil)
+	want = predict(plan, complete)
 	for end := time.Now().Add(treeLimit); !plan.timesOut() && len(left) > len(want.Alive) && time.Now().Before(end); left = treeProcesses(mark) {
 		time.Sleep(20 * time.Millisecond) // for a process that is ending
 	}
@@ -622,6 +626,13 @@ func (g memoryGroup) remove() {
 	for end := time.Now().Add(treeLimit); os.Remove(g.dir) != nil && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// isComplete reports whether each process has started its children and written its reports.
+// If not, a timeout has ended one before.
+func (n *planNode) isComplete(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, fmt.Sprintf("up.%d", n.ID)))
+	return err == nil && !slices.ContainsFunc(n.Children, func(child *planNode) bool { return !child.isComplete(dir) })
 }
 
 // signal waits until the tree is complete, and sends the signals of the plan to run.
@@ -742,7 +753,7 @@ func killTree(mark string) {
 func readView(dir string) (v view, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, "result.json"))
 	if err != nil {
-		return view{Signals: []string{""}}, err
+		return view{Signals: []string{""}, Reported: []string{""}}, err
 	}
 	var result struct {
 		Status   string
@@ -755,7 +766,7 @@ func readView(dir string) (v view, err error) {
 	}
 	events, logErr := os.ReadFile(filepath.Join(dir, "events.jsonl"))
 	err = errors.Join(logErr, json.Unmarshal(text, &result))
-	v = view{Outcome: result.Status, Signals: []string{result.Details.Signal}, Reason: result.Details.Reason, Reported: result.Details.Reported,
+	v = view{Outcome: result.Status, Signals: []string{result.Details.Signal}, Reason: result.Details.Reason, Reported: []string{result.Details.Reported},
 		MinEvents: bytes.Count(events, []byte("\n")), Kills: result.Details.Kills}
 	if result.ExitCode == nil {
 		err = errors.Join(err, errors.New("no exit code in the result"))
