@@ -367,12 +367,11 @@ func predict(plan *treePlan, complete bool) view {
 			v.Reported = append(v.Reported, "")
 		}
 	}
-	if plan.Init {
-		p.fates = nil // the kernel kills what is left
-	}
 	for id, f := range p.fates {
 		if f == alive {
 			v.MinLeft++
+		}
+		if f == alive && !plan.Init { // the kernel kills what is left when PID 1 exits
 			v.Alive = append(v.Alive, id)
 			if p.getsHangup(id) {
 				v.MayDie = append(v.MayDie, id)
