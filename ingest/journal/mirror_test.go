@@ -7,8 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -179,7 +179,7 @@ func testMirrorLargeValues(t *testing.T) {
 
 // run sends the same entries as ingest.
 func testMirrorRun(t *testing.T) {
-	m := newJournal(t, 26)
+	m := newJournal(t, 27)
 	dir := testenv.TempDir(t)
 	for _, word := range []string{"auto", "always", "never"} {
 		_, stderr, code := m.try("", testenv.Program(t), "run", "--state-dir", dir, "--journal="+word, "--", "sh", "-c", "echo STATE=ready >&3; echo bad >&3; exit 7")
