@@ -22,7 +22,7 @@ import (
 // can have its pid.
 type command struct {
 	argv      []string
-	shown     []string // argv as details and messages may show it
+	hidden    bool // the arguments are, in details and messages
 	env       []string
 	path      string         // the $PATH in which argv[0] is looked up
 	stderr    int            // the descriptor that becomes its standard error
@@ -148,11 +148,11 @@ type startError struct {
 
 // explainStart returns why the command could not be started, and what to do.
 func (c *command) explainStart(err error) *startError {
-	if c.shown[0] != c.argv[0] {
-		return &startError{fmt.Sprintf("%q is not a program", c.shown[0]+" …"),
+	if shown := c.shownArgv(); shown[0] != c.argv[0] {
+		return &startError{fmt.Sprintf("%q is not a program", shown[0]+" …"),
 			"drop quotes around the command, and set variables with env", exitNotFound, "was not found"}
 	}
-	c = &command{argv: c.shown, path: c.path}
+	c = &command{argv: c.shownArgv(), path: c.path}
 	name := c.argv[0]
 	program, lookUpErr := lookUp(name, c.path)
 	info, statErr := os.Stat(program)
@@ -189,23 +189,21 @@ func (c *command) explainStart(err error) *startError {
 	return e
 }
 
-// showArguments sets what details and messages show of the command: all of it, or only the
-// name of the program. If a whole command line is in quotes, or starts with an assignment,
-// there is no program of that name, and only the part before a blank or = is shown.
-func (c *command) showArguments(all bool) {
-	c.shown = c.argv
-	if all {
-		return
+// shownArgv returns what details and messages may show of argv. If the arguments are
+// hidden, this is the name of the program. If a whole command line is in quotes, or starts with
+// an assignment, there is no program of that name, and only its start is shown.
+func (c *command) shownArgv() []string {
+	if !c.hidden {
+		return c.argv
 	}
 	name := c.argv[0]
 	program, _ := lookUp(name, c.path)
-	if _, err := os.Stat(program); err != nil {
-		end := strings.IndexAny(name, "= \t\n")
-		if end >= 0 {
-			name = name[:end]
-		}
+	_, err := os.Stat(program)
+	end := strings.IndexAny(name, "= \t\n")
+	if err != nil && end >= 0 {
+		name = name[:end]
 	}
-	c.shown = []string{name}
+	return []string{name}
 }
 
 // explainNotFound returns why the command does not exist, and what to do.

@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLastOutput limits details.last_output, in bytes: with it, the result still fits into
-// a datagram to a service manager or the journal.
+// maxLastOutput limits details.last_output, in bytes. Some 25 lines of a terminal fit.
 const maxLastOutput = 2 << 10
 
 // maxTailLines is the largest value of --tail. More lines than these rarely fit into
@@ -23,8 +22,8 @@ const maxTailLines = 100
 // An outputTail passes the standard error of the command on to that of this process, and
 // keeps the last lines of it.
 //
-// The goroutine that start creates (passOn) reads from a pipe and writes to out. If the
-// reader of out does not read, passOn blocks, and the command blocks once the pipe is
+// The goroutine that newOutputTail creates (passOn) reads from a pipe and writes to out. If
+// the reader of out does not read, passOn blocks, and the command blocks once the pipe is
 // full, as it would without the pipe. end takes what is then in the pipe, so the result
 // does not wait for the reader of out; flush waits for it.
 //
@@ -60,9 +59,7 @@ func newOutputTail(lines, out int) (*outputTail, error) {
 		return nil, err
 	}
 	t := &outputTail{lines: lines, out: out, read: pipe[0], write: pipe[1], done: make(chan struct{})}
-	if err := unix.SetNonblock(t.read, true); err != nil { // os.NewFile then uses the poller
-		return nil, err
-	}
+	_ = unix.SetNonblock(t.read, true) // never fails; os.NewFile then uses the poller
 	t.file = os.NewFile(uintptr(t.read), "pipe")
 	started := make(chan struct{})
 	go func() {
@@ -143,7 +140,7 @@ func (t *outputTail) keep(chunk []byte) {
 }
 
 // end takes what is in the pipe, after the command has ended, and returns the last lines
-// of all that the command has printed.
+// of all that the command has printed. Only the first call reads the pipe.
 func (t *outputTail) end() string {
 	_ = t.file.SetReadDeadline(time.Unix(1, 0)) // ends a read that waits
 	t.mu.Lock()
@@ -178,19 +175,18 @@ func readAvailable(fd int) []byte {
 // maxStuck is how long flush waits for a reader that does not read.
 const maxStuck = 5 * time.Second
 
-// flush waits until everything is passed on, and reports whether it was. It gives up when
-// the reader of out has read nothing for maxStuck, because it may never read again, for
+// flush waits until everything is passed on. It gives up when the reader of out has read nothing for maxStuck, because it may never read again, for
 // example a terminal after Ctrl-S.
-func (t *outputTail) flush() bool {
+func (t *outputTail) flush() {
+	t.end() // if the command was not started
 	for before := int64(-1); before != t.written.Load(); {
 		before = t.written.Load()
 		select {
 		case <-t.done:
-			return true
+			return
 		case <-time.After(maxStuck):
 		}
 	}
-	return false
 }
 
 // lastLines returns the last lines of a text as valid UTF-8, without the last newline: at

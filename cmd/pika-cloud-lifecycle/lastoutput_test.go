@@ -164,36 +164,52 @@ func isZombie(pid int) bool {
 	return strings.Contains(string(text), ") Z ")
 }
 
-// If the reader of stderr does not read, the command is blocked, as it is without the pipe,
-// and its result is recorded when it has ended. When the reader continues, it gets everything.
+// blockedTail starts run with a standard error that is full, and a command that prints
+// when run has begun to pass its output on. It returns the reader, and the duplicate of a
+// writer.
+func blockedTail(t *testing.T) (p *process, reader *os.File, writer int) {
+	t.Helper()
+	reader, w, err := os.Pipe()
+	testenv.Must(t, err)
+	t.Cleanup(func() { reader.Close() })
+	fillPipe(t, w)
+	p = launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Stderr = w }, "run", "--tail", "2", "--", "sh", "-c", "echo 0 >&2; sleep 0.2; seq 9999 >&2; exit 3")
+	writer, err = unix.FcntlInt(w.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	testenv.Must(t, err, w.Close())
+	return p, reader, writer
+}
+
+// If the reader of stderr does not read, the result is recorded anyway. When it reads again,
+// it gets everything, even if another process has made the pipe non-blocking.
 func TestRun_tail_reader_blocked(t *testing.T) {
 	t.Parallel()
-	r, w, err := os.Pipe()
-	testenv.Must(t, err)
-	defer r.Close()
-	fillPipe(t, w)
-	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Stderr = w }, "run", "--tail", "2", "--", "sh", "-c", "seq 9 >&2; exit 3")
-	w.Close()
-	p.await("result.json", `{"last_output":"8\n9"}`) // although run has not printed it
-	rest, err := io.ReadAll(r)
-	testenv.Must(t, err)
-	if rest = bytes.TrimLeft(rest, "\x00"); string(rest) != "1\n2\n3\n4\n5\n6\n7\n8\n9\n" {
-		t.Errorf("%q", rest)
+	for name, nonblocking := range map[string]bool{"blocking": false, "non-blocking": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, reader, writer := blockedTail(t)
+			testenv.Must(t, unix.SetNonblock(writer, nonblocking), unix.Close(writer))
+			p.await("result.json", `{"last_output":"9998\n9999"}`)
+			text, err := io.ReadAll(reader)
+			testenv.Must(t, err)
+			var want strings.Builder
+			for i := range 10000 {
+				fmt.Fprintln(&want, i)
+			}
+			if got := string(bytes.TrimLeft(text, "\x00")); got != want.String() {
+				t.Errorf("%d bytes, expected %d", len(got), want.Len())
+			}
+			p.exits(3)
+		})
 	}
-	p.exits(3)
 }
 
 // If the reader of stderr never reads, run ends anyway.
 func TestRun_tail_reader_never_reads(t *testing.T) {
 	t.Parallel()
-	r, w, err := os.Pipe()
-	testenv.Must(t, err)
-	defer r.Close()
-	fillPipe(t, w)
-	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Stderr = w }, "run", "--tail", "2", "--", "sh", "-c", "seq 9 >&2; exit 3")
-	w.Close()
+	p, _, writer := blockedTail(t)
+	unix.Close(writer)
 	p.exits(3)
-	p.contains("result.json", `{"last_output":"8\n9"}`)
+	p.contains("result.json", `{"last_output":"9998\n9999"}`)
 }
 
 // If stderr has no reader, the command gets SIGPIPE, as it does without the pipe.

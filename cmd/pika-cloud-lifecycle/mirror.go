@@ -39,7 +39,7 @@ func (a *app) newMirror(word, eventsPath string) (*journal.Mirror, error) {
 func (a *app) runMirrored(s *ingest.Stream, word string) error {
 	m, err := a.newMirror(word, s.Dir.Events.Path)
 	if err != nil {
-		a.warn(fmt.Sprintf("--journal %s: %v; nothing is sent to the journal; start it in a directory that exists", word, err))
+		a.warn(fmt.Sprintf("--journal %s: %v, so nothing is sent to the journal; start the command in a directory that exists", word, err))
 	}
 	if m != nil {
 		s.Followers = append(s.Followers, m)

@@ -23,9 +23,9 @@ func TestRun_terminated(t *testing.T) {
 		{"SIGTERM", ready + "exec sleep 1000", unix.SIGTERM, 0, 143, `{"reason":"terminated","signal":"SIGTERM"}`},
 		{"SIGTERM to the command", ready + "exec sleep 1000", 0, unix.SIGTERM, 143, `{"signal":"SIGTERM"}`},
 		{"SIGTERM to both", ready + "exec sleep 1000", unix.SIGTERM, unix.SIGTERM, 143, `{"reason":"terminated","signal":"SIGTERM"}`},
-		{"caught", "trap 'exit 143' TERM; " + ready + "sleep 1000 & wait", unix.SIGTERM, 0, 143, ""},
+		{"caught", "trap 'wait; exit 143' TERM; " + ready + "sleep 1000 & wait", unix.SIGTERM, 0, 143, ""},
 		{"another signal", ready + "exec sleep 1000", unix.SIGHUP, 0, 129, `{"signal":"SIGHUP"}`},
-		{"killed after SIGTERM", "trap 'kill -KILL $$' TERM; " + ready + "sleep 1000 & wait", unix.SIGTERM, 0, 137, `{"signal":"SIGKILL"}`},
+		{"killed after SIGTERM", "trap 'wait; kill -KILL $$' TERM; " + ready + "sleep 1000 & wait", unix.SIGTERM, 0, 137, `{"signal":"SIGKILL"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -52,7 +52,6 @@ func TestRun_terminated(t *testing.T) {
 				want = "\n  \"details\": " + c.details + ","
 			}
 			p.contains("result.json", "\","+want)
-			_ = unix.Kill(-command, unix.SIGKILL) // the child of the shell
 		})
 	}
 }

@@ -67,7 +67,7 @@ func runMain(a *app, args []string) error {
 	notify := f.String("notify", "auto", "")
 	mirror := f.String("journal", "never", "")
 	tailLines := f.String("tail", "", "")
-	noArgv := f.Bool("no-argv", false, "")
+	f.BoolVar(&s.hidden, "no-argv", false, "")
 	if err := f.parseFlags(args); err != nil {
 		return err
 	}
@@ -90,10 +90,10 @@ func runMain(a *app, args []string) error {
 		return err
 	}
 	defer a.closeNotifiers(notifiers)
-	if err := s.prepare(a, tail); err != nil {
+	if err := s.prepare(a); err != nil {
 		return err
 	}
-	s.showArguments(!*noArgv)
+	s.keepLastOutput(tail)
 	stream := a.supervisedStream(*dir, s)
 	stream.Followers = notifiers.followers()
 	stream.Unusable = func(err error) {
@@ -140,7 +140,7 @@ func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 }
 
 // prepare creates the pipes, and catches the signals that are for the command.
-func (s *supervisor) prepare(a *app, tail int) error {
+func (s *supervisor) prepare(a *app) error {
 	s.streamFD = freeDescriptor()
 	if s.streamFD > 9 {
 		return badUsage("run: descriptors 3 to 9 are all open; close one for the command's stream")
@@ -153,12 +153,7 @@ func (s *supervisor) prepare(a *app, tail int) error {
 	}
 	s.streamRead, s.streamWrite = stream[0], stream[1]
 	s.stopRead, s.stopWrite = stop[0], stop[1]
-	s.stream, s.stderr = s.streamWrite, 2
-	if tail > 0 {
-		if err := s.keepLastOutput(tail); err != nil {
-			s.warn(fmt.Sprintf("run: --tail %d: %v; the result will not have the last output", tail, err))
-		}
-	}
+	s.stream = s.streamWrite
 	s.path, s.umask = a.getenv("PATH"), a.umask
 	s.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
 		streamVar+"="+strconv.Itoa(s.streamFD))
@@ -176,13 +171,19 @@ func (s *supervisor) prepare(a *app, tail int) error {
 	return nil
 }
 
-// keepLastOutput passes the standard error of the command through a pipe.
-func (s *supervisor) keepLastOutput(lines int) (err error) {
-	s.tail, err = newOutputTail(lines, 2)
-	if err == nil {
-		s.stderr = s.tail.write
+// keepLastOutput passes the standard error of the command through a pipe, if some lines
+// of it are to be kept.
+func (s *supervisor) keepLastOutput(lines int) {
+	s.stderr = 2
+	if lines == 0 {
+		return
 	}
-	return err
+	tail, err := newOutputTail(lines, s.stderr)
+	if err != nil {
+		s.warn(fmt.Sprintf("run: --tail %d: %v; the result will not have the last output", lines, err))
+		return
+	}
+	s.tail, s.stderr = tail, tail.write
 }
 
 // freeDescriptor returns the first descriptor from 3 on that this process did not
@@ -211,11 +212,11 @@ func (s *supervisor) Opening() *ingest.Transition {
 		message = "starting " + s.name()
 	}
 	var details strictjson.Object
-	details.Texts("argv", s.shown)
+	details.Texts("argv", s.shownArgv())
 	return &ingest.Transition{State: artifact.Starting, Message: message, Details: details.Value()}
 }
 
-func (s *supervisor) name() string { return filepath.Base(s.shown[0]) }
+func (s *supervisor) name() string { return filepath.Base(s.shownArgv()[0]) }
 
 // Start starts the command, and warns if that fails.
 func (s *supervisor) Start() {
