@@ -35,6 +35,7 @@ type planNode struct {
 	Place     string           `json:",omitempty"` // "" (the group of the parent), "setpgid", "new session" (from the start), or "setsid" (calls it)
 	Ignore    []syscall.Signal `json:",omitempty"`
 	Handle    []syscall.Signal `json:",omitempty"` // exits with Code
+	Note      []syscall.Signal `json:",omitempty"` // creates the file "noted", and continues
 	Code      int              `json:",omitempty"`
 	OnSignal  *planNode        `json:",omitempty"` // a handled signal starts it before the exit
 	Close     bool             `json:",omitempty"` // closes all descriptors
@@ -196,7 +197,7 @@ func (r *planner) outside(plan *treePlan) {
 		unix.SIGABRT, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGSYS, unix.SIGTRAP}
 	last := pick(r, all...)
 	if s := pick(r, all...); s != last && r.IntN(2) == 0 {
-		root.Ignore = append(root.Ignore, s)
+		root.Note = append(root.Note, s)
 		plan.Signals = append(plan.Signals, s)
 	}
 	if r.IntN(2) == 0 {
@@ -477,12 +478,15 @@ func (want view) agrees(got view) error {
 	return errors.Join(errs...)
 }
 
+// isEnding reports whether there are processes that must end.
+func (want view) isEnding(ids []int) bool {
+	return slices.ContainsFunc(ids, func(id int) bool { return !slices.Contains(want.Alive, id) })
+}
+
 // mayLeave reports whether these processes may be left.
 func (want view) mayLeave(ids []int) bool {
-	for _, id := range ids {
-		if !slices.Contains(want.Alive, id) {
-			return false
-		}
+	if want.isEnding(ids) {
+		return false
 	}
 	for _, id := range want.Alive {
 		if !slices.Contains(ids, id) && !slices.Contains(want.MayDie, id) {
@@ -572,7 +576,7 @@ func (g *grove) run(dir string, plan *treePlan) (want, got view, err error) {
 		g.incomplete.Add(1)
 	}
 	want = predict(plan, complete)
-	for end := time.Now().Add(treeLimit); !plan.timesOut() && len(left) > len(want.Alive) && time.Now().Before(end); left = treeProcesses(mark) {
+	for end := time.Now().Add(treeLimit); !plan.timesOut() && want.isEnding(ids(left)) && time.Now().Before(end); left = treeProcesses(mark) {
 		time.Sleep(20 * time.Millisecond) // for a process that is ending
 	}
 	got, err = readView(state)
@@ -637,20 +641,24 @@ func (n *planNode) isComplete(dir string) bool {
 // signal waits until the tree is complete, and sends the signals of the plan to run.
 func (p *treePlan) signal(run int, dir string) error {
 	root := 0
-	exists := func() bool {
+	exists := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return err == nil
+	}
+	started := func() bool {
 		text, _ := os.ReadFile(filepath.Join(dir, "0"))
 		root, _ = strconv.Atoi(string(text))
 		return root > 0
 	}
 	stopped := func() bool { return processStat(root).state == "T" }
 	running := func() bool { return !stopped() }
-	if err := await("the first process", exists); err != nil {
+	if err := await("the first process", started); err != nil {
 		return err
 	}
 	pauses := []bool{p.Root.StopFirst, p.Pause}
 	for i, pause := range pauses {
 		if i == 1 {
-			if err := await("the complete tree", func() bool { _, err := os.Stat(filepath.Join(dir, "up.0")); return err == nil }); err != nil {
+			if err := await("the complete tree", func() bool { return exists("up.0") }); err != nil {
 				return err
 			}
 		}
@@ -671,7 +679,12 @@ func (p *treePlan) signal(run int, dir string) error {
 	if err := await("run to reap orphans", func() bool { return zombies(run) == 0 }); err != nil {
 		return err
 	}
-	for _, s := range p.Signals {
+	for i, s := range p.Signals {
+		if i > 0 { // signals that arrive together have no order
+			if err := await("the first signal", func() bool { return exists("noted") }); err != nil {
+				return err
+			}
+		}
 		_ = unix.Kill(run, s)
 	}
 	return nil

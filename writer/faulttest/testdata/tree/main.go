@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -25,6 +26,7 @@ type node struct {
 	Place     string
 	Ignore    []syscall.Signal
 	Handle    []syscall.Signal
+	Note      []syscall.Signal
 	Code      int
 	OnSignal  *node
 	Close     bool
@@ -91,13 +93,16 @@ func must(err error) {
 // setSignals sets the default action of each signal that the plan does not name: the Go
 // runtime would print a stack at some signals.
 func (n *node) setSignals() {
-	if len(n.Handle) > 0 {
+	caught := slices.Concat(n.Handle, n.Note)
+	if len(caught) > 0 {
 		received := make(chan os.Signal, 64)
-		for _, s := range n.Handle {
+		for _, s := range caught {
 			signal.Notify(received, s)
 		}
 		go func() {
-			<-received
+			for s := <-received; slices.Contains(n.Note, s.(syscall.Signal)); s = <-received {
+				must(os.WriteFile(filepath.Join(dir(), "noted"), nil, 0o600))
+			}
 			if n.OnSignal != nil {
 				n.start(n.OnSignal)
 			}
@@ -105,7 +110,7 @@ func (n *node) setSignals() {
 		}()
 	}
 	for s := syscall.Signal(1); s <= 64; s++ {
-		if slices.Contains(n.Handle, s) {
+		if slices.Contains(caught, s) {
 			continue
 		}
 		var action [4]uintptr // the struct of rt_sigaction(2); 0 is the default, 1 ignores
@@ -216,8 +221,9 @@ func awaitGone(id int) {
 	must(err)
 	for {
 		stat, err := os.ReadFile("/proc/" + string(pid) + "/stat")
-		_, state, _ := bytes.Cut(stat, []byte(") "))
-		if err != nil || len(state) == 0 || state[0] == 'Z' || state[0] == 'X' {
+		_, rest, _ := bytes.Cut(stat, []byte(") "))
+		fields := strings.Fields(string(rest))
+		if err != nil || len(fields) < 18 || ((fields[0] == "Z" || fields[0] == "X") && fields[17] <= "1") { // and no thread is left (proc_pid_stat(5))
 			return
 		}
 		time.Sleep(poll)
