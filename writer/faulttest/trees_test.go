@@ -640,54 +640,43 @@ func (n *planNode) isComplete(dir string) bool {
 
 // signal waits until the tree is complete, and sends the signals of the plan to run.
 func (p *treePlan) signal(run int, dir string) error {
+	exists := func(name string) func() bool {
+		return func() bool {
+			_, err := os.Stat(filepath.Join(dir, name))
+			return err == nil
+		}
+	}
 	root := 0
-	exists := func(name string) bool {
-		_, err := os.Stat(filepath.Join(dir, name))
-		return err == nil
-	}
-	started := func() bool {
-		text, _ := os.ReadFile(filepath.Join(dir, "0"))
-		root, _ = strconv.Atoi(string(text))
-		return root > 0
-	}
 	stopped := func() bool { return processStat(root).state == "T" }
 	running := func() bool { return !stopped() }
-	if err := await("the first process", started); err != nil {
+	send := func(s syscall.Signal) error { return unix.Kill(run, s) }
+	resume := func() error {
+		return errors.Join(await("the stop of the first process", stopped), send(unix.SIGCONT), await("the end of the stop", running))
+	}
+	err := await("the first process", exists("0"))
+	if err != nil {
 		return err
 	}
-	pauses := []bool{p.Root.StopFirst, p.Pause}
-	for i, pause := range pauses {
-		if i == 1 {
-			if err := await("the complete tree", func() bool { return exists("up.0") }); err != nil {
-				return err
-			}
-		}
-		if !pause {
-			continue
-		}
-		if i == 1 {
-			_ = unix.Kill(run, unix.SIGTSTP)
-		}
-		if err := await("the stop of the first process", stopped); err != nil {
-			return err
-		}
-		_ = unix.Kill(run, unix.SIGCONT)
-		if err := await("the continuation of the first process", running); err != nil {
-			return err
-		}
-	}
-	if err := await("run to reap orphans", func() bool { return zombies(run) == 0 }); err != nil {
+	text, err := os.ReadFile(filepath.Join(dir, "0"))
+	if err != nil {
 		return err
 	}
+	root, err = strconv.Atoi(string(text))
+	if p.Root.StopFirst {
+		err = errors.Join(err, resume())
+	}
+	err = errors.Join(err, await("the complete tree", exists("up.0")))
+	if p.Pause {
+		err = errors.Join(err, send(unix.SIGTSTP), resume())
+	}
+	err = errors.Join(err, await("run to reap orphans", func() bool { return zombies(run) == 0 }))
 	for i, s := range p.Signals {
 		if i > 0 { // signals that arrive together have no order
-			if err := await("the first signal", func() bool { return exists("noted") }); err != nil {
-				return err
-			}
+			err = errors.Join(err, await("the first signal", exists("noted")))
 		}
-		_ = unix.Kill(run, s)
+		err = errors.Join(err, send(s))
 	}
-	return nil
+	return err
 }
 
 // await waits for an event in a tree.
