@@ -48,7 +48,7 @@ func TestLastLines(t *testing.T) {
 				tail.keep(chunk[:n])
 				chunk = chunk[n:]
 			}
-			if got := lastLines(tail.kept, tail.cut, c.lines); got != c.want {
+			if got := lastLines(tail.kept, c.lines); got != c.want {
 				t.Errorf("%s, chunks of %d: %d bytes %q, expected %d bytes %q", name, size, len(got), got, len(c.want), c.want)
 			}
 		}
@@ -72,7 +72,7 @@ func TestLastLines_random(t *testing.T) {
 			rest = rest[n:]
 		}
 		lines := 1 + r.IntN(maxTailLines)
-		got, want := lastLines(tail.kept, tail.cut, lines), lastLines(text, false, lines)
+		got, want := lastLines(tail.kept, lines), lastLines(text, lines)
 		if got != want || len(got) > maxLastOutput || !utf8.ValidString(got) || strings.Count(got, "\n") >= lines {
 			t.Fatalf("%q, %d lines: %q, expected %q", text, lines, got, want)
 		}
