@@ -6,12 +6,11 @@ import (
 )
 
 // spareThreads is how many threads startThreads starts. At any time the Go runtime needs
-// one for each of maxProcs; for a moment, one for each thread that is about to become
-// idle; and one for each goroutine that is in a system call. Those are the stream, a wait
-// for a lock, the goroutine that watches the command, the mirror, and two notifiers; two
-// are a reserve.
+// one for each of maxProcs, and one for each goroutine that is in a system call or about to
+// leave it: the stream, a wait for a lock, the goroutine that watches the command, the
+// mirror, and two notifiers.
 const (
-	spareThreads = 2*maxProcs + 8
+	spareThreads = maxProcs + 6
 	maxProcs     = 2 // threads that run Go code at the same time
 )
 
