@@ -249,3 +249,33 @@ func TestTerminal_tail_ctrl_s(t *testing.T) {
 	term.expect("8\r\n9\r")
 	term.expect("code: 3")
 }
+
+// printAll prints lines to standard error, more than a pipe holds, and ends.
+const printAll = forkAll + `
+syswrite(STDERR, "line $_\n") for (1..20000);
+syswrite($stream, "KIND=ready\n");
+exit 5;
+`
+
+// A command that starts as many processes as it may does not prevent that its output is
+// passed on and kept, while the reader of stderr is slow.
+func TestRun_tail_process_limit(t *testing.T) {
+	perl := testenv.Tool(t, "perl")
+	r, w, err := os.Pipe()
+	testenv.Must(t, err)
+	defer r.Close()
+	fillPipe(t, w)
+	change := limitedProcess(t, enterCgroup(t, processLimit))
+	p := launch(t, openDir(t), func(cmd *exec.Cmd) {
+		change(cmd)
+		cmd.Stderr = w
+	}, "run", "--tail", "2", "--journal", "always", "--", perl, "-e", printAll)
+	w.Close()
+	text, err := io.ReadAll(r)
+	testenv.Must(t, err)
+	p.exits(5)
+	if n := bytes.Count(text, []byte("line ")); n != 20000 {
+		t.Errorf("%d lines", n)
+	}
+	p.contains("result.json", `"last_output":"line 19999\nline 20000"}`)
+}
