@@ -160,14 +160,18 @@ func explainArgument(script, path string, code int) (what, remedy string) {
 	if strings.HasSuffix(argument, "\r") {
 		return fmt.Sprintf("its first line gives %s the argument %q, which ends in a carriage return", interpreter, argument), "convert " + script + " to Unix line ends"
 	}
-	if filepath.Base(interpreter) != "env" || code != exitNotFound {
+	if filepath.Base(interpreter) != "env" || (code != exitNotFound && code != exitNotStarted) {
 		return "", ""
 	}
 	for len(words) > 1 && (words[0] == "-S" || isAssignment(words[0])) {
 		words = words[1:]
 	}
-	if _, err := lookUp(words[0], path); err != syscall.ENOENT || strings.HasPrefix(words[0], "-") {
+	_, err := lookUp(words[0], path)
+	switch {
+	case err == nil, strings.HasPrefix(words[0], "-"):
 		return "", ""
+	case err == syscall.EACCES:
+		return "its interpreter " + words[0] + " is not executable", "check its mode, or correct the first line of " + script
 	}
 	return "its interpreter " + words[0] + " was not found", "install it, or correct the first line of " + script
 }

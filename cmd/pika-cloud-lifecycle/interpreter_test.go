@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +40,7 @@ func TestRun_interpreter(t *testing.T) {
 		"too long":       {"#!" + long + "\n", "cannot be run: the path of its interpreter is longer than the kernel reads, 254 bytes", "use a shorter path", 126},
 		// The kernel starts env or the interpreter, which reports only what it was given.
 		"env":               {"#!/usr/bin/env no-such-program\n", "exited with 127; its interpreter no-such-program was not found", "", 127},
+		"env, mode":         {"#!/usr/bin/env text\n", "exited with 126; its interpreter text is not executable", "", 126},
 		"env -S":            {"#!/usr/bin/env -S A=1 no-such-program -u\n", "exited with 127; its interpreter no-such-program was not found", "", 127},
 		"env finds it":      {"#!/usr/bin/env sh\nexit 127\n", "exited with 127", "", 127},
 		"env, return":       {"#!/usr/bin/env sh\r\n", `exited with 127; its first line gives /usr/bin/env the argument \"sh\\r\", which ends in a carriage return`, "", 127},
@@ -57,7 +59,7 @@ func TestRun_interpreter(t *testing.T) {
 			write("text", "text\n", 0o644)
 			write("job", c.program, 0o755)
 			testenv.Must(t, os.Symlink("link", dir+"/link"))
-			p := launch(t, t.TempDir(), nil, "run", "--", dir+"/job")
+			p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "PATH="+dir+":/usr/bin:/bin") }, "run", "--", dir+"/job")
 			stderr := p.exits(c.code)
 			p.contains("result.json", `"message": "job `+strings.ReplaceAll(c.message, "DIR", dir)+`"`)
 			if warning := strings.ReplaceAll(c.warning, "DIR", dir); !strings.Contains(stderr, warning) {

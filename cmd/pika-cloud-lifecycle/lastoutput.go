@@ -33,7 +33,7 @@ const maxTailLines = 100
 //   - Once ended is set, nothing is read from the pipe: end was called, and a child of the
 //     command that still runs may write to it without limit, or out has no reader any
 //     more, and the pipe is closed.
-//   - kept is the end of what was read, and cut whether that is not all of it.
+//   - kept is the end of what was read.
 type outputTail struct {
 	lines int // --tail
 	out   int // descriptor of the standard error of this process
@@ -46,7 +46,6 @@ type outputTail struct {
 
 	mu    sync.Mutex
 	kept  []byte
-	cut   bool
 	ended bool
 	rest  []byte // what was in the pipe at the end
 }
@@ -126,17 +125,14 @@ func (t *outputTail) close() {
 	t.ended = true
 }
 
-// keep adds a chunk to the end of kept. It keeps one byte more than needed, which shows
-// whether the rest starts with a whole line.
+// keep adds a chunk to the end of kept. It keeps more than lastLines returns, so the start of a
+// cut line is never mistaken for a whole one.
 func (t *outputTail) keep(chunk []byte) {
-	const limit = maxLastOutput + 2 // and the newline of the last line
-	if len(chunk) > limit {
-		t.kept, t.cut, chunk = t.kept[:0], true, chunk[len(chunk)-limit:]
-	}
+	const limit = maxLastOutput + len("x\n")
+	chunk = chunk[max(0, len(chunk)-limit):]
 	t.kept = append(t.kept, chunk...)
-	if over := len(t.kept) - limit; over > 0 {
-		t.kept, t.cut = append(t.kept[:0], t.kept[over:]...), true
-	}
+	over := max(0, len(t.kept)-limit)
+	t.kept = append(t.kept[:0], t.kept[over:]...)
 }
 
 // end takes what is in the pipe, after the command has ended, and returns the last lines
@@ -149,7 +145,7 @@ func (t *outputTail) end() string {
 		t.ended, t.rest = true, readAvailable(t.read)
 		t.keep(t.rest)
 	}
-	return lastLines(t.kept, t.cut, t.lines)
+	return lastLines(t.kept, t.lines)
 }
 
 // readAvailable returns what is in a pipe.
@@ -190,15 +186,11 @@ func (t *outputTail) flush() {
 }
 
 // lastLines returns the last lines of a text as valid UTF-8, without the last newline: at
-// most so many lines, and at most maxLastOutput bytes. cut reports that the start of the
-// text is missing. Each line is whole, except that of a last line that is too long, only
-// "…" and the end is returned.
-func lastLines(text []byte, cut bool, lines int) string {
+// most so many lines, and at most maxLastOutput bytes. Each line is whole, except that of a
+// last line that is too long, only "…" and the end is returned.
+func lastLines(text []byte, lines int) string {
 	all := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
-	first, i := 0, len(all)-1
-	if cut {
-		first = 1 // the start of the first line is missing
-	}
+	i := len(all) - 1
 	last := validText(all[i])
 	if len(last) > maxLastOutput {
 		const mark = "…"
@@ -208,7 +200,7 @@ func lastLines(text []byte, cut bool, lines int) string {
 		}
 		return mark + last[start:]
 	}
-	for lines--; i > first && lines > 0; lines-- {
+	for lines--; i > 0 && lines > 0; lines-- {
 		i--
 		line := validText(all[i])
 		if len(line)+1+len(last) > maxLastOutput {

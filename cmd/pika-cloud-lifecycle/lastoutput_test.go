@@ -48,7 +48,7 @@ func TestLastLines(t *testing.T) {
 				tail.keep(chunk[:n])
 				chunk = chunk[n:]
 			}
-			if got := lastLines(tail.kept, tail.cut, c.lines); got != c.want {
+			if got := lastLines(tail.kept, c.lines); got != c.want {
 				t.Errorf("%s, chunks of %d: %d bytes %q, expected %d bytes %q", name, size, len(got), got, len(c.want), c.want)
 			}
 		}
@@ -72,7 +72,7 @@ func TestLastLines_random(t *testing.T) {
 			rest = rest[n:]
 		}
 		lines := 1 + r.IntN(maxTailLines)
-		got, want := lastLines(tail.kept, tail.cut, lines), lastLines(text, false, lines)
+		got, want := lastLines(tail.kept, lines), lastLines(text, lines)
 		if got != want || len(got) > maxLastOutput || !utf8.ValidString(got) || strings.Count(got, "\n") >= lines {
 			t.Fatalf("%q, %d lines: %q, expected %q", text, lines, got, want)
 		}
@@ -248,4 +248,34 @@ func TestTerminal_tail_ctrl_s(t *testing.T) {
 	term.send("\x11")
 	term.expect("8\r\n9\r")
 	term.expect("code: 3")
+}
+
+// printAll prints lines to standard error, more than a pipe holds, and ends.
+const printAll = forkAll + `
+syswrite(STDERR, "line $_\n") for (1..20000);
+syswrite($stream, "KIND=ready\n");
+exit 5;
+`
+
+// A command that starts as many processes as it may does not prevent that its output is
+// passed on and kept, while the reader of stderr is slow.
+func TestRun_tail_process_limit(t *testing.T) {
+	perl := testenv.Tool(t, "perl")
+	r, w, err := os.Pipe()
+	testenv.Must(t, err)
+	defer r.Close()
+	fillPipe(t, w)
+	change := limitedProcess(t, enterCgroup(t, processLimit))
+	p := launch(t, openDir(t), func(cmd *exec.Cmd) {
+		change(cmd)
+		cmd.Stderr = w
+	}, "run", "--tail", "2", "--journal", "always", "--", perl, "-e", printAll)
+	w.Close()
+	text, err := io.ReadAll(r)
+	testenv.Must(t, err)
+	p.exits(5)
+	if n := bytes.Count(text, []byte("line ")); n != 20000 {
+		t.Errorf("%d lines", n)
+	}
+	p.contains("result.json", `"last_output":"line 19999\nline 20000"}`)
 }
