@@ -195,7 +195,7 @@ func (p *process) killChild() {
 	_ = unix.Kill(pid, unix.SIGKILL)
 }
 
-// hasEndedPID reports whether there is no process with this ID, which is a text.
+// hasEndedPID reports whether the process with this ID, a text, has ended.
 func hasEndedPID(text string) bool {
 	pid, err := strconv.Atoi(strings.TrimSpace(text))
 	return err == nil && unix.Kill(pid, 0) == unix.ESRCH

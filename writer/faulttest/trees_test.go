@@ -80,8 +80,8 @@ func (p *treePlan) timesOut() bool { return p.Timeout > 0 && p.Timeout < lateTim
 // A planner makes a random plan.
 type planner struct {
 	*rand.Rand
-	nodes int
-	limit int
+	nodes int // so far
+	limit int // of nodes
 }
 
 // planTree returns the plan with this number. It depends only on the seed and the number.
@@ -284,7 +284,7 @@ type view struct {
 	Kills            int   // of the OOM killer
 }
 
-// A fate is what has become of a process when run counts the processes that are left.
+// A fate is the state of a process at the time when run counts the processes that are left.
 type fate int
 
 const (
@@ -457,7 +457,7 @@ func signalText(s syscall.Signal) string {
 	return fmt.Sprintf("SIG%d", s)
 }
 
-// agrees returns what differs between the prediction and what was seen.
+// agrees returns the differences between the prediction and got.
 func (want view) agrees(got view) error {
 	var errs []error
 	check := func(what string, ok bool) {
