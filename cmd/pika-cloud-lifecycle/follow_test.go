@@ -261,8 +261,7 @@ func TestFollow_output_closed(t *testing.T) {
 	}
 }
 
-// The position of a file, a key that is pressed on a terminal and text in a socket are no
-// reason to end.
+// A descriptor that is also open for reading is not a closed output.
 func TestFollow_output_readable(t *testing.T) {
 	dir := t.TempDir()
 	f := &follower{T: t, dir: dir}
