@@ -343,18 +343,14 @@ func (t *Tail) advance() error {
 }
 
 // openOld opens the log that was renamed by the last rotation. It returns nil if there
-// is none, or if it cannot be opened.
+// is none, if this user may not read it, or if it is not a regular file.
 func (t *Tail) openOld() (*os.File, error) {
 	f, err := dirfs.Open(filepath.Dir(t.Path), filepath.Base(t.Path)+oldSuffix)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || isKind(err) {
+	var kind *dirfs.KindError
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.As(err, &kind) {
 		return nil, nil
 	}
 	return f, err
-}
-
-func isKind(err error) bool {
-	var kind *dirfs.KindError
-	return errors.As(err, &kind) || errors.Is(err, dirfs.ErrSymlink) || errors.Is(err, dirfs.ErrDirectory) || errors.Is(err, dirfs.ErrNotRegular)
 }
 
 // isNew reports whether the log that was renamed by the last rotation has events that
