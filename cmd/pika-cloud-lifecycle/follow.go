@@ -11,6 +11,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/journal"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/watch"
 )
@@ -158,9 +159,12 @@ func (w *logFollower) showCurrent() error {
 	for _, problem := range files.problems {
 		var none *noFilesError
 		var pathErr *fs.PathError
+		var kindErr *dirfs.KindError
 		switch {
 		case errors.As(problem, &none), errors.Is(problem, fs.ErrNotExist): // it may be created later
-		case !w.inDir, errors.As(problem, &pathErr) && filepath.Clean(pathErr.Path) == w.path:
+		case !w.inDir,
+			errors.As(problem, &pathErr) && filepath.Clean(pathErr.Path) == w.path,
+			errors.As(problem, &kindErr) && filepath.Clean(kindErr.Path) == w.path:
 			return problem
 		default:
 			w.app.log(sd.PriErr, problem.Error())

@@ -299,3 +299,15 @@ func TestFollow_not_a_log(t *testing.T) {
 		t.Errorf("exit %d, %q", code, stderr)
 	}
 }
+
+// A log that is not a regular file is reported once.
+func TestFollow_log_is_fifo(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "events.jsonl"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, code := environment{}.runAll("show", "--follow", dir)
+	if want := "pika-cloud-lifecycle: " + dir + "/events.jsonl is not a regular file; remove it\n"; stderr != want || code != exitFailed {
+		t.Errorf("exit %d, stderr %q; want %q", code, stderr, want)
+	}
+}

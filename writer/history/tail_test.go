@@ -175,6 +175,16 @@ func TestTail_skip_after_rotation(t *testing.T) {
 	l.want("three", "four")
 }
 
+// A user names the rotated log events.jsonl again, and the writer rotates it once more.
+func TestTail_skip_and_rename_back(t *testing.T) {
+	l := newTailed(t)
+	l.append(0, "one")
+	testenv.Must(t, os.Rename(l.path, l.path+".1"), l.tail.Skip(), os.Rename(l.path+".1", l.path))
+	l.append(0, "two")
+	l.append(1, "three")
+	l.want("two", "three")
+}
+
 func TestTail_repair(t *testing.T) {
 	for _, start := range []string{"all", "Skip"} {
 		t.Run(start, func(t *testing.T) {
