@@ -425,8 +425,11 @@ func LastSeq(dir string) (uint64, error) {
 	defer f.Close()
 	var text [32]byte
 	n, _ := io.ReadFull(f, text[:])
-	seq, _ := strconv.ParseUint(string(bytes.Trim(text[:n], "\x00 \t\r\n")), 10, 64) // 0 if it is not a number
-	return seq, nil
+	seq, err := strconv.ParseInt(string(bytes.Trim(text[:n], "\x00 \t\r\n")), 10, 64)
+	if err != nil || seq < 0 {
+		return 0, nil // writers ignore it too
+	}
+	return uint64(seq), nil
 }
 
 // A logEnd is the end of the complete lines of a log.
