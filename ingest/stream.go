@@ -55,6 +55,7 @@ type Stream struct {
 	Source Source
 
 	Followers []Follower // notified of each commit, in this order
+	Watchdog  Watchdog   // of the process; none if zero
 
 	// Supervisor starts the program that writes to the stream and provides the
 	// result; nil if the result comes from a directive.
@@ -105,6 +106,7 @@ func (s *Stream) Run() (Summary, error) {
 		return r.Summary, err
 	}
 	for r.state.phase != finished {
+		r.alive.report()
 		r.state = r.state.next(r.step())
 	}
 	r.Lines, r.Degraded = r.lines.number, r.Degraded || r.state.disk == degraded
