@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
@@ -65,7 +64,6 @@ func (s systemd) awaitReceipt() {
 	if err != nil {
 		return
 	}
-	_ = r.SetReadDeadline(time.Now().Add(timeout))
 	_, _ = r.Read(make([]byte, 1))
 }
 
