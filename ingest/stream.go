@@ -106,7 +106,6 @@ func (s *Stream) Run() (Summary, error) {
 		return r.Summary, err
 	}
 	for r.state.phase != finished {
-		r.alive.report()
 		r.state = r.state.next(r.step())
 	}
 	r.Lines, r.Degraded = r.lines.number, r.Degraded || r.state.disk == degraded

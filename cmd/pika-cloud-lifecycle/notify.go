@@ -50,7 +50,7 @@ func (a *app) newNotifiers(f *flagSet, words string) (n notifiers, err error) {
 		case word == "systemd" && systemd:
 			n.all = append(n.all, notify.Systemd(socket))
 			n.systemd = true
-			n.watchdog, err = notify.Watchdog(socket, a.getenv)
+			n.watchdog, err = notify.Watchdog(socket, a.getenv("WATCHDOG_USEC"), a.getenv("WATCHDOG_PID"))
 			if err != nil {
 				a.warn(fmt.Sprintf("%s: the watchdog is not notified: %v", f.Name(), err))
 			}

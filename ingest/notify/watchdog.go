@@ -11,15 +11,14 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
 
-// Watchdog returns how a stream keeps the watchdog of its unit alive. socket is the
-// value of $NOTIFY_SOCKET. The Watchdog is the zero value if systemd has set no
-// watchdog for this process, and Watchdog returns an error if $WATCHDOG_USEC is invalid
-// (sd_watchdog_enabled(3)).
+// Watchdog returns how a stream keeps the watchdog of its unit alive. socket, usec and
+// pid are the values of $NOTIFY_SOCKET, $WATCHDOG_USEC and $WATCHDOG_PID. The Watchdog is
+// the zero value if systemd has set no watchdog for this process, and Watchdog returns an
+// error if usec is invalid (sd_watchdog_enabled(3)).
 //
 // It uses one descriptor, which stays open: at the limit of open files the stream could
 // not open another.
-func Watchdog(socket string, getenv func(string) string) (ingest.Watchdog, error) {
-	usec, pid := getenv("WATCHDOG_USEC"), getenv("WATCHDOG_PID")
+func Watchdog(socket, usec, pid string) (ingest.Watchdog, error) {
 	if usec == "" || (pid != "" && pid != strconv.Itoa(os.Getpid())) {
 		return ingest.Watchdog{}, nil
 	}

@@ -30,9 +30,7 @@ func TestWatchdog(t *testing.T) {
 		"not a number":    {"1s", here, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, err := Watchdog("/nowhere", func(name string) string {
-				return map[string]string{"WATCHDOG_USEC": c.usec, "WATCHDOG_PID": c.pid}[name]
-			})
+			w, err := Watchdog("/nowhere", c.usec, c.pid)
 			if w.Interval != c.interval || (err != nil) != c.invalid {
 				t.Errorf("the interval is %v, the error %v", w.Interval, err)
 			}
@@ -49,7 +47,7 @@ func TestWatchdog_full_queue(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	testenv.Must(t, err, unix.Bind(fd, &unix.SockaddrUnix{Name: path}))
 	defer unix.Close(fd)
-	w, err := Watchdog(path, func(name string) string { return map[string]string{"WATCHDOG_USEC": "1000"}[name] })
+	w, err := Watchdog(path, "1000", "")
 	testenv.Must(t, err)
 	sent := 0
 	for w.Alive() {
