@@ -217,6 +217,7 @@ print(systemd.sd_listen_fds(0), os.environ.get("LISTEN_FDNAMES"), os.environ["PI
 // A real systemd starts the units in testdata/boot/notify.
 func TestSystemd_notify(t *testing.T) {
 	t.Parallel()
+	testenv.Tool(t, "python3") // of the container
 	lab := boot(t, "notify")
 	requests := lab.read(t, "requests")
 	for _, row := range []struct{ notify, status, variables, incus string }{
