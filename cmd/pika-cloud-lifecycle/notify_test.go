@@ -32,15 +32,22 @@ func newNotifySocket(t *testing.T) *notifySocket {
 	testenv.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	go func() {
-		buf := make([]byte, 8192)
+		buf, rights := make([]byte, 8192), make([]byte, 128)
 		for {
-			n, err := conn.Read(buf) // the kernel closes the descriptor of BARRIER=1
+			n, nRights, _, _, err := conn.ReadMsgUnix(buf, rights)
 			if err != nil {
 				return
 			}
 			s.mu.Lock()
 			s.received = append(s.received, string(buf[:n]))
 			s.mu.Unlock()
+			messages, _ := unix.ParseSocketControlMessage(rights[:nRights])
+			for i := range messages { // of BARRIER=1
+				fds, _ := unix.ParseUnixRights(&messages[i])
+				for _, fd := range fds {
+					unix.Close(fd)
+				}
+			}
 		}
 	}()
 	return s
@@ -185,6 +192,44 @@ func TestNotify_watchdog(t *testing.T) {
 		p.in.Close()
 		p.exits(0)
 	})
+}
+
+// ingest notifies systemd for the same values of --notify as run.
+func TestNotify_ingest(t *testing.T) {
+	for notify, sends := range map[string]bool{"auto": true, "never": false, "systemd": true, "incus": false, "systemd,incus": true} {
+		t.Run(notify, func(t *testing.T) {
+			t.Parallel()
+			s := newNotifySocket(t)
+			p := startIn(t, t.TempDir(), func(cmd *exec.Cmd) {
+				cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+s.path, "WATCHDOG_USEC=60000000")
+			}, "--notify", notify)
+			p.write("STATE=ready")
+			p.in.Close()
+			p.exits(0)
+			want := []string{"WATCHDOG=1", "STATUS=ready: ready\nREADY=1", "BARRIER=1"}
+			if !sends {
+				want = nil
+			}
+			if got := s.all(); !slices.Equal(got, want) {
+				t.Errorf("ingest sends %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// Nothing reads the socket. run waits for 2 s, warns, and exits with the exit code of the
+// command.
+func TestNotify_socket_not_read(t *testing.T) {
+	path := testenv.PlainDir(t) + "/notify"
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	testenv.Must(t, err)
+	defer conn.Close()
+	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+path) },
+		"run", "--", "sh", "-c", "exit 3")
+	const want = "systemd did not accept the last notification within 2s; the files are not affected\n"
+	if text := p.exits(3); !strings.Contains(text, want) {
+		t.Errorf("stderr is %q, without %q", text, want)
+	}
 }
 
 // systemd passes a socket to run. The command gets it with the line that docs/notify.md

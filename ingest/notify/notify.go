@@ -30,7 +30,7 @@ const (
 type notification struct {
 	state     artifact.State // of the newest status
 	message   string         // of the newest status
-	wasReady  bool           // the guest was ready since then, even if it is no longer
+	wasReady  bool           // the guest was ready since then, even if it is in another state now
 	streamEnd bool           // the stream has ended
 }
 
@@ -126,6 +126,7 @@ func (n *Notifier) sendNext() bool {
 		n.mu.Lock()
 		n.failures++
 		n.lastErr = err
+		n.next.wasReady = n.next.wasReady || next.wasReady // the next notification reports it
 		n.mu.Unlock()
 	}
 	return true

@@ -341,6 +341,31 @@ func TestNotifier_blocked(t *testing.T) {
 	close(accept)
 }
 
+// A notification that the guest was ready fails. The next one reports it again.
+func TestNotifier_ready_again(t *testing.T) {
+	t.Parallel()
+	sent := make(chan notification, 100)
+	n := start("test", func(next notification) error {
+		sent <- next
+		if next.state == artifact.Ready {
+			return errors.New("no")
+		}
+		return nil
+	}, nil)
+	commit(n, artifact.Ready, "")
+	<-sent
+	commit(n, artifact.Failed, "")
+	if got := <-sent; got != (notification{state: artifact.Failed, wasReady: true}) {
+		t.Errorf("the next notification is %+v, want one with wasReady", got)
+	}
+	if err := closeError(n); err == nil || !strings.Contains(err.Error(), "1 notification to test failed: no") {
+		t.Errorf("Close returns %v", err)
+	}
+	if got := <-sent; got.wasReady {
+		t.Errorf("the last notification is %+v, and reports again that the guest was ready", got)
+	}
+}
+
 // The limit of 2 s is for all notifiers together.
 func TestClose_shared_limit(t *testing.T) {
 	t.Parallel()
