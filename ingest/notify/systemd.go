@@ -46,13 +46,13 @@ func (s systemd) send(n notification) error {
 }
 
 // awaitReceipt waits until the service manager has received all earlier datagrams
-// (sd_notify_barrier(3)). Without that, systemd would ignore a datagram whose sender
-// has exited before systemd reads it, because it cannot find the unit of that process.
+// (sd_notify_barrier(3)). Otherwise systemd may ignore a datagram whose sender has
+// exited before systemd reads it, because it cannot find the unit of that process.
 //
-// The service manager closes the write end of a pipe after it has received the
-// datagrams before. A service manager that does not know BARRIER=1 closes it, too: the
-// kernel or systemd closes descriptors that were not expected. awaitReceipt ignores
-// errors, because the notifications themselves were accepted.
+// BARRIER=1 passes the write end of a pipe, which the service manager closes once it has
+// received the datagrams before. If it does not know BARRIER=1, it closes the descriptor
+// too, or the kernel does. awaitReceipt ignores errors, because the notifications
+// themselves were sent. Close limits how long it may take.
 func (s systemd) awaitReceipt() {
 	r, w, err := os.Pipe()
 	if err != nil {
