@@ -18,6 +18,7 @@ import (
 type committer struct {
 	store     store
 	followers []Follower
+	alive     *aliveReporter
 	written   Commit
 	lastSeq   uint64 // of the last event that this stream wrote
 
@@ -121,6 +122,7 @@ func (c *committer) write(b *batch, how manner) error {
 		if first != nil && how == together {
 			return first
 		}
+		c.alive.report() // each step may be slow
 		err := write(b)
 		if first == nil {
 			first = err

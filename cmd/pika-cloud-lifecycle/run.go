@@ -80,7 +80,8 @@ func runMain(a *app, args []string) error {
 		return err
 	}
 	stream := a.supervisedStream(*dir, s)
-	stream.Followers = notifiers.followers()
+	s.env = notifiers.commandEnv(s.env)
+	notifiers.follow(stream)
 	stream.Unusable = func(err error) {
 		what, remedy := dirProblem(*dir, stateDirOption, err)
 		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
@@ -125,8 +126,7 @@ func (s *supervisor) prepare(a *app) error {
 	s.stopRead, s.stopWrite = stop[0], stop[1]
 	s.stream = s.streamWrite
 	s.path, s.umask = a.getenv("PATH"), a.umask
-	s.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
-		streamVar+"="+strconv.Itoa(s.streamFD))
+	s.env = append(without(os.Environ(), streamVar), streamVar+"="+strconv.Itoa(s.streamFD))
 	s.signals = make(chan os.Signal, 16)
 	for _, sig := range forwardedSignals() {
 		if !isIgnored(sig) {
