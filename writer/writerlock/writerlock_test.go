@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -297,15 +298,28 @@ func TestLock_mode_and_umask(t *testing.T) {
 
 func TestRead_missing(t *testing.T) { expect(t, t.TempDir()) }
 
+// An ordinary user may not read the file of another user, and learns nothing.
 func TestRead_of_another_user(t *testing.T) {
-	testenv.Root(t)
 	dir := t.TempDir()
-	testenv.Must(t, os.Chmod(dir, 0o755))
-	hold(t, dir, Run)
-	testenv.Must(t, os.Chown(filepath.Join(dir, Name), 1, 1), os.Chmod(filepath.Join(dir, Name), 0))
-	got, err := Read(dir, testBoot)
-	if os.Geteuid() != 0 && (len(got) != 0 || !errors.Is(err, fs.ErrPermission)) {
-		t.Errorf("writers %v, %v; expected a permission error", got, err)
+	w := hold(t, dir, Run)
+	w.kill()
+	if os.Geteuid() == 0 {
+		testenv.Root(t)
+		testenv.Must(t, os.Chmod(filepath.Dir(dir), 0o755))
+		testenv.OpenToAll(t, dir)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		testenv.Must(t, unix.Setfsuid(54321))
+		defer unix.Setfsuid(0)
+	} else {
+		testenv.Must(t, os.Chmod(filepath.Join(dir, Name), 0))
+	}
+	writers, err := Read(dir, testBoot)
+	if len(writers) != 0 || !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("writers %v, %v; expected a permission error", writers, err)
+	}
+	if err := new(Lock).Acquire(openDir(t, dir), Run, testBoot); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("Acquire returns %v; expected a permission error", err)
 	}
 }
 
