@@ -237,26 +237,30 @@ func (l *Lock) Release(keep bool) {
 		return
 	}
 	if !keep {
-		_, err := l.file.WriteAt(blank[:], int64(l.slot)*recordSize)
-		if err == nil {
-			truncateIfBlank(l.file)
-		}
+		_, _ = l.file.WriteAt(blank[:], int64(l.slot)*recordSize) // if the disk is full, the file may still be truncated
+		truncateIfUnused(l.file, l.slot)
 	}
 	l.file.Close()
 	*l = Lock{hasWaited: l.hasWaited}
 }
 
-// truncateIfBlank truncates the file if it contains no record. While it looks, it holds a
-// lock on all slots, so no writer can start.
-func truncateIfBlank(file *dirfs.File) {
+// truncateIfUnused truncates the file if it contains no record, except in slot own. While it
+// looks, it holds a lock on all slots, so no writer can start.
+func truncateIfUnused(file *dirfs.File, own int) {
 	locked, err := setLock(file.Fd(), wholeRange)
 	if !locked || err != nil {
 		return
 	}
 	all, err := readAll(file.Fd())
-	if err == nil && isBlank(all) {
-		_ = file.Truncate(0) // best effort: a file with blank records means the same
+	if err != nil {
+		return
 	}
+	for slot := range slots {
+		if slot != own && !isBlank(slotOf(all, slot)) {
+			return
+		}
+	}
+	_ = file.Truncate(0) // best effort: a file with blank records means the same
 }
 
 // readAll returns the start of a file, at most fileSize bytes.

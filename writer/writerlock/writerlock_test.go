@@ -562,3 +562,50 @@ func TestRead_race(t *testing.T) {
 	}
 	t.Logf("%d reads, %d alive, %d unknown; %d locks", reads, alive, unknown, total)
 }
+
+// A writer that has locked a file which was removed or replaced meanwhile tries again.
+func TestCheckName(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, Name)
+	d := openDir(t, dir)
+	f, err := d.OpenFile(Name, unix.O_RDWR|unix.O_CREAT, 0o600)
+	testenv.Must(t, err)
+	defer f.Close()
+	testenv.Must(t, checkName(d, f), os.Remove(path))
+	if err := checkName(d, f); !errors.Is(err, errReplaced) {
+		t.Errorf("removed: error %v; expected %v", err, errReplaced)
+	}
+	testenv.Must(t, os.WriteFile(path, nil, 0o600))
+	if err := checkName(d, f); !errors.Is(err, errReplaced) {
+		t.Errorf("replaced: error %v; expected %v", err, errReplaced)
+	}
+}
+
+// TestAcquire_removed removes the file while processes acquire the lock: two of them never
+// hold slot 0 of the file that has the name.
+func TestAcquire_removed(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, Name)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				os.Remove(path)
+			}
+		}
+	}()
+	d := openDir(t, dir)
+	for range 2000 {
+		var l Lock
+		if err := l.Acquire(d, Run, testBoot); err != nil && !errors.Is(err, errReplaced) {
+			t.Errorf("error %v", err)
+		}
+		l.Release(false)
+	}
+	close(stop)
+	<-stopped
+}
