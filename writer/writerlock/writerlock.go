@@ -115,20 +115,28 @@ func (l *Lock) try(dir *dirfs.Dir, kind Kind, bootID string) error {
 	if err != nil {
 		return err
 	}
-	slot, err := lockFree(file, kind)
-	if err == nil {
-		err = checkName(dir, file)
-	}
-	replacedDead := false
-	if err == nil {
-		replacedDead, err = writeRecord(file, slot, kind, bootID)
-	}
+	locked, err := lockFile(dir, file, kind, bootID)
 	if err != nil {
 		file.Close()
 		return err
 	}
-	*l = Lock{file: file, slot: slot, replacedDead: replacedDead, hasWaited: l.hasWaited}
+	locked.hasWaited = l.hasWaited
+	*l = *locked
 	return nil
+}
+
+// lockFile locks a slot of a file that has just been opened in dir, and writes a record
+// into it. Another process may have removed or replaced the file meanwhile.
+func lockFile(dir *dirfs.Dir, file *dirfs.File, kind Kind, bootID string) (*Lock, error) {
+	slot, err := lockFree(file, kind)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkName(dir, file); err != nil {
+		return nil, err
+	}
+	replacedDead, err := writeRecord(file, slot, kind, bootID)
+	return &Lock{file: file, slot: slot, replacedDead: replacedDead}, err
 }
 
 // lockFree locks the first free slot for a stream of a kind.

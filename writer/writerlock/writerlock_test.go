@@ -563,49 +563,67 @@ func TestRead_race(t *testing.T) {
 	t.Logf("%d reads, %d alive, %d unknown; %d locks", reads, alive, unknown, total)
 }
 
-// A writer that has locked a file which was removed or replaced meanwhile tries again.
-func TestCheckName(t *testing.T) {
+// A writer that has opened a file which is then removed or replaced tries again.
+func TestAcquire_file_lost_its_name(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, Name)
 	d := openDir(t, dir)
 	f, err := d.OpenFile(Name, unix.O_RDWR|unix.O_CREAT, 0o600)
-	testenv.Must(t, err)
+	testenv.Must(t, err, os.Remove(path))
 	defer f.Close()
-	testenv.Must(t, checkName(d, f), os.Remove(path))
-	if err := checkName(d, f); !errors.Is(err, errReplaced) {
+	if _, err := lockFile(d, f, Run, testBoot); !errors.Is(err, errReplaced) || !isBrief(err) {
 		t.Errorf("removed: error %v; expected %v", err, errReplaced)
 	}
 	testenv.Must(t, os.WriteFile(path, nil, 0o600))
-	if err := checkName(d, f); !errors.Is(err, errReplaced) {
+	if _, err := lockFile(d, f, Run, testBoot); !errors.Is(err, errReplaced) || !isBrief(err) {
 		t.Errorf("replaced: error %v; expected %v", err, errReplaced)
+	}
+	acquire(t, dir, Run)
+}
+
+// TestRead_writer_ends_meanwhile lets a writer end, and perhaps start again, between the
+// two reads of a slot. The lock is then free when it is tested, and no writer has died.
+func TestRead_writer_ends_meanwhile(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		dir := t.TempDir()
+		l := acquire(t, dir, Run)
+		d := openDir(t, dir)
+		f, err := d.OpenFile(Name, unix.O_RDONLY, 0)
+		testenv.Must(t, err)
+		defer f.Close()
+		tests := 0
+		w, ok := readWriter(f.Fd(), 0, testBoot, f.ID(), func(fd int, slot byteRange) (holder, error) {
+			tests++
+			if tests > 1 {
+				return testLock(fd, slot)
+			}
+			l.Release(false)
+			by, err := testLock(fd, slot)
+			if again {
+				testenv.Must(t, l.Acquire(d, Run, testBoot))
+			}
+			return by, err
+		})
+		if want := (Writer{Run, os.Getpid(), Alive}); ok != again || (again && w != want) {
+			t.Errorf("it starts again: %v; the writer is %v, %v", again, w, ok)
+		}
 	}
 }
 
-// TestAcquire_removed removes the file while processes acquire the lock: two of them never
-// hold slot 0 of the file that has the name.
-func TestAcquire_removed(t *testing.T) {
+// A slot that changes each time it is read has a writer whose state is unknown.
+func TestRead_slot_changes_always(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, Name)
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				os.Remove(path)
-			}
-		}
-	}()
+	l := acquire(t, dir, Run)
 	d := openDir(t, dir)
-	for range 2000 {
-		var l Lock
-		if err := l.Acquire(d, Run, testBoot); err != nil && !errors.Is(err, errReplaced) {
-			t.Errorf("error %v", err)
-		}
+	f, err := d.OpenFile(Name, unix.O_RDONLY, 0)
+	testenv.Must(t, err)
+	defer f.Close()
+	w, ok := readWriter(f.Fd(), 0, testBoot, f.ID(), func(int, byteRange) (holder, error) {
 		l.Release(false)
+		testenv.Must(t, l.Acquire(d, Run, testBoot))
+		return byNobody, nil
+	})
+	if want := (Writer{Run, os.Getpid(), Unknown}); !ok || w != want {
+		t.Errorf("the writer is %v, %v; expected %v", w, ok, want)
 	}
-	close(stop)
-	<-stopped
 }
