@@ -33,7 +33,11 @@ func (a *app) follow(f *showFlags) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for polls := false; ; {
+		if text := limitWarning(dir); text != "" && !polls {
+			polls = true
+			a.warn("show: " + text)
+		}
 		log, err = showNew(v, log, path)
 		if err != nil {
 			return err
