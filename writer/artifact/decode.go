@@ -62,6 +62,7 @@ func (d *Decoder) Event(line []byte) (*Event, error) {
 	e.Message, e.Details = v[eventMessage], v[eventDetails]
 	setText(&e.BootID, v[eventBootID])
 	e.Uptime, e.Seq = millis(v[eventUptime]), count(v[eventSeq])
+	e.Plain = string(v[eventTransition]) == "false"
 	return e, err
 }
 
