@@ -207,10 +207,14 @@ func (s *ServiceResult) details() strictjson.Value {
 }
 
 // addFallback adds the fallback result if the run has no result. A guest that is
-// stopped or destroyed needs none.
+// stopped or destroyed needs none. While a run is alive, it will record the result itself.
 func (r *run) addFallback() {
 	state := r.decider.state
 	if r.decider.hasResult || state == artifact.Stopped || state == artifact.Destroyed || r.hasCurrentResult() {
+		return
+	}
+	if pid := r.committer.store.aliveRun(); pid > 0 {
+		r.warn("the stream ended without a result; left it to run with PID %d, which still writes to %s", pid, r.dir())
 		return
 	}
 	r.Fallback = true

@@ -37,6 +37,7 @@ type run struct {
 	drain     drain
 	committed uint64
 	readError error
+	lost      bool // the last status or result could not be written
 }
 
 // A handler turns lines into parts of the next commit.
@@ -58,6 +59,7 @@ func newRun(s *Stream) *run {
 	r.decider = decider{policy: s.Transitions, manyRuns: s.ManyRuns}
 	r.acker = acker{fd: s.Ack, warn: r.warn}
 	r.committer = committer{store: newStore(s), followers: s.Followers, report: reporter{warn: r.warn}}
+	r.committer.writerLock = writerLock{store: r.committer.store, warn: r.warn}
 	r.handler = &directives{run: r}
 	if s.Source != nil {
 		r.handler = &copier{run: r, source: s.Source}
@@ -77,11 +79,19 @@ func orDefault[T comparable](v, otherwise T) T {
 }
 
 // begin opens the state directory, enlarges the pipe, reads the current status, and
-// warns if other users may forge the files.
+// warns if other users may forge the files. Under a supervisor, it returns an error if
+// another run writes to the directory.
 func (r *run) begin() error {
 	if err := r.openStore(); err != nil {
 		return err
 	}
+	if r.Supervisor != nil {
+		r.committer.writerLock.acquire()
+		if err := r.committer.writerLock.heldByRun(); err != nil {
+			return err
+		}
+	}
+	r.committer.result = r.committer.store.resultVersion()
 	// Best effort: it fails for anything but a pipe.
 	_, _ = unix.FcntlInt(uintptr(r.In), unix.F_SETPIPE_SZ, readSize)
 	status, err := r.committer.store.status()

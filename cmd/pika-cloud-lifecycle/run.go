@@ -17,6 +17,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
 // streamVar names the descriptor of the stream to the command.
@@ -86,10 +87,32 @@ func runMain(a *app, args []string) error {
 		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
 	}
 	err = a.runStream(stream)
+	if held := a.heldByRun(*dir, err); held != nil {
+		return held
+	}
 	if err != nil && !errors.Is(err, errRejected) {
 		a.warn(err.Error()) // the exit code is the command's
 	}
 	return commandExit(s.code)
+}
+
+// heldByRun returns the error for a directory to which another run writes; nil if err is
+// about something else. If that run has started this one, it names the outer stream.
+func (a *app) heldByRun(dir string, err error) error {
+	var held *writerlock.HeldError
+	if !errors.As(err, &held) {
+		return nil
+	}
+	by := "another run"
+	if held.PID > 0 {
+		by += " with PID " + strconv.Itoa(held.PID)
+	}
+	remedy := "wait until it has ended, or set " + stateDirOption + " to another directory"
+	fd := a.getenv(streamVar)
+	if fd != "" {
+		remedy = fmt.Sprintf("start the command without run and write lines such as STATE=ready to descriptor %.20q ($%s) of the outer run, or set --state-dir to another directory", fd, streamVar)
+	}
+	return &heldError{fmt.Sprintf("run: %s writes to %s, so the command was not started; %s", by, dir, remedy)}
 }
 
 // supervisedStream returns the stream of a supervisor.

@@ -56,7 +56,10 @@ const (
 
 // An otherOutcomeError reports that the run ended with an outcome that wait did not
 // wait for.
-type otherOutcomeError struct{ outcome artifact.Outcome }
+type otherOutcomeError struct {
+	outcome artifact.Outcome
+	file    string // the name of its result
+}
 
 func (e *otherOutcomeError) Error() string { return "the run has ended as " + string(e.outcome) }
 
@@ -188,7 +191,7 @@ func (w *waiter) counts(bootID string, seq uint64) bool {
 
 // add adds an event to a passage.
 func (w *waiter) add(p *passage, e *artifact.Event) {
-	if !w.counts(e.BootID, e.Seq) || !isTransition(e) {
+	if !w.counts(e.BootID, e.Seq) || e.Plain {
 		return
 	}
 	outcome, final := e.Kind.Outcome()
@@ -242,10 +245,11 @@ func (w *waiter) decide(o *observation) (done bool, err error) {
 			return true, nil
 		}
 	}
-	for _, ended := range outcomes {
-		if ended != "" {
-			return true, &otherOutcomeError{ended}
-		}
+	if outcome != "" {
+		return true, &otherOutcomeError{outcome, writer.ResultName}
+	}
+	for past := range o.log.past {
+		return true, &otherOutcomeError{past, writer.PrevResultName}
 	}
 	if s != nil && w.isTooLate(s.State, o.idleFor) {
 		return true, &guestEndedError{s.State}
@@ -509,7 +513,7 @@ func (w *waiter) explainError(err error, s *history.Snapshot) error {
 	switch {
 	case errors.As(err, &other):
 		return fmt.Errorf("wait: %w, not %s; see %s", err, w.wanted(),
-			filepath.Join(w.dir, writer.ResultName))
+			filepath.Join(w.dir, other.file))
 	case errors.As(err, &ended):
 		return fmt.Errorf("wait: %w, so it cannot become %s; start a new run", err, w.wanted())
 	case errors.As(err, &died):
@@ -575,6 +579,3 @@ func (w *waiter) current(s *history.Snapshot) string {
 	}
 	return text + ", not " + w.wanted()
 }
-
-// isTransition reports whether an event changed the state of the guest.
-func isTransition(e *artifact.Event) bool { return true }
