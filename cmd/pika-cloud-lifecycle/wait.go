@@ -304,6 +304,10 @@ type observer struct {
 	hinted bool // the hint was printed
 }
 
+func (w *waiter) newObserver() *observer {
+	return &observer{waiter: w, skipped: w.hasAfter, events: history.Tail{Path: filepath.Join(w.dir, writer.EventsName)}}
+}
+
 // wait waits until decide reports that the wait is over, or until the time limit is
 // reached. It returns the last snapshot that it read; nil if it read none.
 //
@@ -316,7 +320,8 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		return nil, &unreadableError{err}
 	}
 	defer changes.Close()
-	o := observer{waiter: w, changes: changes, skipped: w.hasAfter, events: history.Tail{Path: filepath.Join(w.dir, writer.EventsName)}}
+	o := w.newObserver()
+	o.changes = changes
 	defer o.events.Close()
 	for timeOver := false; ; {
 		more, err := o.look()
