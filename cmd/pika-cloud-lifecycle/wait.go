@@ -293,7 +293,8 @@ type observer struct {
 	observation
 	changes *watch.Dir
 	events  history.Tail
-	skipped bool // events is at the start position
+	skipped bool  // events is at the start position
+	logErr  error // of the last attempt to read events
 
 	writersAt time.Time // when the writers were read last
 	deadAt    time.Time // when dead was first seen
@@ -363,10 +364,7 @@ func (o *observer) look() (more bool, err error) {
 	if logErr == nil {
 		more, logErr = o.readEvents()
 	}
-	if logErr != nil && !o.noLog {
-		o.noLog = true
-		o.warn(fmt.Sprintf("wait: a state that passes quickly may be missed, because the log cannot be read: %v", openError(logErr)))
-	}
+	o.logErr = logErr
 	if time.Since(o.writersAt) >= writersInterval {
 		o.readWriters(time.Now())
 	}
@@ -464,8 +462,13 @@ func (o *observer) settle() *history.Snapshot {
 	}
 }
 
-// reportWaiting warns if wait has to poll, and prints the hint, each once.
+// reportWaiting warns if wait has to poll or cannot read the log, and prints the hint, each
+// once.
 func (o *observer) reportWaiting() {
+	if o.logErr != nil && !o.noLog {
+		o.noLog = true
+		o.warn(fmt.Sprintf("wait: a state that passes quickly may be missed, because the log cannot be read: %v", openError(o.logErr)))
+	}
 	if text := limitWarning(o.changes); text != "" && !o.polls {
 		o.polls = true
 		o.warn("wait: " + text)
