@@ -357,6 +357,7 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 // whether there are others. The error is of a file that cannot be read.
 func (o *observer) look() (more bool, err error) {
 	logErr := o.skip()
+	o.files = nil // they may be large
 	o.files, err = history.Read(o.dir)
 	if err != nil {
 		return false, err

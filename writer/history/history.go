@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -78,7 +79,7 @@ func readFile(dir, name string, decode func(text []byte) error) (invalid, err er
 		return nil, err
 	}
 	defer f.Close()
-	text, err := ReadAll(f)
+	text, err := readSized(f)
 	if err == dirfs.ErrTooLarge {
 		return err, nil
 	}
@@ -95,4 +96,21 @@ func readFile(dir, name string, decode func(text []byte) error) (invalid, err er
 		invalid = nil
 	}
 	return invalid, nil
+}
+
+// readSized reads a file like ReadAll, but makes no copies while it does so.
+func readSized(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > artifact.MaxSize {
+		return nil, dirfs.ErrTooLarge
+	}
+	text := make([]byte, info.Size())
+	n, err := io.ReadFull(f, text)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil // it was truncated
+	}
+	return text[:n], err
 }
