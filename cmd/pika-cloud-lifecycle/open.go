@@ -45,9 +45,7 @@ type logFile struct {
 	file     *os.File
 	lines    history.Lines
 	decoder  artifact.Decoder
-	inDir    bool      // it is the log of a state directory, not a file that the user named
-	shown    seqRange  // the events that were shown
-	previous *seqRange // the events shown from the file that had the path before; nil if none
+	inDir    bool // it is the log of a state directory, not a file that the user named
 	problems lineProblems
 }
 

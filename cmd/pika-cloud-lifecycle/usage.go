@@ -382,7 +382,10 @@ DIR is a state directory. A FILE is a copy of status.json, events.jsonl or
 result.json; it may have any name. show changes nothing.
 
 Flags:
-  --follow             print new events as they are written, until Ctrl-C
+  --follow             print new events as they are written, until Ctrl-C. The
+                       directory may be created later
+  --seq                print only the sequence number of the last event, or 0,
+                       for wait --after
   --utc                print times in UTC (default: local time)
   --format WORD        text, or json: one object per line (default text)
   --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
@@ -397,7 +400,8 @@ Environment:
 
 Exit status:
   0  everything was printed
-  1  a file could not be read, or there is nothing to print
+  1  a file could not be read, there is nothing to print, or the output could
+     not be written
   2  the command line is wrong
 
 Examples:

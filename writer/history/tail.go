@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
@@ -341,18 +343,14 @@ func (t *Tail) advance() error {
 }
 
 // openOld opens the log that was renamed by the last rotation. It returns nil if there
-// is none, or if it cannot be opened.
+// is none, if this user may not read it, or if it is not a regular file.
 func (t *Tail) openOld() (*os.File, error) {
 	f, err := dirfs.Open(filepath.Dir(t.Path), filepath.Base(t.Path)+oldSuffix)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || isKind(err) {
+	var kind *dirfs.KindError
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.As(err, &kind) {
 		return nil, nil
 	}
 	return f, err
-}
-
-func isKind(err error) bool {
-	var kind *dirfs.KindError
-	return errors.As(err, &kind) || errors.Is(err, dirfs.ErrSymlink) || errors.Is(err, dirfs.ErrDirectory) || errors.Is(err, dirfs.ErrNotRegular)
 }
 
 // isNew reports whether the log that was renamed by the last rotation has events that
@@ -390,22 +388,53 @@ func closeFile(f *os.File) {
 	}
 }
 
-// lastSeq returns the seq of the last line of a log that has one; 0 if none is near the
-// end.
+// lastSeq returns the seq of the last line of a log that has one, even if the line lacks
+// its newline; 0 if none is near the end.
 func lastSeq(f *os.File) (uint64, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
 	}
 	end, err := findEnd(f, info.Size())
-	return end.lastSeq, err
+	return max(end.lastSeq, end.tornSeq), err
+}
+
+// LastSeq returns the last seq of a state directory, from which the next writer continues:
+// that of the last event in the log, or in the log that was renamed by the last rotation,
+// or the number in the seq file. It returns 0 if there is none of these, or no directory.
+// It reads only the end of a log.
+func LastSeq(dir string) (uint64, error) {
+	for _, name := range []string{writer.EventsName, writer.OldEventsName} {
+		f, err := dirfs.Open(dir, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		seq, err := lastSeq(f)
+		f.Close()
+		if err != nil || seq > 0 {
+			return seq, err
+		}
+	}
+	f, err := dirfs.Open(dir, writer.SeqName)
+	if err != nil {
+		return 0, nil // there is none, or only its owner may read it
+	}
+	defer f.Close()
+	var text [32]byte
+	n, _ := io.ReadFull(f, text[:])
+	seq, _ := strconv.ParseUint(string(bytes.Trim(text[:n], "\x00 \t\r\n")), 10, 64) // 0 if it is not a number
+	return seq, nil
 }
 
 // A logEnd is the end of the complete lines of a log.
 type logEnd struct {
 	offset     int64
 	inLongLine bool   // the offset is in a line that is longer than artifact.MaxSize
-	lastSeq    uint64 // of the last line that has one; 0 if none is near
+	lastSeq    uint64 // of the last complete line that has one; 0 if none is near
+	tornSeq    uint64 // of the text after the complete lines: an event that lacks only its newline; or 0
 }
 
 // findEnd finds the end of the complete lines in the first size bytes of a log. It reads
@@ -425,8 +454,9 @@ func findEnd(f *os.File, size int64) (logEnd, error) {
 		case newline >= 0:
 			end = logEnd{offset: size - window + int64(newline) + 1}
 			end.lastSeq = lastSeqIn(text[:newline], window == size)
+			end.tornSeq = lastSeqIn(text[newline+1:], true)
 		case window == size:
-			end = logEnd{}
+			end = logEnd{tornSeq: lastSeqIn(text, true)}
 		}
 		if end.lastSeq > 0 || window == size || window > chunk {
 			return end, nil

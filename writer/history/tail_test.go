@@ -77,6 +77,8 @@ func (l *tailed) want(messages ...string) {
 		case err == history.ErrMore:
 		case err != nil:
 			l.Fatal(err)
+		case line.Long:
+			got = append(got, "<long>")
 		case line.Event == nil:
 			got = append(got, "<"+string(line.Text)+">")
 		default:
@@ -173,6 +175,16 @@ func TestTail_skip_after_rotation(t *testing.T) {
 	l.want("three", "four")
 }
 
+// A user names the rotated log events.jsonl again, and the writer rotates it once more.
+func TestTail_skip_and_rename_back(t *testing.T) {
+	l := newTailed(t)
+	l.append(0, "one")
+	testenv.Must(t, os.Rename(l.path, l.path+".1"), l.tail.Skip(), os.Rename(l.path+".1", l.path))
+	l.append(0, "two")
+	l.append(1, "three")
+	l.want("two", "three")
+}
+
 func TestTail_repair(t *testing.T) {
 	for _, start := range []string{"all", "Skip"} {
 		t.Run(start, func(t *testing.T) {
@@ -250,6 +262,110 @@ func TestTail_incomplete_line(t *testing.T) {
 	l.want()
 	l.appendText(strings.ReplaceAll(line, "two", "2")[60:])
 	l.want("2")
+}
+
+// The copy that verify --repair has made is rotated before it is read.
+func TestTail_repair_and_rotation(t *testing.T) {
+	l := newTailed(t)
+	l.append(0, "one", "two")
+	l.appendText("what is this\n")
+	l.want("one", "two", "<what is this>")
+	_, err := verify.Repair(l.dir)
+	testenv.Must(t, err)
+	l.append(0, "three")
+	l.append(1, "four")
+	l.want("three", "four")
+}
+
+// Skip finds the last seq before a long line, and continues in the middle of a line that
+// is too long to be read.
+func TestTail_skip_long_line(t *testing.T) {
+	l := newTailed(t)
+	l.append(0, "one")
+	text := testenv.ReadFile(t, l.path)
+	l.appendText(strings.Repeat("x", 200<<10) + "\n")
+	testenv.Must(t, l.tail.Skip())
+	testenv.Must(t, os.WriteFile(l.path+".new", []byte(text), 0o644), os.Rename(l.path+".new", l.path)) // as verify --repair does
+	l.append(0, "two")
+	l.want("two")
+
+	l.appendText(strings.Repeat("x", artifact.MaxSize+1<<20))
+	skip := tailed{T: t, tail: history.Tail{Path: l.path}}
+	defer skip.tail.Close()
+	testenv.Must(t, skip.tail.Skip())
+	l.appendText("\n")
+	l.append(0, "three")
+	skip.want("<long>", "three")
+}
+
+func TestTail_line_number(t *testing.T) {
+	l := newTailed(t)
+	l.append(0, "one")
+	size := int64(len(testenv.ReadFile(t, l.path)))
+	l.append(0, "two", "three")
+	l.want("one", "two", "three")
+	testenv.Must(t, os.Truncate(l.path, size))
+	l.append(0, "2")
+	if line, err := l.tail.Next(); err != nil || line.Number != 2 || line.Offset != size || line.File != writer.EventsName {
+		t.Errorf("%+v, %v", line, err)
+	}
+}
+
+// A writer rotates the log all the time. Every event is returned once, and in order: the
+// writer never gets so far ahead that a log is lost.
+func TestTail_concurrent(t *testing.T) {
+	const rotations, perLog = 1000, 3
+	l := newTailed(t)
+	next := make(chan bool, 1)
+	done := make(chan error, 1)
+	go func() {
+		log := writer.EventLog{Path: l.path}
+		done <- func() error {
+			for i := range rotations {
+				unlock, err := log.Lock()
+				if err != nil {
+					return err
+				}
+				if i > 0 {
+					err = log.Rotate()
+				}
+				for range perLog {
+					batch := new(writer.Batch)
+					batch.Add(&artifact.Event{Kind: artifact.Ready, Time: time.Now(), Message: strictjson.Value(`"m"`)})
+					err = errors.Join(err, log.Append(batch))
+				}
+				unlock()
+				if err != nil {
+					return err
+				}
+				next <- true // at most two logs are not read yet, so none is overwritten
+			}
+			return nil
+		}()
+	}()
+	for seq := uint64(1); seq <= rotations*perLog; {
+		line, err := l.tail.Next()
+		switch {
+		case err == io.EOF:
+			select {
+			case err := <-done:
+				testenv.Must(t, err)
+				done <- nil
+			default:
+			}
+		case err != nil:
+			t.Fatal(err)
+		case line.Event.Seq != seq:
+			t.Fatalf("seq %d after %d", line.Event.Seq, seq-1)
+		default:
+			if seq%perLog == 0 {
+				<-next
+			}
+			seq++
+		}
+	}
+	testenv.Must(t, <-done)
+	l.want()
 }
 
 // Every file that is not a plain log gives an error, or is passed over, and none blocks.

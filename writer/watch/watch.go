@@ -50,6 +50,10 @@ type Dir struct {
 	// reads nothing from it.
 	Stop int
 
+	// Output is a descriptor, or 0 for none. Wait returns when nothing reads from it
+	// any more: the other end of a pipe is closed, or a terminal is hung up.
+	Output int
+
 	path    string // absolute
 	mounts  int    // /proc/self/mountinfo; -1 if it cannot be opened
 	watches *watches
@@ -97,9 +101,10 @@ func (d *Dir) Close() {
 
 // Wait waits until something has changed in the directory, or on the path to it,
 // since Open or since Wait last returned; then changed is true. It is false if the
-// timeout is over or Stop is readable. A negative timeout never ends. Wait may report a
-// change when there was none. It never misses one, except that it may miss one until
-// PollInterval is over on a shared file system, and while a limit of inotify is reached.
+// timeout is over, Stop is readable or nothing reads from Output. A negative timeout
+// never ends. Wait may report a change when there was none. It never misses one, except
+// that it may miss one until PollInterval is over on a shared file system, and while a
+// limit of inotify is reached.
 func (d *Dir) Wait(timeout time.Duration) (changed bool, err error) {
 	defer func() {
 		if changed {
@@ -151,9 +156,13 @@ func (d *Dir) poll(timeout time.Duration) (inotify, mounts, stop bool, err error
 		{Fd: int32(d.watches.fd), Events: unix.POLLIN},
 		{Fd: int32(d.mounts), Events: unix.POLLPRI}, // poll ignores a negative one
 		{Fd: -1, Events: unix.POLLIN},
+		{Fd: -1}, // poll always reports POLLERR and POLLHUP
 	}
 	if d.Stop > 0 {
 		fds[2].Fd = int32(d.Stop)
+	}
+	if d.Output > 0 {
+		fds[3].Fd = int32(d.Output)
 	}
 	_, err = unix.Poll(fds[:], milliseconds(timeout))
 	if err == unix.EINTR {
@@ -162,7 +171,7 @@ func (d *Dir) poll(timeout time.Duration) (inotify, mounts, stop bool, err error
 	if err != nil {
 		return false, false, false, os.NewSyscallError("poll", err)
 	}
-	return fds[0].Revents != 0, fds[1].Revents != 0, fds[2].Revents != 0, nil
+	return fds[0].Revents != 0, fds[1].Revents != 0, fds[2].Revents != 0 || fds[3].Revents != 0, nil
 }
 
 // milliseconds returns a timeout for poll(2). It rounds up, because a timeout of 0
