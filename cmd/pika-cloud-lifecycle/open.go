@@ -37,6 +37,7 @@ type openedFiles struct {
 	isDir            bool // a directory was opened, so a file that is missing does not exist
 	statusUnreadable bool // the directory has one that cannot be read
 	resultUnreadable bool
+	dir              string // the directory that was opened; "" if none was
 }
 
 // A logFile is a log that is open.
@@ -109,7 +110,7 @@ func (files *openedFiles) close() {
 
 // addDir opens the files of a state directory.
 func (files *openedFiles) addDir(dir string) error {
-	files.isDir = true
+	files.isDir, files.dir = true, dir
 	found := false
 	for _, name := range []string{writer.StatusName, writer.ResultName, writer.OldEventsName, writer.EventsName} {
 		f, err := dirfs.Open(dir, name)

@@ -267,7 +267,7 @@ func (l *logFile) showRest(v view) {
 func (a *app) newView(f *showFlags) view {
 	to := bufio.NewWriterSize(a.stdout, 64<<10)
 	if f.format == "json" {
-		return &jsonView{Writer: to}
+		return &jsonView{Writer: to, app: a}
 	}
 	v := &textView{Text: timeline.Text{To: to, Zone: time.Local}, app: a, live: len(f.paths) == 0}
 	if f.utc {
@@ -296,6 +296,9 @@ func (v *textView) current(files *openedFiles) {
 	if v.live {
 		now.BootID, now.Time = v.app.bootID(), v.app.clock().Time
 	}
+	for _, w := range v.app.deadWriters(files.dir) {
+		now.Dead = append(now.Dead, deadText(w))
+	}
 	if v.live || files.isDir || files.status != nil || files.result != nil { // otherwise only a log was copied, so the status and the result are unknown
 		v.Current(&now)
 	}
@@ -314,6 +317,7 @@ func (v *textView) omitted(log *logFile, n uint64) {
 // A jsonView is for programs: one object on each line.
 type jsonView struct {
 	*bufio.Writer
+	app    *app
 	object strictjson.Object // the current line
 }
 
@@ -330,6 +334,11 @@ func (v *jsonView) current(files *openedFiles) {
 	}
 	if files.resultText != nil {
 		v.object.Raw("result", files.resultText)
+		v.end()
+	}
+	dead := v.app.deadWriters(files.dir)
+	if len(dead) > 0 {
+		v.object.Values("dead_writers", writerObjects(dead))
 		v.end()
 	}
 }

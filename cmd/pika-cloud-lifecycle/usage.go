@@ -88,6 +88,7 @@ Exit status:
   N      exit code of the command
   2      the command line is wrong; the command was not started
   124    the command ran longer than --timeout
+  125    another run writes to the state directory; the command was not started
   126    the command cannot be run
   127    the command was not found
   128+N  signal N killed the command
