@@ -253,7 +253,7 @@ func TestWait_hostile_directory(t *testing.T) {
 		})
 	}
 	event := `{"schema_version":1,"kind":"starting","timestamp":"2026-03-25T20:00:00Z","message":"%s","boot_id":"b","seq":1}` + "\n"
-	lines := []string{strings.Repeat(fmt.Sprintf(event, "m"), 1000), fmt.Sprintf(event, strings.Repeat("x", artifact.MaxSize-1000)), strings.Repeat("x", 1<<20), "\n", strings.Repeat("\n", 1<<16)}
+	lines := []string{strings.Repeat(fmt.Sprintf(event, "m"), 1000), fmt.Sprintf(event, strings.Repeat("x", 4<<20)), strings.Repeat("x", 1<<20), "\n", strings.Repeat("\n", 1<<16)}
 	log, err := os.OpenFile(filepath.Join(dir, writer.EventsName), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	testenv.Must(t, err)
 	t.Cleanup(func() { log.Close() })
