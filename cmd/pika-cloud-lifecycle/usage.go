@@ -258,9 +258,9 @@ Flags:
                        otherwise /run/pika-cloud)
 
 Advanced:
-  --after SEQ          only what has a higher sequence number counts, to wait for
-                       the next run; a status or a result without a sequence
-                       number does not count. show --seq prints the current one
+  --after SEQ          only what has a higher sequence number counts, such as
+                       the next run; a status or a result without one does not
+                       count. show --seq prints the current sequence number
   --boot WORD          current: ignore a status that was written before the last
                        reboot of this machine; any: accept it, for files that
                        were copied from another machine (default current)
