@@ -46,12 +46,11 @@ const (
 	settleTime = 100 * time.Millisecond
 	// passTime is how long wait reads the log before it looks at everything else again.
 	passTime = 100 * time.Millisecond
-	// catchUp is how long wait continues to read the log after its time limit, because
-	// --timeout 0s reads all of it.
-	catchUp = time.Second
+	// catchUp is how long wait reads the log at most before it ends with an error.
+	catchUp = 2 * time.Second
 	// waitMemory makes the Go runtime collect garbage earlier: a hostile writer may
 	// replace large files without a pause.
-	waitMemory = 48 << 20
+	waitMemory = 32 << 20
 )
 
 // An otherOutcomeError reports that the run ended with an outcome that wait did not
@@ -300,6 +299,8 @@ type observer struct {
 	deadAt    time.Time // when dead was first seen
 	idleAt    time.Time // when no writer was first seen alive; zero if one is, or if it is unknown
 
+	endAt time.Time // when unread events no longer delay the end; zero if they do not yet
+
 	polls  bool // it was reported that wait polls
 	noLog  bool // it was reported that the log cannot be read
 	hinted bool // the hint was printed
@@ -324,33 +325,44 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 	o := w.newObserver()
 	o.changes = changes
 	defer o.events.Close()
-	for timeOver := false; ; {
+	for {
+		timeOver := w.limit >= 0 && !time.Now().Before(deadline)
 		more, err := o.look()
 		if err != nil {
 			return nil, &unreadableError{err}
 		}
 		done, err := w.decide(&o.observation)
-		if done {
+		if !done && timeOver {
+			done, err = true, &timeoutError{o.unknown}
+		}
+		if done && o.mayEnd(err, more, time.Now()) {
 			return o.settle(), err
 		}
-		left := time.Until(deadline)
-		switch {
-		case w.limit >= 0 && more && left > -catchUp, w.limit < 0 && more:
+		if more {
 			continue
-		case timeOver, w.limit == 0, more:
-			return o.files, o.timedOut()
 		}
 		o.reportWaiting()
 		pause := writersInterval
 		if w.limit >= 0 {
-			pause = min(pause, max(0, left))
+			pause = min(pause, max(0, time.Until(deadline)))
 		}
 		if _, err := changes.Wait(pause); err != nil {
 			return o.files, &unreadableError{err}
 		}
-		// After the limit, look once more, because not all changes are reported.
-		timeOver = w.limit >= 0 && time.Until(deadline) <= 0
 	}
+}
+
+// mayEnd reports whether wait may end with err. Events that were not read yet may show that
+// the guest has reached a state, so with an error wait first reads them, for at most
+// catchUp: another process may write them without a pause.
+func (o *observer) mayEnd(err error, more bool, now time.Time) bool {
+	if err == nil || !more {
+		return true
+	}
+	if o.endAt.IsZero() {
+		o.endAt = now.Add(catchUp)
+	}
+	return !now.Before(o.endAt)
 }
 
 // look reads everything again. It reads the events for at most passTime; more reports
@@ -494,8 +506,6 @@ type timeoutError struct{ unknown bool }
 
 func (e *timeoutError) Error() string { return errTimeout.Error() }
 func (e *timeoutError) Unwrap() error { return errTimeout }
-
-func (o *observer) timedOut() error { return &timeoutError{o.unknown} }
 
 // printStatus prints the status of a snapshot, if it has one.
 func (a *app) printStatus(s *history.Snapshot, format string) error {

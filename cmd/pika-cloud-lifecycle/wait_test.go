@@ -209,3 +209,38 @@ func TestSetWriters(t *testing.T) {
 		})
 	}
 }
+
+// Events that are not read yet delay an error, but not without limit, and not a success.
+func TestMayEnd(t *testing.T) {
+	now := time.Now()
+	var o observer
+	for _, c := range []struct {
+		err  error
+		more bool
+		at   time.Duration
+		want bool
+	}{
+		{nil, true, 0, true},
+		{errTimeout, true, 0, false},
+		{errTimeout, true, catchUp - 1, false},
+		{errTimeout, false, catchUp - 1, true},
+		{nil, true, catchUp - 1, true},
+		{errTimeout, true, catchUp, true},
+	} {
+		if got := o.mayEnd(c.err, c.more, now.Add(c.at)); got != c.want {
+			t.Errorf("after %v, error %v, more %v: may end is %v", c.at, c.err, c.more, got)
+		}
+	}
+}
+
+// With --timeout 0s, wait reads the whole log.
+func TestWait_large_log(t *testing.T) {
+	dir := t.TempDir()
+	const event = `{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00Z","message":"m","boot_id":"` + testBoot + `","seq":2}` + "\n"
+	writeFile(t, filepath.Join(dir, writer.EventsName), strings.Repeat("\n", 1<<19)+event)
+	w := newWaiter(dir, artifact.Ready)
+	w.hasAfter, w.after, w.limit = true, 1, 0
+	if _, err := w.wait(); err != nil {
+		t.Error(err)
+	}
+}
