@@ -281,8 +281,8 @@ Exit status:
 Examples:
   pika-cloud-lifecycle wait --for ready --timeout 2m
   pika-cloud-lifecycle wait --for completed,failed --format json
-  seq=$(pika-cloud-lifecycle show --seq); systemctl restart agent
-  pika-cloud-lifecycle wait --for ready --after "$seq"
+  seq=$(pika-cloud-lifecycle show --seq)  # before the next run starts
+  pika-cloud-lifecycle wait --for ready --after "$seq" --timeout 2m
   pika-cloud-lifecycle wait --for completed --boot any --state-dir guest7
 `
 
