@@ -7,8 +7,8 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
-// A writerLock is the writer lock of a stream: it shows others that a stream writes to the directory, and that it has died if
-// its process ends before end is called. See package writerlock.
+// A writerLock is the lock of a stream in writer.lock. It shows others that the stream
+// writes to the directory, and that it has died if its process ends before end is called.
 //
 // err is the error of the last attempt to acquire the lock. A stream works on without it.
 type writerLock struct {

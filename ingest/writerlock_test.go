@@ -316,6 +316,24 @@ func TestResult_of_another_writer(t *testing.T) {
 		w.close()
 		check(t, "the warnings", g.warnings(), "")
 	})
+	t.Run("own_written_early", func(t *testing.T) { // without its seq, and then again
+		g := newGuest(t)
+		g.warn, g.WriteTimeout = make(chan string, 100), time.Nanosecond
+		free := g.block("events.jsonl")
+		w := g.open()
+		w.print("STATE=failed EXIT_CODE=3\n")
+		w.waitForWarning(degradedText)
+		for !g.isWritten("result.json") {
+			time.Sleep(time.Millisecond)
+		}
+		free()
+		w.close()
+		g.checkContains("result.json", `"seq": 1`)
+		check(t, "the previous result", g.read("result.json.prev"), "")
+		if strings.Contains(g.warnings(), another) {
+			t.Errorf("warnings:\n%s", g.warnings())
+		}
+	})
 	t.Run("cannot_be_kept", func(t *testing.T) { // the result is more important
 		g := newGuest(t)
 		g.WriteTimeout = 1

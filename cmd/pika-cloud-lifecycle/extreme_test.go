@@ -128,6 +128,7 @@ func (g *extremeGuest) addEvent() {
 	line = g.optional(line, "boot_id", jsonText(e.boot))
 	line = g.optional(line, "details", g.details())
 	line = g.optional(line, "uptime_ms", uptime)
+	line = g.optional(line, "transition", oneOf(g.Rand, "", "", "false", "true"))
 	g.log = fmt.Appendf(append(g.log, line...), `,"seq":%d}`+"\n", e.seq)
 	g.events = append(g.events, e)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
@@ -96,5 +98,29 @@ func TestRead_invalid(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// LastSeq reads only the end of a log, and no file that blocks.
+func TestLastSeq(t *testing.T) {
+	dir := t.TempDir()
+	want := func(seq uint64) {
+		t.Helper()
+		if got, err := history.LastSeq(dir); got != seq || err != nil {
+			t.Errorf("LastSeq returned %d, %v; want %d", got, err, seq)
+		}
+	}
+	path := filepath.Join(dir, writer.EventsName)
+	want(0)
+	testenv.Must(t, os.WriteFile(path+".1", []byte(event+"\n"), 0o644))
+	want(2)
+	testenv.Must(t, os.WriteFile(path, []byte("x\n"), 0o644))
+	if err := os.Truncate(path, 1<<42); err != nil {
+		testenv.Missing(t, "a file system with sparse files; set TMPDIR to one (%v)", err)
+	}
+	want(2)
+	testenv.Must(t, os.Remove(path), unix.Mkfifo(path, 0o644))
+	if seq, err := history.LastSeq(dir); err == nil {
+		t.Errorf("LastSeq returned %d for a FIFO", seq)
 	}
 }

@@ -15,13 +15,17 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// ErrMore reports that Tail.Next has read maxWork bytes and found no line to return. The
-// caller may check its deadline, and calls Next again.
+// ErrMore reports that Tail.Next has ended early because it has done enough work for one
+// call. The caller may check its deadline, and calls Next again.
 var ErrMore = errors.New("there may be more lines")
 
-// maxWork is how many bytes Tail.Next reads at most, except for the end of a log that it
-// passes over: less than 10 ms of work.
+// maxWork is how many bytes of lines Tail.Next reads at most.
 const maxWork = 1 << 20
+
+// openWork is the work of opening a log, in bytes of lines. It may include a read of
+// artifact.MaxSize bytes at the end of a rotated log. It limits how often a process that
+// replaces the log all the time makes Next open it in one call.
+const openWork = maxWork / 2
 
 // oldSuffix is added to the name of a log when it is rotated.
 const oldSuffix = ".1"
@@ -43,7 +47,7 @@ type TailLine struct {
 // the last rotation (Path + ".1"). Call Skip or SkipOld before the first Next to leave
 // lines out. An incomplete line is not returned until its writer has completed it.
 //
-// Memory is bounded by artifact.MaxSize, and the work of a call by maxWork. A caller of
+// Memory is bounded by artifact.MaxSize, and the work of a call by maxWork and openWork. A caller of
 // Next in a loop must check its deadline in each round, because another process may append
 // as fast as the caller reads. Not for concurrent use.
 //
@@ -107,7 +111,11 @@ func (t *Tail) Skip() error {
 	if err := t.SkipOld(); err != nil {
 		return err
 	}
-	if err := t.advance(); err != nil || t.file == nil {
+	err := t.advance()
+	if err == ErrMore {
+		return nil // the log was rotated after SkipOld, so it has only later lines
+	}
+	if err != nil || t.file == nil {
 		return err
 	}
 	info, err := t.file.Stat()
@@ -139,7 +147,7 @@ func (t *Tail) Next() (TailLine, error) {
 		t.resume = false
 		t.checkSeen()
 	}
-	for {
+	for t.from.left > 0 {
 		if t.file == nil {
 			if err := t.advance(); err != nil {
 				return TailLine{}, err
@@ -167,6 +175,7 @@ func (t *Tail) Next() (TailLine, error) {
 			return TailLine{}, err
 		}
 	}
+	return TailLine{}, ErrMore
 }
 
 // Normal returns the normal form of the event that Next returned last.
@@ -305,41 +314,40 @@ func (t *Tail) firstEvent() identity {
 
 // advance opens the log that follows the file: the one that was renamed by the last
 // rotation if it has later events, otherwise the one that has the path. If there is none
-// yet, the file stays the same.
+// yet, the file stays the same. It returns ErrMore if the log was rotated meanwhile.
 func (t *Tail) advance() error {
-	for {
-		old, err := t.openOld()
-		if err != nil {
-			return err
-		}
-		isNew, err := t.isNew(old)
-		if err != nil {
-			closeFile(old)
-			return err
-		}
-		t.started = true
-		if isNew {
-			t.read(old, filepath.Base(t.Path)+oldSuffix)
-			t.gone, t.isCopy = true, true
-			return nil
-		}
-		f, err := dirfs.Open(filepath.Dir(t.Path), filepath.Base(t.Path))
-		if errors.Is(err, fs.ErrNotExist) {
-			closeFile(old)
-			return nil
-		}
-		if err != nil {
-			closeFile(old)
-			return err
-		}
-		same := t.isOld(old) // otherwise the log was rotated before it was opened
-		closeFile(old)
-		if same {
-			t.read(f, filepath.Base(t.Path))
-			return nil
-		}
-		f.Close()
+	t.from.left -= openWork
+	old, err := t.openOld()
+	if err != nil {
+		return err
 	}
+	isNew, err := t.isNew(old)
+	if err == nil && isNew {
+		t.started = true
+		t.read(old, filepath.Base(t.Path)+oldSuffix)
+		t.gone, t.isCopy = true, true
+		return nil
+	}
+	if old != nil {
+		defer old.Close()
+	}
+	if err != nil {
+		return err
+	}
+	t.started = true
+	f, err := dirfs.Open(filepath.Dir(t.Path), filepath.Base(t.Path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !t.isOld(old) { // then f may have later events than old has now
+		f.Close()
+		return ErrMore
+	}
+	t.read(f, filepath.Base(t.Path))
+	return nil
 }
 
 // openOld opens the log that was renamed by the last rotation. It returns nil if there
@@ -382,12 +390,6 @@ func isSame(a, b *os.File) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
-func closeFile(f *os.File) {
-	if f != nil {
-		f.Close()
-	}
-}
-
 // lastSeq returns the seq of the last line of a log that has one, even if the line lacks
 // its newline; 0 if none is near the end.
 func lastSeq(f *os.File) (uint64, error) {
@@ -425,8 +427,11 @@ func LastSeq(dir string) (uint64, error) {
 	defer f.Close()
 	var text [32]byte
 	n, _ := io.ReadFull(f, text[:])
-	seq, _ := strconv.ParseUint(string(bytes.Trim(text[:n], "\x00 \t\r\n")), 10, 64) // 0 if it is not a number
-	return seq, nil
+	seq, err := strconv.ParseInt(string(bytes.Trim(text[:n], "\x00 \t\r\n")), 10, 64)
+	if err != nil || seq < 0 {
+		return 0, nil // writers ignore it too
+	}
+	return uint64(seq), nil
 }
 
 // A logEnd is the end of the complete lines of a log.

@@ -195,6 +195,57 @@ func TestWait_stop(t *testing.T) {
 	}
 }
 
+// Wait ends when the reader of the output is closed, and not before, although the
+// descriptor of a socket is readable.
+func TestWait_output(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	testenv.Must(t, err)
+	r, w, err := os.Pipe()
+	testenv.Must(t, err)
+	defer w.Close()
+	defer unix.Close(pair[0])
+	_, err = unix.Write(pair[1], []byte("text"))
+	testenv.Must(t, err)
+	for name, output := range map[string]struct {
+		fd    int
+		close func() error
+	}{
+		"pipe":   {int(w.Fd()), r.Close},
+		"socket": {pair[0], func() error { return unix.Close(pair[1]) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			d := open(t, root)
+			d.Output = output.fd
+			testenv.Must(t, os.WriteFile(root+"/f", nil, 0o644))
+			if changed, err := d.Wait(limit); !changed || err != nil {
+				t.Fatalf("changed %v, %v; want a change while the output is open", changed, err)
+			}
+			for { // the change may have been more than one event
+				changed, err := d.Wait(0)
+				testenv.Must(t, err)
+				if !changed {
+					break
+				}
+			}
+			testenv.Must(t, output.close())
+			ended := make(chan bool, 1)
+			go func() {
+				changed, err := d.Wait(-1)
+				ended <- changed || err != nil
+			}()
+			select {
+			case wrong := <-ended:
+				if wrong {
+					t.Error("Wait reported a change or an error")
+				}
+			case <-time.After(limit):
+				t.Fatal("the wait did not end")
+			}
+		})
+	}
+}
+
 func TestOpen_unreadable_directory(t *testing.T) {
 	root := t.TempDir()
 	testenv.Must(t, os.Chmod(filepath.Dir(root), 0o755), os.Chmod(root, 0o777))

@@ -48,6 +48,9 @@ const (
 	forMoment
 )
 
+// A lockTest returns who has locked a slot.
+type lockTest func(fd int, slot byteRange) (holder, error)
+
 // testLock returns who has locked a slot, or a part of it.
 func testLock(fd int, slot byteRange) (holder, error) {
 	lock := slot.flock(unix.F_WRLCK)

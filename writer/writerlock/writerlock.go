@@ -115,20 +115,28 @@ func (l *Lock) try(dir *dirfs.Dir, kind Kind, bootID string) error {
 	if err != nil {
 		return err
 	}
-	slot, err := lockFree(file, kind)
-	if err == nil {
-		err = checkName(dir, file)
-	}
-	replacedDead := false
-	if err == nil {
-		replacedDead, err = writeRecord(file, slot, kind, bootID)
-	}
+	locked, err := lockFile(dir, file, kind, bootID)
 	if err != nil {
 		file.Close()
 		return err
 	}
-	*l = Lock{file: file, slot: slot, replacedDead: replacedDead, hasWaited: l.hasWaited}
+	locked.hasWaited = l.hasWaited
+	*l = *locked
 	return nil
+}
+
+// lockFile locks a slot of a file that has just been opened in dir, and writes a record
+// into it. Another process may have removed or replaced the file meanwhile.
+func lockFile(dir *dirfs.Dir, file *dirfs.File, kind Kind, bootID string) (*Lock, error) {
+	slot, err := lockFree(file, kind)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkName(dir, file); err != nil {
+		return nil, err
+	}
+	replacedDead, err := writeRecord(file, slot, kind, bootID)
+	return &Lock{file: file, slot: slot, replacedDead: replacedDead}, err
 }
 
 // lockFree locks the first free slot for a stream of a kind.
@@ -237,26 +245,30 @@ func (l *Lock) Release(keep bool) {
 		return
 	}
 	if !keep {
-		_, err := l.file.WriteAt(blank[:], int64(l.slot)*recordSize)
-		if err == nil {
-			truncateIfBlank(l.file)
-		}
+		_, _ = l.file.WriteAt(blank[:], int64(l.slot)*recordSize) // if the disk is full, the file may still be truncated
+		truncateIfUnused(l.file, l.slot)
 	}
 	l.file.Close()
 	*l = Lock{hasWaited: l.hasWaited}
 }
 
-// truncateIfBlank truncates the file if it contains no record. While it looks, it holds a
-// lock on all slots, so no writer can start.
-func truncateIfBlank(file *dirfs.File) {
+// truncateIfUnused truncates the file if it contains no record, except in slot own. While it
+// looks, it holds a lock on all slots, so no writer can start.
+func truncateIfUnused(file *dirfs.File, own int) {
 	locked, err := setLock(file.Fd(), wholeRange)
 	if !locked || err != nil {
 		return
 	}
 	all, err := readAll(file.Fd())
-	if err == nil && isBlank(all) {
-		_ = file.Truncate(0) // best effort: a file with blank records means the same
+	if err != nil {
+		return
 	}
+	for slot := range slots {
+		if slot != own && !isBlank(slotOf(all, slot)) {
+			return
+		}
+	}
+	_ = file.Truncate(0) // best effort: a file with blank records means the same
 }
 
 // readAll returns the start of a file, at most fileSize bytes.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -297,15 +298,28 @@ func TestLock_mode_and_umask(t *testing.T) {
 
 func TestRead_missing(t *testing.T) { expect(t, t.TempDir()) }
 
+// An ordinary user may not read the file of another user, and learns nothing.
 func TestRead_of_another_user(t *testing.T) {
-	testenv.Root(t)
 	dir := t.TempDir()
-	testenv.Must(t, os.Chmod(dir, 0o755))
-	hold(t, dir, Run)
-	testenv.Must(t, os.Chown(filepath.Join(dir, Name), 1, 1), os.Chmod(filepath.Join(dir, Name), 0))
-	got, err := Read(dir, testBoot)
-	if os.Geteuid() != 0 && (len(got) != 0 || !errors.Is(err, fs.ErrPermission)) {
-		t.Errorf("writers %v, %v; expected a permission error", got, err)
+	w := hold(t, dir, Run)
+	w.kill()
+	if os.Geteuid() == 0 {
+		testenv.Root(t)
+		testenv.Must(t, os.Chmod(filepath.Dir(dir), 0o755))
+		testenv.OpenToAll(t, dir)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		testenv.Must(t, unix.Setfsuid(54321))
+		defer unix.Setfsuid(0)
+	} else {
+		testenv.Must(t, os.Chmod(filepath.Join(dir, Name), 0))
+	}
+	writers, err := Read(dir, testBoot)
+	if len(writers) != 0 || !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("writers %v, %v; expected a permission error", writers, err)
+	}
+	if err := new(Lock).Acquire(openDir(t, dir), Run, testBoot); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("Acquire returns %v; expected a permission error", err)
 	}
 }
 
@@ -547,4 +561,69 @@ func TestRead_race(t *testing.T) {
 		t.Errorf("the file has %d bytes after all writers have ended", size(t, dir))
 	}
 	t.Logf("%d reads, %d alive, %d unknown; %d locks", reads, alive, unknown, total)
+}
+
+// A writer that has opened a file which is then removed or replaced tries again.
+func TestAcquire_file_lost_its_name(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, Name)
+	d := openDir(t, dir)
+	f, err := d.OpenFile(Name, unix.O_RDWR|unix.O_CREAT, 0o600)
+	testenv.Must(t, err, os.Remove(path))
+	defer f.Close()
+	if _, err := lockFile(d, f, Run, testBoot); !errors.Is(err, errReplaced) || !isBrief(err) {
+		t.Errorf("removed: error %v; expected %v", err, errReplaced)
+	}
+	testenv.Must(t, os.WriteFile(path, nil, 0o600))
+	if _, err := lockFile(d, f, Run, testBoot); !errors.Is(err, errReplaced) || !isBrief(err) {
+		t.Errorf("replaced: error %v; expected %v", err, errReplaced)
+	}
+	acquire(t, dir, Run)
+}
+
+// TestRead_writer_ends_meanwhile lets a writer end, and perhaps start again, between the
+// two reads of a slot. The lock is then free when it is tested, and no writer has died.
+func TestRead_writer_ends_meanwhile(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		dir := t.TempDir()
+		l := acquire(t, dir, Run)
+		d := openDir(t, dir)
+		f, err := d.OpenFile(Name, unix.O_RDONLY, 0)
+		testenv.Must(t, err)
+		defer f.Close()
+		tests := 0
+		w, ok := readWriter(f.Fd(), 0, testBoot, f.ID(), func(fd int, slot byteRange) (holder, error) {
+			tests++
+			if tests > 1 {
+				return testLock(fd, slot)
+			}
+			l.Release(false)
+			by, err := testLock(fd, slot)
+			if again {
+				testenv.Must(t, l.Acquire(d, Run, testBoot))
+			}
+			return by, err
+		})
+		if want := (Writer{Run, os.Getpid(), Alive}); ok != again || (again && w != want) {
+			t.Errorf("it starts again: %v; the writer is %v, %v", again, w, ok)
+		}
+	}
+}
+
+// A slot that changes each time it is read has a writer whose state is unknown.
+func TestRead_slot_changes_always(t *testing.T) {
+	dir := t.TempDir()
+	l := acquire(t, dir, Run)
+	d := openDir(t, dir)
+	f, err := d.OpenFile(Name, unix.O_RDONLY, 0)
+	testenv.Must(t, err)
+	defer f.Close()
+	w, ok := readWriter(f.Fd(), 0, testBoot, f.ID(), func(int, byteRange) (holder, error) {
+		l.Release(false)
+		testenv.Must(t, l.Acquire(d, Run, testBoot))
+		return byNobody, nil
+	})
+	if want := (Writer{Run, os.Getpid(), Unknown}); !ok || w != want {
+		t.Errorf("the writer is %v, %v; expected %v", w, ok, want)
+	}
 }
