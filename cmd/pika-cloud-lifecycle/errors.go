@@ -13,6 +13,7 @@ const (
 	exitFailed   = 1 // a file could not be written, or is invalid
 	exitUsage    = 2 // the command line is wrong
 	exitRejected = 3 // lines were rejected, or verify or wait could not read the directory
+	exitDied     = 4 // wait: the writer has died
 
 	// Exit codes of run and wait, as a shell and timeout(1) use them.
 	exitTimeout    = 124 // the command, or the wait, took too long
@@ -71,6 +72,7 @@ func exitCode(err error) int {
 		command    commandExit
 		usage      *usageError
 		unreadable *unreadableError
+		died       *writerDiedError
 		held       *heldError
 	)
 	switch {
@@ -84,6 +86,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, errRejected), errors.As(err, &unreadable):
 		return exitRejected
+	case errors.As(err, &died):
+		return exitDied
 	case errors.Is(err, errTimeout):
 		return exitTimeout
 	}

@@ -604,7 +604,7 @@ func FuzzWait(f *testing.F) {
 				t.Fatal(err)
 			}
 			w := waiter{states: []artifact.State{artifact.State(want)}}
-			done, err := w.check(current)
+			done, err := w.decide(&observation{files: current})
 			var out strings.Builder
 			(&app{stdout: &out}).printStatus(current, format)
 			switch {

@@ -25,6 +25,7 @@ type logFollower struct {
 	inDir   bool   // it is the log of a state directory, not a file that the user named
 	tail    history.Tail
 	log     *logFile // the file that has the last line; nil before the first one
+	polls   bool     // it was reported that show polls
 	started bool     // the lines that existed at the start are shown
 }
 
@@ -140,6 +141,10 @@ func (w *logFollower) watch(path string) (*watch.Dir, error) {
 // await waits for a change. If nothing reads the output any more, await writes to it:
 // then the process ends with SIGPIPE, or the write returns the error.
 func (w *logFollower) await(dir *watch.Dir) error {
+	if text := limitWarning(dir); text != "" && !w.polls {
+		w.polls = true
+		w.warn("show: " + text)
+	}
 	changed, err := dir.Wait(-1)
 	if err == nil && !changed {
 		err = w.print("\n")

@@ -317,6 +317,9 @@ func (files *openedFiles) addObject(f *os.File, from io.Reader) error {
 		files.result, files.resultText = result, decoder.Normal()
 		return nil
 	}
+	if statusErr == artifact.ErrNewer || resultErr == artifact.ErrNewer {
+		return fmt.Errorf("%s %w", f.Name(), artifact.ErrNewer)
+	}
 	if bytes.Contains(text, []byte(`"finished_at"`)) || filepath.Base(f.Name()) == writer.ResultName {
 		return fmt.Errorf("%s is not a valid result: %v%s", f.Name(), resultErr, files.invalidRemedy())
 	}

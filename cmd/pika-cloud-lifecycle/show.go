@@ -223,6 +223,9 @@ func (l *logFile) showLine(v view, line *history.Line, e *artifact.Event, normal
 	case line.Long:
 		l.problems.skipped++
 		l.addProblem(v, line, fmt.Sprintf("is longer than %d MiB", artifact.MaxSize>>20))
+	case err == artifact.ErrNewer:
+		l.problems.skipped++
+		l.addProblem(v, line, err.Error())
 	case e == nil:
 		l.problems.skipped++
 		l.addProblem(v, line, fmt.Sprintf("is not an event: %v", err))

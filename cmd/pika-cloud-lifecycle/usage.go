@@ -251,7 +251,8 @@ and the directory may be created later.
 The states are requested, provisioning, booted, starting, ready, completed,
 failed, unreachable, stopped and destroyed. For starting and the states before
 it, wait also succeeds if the guest is in a later state, up to ready. For
-completed and failed, wait also waits until result.json is written.
+completed and failed, wait also waits until result.json is written. A state that
+the guest passes through while wait runs counts too.
 
 Flags:
   --for STATES         states to wait for, separated by commas
@@ -261,6 +262,9 @@ Flags:
                        otherwise /run/pika-cloud)
 
 Advanced:
+  --after SEQ          only what has a higher sequence number counts, such as
+                       the next run; a status or a result without one does not
+                       count. show --seq prints the current sequence number
   --boot WORD          current: ignore a status that was written before the last
                        reboot of this machine; any: accept it, for files that
                        were copied from another machine (default current)
@@ -270,15 +274,19 @@ Environment:
   PIKA_LIFECYCLE_DIR   state directory, if --state-dir is not given
 
 Exit status:
-  0    the guest is in one of the states
-  1    the run ended in another way, such as failed instead of ready
+  0    the guest is, or was, in one of the states
+  1    the run ended in another way, such as failed instead of ready, or the
+       guest is stopped or destroyed; or the status could not be printed
   2    the command line is wrong
-  3    the files cannot be read
+  3    the files cannot be read, or a newer version wrote them
+  4    run or ingest died before it recorded the end of the run
   124  the guest did not reach any of the states within --timeout
 
 Examples:
   pika-cloud-lifecycle wait --for ready --timeout 2m
   pika-cloud-lifecycle wait --for completed,failed --format json
+  seq=$(pika-cloud-lifecycle show --seq)  # before the next run starts
+  pika-cloud-lifecycle wait --for ready --after "$seq" --timeout 2m
   pika-cloud-lifecycle wait --for completed --boot any --state-dir guest7
 `
 

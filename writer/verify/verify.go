@@ -91,6 +91,7 @@ type checker struct {
 	statusRef reference
 	resultRef reference
 
+	hasNewer     bool            // a newer version wrote a file or a line
 	oldLast      uint64          // seq of the last event in the log before the rotation; 0 if none
 	needsRewrite map[string]bool // logs with lines that only a rewrite can repair
 }

@@ -778,3 +778,62 @@ func TestRepair_FUSE(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// A check reports what a newer version wrote, and a repair keeps it.
+func TestRepair_newer_version(t *testing.T) {
+	const newer = `{"schema_version":2,"kind":"paused","when":"now","seq":5}` + "\n"
+	newerReject := `{"schema_version":2,"what":"?"}` + "\n"
+	g := newGuest(t)
+	g.appendEvents("stopped") // 5
+	g.appendEvents("starting")
+	lines := g.lines()
+	lines[4] = newer
+	g.setLines(append(lines, "garbage\n")...)
+	g.write("rejected.jsonl", newerReject+"garbage\n")
+	status := strings.Replace(g.read("status.json"), ":1,", ":2,", 1)
+	status = strings.Replace(status, `"schema_version": 1`, `"schema_version": 2`, 1)
+	result := strings.Replace(strings.Replace(g.read("result.json"), ":1,", ":2,", 1), `"schema_version": 1`, `"schema_version": 2`, 1)
+	g.write("status.json", status)
+	g.write("result.json", result)
+	r, err := verify.Repair(g.dir)
+	g.must(err)
+	const words = ": was written by a newer version; update pika-cloud-lifecycle"
+	want := []string{"status.json" + words, "result.json" + words, "events.jsonl:5" + words, "rejected.jsonl:1" + words}
+	var got []string
+	for _, f := range r.Findings {
+		place := f.File
+		if f.Line > 0 {
+			place = fmt.Sprintf("%s:%d", place, f.Line)
+		}
+		got = append(got, place+": "+f.What)
+		if f.Repairable {
+			t.Errorf("%+v is repairable", f)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("findings %q, want %q", got, want)
+	}
+	if after := g.read("events.jsonl"); after != strings.Join(lines, "") {
+		t.Errorf("the log is now\n%s", after)
+	}
+	if after := g.read("rejected.jsonl"); after != newerReject {
+		t.Errorf("rejected.jsonl is now %q", after)
+	}
+	if g.read("status.json") != status || g.read("result.json") != result {
+		t.Error("the repair changed the status or the result")
+	}
+}
+
+// A repair adds the missing newline to the last line of a newer version, and does not
+// move the line.
+func TestRepair_newer_version_torn(t *testing.T) {
+	g := newGuest(t)
+	const newer = `{"schema_version":2,"kind":"paused","seq":5}`
+	lines := append(g.lines(), newer)
+	g.setLines(lines...)
+	_, err := verify.Repair(g.dir)
+	g.must(err)
+	if after := g.read("events.jsonl"); after != strings.Join(lines, "")+"\n" {
+		t.Errorf("the log is now\n%s", after)
+	}
+}
