@@ -63,8 +63,16 @@ const firstPassed = 3
 // activated returns the FIFO that systemd has passed to this process; ok is false
 // if it has passed none.
 func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
-	n := a.getenv("LISTEN_FDS")
-	if a.getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || n == "" {
+	n, pid := a.getenv("LISTEN_FDS"), a.getenv("LISTEN_PID")
+	const ignored = ", so standard input is read; start ingest with exec in the wrapper, or choose the input with --fd 3 or --fd 0"
+	switch {
+	case n == "":
+		return input{}, false, nil
+	case pid == "":
+		a.warn("ingest: LISTEN_FDS is set, but LISTEN_PID is not" + ignored)
+		return input{}, false, nil
+	case pid != strconv.Itoa(os.Getpid()):
+		a.warn(fmt.Sprintf("ingest: LISTEN_FDS is set for another process (LISTEN_PID is %q, this process is %d)%s", pid, os.Getpid(), ignored))
 		return input{}, false, nil
 	}
 	if n != "1" {

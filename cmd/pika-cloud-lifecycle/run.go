@@ -113,17 +113,12 @@ func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 func (s *supervisor) prepare(a *app) error {
 	s.streamFD = freeDescriptor()
 	if s.streamFD > 9 {
-		return badUsage("run: descriptors 3 to 9 are all open; close one for the command's stream")
+		s.cannotStart = newStartError("descriptors 3 to 9 are all open", "close one for the command's stream, as in run -- COMMAND 9>&-")
 	}
-	var stream, stop [2]int
-	for _, pipe := range []*[2]int{&stream, &stop} {
-		if err := makePipe(pipe); err != nil {
-			return err
-		}
+	if err := s.makePipes(); err != nil {
+		a.warn("run: " + s.cannotStart.what + "; " + s.cannotStart.remedy)
+		return commandExit(s.cannotStart.code)
 	}
-	s.streamRead, s.streamWrite = stream[0], stream[1]
-	s.stopRead, s.stopWrite = stop[0], stop[1]
-	s.stream = s.streamWrite
 	s.path, s.umask = a.getenv("PATH"), a.umask
 	s.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
 		streamVar+"="+strconv.Itoa(s.streamFD))
@@ -136,6 +131,30 @@ func (s *supervisor) prepare(a *app) error {
 	// SIGPIPE is caught: if it were ignored, the command would inherit that.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	return nil
+}
+
+// makePipes creates the pipes. If there are too few descriptors, the command cannot be
+// started. Its result needs fewer: the stream then reads an empty input.
+func (s *supervisor) makePipes() error {
+	var stream, stop [2]int
+	pipeErr := makePipe(&stream)
+	if pipeErr == nil {
+		pipeErr = makePipe(&stop)
+		if pipeErr == nil {
+			s.streamRead, s.streamWrite = stream[0], stream[1]
+			s.stopRead, s.stopWrite = stop[0], stop[1]
+			s.stream = s.streamWrite
+			return nil
+		}
+		unix.Close(stream[0])
+		unix.Close(stream[1])
+	}
+	what, remedy, _ := strings.Cut(pipeErr.Error(), "; ")
+	s.cannotStart = newStartError(what, remedy)
+	s.streamWrite, s.stopWrite = -1, -1
+	var err error
+	s.streamRead, err = unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return err
 }
 
 // freeDescriptor returns the first descriptor from 3 on that this process did not
