@@ -138,8 +138,9 @@ type startError struct {
 }
 
 // newStartError returns the error of a command that cannot be started because this process
-// lacks something.
-func newStartError(what, remedy string) *startError {
+// lacks something. The text of err ends with a remedy.
+func newStartError(err error) *startError {
+	what, remedy, _ := strings.Cut(err.Error(), "; ")
 	return &startError{what: what, remedy: remedy, code: exitNotStarted, message: "cannot be run: " + what}
 }
 
