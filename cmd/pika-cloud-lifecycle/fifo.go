@@ -151,16 +151,19 @@ func restoreMode(fd int, like *unix.Stat_t) error {
 	return os.NewSyscallError("chmod", unix.Fchmod(fd, like.Mode&0o7777))
 }
 
-// settleTime is how long settle waits. The stream reads meanwhile, so a shorter time is
-// enough unless its disk fails.
-const settleTime = time.Second
+// settleTime is how long settle waits at most. The stream reads meanwhile, so it is over
+// sooner unless the disk fails.
+const settleTime = 5 * time.Second
 
 // settle waits until everything that has arrived is in the first FIFO: a stream that is
 // requested to stop reads at least what has arrived there.
 func (w *fifoWatch) settle() {
 	w.mu.Lock()
-	w.over = true
 	copies := w.copies
+	if w.over { // an earlier stop has waited
+		copies = nil
+	}
+	w.over = true
 	w.mu.Unlock()
 	end := time.Now().Add(settleTime)
 	for _, c := range copies {

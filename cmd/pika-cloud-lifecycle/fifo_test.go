@@ -184,10 +184,17 @@ func TestFIFO_removed_nothing_lost(t *testing.T) {
 		writeLine(t, f, "KIND=ready MESSAGE="+long)
 	}
 	p.signal(unix.SIGSTOP) // so that nothing is read before the stop
-	for n := range 400 {
-		message := fmt.Sprint("stopped-", n)
-		want[message]++
-		writeLine(t, writers[1], "KIND=ready MESSAGE="+message)
+	for i, f := range writers { // as much as both FIFOs can hold
+		testenv.Must(t, unix.SetNonblock(int(f.Fd()), true))
+		for n := 0; ; n++ {
+			message := fmt.Sprintf("stopped-%d-%d", i, n)
+			_, err := unix.Write(int(f.Fd()), []byte("KIND=ready MESSAGE="+message+"\n"))
+			if err == unix.EAGAIN {
+				break
+			}
+			testenv.Must(t, err)
+			want[message]++
+		}
 	}
 	for _, f := range writers {
 		testenv.Must(t, f.Close())
