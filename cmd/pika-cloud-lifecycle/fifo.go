@@ -156,7 +156,7 @@ func restoreMode(fd int, like *unix.Stat_t) error {
 const settleTime = 5 * time.Second
 
 // settle waits until everything that has arrived is in the first FIFO: a stream that is
-// requested to stop reads at least what has arrived there.
+// requested to stop reads at least all lines that have arrived there.
 func (w *fifoWatch) settle() {
 	w.mu.Lock()
 	copies := w.copies

@@ -183,7 +183,7 @@ func TestFIFO_removed_nothing_lost(t *testing.T) {
 		want[long]++
 		writeLine(t, f, "KIND=ready MESSAGE="+long)
 	}
-	p.signal(unix.SIGSTOP) // so that nothing is read before the stop
+	p.signal(unix.SIGSTOP)      // so that nothing is read before the stop
 	for i, f := range writers { // as much as both FIFOs can hold
 		testenv.Must(t, unix.SetNonblock(int(f.Fd()), true))
 		for n := 0; ; n++ {
