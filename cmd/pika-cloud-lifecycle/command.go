@@ -20,12 +20,14 @@ import (
 // A command is the program that run starts, in its own process group.
 //
 // The fields of the first group are set before run and do not change. pid is 0
-// until the program has started. The program is not reaped before awaitChanges has
-// reported its end, so no other process can have its pid.
+// until the program has started. Until the program is reaped, no other process or group
+// can have its pid.
 type command struct {
 	argv      []string
+	hidden    bool // the arguments are, in details and messages
 	env       []string
 	path      string         // the $PATH in which argv[0] is looked up
+	stderr    int            // the descriptor that becomes its standard error
 	stream    int            // the stream's write end
 	streamFD  int            // the descriptor of the stream in the program
 	timeout   time.Duration  // none if 0
@@ -35,22 +37,34 @@ type command struct {
 
 	cannotStart *startError // why the program cannot be started; nil if nothing is known
 
-	pid          int
-	terminal     int  // the controlling terminal; -1 if there is none
-	gaveTerminal bool // the program was started as the foreground group
+	pid      int
+	reaped   bool
+	children chan os.Signal // receives SIGCHLD
+	earlier  map[int]uint64 // the start times of the children from before the start
+
+	terminal     int           // the controlling terminal; -1 if there is none
+	gaveTerminal bool          // the program was started as the foreground group
+	settings     *unix.Termios // of the terminal, before the program had it; nil if it never had
+
+	interrupted    bool // SIGINT has ended the program
+	interruptGroup bool // the terminal sent the SIGINT only to the program's group
 }
 
 // An exit is how a command ended.
 type exit struct {
-	err      *startError // it could not be started
-	status   unix.WaitStatus
-	timedOut bool
+	err        *startError // it could not be started
+	status     unix.WaitStatus
+	timedOut   bool
+	forwarded  map[syscall.Signal]bool // the signals that run forwarded to it
+	terminated bool                    // a SIGTERM that run received too has ended it
 }
 
-// forwardedSignals returns the signals that run forwards to the command's group.
+// forwardedSignals returns the signals that run forwards to the command's group. The
+// second line has those that report a crash. os/signal passes on only the ones that another
+// process has sent, as systemd's watchdog does: a fault of this program still ends it.
 func forwardedSignals() []syscall.Signal {
-	return []syscall.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT,
-		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT}
+	return []syscall.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGCONT,
+		unix.SIGABRT, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGSYS, unix.SIGTRAP, unix.SIGSTKFLT}
 }
 
 // run starts the command, and calls ended when the command has ended or could not be
@@ -60,16 +74,13 @@ func (c *command) run(ended func(exit)) {
 		ended(exit{err: c.cannotStart})
 		return
 	}
+	startThreads()
 	if err := c.start(); err != nil {
-		c.restoreTerminal()
+		c.restoreTerminal(false)
 		ended(exit{err: c.explainStart(err)})
 		return
 	}
-	go func() {
-		how := c.watch()
-		c.restoreTerminal()
-		ended(how)
-	}()
+	go func() { ended(c.watch()) }()
 }
 
 // start starts the command with the standard streams of this process, the stream,
@@ -87,16 +98,22 @@ func (c *command) start() error {
 	for fd := range c.streamFD {
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
+	attr.Files[2] = uintptr(c.stderr)
 	attr.Files = append(attr.Files, uintptr(c.stream))
 	if fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		c.terminal = fd
 	}
 	if c.hasTerminal(unix.Getpgrp()) {
+		c.saveSettings()
 		attr.Sys.Foreground, attr.Sys.Ctty, c.gaveTerminal = true, c.terminal, true
 	}
+	c.earlier = findEarlier()
+	c.children = make(chan os.Signal, 1)
+	signal.Notify(c.children, unix.SIGCHLD)
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // never fails (Linux 3.4)
 	defer unix.Umask(unix.Umask(c.umask))
 	c.pid, err = syscall.ForkExec(program, c.argv, attr)
-	if err == syscall.ENOEXEC && !isELF(program) { // a script without #!, as execvp(3)
+	if err == syscall.ENOEXEC && !isELF(program) && !hasCutInterpreter(program) { // a script without #!, as execvp(3)
 		c.pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", program}, c.argv[1:]...), attr)
 	}
 	// SIGTTOU stops a background process that gives itself the terminal or, with
@@ -146,9 +163,15 @@ func newStartError(err error) *startError {
 
 // explainStart returns why the command could not be started, and what to do.
 func (c *command) explainStart(err error) *startError {
+	if shown := c.shownArgv(); shown[0] != c.argv[0] {
+		return &startError{fmt.Sprintf("%q is not a program", shown[0]+" …"),
+			"drop quotes around the command, and set variables with env", exitNotFound, "was not found"}
+	}
+	c = &command{argv: c.shownArgv(), path: c.path}
 	name := c.argv[0]
 	program, lookUpErr := lookUp(name, c.path)
 	info, statErr := os.Stat(program)
+	interpreterFault, interpreterRemedy := explainInterpreter(program)
 	e := &startError{code: exitNotStarted, message: fmt.Sprintf("cannot be run: %v", err)}
 	if errors.Is(err, syscall.ENOENT) {
 		e.code, e.message = exitNotFound, "was not found"
@@ -162,23 +185,42 @@ func (c *command) explainStart(err error) *startError {
 		e.what, e.remedy = fmt.Sprintf("%s: %v", program, err), "check the modes of the directories in its path"
 	case info.IsDir():
 		e.what, e.remedy = program+" is a directory", "give the path of a program"
-	case err == syscall.ENOENT:
-		e.what, e.remedy = explainInterpreter(program)
-		e.message = "cannot be run: " + strings.TrimPrefix(e.what, program+": ")
 	case err == syscall.EACCES && info.Mode()&0o111 == 0:
 		e.what, e.remedy = program+" is not executable", fmt.Sprintf("run chmod +x %s, or pass it to its interpreter: run -- sh %[1]s", program)
+	case interpreterFault != "":
+		e.what, e.remedy = program+": "+interpreterFault, interpreterRemedy
+		e.message = "cannot be run: " + interpreterFault
 	case err == syscall.EACCES:
 		e.what, e.remedy = program+": "+err.Error(), "check its mode, and that its file system is not mounted noexec"
 	case err == syscall.ENOEXEC:
 		e.what, e.remedy = program+" is a program for another machine", "build it for this one"
 	case err == syscall.EMFILE, err == syscall.ENFILE:
 		e.what, e.remedy = err.Error(), ingest.Remedy(err)
+	case err == syscall.EAGAIN:
+		e.what, e.remedy = program+": the limit of processes is reached", "raise it: ulimit -u, or TasksMax= of the unit"
 	case err == syscall.E2BIG:
 		e.what, e.remedy = program+": the arguments and the environment are too long", "pass them in a file"
 	default:
 		e.what, e.remedy = fmt.Sprintf("%s: %v", program, err), "check the program"
 	}
 	return e
+}
+
+// shownArgv returns what details and messages may show of argv. If the arguments are
+// hidden, this is the name of the program. If a whole command line is in quotes, or starts with
+// an assignment, there is no program of that name, and only its start is shown.
+func (c *command) shownArgv() []string {
+	if !c.hidden {
+		return c.argv
+	}
+	name := c.argv[0]
+	program, _ := lookUp(name, c.path)
+	_, err := os.Stat(program)
+	end := strings.IndexAny(name, "= \t\n")
+	if err != nil && end >= 0 {
+		name = name[:end]
+	}
+	return []string{name}
 }
 
 // explainNotFound returns why the command does not exist, and what to do.
@@ -250,66 +292,44 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// explainInterpreter returns why a program that exists could not be found by
-// execve(2): its interpreter is missing.
-func explainInterpreter(program string) (what, remedy string) {
-	line := firstLine(program)
-	interpreter, isScript := strings.CutPrefix(line, "#!")
-	if !isScript {
-		return program + ": its dynamic loader does not exist", "install the C library for which it was built"
-	}
-	interpreter = strings.TrimLeft(interpreter, " \t")
-	if strings.HasSuffix(interpreter, "\r") {
-		return program + ": its first line ends in a carriage return", "convert it to Unix line ends"
-	}
-	interpreter, _, _ = strings.Cut(interpreter, " ")
-	return fmt.Sprintf("%s: its interpreter %s does not exist", program, interpreter), "install it, or correct the first line"
-}
-
-// firstLine returns the first line of a file, or its start; "" if it cannot be read.
-func firstLine(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	start := make([]byte, 256) // execve(2) does not read more of the first line
-	n, _ := f.Read(start)
-	line, _, _ := strings.Cut(string(start[:n]), "\n")
-	return line
-}
-
-// isELF reports whether a file is in the format of binaries.
-func isELF(path string) bool { return strings.HasPrefix(firstLine(path), "\x7fELF") }
-
-// watch forwards signals and enforces the time limit until the command has ended. The
-// limit does not include the time for which job control has stopped the command.
-// Otherwise the command could be over its limit when the user continues it with fg.
-func (c *command) watch() (how exit) {
+// watch forwards signals, reaps orphans and enforces the time limit until the command has
+// ended and, after a timeout, all its descendants have. The limit does not include the
+// time for which job control has stopped the command. Otherwise the command could be over
+// its limit when the user continues it with fg.
+func (c *command) watch() exit {
+	how := exit{forwarded: map[syscall.Signal]bool{}}
 	deadline := time.Now().Add(c.timeout)
 	timer := time.NewTimer(c.timeout)
 	if c.timeout == 0 {
 		timer.Stop()
 	}
-	changed := make(chan syscall.Signal)
-	go c.awaitChanges(changed)
+	killPause := minKillPause
 	for {
 		select {
 		case s := <-c.signals:
 			c.forward(s.(syscall.Signal))
+			how.forwarded[s.(syscall.Signal)] = true
 		case <-timer.C:
 			if how.timedOut {
 				c.kill(unix.SIGKILL)
+				c.killAll()
+				timer.Reset(killPause)
+				killPause = min(2*killPause, maxKillPause)
 				continue
 			}
 			how.timedOut = true
-			c.kill(unix.SIGTERM)
-			c.kill(unix.SIGCONT) // a stopped process handles no other signal
+			c.terminate()
 			deadline = time.Now().Add(c.killAfter)
 			timer.Reset(c.killAfter)
-		case s := <-changed:
+		case <-c.children:
+			c.reapOrphans()
+			s, ended := c.change()
+			if ended {
+				c.reap(&how, deadline)
+				return how
+			}
 			if s == 0 {
-				return c.reap(how)
+				continue
 			}
 			before := time.Now()
 			c.followStop(s)
@@ -321,47 +341,51 @@ func (c *command) watch() (how exit) {
 	}
 }
 
-// awaitChanges sends the signal that stopped the command each time it is stopped,
-// and 0 when it has ended. It does not reap the command: until that is done, the kernel
-// gives its process ID to no other process or group.
-func (c *command) awaitChanges(changed chan<- syscall.Signal) {
+// change returns the signal that has stopped the command since the last call, 0 if it was
+// not stopped, and whether it has ended. It does not reap the command: until that is
+// done, the kernel gives its process ID to no other process or group.
+func (c *command) change() (stopped syscall.Signal, ended bool) {
 	for {
 		var info unix.Siginfo
-		err := unix.Waitid(unix.P_PID, c.pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT, nil)
+		err := unix.Waitid(unix.P_PID, c.pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
+		child := (*childInfo)(unsafe.Pointer(&info))
 		switch {
 		case err == unix.EINTR:
+			continue
+		case err == nil && child.pid == 0:
+			return 0, false
 		case err == nil && info.Code == codeStopped:
-			s := (*stopInfo)(unsafe.Pointer(&info)).status
-			unix.Waitid(unix.P_PID, c.pid, &info, unix.WSTOPPED|unix.WNOHANG, nil)
-			changed <- syscall.Signal(s)
-		default:
-			changed <- 0
-			return
+			stopped = syscall.Signal(child.status)
+			_ = unix.Waitid(unix.P_PID, c.pid, &info, unix.WSTOPPED|unix.WNOHANG, nil)
+			return stopped, false
 		}
+		return 0, true
 	}
-}
-
-// A stopInfo is the part of a siginfo_t that is used here (waitid(2)).
-type stopInfo struct {
-	_        [3]int32   // si_signo, si_errno, si_code
-	_        [0]uintptr // the rest is aligned like a pointer
-	pid, uid int32
-	status   int32 // the signal that stopped the command
 }
 
 // codeStopped is CLD_STOPPED of sigaction(2).
 const codeStopped = 5
 
-// reap kills the rest of a group that took too long, and returns how the command
-// has ended.
-func (c *command) reap(how exit) exit {
+// reap sets how the command has ended. After a timeout it also ends the descendants, by
+// SIGKILL at the deadline. If /proc does not show them, it kills the rest of the group
+// while that still has its ID.
+func (c *command) reap(how *exit, deadline time.Time) {
 	if how.timedOut {
-		c.kill(unix.SIGKILL)
+		if _, err := c.descendants(); err != nil {
+			c.kill(unix.SIGKILL)
+		}
 	}
 	for {
 		if _, err := unix.Wait4(c.pid, &how.status, 0, nil); err != unix.EINTR {
-			return how
+			break
 		}
+	}
+	c.reaped = true
+	hadTerminal := c.restoreTerminal(how.timedOut || how.status.Signaled())
+	c.noteInterrupt(*how, hadTerminal)
+	if how.timedOut {
+		c.endDescendants(deadline)
+		c.restoreTerminal(true)
 	}
 }
 
@@ -371,7 +395,7 @@ func (c *command) kill(s syscall.Signal) { _ = unix.Kill(-c.pid, s) }
 // forward sends a received signal to the command's group.
 func (c *command) forward(s syscall.Signal) {
 	if s == unix.SIGCONT && c.hasTerminal(unix.Getpgrp()) { // a shell's fg
-		_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, c.pid)
+		c.giveTerminal()
 	}
 	c.kill(s)
 }

@@ -94,6 +94,7 @@ func ingestMain(a *app, args []string) error {
 	if f.dryRun {
 		return a.dryRun(s)
 	}
+	startThreads()
 	return a.runMirrored(s, f.journal)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -87,11 +88,65 @@ func (c *command) hasTerminal(group int) bool {
 	return err == nil && has == group
 }
 
-// restoreTerminal gives the terminal back to the group of this process, because the next
-// program of a script may read from it. If the command could not be started, pid is 0,
-// but the terminal may belong to the child process that failed.
-func (c *command) restoreTerminal() {
-	if c.hasTerminal(c.pid) || (c.gaveTerminal && c.pid == 0) {
-		_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, unix.Getpgrp())
+// giveTerminal gives the terminal to the command's group.
+func (c *command) giveTerminal() {
+	c.saveSettings()
+	_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, c.pid)
+}
+
+// saveSettings saves the settings of the terminal if the command has not had it yet.
+func (c *command) saveSettings() {
+	if c.settings == nil {
+		c.settings, _ = unix.IoctlGetTermios(c.terminal, unix.TCGETS)
 	}
+}
+
+// restoreTerminal gives the terminal back to the group of this process, because the next
+// program of a script may read from it. If the command was killed, perhaps while the
+// terminal was in raw mode, it also restores the settings. It reports whether the
+// command's group had the terminal, or a group of a descendant that has ended since.
+//
+// If the command could not be started, pid is 0, but the terminal may belong to the child
+// process that failed.
+func (c *command) restoreTerminal(killed bool) (had bool) {
+	if !c.hasTerminal(c.pid) && !(c.gaveTerminal && (c.pid == 0 || c.foregroundEnded())) {
+		return false
+	}
+	_ = unix.IoctlSetPointerInt(c.terminal, unix.TIOCSPGRP, unix.Getpgrp())
+	if killed && c.settings != nil {
+		_ = unix.IoctlSetTermios(c.terminal, unix.TCSETS, c.settings)
+	}
+	return true
+}
+
+// foregroundEnded reports whether all processes of the terminal's foreground group have
+// ended.
+func (c *command) foregroundEnded() bool {
+	group, err := unix.IoctlGetInt(c.terminal, unix.TIOCGPGRP)
+	return err == nil && group > 1 && unix.Kill(-group, 0) == unix.ESRCH
+}
+
+// noteInterrupt notes whether Ctrl-C, or a SIGINT to this process, has ended the command.
+// Only the command's group gets the SIGINT of a Ctrl-C if it has the terminal.
+func (c *command) noteInterrupt(how exit, hadTerminal bool) {
+	isInterrupt := how.status.Signaled() && how.status.Signal() == unix.SIGINT && !how.timedOut
+	c.interrupted = isInterrupt && (hadTerminal || how.forwarded[unix.SIGINT])
+	c.interruptGroup = c.interrupted && !how.forwarded[unix.SIGINT]
+}
+
+// endByInterrupt ends this process by SIGINT if that has ended the command. A shell ends
+// a loop or a script only if the program in it was ended by SIGINT, and, in a script, if
+// the shell has got the SIGINT too. Without the command, Ctrl-C would send it to the whole
+// group of this process. endByInterrupt returns if the signal cannot end this process:
+// it is PID 1 (pid_namespaces(7)), or ignores SIGINT.
+func (c *command) endByInterrupt() {
+	if !c.interrupted || isIgnored(unix.SIGINT) {
+		return
+	}
+	changeAction(unix.SIGINT, new(sigaction), nil)
+	target := os.Getpid()
+	if c.interruptGroup {
+		target = 0
+	}
+	_ = unix.Kill(target, unix.SIGINT)
 }

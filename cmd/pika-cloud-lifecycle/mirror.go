@@ -34,11 +34,12 @@ func (a *app) newMirror(word, eventsPath string) (*journal.Mirror, error) {
 	return m, nil
 }
 
-// runMirrored runs a stream with the mirror for the value of --journal.
+// runMirrored runs a stream with the mirror for the value of --journal. It runs the stream
+// even if there can be no mirror.
 func (a *app) runMirrored(s *ingest.Stream, word string) error {
 	m, err := a.newMirror(word, s.Dir.Events.Path)
 	if err != nil {
-		return err
+		a.warn(fmt.Sprintf("--journal %s: %v, so nothing is sent to the journal; start the command in a directory that exists", word, err))
 	}
 	if m != nil {
 		s.Followers = append(s.Followers, m)

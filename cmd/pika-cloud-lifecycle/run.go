@@ -49,19 +49,26 @@ type supervisor struct {
 	streamRead, streamWrite int
 	stopRead, stopWrite     int
 
-	exited chan exit // receives one exit
-	code   int       // exit code of the command, after Outcome
+	tail   *outputTail // nil without --tail
+	oom    oomCounter
+	exited chan exit      // receives one exit
+	terms  chan os.Signal // receives the first SIGTERM
+	code   int            // exit code of the command, after Outcome
 }
 
 // runMain runs a command and records how it ended.
 func runMain(a *app, args []string) error {
 	f := a.newFlags("run", runUsage)
-	s := &supervisor{command: new(command), warn: a.warn, exited: make(chan exit, 1)}
+	s := &supervisor{command: new(command), warn: a.warn, exited: make(chan exit, 1), terms: make(chan os.Signal, 1)}
+	defer s.endByInterrupt()
 	dir := a.stateDir(f)
 	f.StringVar(&s.message, "message", "", "")
 	f.DurationVar(&s.timeout, "timeout", 0, "")
 	f.DurationVar(&s.killAfter, "kill-after", 10*time.Second, "")
 	notify := f.String("notify", "auto", "")
+	mirror := f.String("journal", "never", "")
+	tailLines := f.String("tail", "", "")
+	f.BoolVar(&s.hidden, "no-argv", false, "")
 	if err := f.parseFlags(args); err != nil {
 		return err
 	}
@@ -72,6 +79,13 @@ func runMain(a *app, args []string) error {
 	if err := f.checkStateDir(*dir); err != nil {
 		return err
 	}
+	if err := f.checkMirror(*mirror); err != nil {
+		return err
+	}
+	tail, err := parseTail(f, *tailLines)
+	if err != nil {
+		return err
+	}
 	notifiers, err := a.newNotifiers(f, *notify)
 	if err != nil {
 		return err
@@ -80,6 +94,7 @@ func runMain(a *app, args []string) error {
 	if err := s.prepare(a); err != nil {
 		return err
 	}
+	s.keepLastOutput(tail)
 	stream := a.supervisedStream(*dir, s)
 	s.env = notifiers.commandEnv(s.env)
 	notifiers.follow(stream)
@@ -87,9 +102,12 @@ func runMain(a *app, args []string) error {
 		what, remedy := dirProblem(*dir, stateDirOption, err)
 		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
 	}
-	err = a.runStream(stream)
+	err = a.runMirrored(stream, *mirror)
 	if held := a.heldByRun(*dir, err); held != nil {
 		return held
+	}
+	if s.tail != nil {
+		s.tail.flush()
 	}
 	if err != nil && !errors.Is(err, errRejected) {
 		a.warn(err.Error()) // the exit code is the command's
@@ -114,6 +132,18 @@ func (a *app) heldByRun(dir string, err error) error {
 		remedy = fmt.Sprintf("start the command without run and write lines such as STATE=ready to descriptor %.20q ($%s) of the outer run, or set --state-dir to another directory", fd, streamVar)
 	}
 	return &heldError{fmt.Sprintf("run: %s writes to %s, so the command was not started; %s", by, dir, remedy)}
+}
+
+// parseTail parses the value of --tail; 0 if the flag is not given.
+func parseTail(f *flagSet, text string) (lines int, err error) {
+	if !f.isGiven("tail") {
+		return 0, nil
+	}
+	lines, err = strconv.Atoi(text)
+	if err != nil || lines < 1 || lines > maxTailLines {
+		return 0, f.badUsage("--tail is %q; expected a number of lines from 1 to %d", text, maxTailLines)
+	}
+	return lines, nil
 }
 
 // supervisedStream returns the stream of a supervisor.
@@ -150,6 +180,9 @@ func (s *supervisor) prepare(a *app) error {
 		if !isIgnored(sig) {
 			signal.Notify(s.signals, sig)
 		}
+	}
+	if !isIgnored(unix.SIGTERM) {
+		signal.Notify(s.terms, unix.SIGTERM)
 	}
 	// SIGPIPE is caught: if it were ignored, the command would inherit that.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
@@ -210,6 +243,21 @@ func freeDescriptors(limit int) int {
 	return len(free)
 }
 
+// keepLastOutput passes the standard error of the command through a pipe, if some lines
+// of it are to be kept.
+func (s *supervisor) keepLastOutput(lines int) {
+	s.stderr = 2
+	if lines == 0 {
+		return
+	}
+	tail, err := newOutputTail(lines, s.stderr)
+	if err != nil {
+		s.warn(fmt.Sprintf("run: --tail %d: %v; the result will not have the last output", lines, err))
+		return
+	}
+	s.tail, s.stderr = tail, tail.write
+}
+
 // freeDescriptor returns the first descriptor from 3 on that this process did not
 // inherit: inherited ones have no FD_CLOEXEC, those that the runtime opened do.
 func freeDescriptor() int {
@@ -236,14 +284,15 @@ func (s *supervisor) Opening() *ingest.Transition {
 		message = "starting " + s.name()
 	}
 	var details strictjson.Object
-	details.Texts("argv", s.argv)
+	details.Texts("argv", s.shownArgv())
 	return &ingest.Transition{State: artifact.Starting, Message: message, Details: details.Value()}
 }
 
-func (s *supervisor) name() string { return filepath.Base(s.argv[0]) }
+func (s *supervisor) name() string { return filepath.Base(s.shownArgv()[0]) }
 
 // Start starts the command, and warns if that fails.
 func (s *supervisor) Start() {
+	s.oom = newOOMCounter()
 	s.run(func(e exit) {
 		if e.err != nil {
 			s.warn("run: " + e.err.what + "; " + e.err.remedy)
@@ -283,15 +332,33 @@ func (s *supervisor) forwardStops() {
 
 // isStop reports whether a signal requests a stop of the stream.
 func isStop(sig os.Signal) bool {
-	return sig == unix.SIGINT || sig == unix.SIGTERM || sig == unix.SIGHUP
+	return sig == unix.SIGINT || sig == unix.SIGTERM || sig == unix.SIGHUP || sig == unix.SIGABRT
 }
 
 // Outcome waits for the command to end.
 func (s *supervisor) Outcome() *ingest.Transition {
 	e := <-s.exited
+	e.terminated = e.status.Signaled() && e.status.Signal() == unix.SIGTERM && s.wasTerminated()
 	code, text, details := e.describe()
 	s.code = code
-	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text, Details: details}
+	s.addLeftRunning(&details)
+	kills := s.oom.kills()
+	if kills > 0 {
+		details.Uint("oom_kills", kills)
+	}
+	if e.hasFailed() {
+		text += s.explainFailure(code)
+	}
+	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text}
+	if s.tail != nil {
+		output := s.tail.end()
+		if code != 0 && e.err == nil && output != "" {
+			details.Text("last_output", output)
+		}
+	}
+	if all := details.Value(); string(all) != "{}" {
+		t.Details = all
+	}
 	if code == 0 {
 		t.State = artifact.Completed
 	}
@@ -300,27 +367,58 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	return t
 }
 
+// wasTerminated reports whether this process has received SIGTERM. It waits a moment: a
+// service manager sends SIGTERM to run and to the command, so the command may have ended
+// before the Go runtime delivers the signal here.
+func (s *supervisor) wasTerminated() bool {
+	select {
+	case <-s.terms:
+		return true
+	case <-time.After(100 * time.Millisecond):
+		return false
+	}
+}
+
+// explainFailure returns what the first line of a script shows about its failure, for the
+// result's message, and warns about it.
+func (s *supervisor) explainFailure(code int) string {
+	program, _ := lookUp(s.argv[0], s.path)
+	what, remedy := explainArgument(program, s.path, code)
+	if what == "" {
+		return ""
+	}
+	s.warn("run: " + program + ": " + what + "; " + remedy)
+	return "; " + what
+}
+
+// hasFailed reports whether the command was started, and has exited with a failure.
+func (e *exit) hasFailed() bool {
+	return e.err == nil && !e.timedOut && e.status.Exited() && e.status.ExitStatus() != 0
+}
+
 // describe returns the exit code, as a shell and timeout(1) would, and the cause
 // as text and as details.
-func (e *exit) describe() (code int, text string, details strictjson.Value) {
-	var o strictjson.Object
+func (e *exit) describe() (code int, text string, details strictjson.Object) {
 	signal := signalName(e.status)
 	switch {
 	case e.err != nil:
-		o.Text("reason", "not_started")
-		return e.err.code, e.err.message, o.Value()
+		details.Text("reason", "not_started")
+		return e.err.code, e.err.message, details
 	case e.timedOut:
-		o.Text("reason", "timeout")
+		details.Text("reason", "timeout")
 		if signal != "" {
-			o.Text("signal", signal)
+			details.Text("signal", signal)
 		}
-		return exitTimeout, "took too long and was ended", o.Value()
+		return exitTimeout, "took too long and was ended", details
 	case signal != "":
-		o.Text("signal", signal)
-		return 128 + int(e.status.Signal()), "was ended by " + signal, o.Value()
+		if e.terminated {
+			details.Text("reason", "terminated")
+		}
+		details.Text("signal", signal)
+		return 128 + int(e.status.Signal()), "was ended by " + signal, details
 	}
 	code = e.status.ExitStatus()
-	return code, "exited with " + strconv.Itoa(code), nil
+	return code, "exited with " + strconv.Itoa(code), details
 }
 
 // signalName returns the name of the signal that ended a process; "" if none

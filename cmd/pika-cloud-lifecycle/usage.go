@@ -68,6 +68,15 @@ Advanced:
   --notify LIST          also notify systemd and Incus of each state: auto (each
                          one that is present), never, systemd, incus, or
                          systemd,incus (default auto)
+  --journal WORD         also send events, results and rejected lines to the
+                         systemd journal: never, auto (if there is a journal),
+                         or always (warn if there is none) (default never)
+  --tail N               if the run fails, add the last N lines (1 to 100, at
+                         most 2K in all) that the command has printed to
+                         standard error to the result; they may contain secrets.
+                         Standard error of the command is then a pipe, not a
+                         terminal
+  --no-argv              record the name of the program, but not its arguments
 
 While the command runs, it can report more states: it writes lines such as
 STATE=ready to the descriptor in $PIKA_LIFECYCLE_FD. If it reports completed or

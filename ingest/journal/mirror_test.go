@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,6 +30,7 @@ func TestMirror(t *testing.T) {
 		{"all fields", testMirrorFields},
 		{"large values", testMirrorLargeValues},
 		{"large value of an ordinary user", testMirrorLargeValueOfUser},
+		{"run", testMirrorRun},
 		{"journald stopped", testMirrorStopped},
 		{"journald resumed", testMirrorResumed},
 		{"journald busy at the end", testMirrorBusyAtClose},
@@ -176,6 +178,39 @@ func testMirrorLargeValues(t *testing.T) {
 			t.Errorf("entry %d, %.80q, has %d and %d bytes, want %d and %d", i, got[i]["MESSAGE"], len(got[i]["MESSAGE"]), len(got[i]["PIKA_DETAILS"]),
 				len(want["MESSAGE"]), len(want["PIKA_DETAILS"]))
 		}
+	}
+}
+
+// run sends the same entries as ingest.
+func testMirrorRun(t *testing.T) {
+	m := newJournal(t, 27)
+	dir := testenv.TempDir(t)
+	for _, word := range []string{"auto", "always", "never"} {
+		_, stderr, code := m.try("", testenv.Program(t), "run", "--state-dir", dir, "--journal="+word, "--", "sh", "-c", "echo STATE=ready >&3; echo bad >&3; exit 7")
+		if code != 7 {
+			t.Fatalf("exit %d: %s", code, stderr)
+		}
+	}
+	var want []storedEntry
+	for i, line := range lines(testenv.ReadFile(t, filepath.Join(dir, "events.jsonl"))) {
+		if i < 6 { // not those of never
+			want = append(want, expectedEntry(t, dir, line))
+		}
+	}
+	var got []storedEntry
+	results, rejects := 0, 0
+	for _, e := range m.entries() {
+		switch {
+		case e["PIKA_OUTCOME"] == "failed" && e["PIKA_EXIT_CODE"] == "7":
+			results++
+		case e["PIKA_KIND"] == "":
+			rejects++
+		default:
+			got = append(got, e.sent())
+		}
+	}
+	if !slices.EqualFunc(got, want, maps.Equal) || results != 2 || rejects != 2 {
+		t.Errorf("%d results, %d rejected lines, events\n%q\nwant\n%q", results, rejects, got, want)
 	}
 }
 
@@ -440,7 +475,7 @@ func testMirrorWithoutJournald(t *testing.T) {
 // caller changes the values of a result that is still queued. All entries arrive
 // as they were committed.
 func testMirrorSignals(t *testing.T) {
-	m := newJournal(t, 10)
+	m := newJournal(t, 26)
 	m.signal(syscall.SIGSTOP)
 	mirror := Mirror{EventsPath: "/e", Socket: m.root(DefaultSocket)}
 	testenv.Must(t, mirror.Start())
