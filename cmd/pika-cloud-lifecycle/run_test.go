@@ -305,17 +305,6 @@ func TestTerminal_tostop(t *testing.T) {
 	term.expect("code: 4")
 }
 
-func TestTerminal_ctrl_c(t *testing.T) {
-	dir := t.TempDir()
-	term := newTerminal(t, dir, "-c", program+` run -- sh -c 'echo up; exec sleep 1000'; echo "code: $?"`)
-	term.expect("up")
-	term.send("\x03")
-	term.expect("code: 130")
-	if text, err := os.ReadFile(dir + "/result.json"); !strings.Contains(string(text), "SIGINT") {
-		t.Errorf("%s, %v", text, err)
-	}
-}
-
 // If ingest reads from a terminal, it prints a hint, and ends at Ctrl-D. It prints no hint
 // if the command line names the input.
 func TestTerminal_ingest(t *testing.T) {

@@ -55,13 +55,14 @@ starts, run records the state starting. When the command ends, run records the
 result: completed if the exit code is 0, otherwise failed.
 
 Flags:
-  --timeout DURATION     stop the command with SIGTERM if it runs longer, such
-                         as 10m (default 0s, no limit)
+  --timeout DURATION     if the command runs longer, such as 10m, send SIGTERM
+                         to it and to all processes that it has started
+                         (default 0s, no limit)
   --state-dir DIR        directory of the files (default $PIKA_LIFECYCLE_DIR,
                          otherwise /run/pika-cloud)
 
 Advanced:
-  --kill-after DURATION  send SIGKILL if the command still runs this long after
+  --kill-after DURATION  send SIGKILL to those that still run this long after
                          the SIGTERM of --timeout (default 10s)
   --message TEXT         message of the state starting (default "starting" and
                          the name of the command)
@@ -102,7 +103,8 @@ Exit status:
   125    another run writes to the state directory; the command was not started
   126    the command cannot be run
   127    the command was not found
-  128+N  signal N killed the command
+  128+N  signal N killed the command; after Ctrl-C, run is killed by SIGINT
+         too, so that a loop of a shell ends
   If a file cannot be written, run prints a warning, and still exits with the
   exit code of the command.
 

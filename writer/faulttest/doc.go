@@ -63,6 +63,16 @@
 // that all are durable before the acknowledgement, and that a descriptor is not used
 // again after a failed sync.
 //
+// # Process trees
+//
+// trees_test.go does not inject faults into the program, but runs random process trees
+// under run: processes that fork twice, change their group or session, stop, handle or
+// ignore signals, close the stream, leave children and zombies, use up the memory of their
+// cgroup, or run longer than the timeout. A plan describes each tree. From the plan alone,
+// the test predicts the result, and which processes are left. It compares the prediction
+// with result.json, with the exit of run, and with the processes in /proc. If they differ,
+// the test looks for a smaller plan for which they differ too, and prints it.
+//
 // # Mutants
 //
 // mutant_test.go checks the tests themselves: it builds a mutant, that is, the
@@ -86,6 +96,7 @@
 //
 //	go test ./writer/faulttest                # a fixed sample, in seconds
 //	SWEEP=full go test -v ./writer/faulttest  # all points, in minutes
+//	PIKA_TREE_SEED=7 PIKA_TREE_PLAN=12 go test -run TestTrees ./writer/faulttest  # one tree
 //
 // The tests need permission to trace, which many containers do not give. As root
 // they also give the attacked directory to another user, and use loop devices, which
