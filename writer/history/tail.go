@@ -2,8 +2,8 @@ package history
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"os"
@@ -70,7 +70,7 @@ type Tail struct {
 	resume  bool     // the end of file was reached, so it may have been truncated since
 	seen    []byte   // the bytes of file that end at seenTo, as they were then
 	seenTo  int64    // the end of the last line at the former end of file; -1 if unknown
-	first   identity // of the first event in file; zero if unknown
+	first   identity // of the first event in file; 0 if unknown
 	last    uint64   // the seq of the last event that was returned or left out
 	skip    uint64   // events up to this seq are not returned if isCopy
 	isCopy  bool     // file may have events that were returned from another file
@@ -81,8 +81,13 @@ type Tail struct {
 // its end: those of some dozen lines.
 const seenSize = 16 << 10
 
-// An identity identifies an event in copies of a log.
-type identity [sha256.Size]byte
+// An identity identifies an event in copies of a log: it is a hash of its normal form, with
+// a random seed, so that nobody can make two events with the same one. 0 means unknown.
+type identity uint64
+
+var seed = maphash.MakeSeed()
+
+func identityOf(normal []byte) identity { return identity(maphash.Bytes(seed, normal)) }
 
 // A limitedReader reads a file from the offset at, and returns ErrMore instead of more
 // than left bytes.
@@ -199,8 +204,8 @@ func (t *Tail) decode(line Line) TailLine {
 // wasReturned reports whether an event was returned from another file, and records that
 // it is returned now.
 func (t *Tail) wasReturned(e *artifact.Event) bool {
-	if t.first == (identity{}) {
-		t.first = sha256.Sum256(t.decoder.Normal())
+	if t.first == 0 {
+		t.first = identityOf(t.decoder.Normal())
 		t.isCopy = t.isCopy || t.first == t.source
 	}
 	if t.isCopy && e.Seq <= t.skip {
@@ -276,7 +281,7 @@ func (t *Tail) read(f *os.File, name string) {
 	t.from.file, t.from.at = f, 0
 	t.lines = Lines{From: &t.from, buf: t.lines.buf}
 	t.seenTo = -1
-	t.source, t.first = t.first, identity{}
+	t.source, t.first = t.first, 0
 	t.skip, t.isCopy = t.last, false
 }
 
@@ -297,17 +302,17 @@ func (t *Tail) moveToEnd(size int64) error {
 	return nil
 }
 
-// firstEvent returns the identity of the first event in the file; zero if there is none
+// firstEvent returns the identity of the first event in the file; 0 if there is none
 // in the first artifact.MaxSize bytes.
 func (t *Tail) firstEvent() identity {
 	lines := Lines{From: io.NewSectionReader(t.file, 0, artifact.MaxSize+1)}
 	for {
 		line, err := lines.Next()
 		if err != nil {
-			return identity{}
+			return 0
 		}
 		if e, _ := t.decoder.Event(line.Text); e != nil {
-			return sha256.Sum256(t.decoder.Normal())
+			return identityOf(t.decoder.Normal())
 		}
 	}
 }
