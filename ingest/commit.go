@@ -21,6 +21,7 @@ type committer struct {
 	store      store
 	writerLock writerLock
 	followers  []Follower
+	alive      *aliveReporter
 	written    Commit
 	lastSeq    uint64         // of the last event that this stream wrote
 	result     writer.Version // of result.json, as the stream found or left it
@@ -52,7 +53,7 @@ func (r *run) commitAs(how manner) event {
 	lines := r.lines.number
 	startsOrEndsRun := r.batch.startsRun || r.batch.result.due()
 	err := c.write(&r.batch, how)
-	defer r.batch.trim(r.Supervisor != nil && isRecordedAgain(r.decider.state))
+	defer r.batch.trim(r.Supervisor != nil && isStopped(r.decider.state))
 	defer c.notify() // after the acknowledgement, which a follower must not delay, and before trim
 	c.noSpace = writer.IsFull(err)
 	c.reportUnmovable()
@@ -130,6 +131,7 @@ func (c *committer) write(b *batch, how manner) error {
 		if first != nil && how == together {
 			return first
 		}
+		c.alive.report() // each step may be slow
 		err := write(b)
 		if first == nil {
 			first = err

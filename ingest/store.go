@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -133,6 +134,9 @@ type dryRun struct {
 	dir     *writer.Dir
 	to      io.Writer
 	lastSeq uint64 // of the events that were printed; 0 before the first
+
+	lastStatus *artifact.Status // that was printed last; nil if none was
+	moved      bool             // the result of the previous run would no longer be in its place
 }
 
 // exists reports whether the state directory exists. A dry run checks that before it
@@ -153,6 +157,9 @@ func (d *dryRun) open() error {
 }
 
 func (d *dryRun) status() (*artifact.Status, error) {
+	if d.lastStatus != nil {
+		return d.lastStatus, nil
+	}
 	if !d.exists() {
 		return nil, fs.ErrNotExist
 	}
@@ -160,7 +167,7 @@ func (d *dryRun) status() (*artifact.Status, error) {
 }
 
 func (d *dryRun) result() (*artifact.Result, error) {
-	if !d.exists() {
+	if d.moved || !d.exists() {
 		return nil, fs.ErrNotExist
 	}
 	return d.dir.Result.Read()
@@ -221,6 +228,7 @@ func (d *dryRun) printPrevious() error {
 		name := filepath.Base(d.dir.Result.Path)
 		fmt.Fprintf(d.to, "==> %s.prev: the current %s\n", name, name)
 	}
+	d.moved = true
 	return nil
 }
 
@@ -231,6 +239,9 @@ func (d *dryRun) replaceResult(r *artifact.Result) error {
 
 func (d *dryRun) replaceStatus(s *artifact.Status) error {
 	d.print(d.dir.Status.Path, s.Append(nil))
+	last := *s
+	last.Message, last.Details = slices.Clone(s.Message), slices.Clone(s.Details)
+	d.lastStatus = &last
 	return nil
 }
 

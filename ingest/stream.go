@@ -55,6 +55,7 @@ type Stream struct {
 	Source Source
 
 	Followers []Follower // notified of each commit, in this order
+	Watchdog  Watchdog   // of the process; none if zero
 
 	// Supervisor starts the program that writes to the stream and provides the
 	// result; nil if the result comes from a directive.

@@ -189,7 +189,7 @@ func TestFullDisk_nearly(t *testing.T) {
 // A degraded stream that has no space for a burst leaves some free for the result.
 func TestFullDisk_reserve_for_result(t *testing.T) {
 	t.Parallel()
-	dir := tmpfs(t, "64k")
+	dir := tmpfs(t, "68k")
 	p := startIn(t, dir, nil, "--write-timeout", "50ms")
 	_, err := p.in.WriteString(strings.Join(largeEvents(400), "\n") + "\n")
 	testenv.Must(t, err)

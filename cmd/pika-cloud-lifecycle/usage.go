@@ -78,7 +78,9 @@ Environment:
   PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
   PIKA_LIFECYCLE_FD      set for the command: number of a descriptor, 3 to 9
   PATH                   where to look for the command
-  NOTIFY_SOCKET          socket of systemd; not passed on to the command
+  NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
+                         set by systemd; if run notifies systemd, they are not
+                         passed on to the command
 
 Files, in the state directory:
   status.json, events.jsonl, result.json
@@ -162,6 +164,8 @@ A SIZE is a number of bytes, or a number with K, M or G, such as 64M.
 Environment:
   PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
   NOTIFY_SOCKET          socket of systemd for --notify
+  WATCHDOG_USEC, WATCHDOG_PID
+                         set by systemd for WatchdogSec=
   LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
                          set by systemd for ListenFIFO=
   SERVICE_RESULT, EXIT_CODE, EXIT_STATUS

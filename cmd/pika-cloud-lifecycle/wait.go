@@ -42,8 +42,8 @@ const (
 	// patience is how long wait gives a writer that has died for a restart, and a guest
 	// that has stopped for a fallback result.
 	patience = time.Second
-	// settleTime is how long wait gives a writer to replace the status after the event.
-	settleTime = 100 * time.Millisecond
+	// statusDelay is how long wait gives a writer to replace the status after the event.
+	statusDelay = 100 * time.Millisecond
 	// passTime is how long wait reads the log before it looks at everything else again.
 	passTime = 100 * time.Millisecond
 	// catchUp is how long wait reads the log at most before it ends with an error.
@@ -457,7 +457,7 @@ func (o *observer) setWriters(writers []writerlock.Writer, unreadable bool, now 
 // settle returns the files. If the status is older than the event that has decided, it
 // first gives the writer a moment to replace it.
 func (o *observer) settle() *history.Snapshot {
-	end := time.Now().Add(settleTime)
+	end := time.Now().Add(statusDelay)
 	for {
 		s := o.files.Status
 		left := time.Until(end)

@@ -98,7 +98,7 @@ func (c *checker) compareStatusAndResult(s *artifact.Status, r *artifact.Result)
 	outcome, isOutcome := s.State.Outcome()
 	if r == nil {
 		if isOutcome && c.files[writer.ResultName] == nil && !c.isUnchecked(writer.ResultName) {
-			c.add(writer.ResultName, 0, false, "the file is missing, but the state in %s is %s", writer.StatusName, s.State)
+			c.add(writer.ResultName, 0, false, "the file is missing, but the state in %s is %s; in the same boot, recreate it with ingest --require-result </dev/null", writer.StatusName, s.State)
 		}
 		return
 	}

@@ -216,7 +216,7 @@ var problems = []problem{
 		"+result.json:0 seq is 3, but the log has no event 3"}},
 	{"status of another boot", func(g guest) { g.replace("status.json", bootA, bootB) },
 		[]string{"status.json:0 seq is 4, but event 4 has another boot_id"}},
-	{"no result", func(g guest) { g.must(os.Remove(g.path("result.json"))) }, []string{"result.json:0 the file is missing, but the state in status.json is completed"}},
+	{"no result", func(g guest) { g.must(os.Remove(g.path("result.json"))) }, []string{"result.json:0 the file is missing, but the state in status.json is completed; in the same boot, recreate it with ingest --require-result </dev/null"}},
 	{"result with another outcome", func(g guest) { g.replace("result.json", `"completed",`, `"failed",`) },
 		[]string{"result.json:0 seq is 4, but event 4 is completed, not failed"}},
 	{"result with the outcome of an earlier event", func(g guest) {
@@ -250,7 +250,7 @@ var problems = []problem{
 		g.must(os.Remove(g.path("result.json")))
 		g.must(os.Symlink("status.json", g.path("result.json")))
 	},
-		[]string{"result.json:0 a symbolic link; remove it", "result.json:0 the file is missing, but the state in status.json is completed"}},
+		[]string{"result.json:0 a symbolic link; remove it", "result.json:0 the file is missing, but the state in status.json is completed; in the same boot, recreate it with ingest --require-result </dev/null"}},
 	{"FIFO", func(g guest) { g.must(unix.Mkfifo(g.path("rejected.jsonl"), 0o600)) },
 		[]string{"rejected.jsonl:0 not a regular file; remove it"}},
 	{"directory writable by all users", func(g guest) { g.must(os.Chmod(g.dir, 0o777)) },

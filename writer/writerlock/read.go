@@ -17,7 +17,7 @@ type State int
 const (
 	Unknown State = iota // the record is of another boot or another file, or could not be tested
 	Alive                // the writer holds its lock
-	Dead                 // the writer has died, or has ended without recording what it owed
+	Dead                 // the writer has died, or has ended without its last status or result on disk
 )
 
 // A Writer is a process that has a record in the file. PID is in the PID namespace of that
