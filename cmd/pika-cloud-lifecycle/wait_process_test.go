@@ -259,7 +259,7 @@ func TestWait_hostile_directory(t *testing.T) {
 	t.Cleanup(func() { log.Close() })
 	endlessly(func(n int) error {
 		info, err := log.Stat()
-		if err == nil && info.Size() > 256<<20 {
+		if err == nil && info.Size() > 64<<20 {
 			err = log.Truncate(0)
 		}
 		_, writeErr := log.WriteString(lines[n%len(lines)])
