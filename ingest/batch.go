@@ -124,7 +124,7 @@ func (b *batch) addEvent(d *directive.Directive, when Moment, bootID string, lim
 		return noEvent
 	}
 	e := artifact.Event{Kind: d.State, Time: when.Time, Message: d.Message,
-		Details: d.Details, BootID: bootID, Uptime: when.Uptime}
+		Details: d.Details, BootID: bootID, Uptime: when.Uptime, Plain: d.Type == directive.Event}
 	b.events.Add(&e)
 	d.Message, d.Details = e.Message, e.Details
 	return eventNumber(b.events.Len())

@@ -3,10 +3,12 @@ package ingest
 import (
 	"bytes"
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // A committer writes batches, and notifies the followers.
@@ -16,10 +18,13 @@ import (
 // is a mount point and could therefore not be replaced or renamed; reportUnmovable resets
 // it. failure and report are for commits that fail, see retry.go and writeerror.go.
 type committer struct {
-	store     store
-	followers []Follower
-	written   Commit
-	lastSeq   uint64 // of the last event that this stream wrote
+	store      store
+	writerLock writerLock
+	followers  []Follower
+	alive      *aliveReporter
+	written    Commit
+	lastSeq    uint64         // of the last event that this stream wrote
+	result     writer.Version // of result.json, as the stream found or left it
 
 	noSpace bool
 	mounted error
@@ -46,8 +51,9 @@ func (r *run) commit() event {
 func (r *run) commitAs(how manner) event {
 	c := &r.committer
 	lines := r.lines.number
+	startsOrEndsRun := r.batch.startsRun || r.batch.result.due()
 	err := c.write(&r.batch, how)
-	defer r.batch.trim(r.Supervisor != nil && isRecordedAgain(r.decider.state))
+	defer r.batch.trim(r.Supervisor != nil && isStopped(r.decider.state))
 	defer c.notify() // after the acknowledgement, which a follower must not delay, and before trim
 	c.noSpace = writer.IsFull(err)
 	c.reportUnmovable()
@@ -60,6 +66,7 @@ func (r *run) commitAs(how manner) event {
 	}
 	c.failure = failure{}
 	c.report.succeeded()
+	c.writerLock.committed(startsOrEndsRun)
 	r.committed = lines
 	if r.Dropped == 0 && !r.batch.hasMounted() {
 		r.acker.advance(lines, c.lastSeq)
@@ -83,7 +90,8 @@ type step func(*batch) error
 // write writes a batch in this order; docs/format.md explains why:
 //
 //	events, rejected lines      under the lock
-//	previous result (copied), result, status, previous result (moved)
+//	previous result (copied), result of another writer (copied), result, status,
+//	previous result (moved)
 //
 // If a step fails, write skips the steps after it, unless how is separately or lastTime.
 // Without the lock it does not write the logs.
@@ -99,6 +107,7 @@ func (c *committer) write(b *batch, how manner) error {
 	logs := []step{c.writeNumbered, c.writeEvents, c.writeRejects}
 	files := []step{
 		c.copyPrevious,
+		c.keepResult,
 		c.writeResult, //fault:result-before-status
 		c.writeStatus,
 		c.movePrevious,
@@ -109,6 +118,7 @@ func (c *committer) write(b *batch, how manner) error {
 	} else {
 		logs = nil
 	}
+	c.writerLock.acquire()
 	steps := append(logs, files...)
 	switch {
 	case first != nil:
@@ -121,6 +131,7 @@ func (c *committer) write(b *batch, how manner) error {
 		if first != nil && how == together {
 			return first
 		}
+		c.alive.report() // each step may be slow
 		err := write(b)
 		if first == nil {
 			first = err
@@ -269,7 +280,42 @@ func (c *committer) copyPrevious(b *batch) error {
 		return err
 	}
 	b.startsRun = false
+	c.result = c.store.resultVersion()
 	return nil
+}
+
+// keepResult copies a result that another writer has recorded since the stream began, and
+// that writeResult is about to replace, to result.json.prev.
+func (c *committer) keepResult(b *batch) error {
+	if !b.result.due() || b.startsRun {
+		return nil
+	}
+	version := c.store.resultVersion()
+	if version == c.result || version == (writer.Version{}) {
+		return nil
+	}
+	other, _ := c.store.result() // nil if it is invalid
+	err := c.store.copyPrevious()
+	if err != nil && !c.isMounted(err) {
+		return err
+	}
+	if err == nil {
+		c.result = version
+		c.warnReplaced(other)
+	}
+	return nil
+}
+
+// warnReplaced warns about a result of another writer that is now the previous result.
+func (c *committer) warnReplaced(other *artifact.Result) {
+	outcome := ""
+	if other != nil {
+		outcome = " " + string(other.Outcome)
+	}
+	if other != nil && other.ExitCode != nil {
+		outcome += fmt.Sprintf(" (exit code %d)", *other.ExitCode)
+	}
+	c.report.warn("another program has recorded the result%s of this run; it is now in %s; let only one program report the result", outcome, writer.PrevResultName)
 }
 
 func (c *committer) writeResult(b *batch) error {
@@ -284,6 +330,7 @@ func (c *committer) writeResult(b *batch) error {
 		}
 		return err
 	}
+	c.result = c.store.resultVersion()
 	again := b.result.written()
 	if !again {
 		b.startsRun = false
@@ -304,6 +351,7 @@ func (c *committer) writeStatus(b *batch) error {
 		}
 		return err
 	}
+	c.writerLock.statusWritten = true
 	again := b.status.written()
 	if !again {
 		c.written.Status, c.written.Ready = &b.status.value, b.ready
@@ -324,6 +372,7 @@ func (c *committer) movePrevious(b *batch) error {
 		return err
 	}
 	b.startsRun = false
+	c.result = c.store.resultVersion()
 	return nil
 }
 

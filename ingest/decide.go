@@ -206,11 +206,31 @@ func (s *ServiceResult) details() strictjson.Value {
 	return o.Value()
 }
 
-// addFallback adds the fallback result if the run has no result. A guest that is
-// stopped or destroyed needs none.
+// addFallback adds the result if the run has none. If the guest is completed or failed, only
+// the result was lost, and addFallback recreates it from the status. Otherwise it adds the
+// fallback result. A guest that is stopped or destroyed needs no result.
+// While a run is alive, it will record the result itself.
 func (r *run) addFallback() {
-	state := r.decider.state
-	if r.decider.hasResult || state == artifact.Stopped || state == artifact.Destroyed || r.hasCurrentResult() {
+	status, current := r.lastStatus()
+	if r.decider.hasResult || isStopped(r.decider.state) || (current && isStopped(status.State)) {
+		return
+	}
+	var outcome artifact.Outcome // of the current status
+	if current {
+		outcome, _ = status.State.Outcome()
+	}
+	problem := r.resultProblem(status, outcome != "")
+	if problem == "" {
+		return
+	}
+	if pid := r.committer.store.aliveRun(); pid > 0 {
+		r.warn("the stream ended without a result; left it to run with PID %d, which still writes to %s", pid, r.dir())
+		return
+	}
+	if outcome != "" {
+		r.warn("the status is %s, but result.json %s; recreated it from the status", outcome, problem)
+		r.recreateResult(status, outcome)
+		r.batch.startsRun = r.batch.startsRun || problem == otherRun
 		return
 	}
 	r.Fallback = true
@@ -220,25 +240,61 @@ func (r *run) addFallback() {
 	r.record(t.directive(), r.now)
 }
 
-// hasCurrentResult reports whether the result on disk is the result of this run.
-func (r *run) hasCurrentResult() bool {
-	if r.batch.startsRun {
-		return false
-	}
-	result, err := r.committer.store.result()
-	if err != nil {
-		if !isNotExist(err) {
-			r.warn("%v; treated as missing", err)
-		}
-		return false
-	}
-	if !artifact.SameBoot(result.BootID, r.BootID) {
-		return false
+func isStopped(s artifact.State) bool { return s == artifact.Stopped || s == artifact.Destroyed }
+
+// lastStatus returns the last status, which another program may have written; nil if there is
+// none. current reports whether it is of this boot. If the ID of this boot is unknown, only
+// the state that this stream recorded is current.
+func (r *run) lastStatus() (status *artifact.Status, current bool) {
+	if r.batch.status.set {
+		return &r.batch.status.value, true
 	}
 	status, err := r.committer.store.status()
 	if err != nil {
-		return true
+		return nil, false
 	}
-	status.BootID = r.BootID // the boot was compared above
-	return result.IsOf(status)
+	return status, status.BootID == r.BootID && (r.BootID != "" || status.State == r.decider.state)
+}
+
+// otherRun is the problem with a result that is not of this run.
+const otherRun = "belongs to another run"
+
+// resultProblem returns why result.json is not the result of this run; "" if it is. final
+// reports whether the status is the last one of the run: the result then is from the same
+// event or, if the writer died before it replaced the status, from a later one.
+func (r *run) resultProblem(status *artifact.Status, final bool) string {
+	if r.batch.startsRun {
+		return otherRun
+	}
+	result, err := r.committer.store.result()
+	switch {
+	case isNotExist(err):
+		return "is missing"
+	case err != nil:
+		r.warn("%v; treated as missing", err)
+		return "is invalid"
+	case !artifact.SameBoot(result.BootID, r.BootID):
+		return otherRun
+	case status == nil:
+		return ""
+	}
+	sameBoot := *status
+	sameBoot.BootID = r.BootID // the boot was compared above
+	older := result.Seq > 0 && result.Seq < status.Seq
+	if !result.IsOf(&sameBoot) || (final && older) {
+		return otherRun
+	}
+	return ""
+}
+
+// recreateResult adds the result that belongs to a final status. It adds no event, because
+// that of the status belongs to the result too.
+func (r *run) recreateResult(status *artifact.Status, outcome artifact.Outcome) {
+	d := &directive.Directive{Type: directive.Result, Outcome: outcome, Message: status.Message, Details: status.Details,
+		HasExitCode: outcome == artifact.OutcomeCompleted}
+	r.record(d, Moment{Time: status.Time})
+	r.batch.result.value.Seq = status.Seq
+	if r.batch.status.set {
+		r.batch.result.event = r.batch.status.event
+	}
 }

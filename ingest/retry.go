@@ -122,6 +122,7 @@ func (r *run) giveUp() {
 	b := &r.batch
 	r.Dropped += uint64(b.events.Len()+b.numbered.Len()) + b.lines
 	r.DroppedRejects += b.lines
+	r.lost = b.status.lost() || b.result.lost()
 	if !r.committer.report.silent {
 		if b.status.lost() {
 			r.warn("status %s could not be written", b.status.value.State)

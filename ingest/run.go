@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
@@ -25,6 +26,7 @@ type run struct {
 	state state
 
 	waiter    waiter
+	alive     *aliveReporter
 	lines     lines
 	handler   handler
 	decider   decider
@@ -37,6 +39,7 @@ type run struct {
 	drain     drain
 	committed uint64
 	readError error
+	lost      bool // the last status or result could not be written
 }
 
 // A handler turns lines into parts of the next commit.
@@ -56,8 +59,11 @@ func newRun(s *Stream) *run {
 	r.lines = lines{fd: s.In, max: orDefault(s.MaxLine, DefaultMaxLine)}
 	r.waiter = waiter{in: s.In, stop: s.Stop}
 	r.decider = decider{policy: s.Transitions, manyRuns: s.ManyRuns}
+	r.alive = newAliveReporter(s.Watchdog)
+	s.Dir.Events.LockWait = r.alive.lockWait(orDefault(s.Dir.Events.LockWait, writer.DefaultLockWait))
 	r.acker = acker{fd: s.Ack, warn: r.warn}
-	r.committer = committer{store: newStore(s), followers: s.Followers, report: reporter{warn: r.warn}}
+	r.committer = committer{store: newStore(s), followers: s.Followers, alive: r.alive, report: reporter{warn: r.warn}}
+	r.committer.writerLock = writerLock{store: r.committer.store, warn: r.warn}
 	r.handler = &directives{run: r}
 	if s.Source != nil {
 		r.handler = &copier{run: r, source: s.Source}
@@ -77,11 +83,19 @@ func orDefault[T comparable](v, otherwise T) T {
 }
 
 // begin opens the state directory, enlarges the pipe, reads the current status, and
-// warns if other users may forge the files.
+// warns if other users may forge the files. Under a supervisor, it returns an error if
+// another run writes to the directory.
 func (r *run) begin() error {
 	if err := r.openStore(); err != nil {
 		return err
 	}
+	if r.Supervisor != nil {
+		r.committer.writerLock.acquire()
+		if err := r.committer.writerLock.heldByRun(); err != nil {
+			return err
+		}
+	}
+	r.committer.result = r.committer.store.resultVersion()
 	// Best effort: it fails for anything but a pipe.
 	_, _ = unix.FcntlInt(uintptr(r.In), unix.F_SETPIPE_SZ, readSize)
 	status, err := r.committer.store.status()
@@ -220,7 +234,7 @@ func (r *run) waitForInput(limit time.Duration) event {
 // limit (negative: no limit). If an acknowledgement is pending and the pipe has space,
 // wait sends it and returns nothing before the limit.
 func (r *run) wait(limit time.Duration, forInput bool) event {
-	got := r.waiter.wait(limit, forInput, r.state.stops < 2, r.acker.pendingFD())
+	got := r.waitAlive(limit, forInput)
 	if got.ack {
 		r.acker.send(r.Summary.Rejected)
 	}
@@ -234,6 +248,21 @@ func (r *run) wait(limit time.Duration, forInput bool) event {
 		return input
 	}
 	return nothing
+}
+
+// waitAlive calls waiter.wait, and calls Watchdog.Alive whenever it is due until then.
+func (r *run) waitAlive(limit time.Duration, forInput bool) readiness {
+	for {
+		r.alive.report()
+		begun, until := time.Now(), r.alive.untilNext(limit)
+		got := r.waiter.wait(until, forInput, r.state.stops < 2, r.acker.pendingFD())
+		if got != (readiness{}) || until == limit {
+			return got
+		}
+		if limit > 0 {
+			limit = max(0, limit-time.Since(begun))
+		}
+	}
 }
 
 // inputTimeout returns how long to wait for input before something else is due.

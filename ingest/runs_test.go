@@ -38,7 +38,7 @@ func TestRequireResult(t *testing.T) {
 		{"failed", nil, "STATE=failed EXIT_CODE=3\n", false},
 		{"a result alone", nil, "STATE=ready\nSTATUS=failed\n", false},
 		{"an event alone", nil, "KIND=failed\n", true},
-		{"a status alone", nil, "TYPE=status STATE=failed\n", true},
+		{"a status alone", nil, "TYPE=status STATE=failed\n", false},
 		{"a result that is rejected", nil, "STATE=completed EXIT_CODE=3\n", true},
 		{"a result that is cut", nil, "STATE=ready\nSTATE=failed", true},
 		{"a result in JSON without newline", nil, `{"state":"failed"}`, false},
@@ -97,6 +97,137 @@ func (g *guest) checkFallback(fallback bool, before string) {
 	check(g.t, "the previous result", g.read("result.json.prev"), before)
 	if !strings.Contains(g.warnings(), "the stream ended without a result; recorded it as failed") {
 		g.t.Error(g.warnings())
+	}
+}
+
+// If the status is final and the result was lost, the result is recreated from the status,
+// and no event is added.
+func TestRequireResult_recreated(t *testing.T) {
+	const failed, completed = `"status": "failed"`, `"status": "completed"`
+	status := func(state string, seq string, boot string) map[string]string {
+		return map[string]string{"status.json": fmt.Sprintf(`{"schema_version": 1, "state": %q, "updated_at": "2026-03-24T00:00:00.000Z", "message": "mine", "details": {"a":1}%s%s}`, state, boot, seq)}
+	}
+	with := func(files map[string]string, result string) map[string]string {
+		files["result.json"] = result
+		return files
+	}
+	old := existingFiles("failed", 7, thisBoot)["result.json"]
+	for _, c := range []struct {
+		what    string
+		before  map[string]string
+		input   string
+		want    string // "" if there is no result
+		seq     string
+		prev    string
+		warning string
+	}{
+		{"completed, and the result was removed", status("completed", `, "seq": 9`, thisBoot), "", completed, `"seq": 9`, "", "the status is completed, but result.json is missing; recreated it from the status"},
+		{"failed, and the result was removed", status("failed", `, "seq": 9`, thisBoot), "", failed, `"seq": 9`, "", "the status is failed, but result.json is missing; recreated it from the status"},
+		{"a status without seq", status("completed", "", thisBoot), "", completed, "", "", "recreated"},
+		{"events after it", status("completed", `, "seq": 9`, thisBoot), "KIND=ready\n", completed, `"seq": 9`, "", "recreated"},
+		{"a status from the stream", nil, "STATE=ready\nTYPE=status STATE=completed MESSAGE=mine DETAILS.a:=1\n", completed, "", "", "recreated"},
+		{"the result of a run before", with(status("completed", `, "seq": 9`, thisBoot), old), "", completed, `"seq": 9`, old, "the status is completed, but result.json belongs to another run; recreated it from the status"},
+		{"the result of another boot", with(status("failed", `, "seq": 9`, thisBoot), existingFiles("failed", 9, otherBoot)["result.json"]), "", failed, `"seq": 9`, existingFiles("failed", 9, otherBoot)["result.json"], "recreated"},
+		{"an invalid result", with(status("completed", `, "seq": 9`, thisBoot), "{"), "", completed, `"seq": 9`, "", "the status is completed, but result.json is invalid; recreated it from the status"},
+		{"an empty result", with(status("completed", `, "seq": 9`, thisBoot), ""), "", completed, `"seq": 9`, "", "recreated"},
+		{"a new run", status("completed", `, "seq": 9`, thisBoot), "STATE=booted\n", failed, `"seq": 2`, "", "the stream ended without a result; recorded it as failed"},
+		{"completed in another boot", status("completed", `, "seq": 9`, otherBoot), "", failed, `"seq": 1`, "", "the stream ended without a result; recorded it as failed"},
+		{"completed in an unknown boot", status("completed", `, "seq": 9`, ""), "", failed, `"seq": 1`, "", "the stream ended without a result; recorded it as failed"},
+		{"stopped after it", status("stopped", `, "seq": 9`, thisBoot), "", "", "", "", ""},
+	} {
+		t.Run(strings.ReplaceAll(c.what, " ", "_"), func(t *testing.T) {
+			g := newGuest(t)
+			g.RequireResult = true
+			for name, text := range c.before {
+				g.write(name, text)
+			}
+			sum := g.feed(c.input)
+			result, prev := g.read("result.json"), g.read("result.json.prev")
+			if c.want == "" {
+				check(t, "the result", result, "")
+				check(t, "the warnings", g.warnings(), "")
+				return
+			}
+			recreated := strings.Contains(c.warning, "recreated")
+			if sum.Fallback == recreated {
+				t.Errorf("%+v", sum)
+			}
+			if !strings.Contains(result, c.want) || !strings.Contains(result, c.seq) || strings.Contains(result, "seq") != (c.seq != "") || prev != c.prev {
+				t.Errorf("result.json\n%sresult.json.prev\n%s", result, prev)
+			}
+			if !strings.Contains(g.warnings(), c.warning) {
+				t.Errorf("warnings\n%s", g.warnings())
+			}
+			if !recreated {
+				return
+			}
+			for _, part := range []string{`"message": "mine"`, `"details": {"a":1}`, `"boot_id": "` + testBoot} {
+				if !strings.Contains(result, part) {
+					t.Errorf("no %s in\n%s", part, result)
+				}
+			}
+			if strings.Contains(result, "exit_code") != (c.want == completed) || (c.want == completed && !strings.Contains(result, `"exit_code": 0`)) {
+				t.Error(result)
+			}
+			if status, ok := c.before["status.json"]; ok {
+				check(t, "the status", g.read("status.json"), status)
+			}
+			if strings.Contains(g.read("events.jsonl"), "completed") || strings.Contains(g.read("events.jsonl"), "failed") {
+				t.Errorf("an event was added:\n%s", g.read("events.jsonl"))
+			}
+			decodedStatus, err := g.Dir.Status.Read()
+			testenv.Must(t, err)
+			decodedResult, err := g.Dir.Result.Read()
+			testenv.Must(t, err)
+			defer g.Dir.Close()
+			if _, ok := artifact.RunOutcome(decodedStatus, decodedResult); !ok || !decodedResult.Time.Equal(decodedStatus.Time) {
+				t.Errorf("the files do not agree:\n%s%s", g.read("status.json"), result)
+			}
+			again := g.feed("")
+			if again.Fallback || g.read("result.json") != result {
+				t.Errorf("%+v, a second time:\n%s", again, g.read("result.json"))
+			}
+		})
+	}
+}
+
+// A one-shot command may change the status while the stream runs.
+func TestRequireResult_status_of_another_program(t *testing.T) {
+	for state, want := range map[string]string{"completed": `"status": "completed"`, "stopped": ""} {
+		g := newGuest(t)
+		g.RequireResult = true
+		acks := g.withAcks()
+		w := g.open()
+		w.print("STATE=starting\n")
+		awaitAck(t, acks.r, 1)
+		g.write("status.json", existingFiles(state, 2, thisBoot)["status.json"])
+		if sum := w.close(); sum.Fallback || !strings.Contains(g.read("result.json"), want) || (want == "" && g.read("result.json") != "") {
+			t.Errorf("%s: %+v\n%s", state, sum, g.read("result.json"))
+		}
+	}
+}
+
+// A dry run prints what the stream would write after the lines that it has printed.
+func TestRequireResult_dry_run(t *testing.T) {
+	const fallback, recreated = "stream_ended", "==> result.json\n"
+	for _, c := range []struct{ what, state, result, input, want string }{
+		{"a lost result", "failed", "", "", recreated},
+		{"a new run after a lost result", "failed", "", "STATE=starting\n", fallback},
+		{"a new run after another", "failed", existingFiles("failed", 7, thisBoot)["result.json"], "STATE=starting\n", fallback},
+		{"a status", "starting", "", "TYPE=status STATE=completed\n", recreated},
+	} {
+		g := newGuest(t)
+		g.RequireResult = true
+		g.write("status.json", existingFiles(c.state, 7, thisBoot)["status.json"])
+		if c.result != "" {
+			g.write("result.json", c.result)
+		}
+		var out strings.Builder
+		g.DryRun = &out
+		g.feed(c.input)
+		if !strings.Contains(out.String(), c.want) || strings.Contains(out.String(), fallback) != (c.want == fallback) {
+			t.Errorf("%s:\n%s", c.what, out.String())
+		}
 	}
 }
 

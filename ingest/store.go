@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
 // A store receives what a committer writes: a state directory, or the output of
@@ -24,6 +26,12 @@ type store interface {
 	otherWriters() string
 	free() (int64, error)
 
+	lockWriter() error
+	clearDead() error
+	unlockWriter(keep bool)
+	replacedDead() bool
+	aliveRun() (pid int)
+
 	lock() (unlock func(), err error)
 	appendEvents(*writer.Batch) error
 	appendLeadingEvents(b *writer.Batch, reserve int64) (*writer.Batch, error)
@@ -33,6 +41,7 @@ type store interface {
 	appendLeadingRejects(lines []byte, reserve int64) (rest []byte, err error)
 	endBoot(id string) error
 	rotate() error
+	resultVersion() writer.Version
 	copyPrevious() error
 	replaceResult(*artifact.Result) error
 	replaceStatus(*artifact.Status) error
@@ -43,7 +52,14 @@ func newStore(s *Stream) store {
 	if s.DryRun != nil {
 		return &dryRun{dir: s.Dir, to: s.DryRun}
 	}
-	return stateDir{s.Dir}
+	d := stateDir{dir: s.Dir, kind: writerlock.Ingest, bootID: s.BootID}
+	switch {
+	case s.Supervisor != nil:
+		d.kind = writerlock.Run
+	case s.Source != nil:
+		d.kind = writerlock.Rebuild
+	}
+	return d
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
@@ -63,13 +79,34 @@ func isLasting(err error) bool {
 }
 
 // A stateDir writes to a state directory.
-type stateDir struct{ dir *writer.Dir }
+type stateDir struct {
+	dir    *writer.Dir
+	kind   writerlock.Kind
+	bootID string
+}
 
-func (s stateDir) open() error                        { return s.dir.Open() }
-func (s stateDir) status() (*artifact.Status, error)  { return s.dir.Status.Read() }
-func (s stateDir) result() (*artifact.Result, error)  { return s.dir.Result.Read() }
-func (s stateDir) otherWriters() string               { return s.dir.OtherWriters() }
-func (s stateDir) free() (int64, error)               { return s.dir.Free() }
+func (s stateDir) open() error                       { return s.dir.Open() }
+func (s stateDir) status() (*artifact.Status, error) { return s.dir.Status.Read() }
+func (s stateDir) result() (*artifact.Result, error) { return s.dir.Result.Read() }
+func (s stateDir) otherWriters() string              { return s.dir.OtherWriters() }
+func (s stateDir) free() (int64, error)              { return s.dir.Free() }
+func (s stateDir) lockWriter() error                 { return s.dir.LockWriter(s.kind, s.bootID) }
+func (s stateDir) clearDead() error                  { return s.dir.WriterLock.ClearDead() }
+func (s stateDir) unlockWriter(keep bool)            { s.dir.WriterLock.Release(keep) }
+func (s stateDir) replacedDead() bool                { return s.dir.WriterLock.ReplacedDead() }
+
+// aliveRun returns the PID of a run that writes to the directory; 0 if there is none, or
+// that is unknown.
+func (s stateDir) aliveRun() (pid int) {
+	writers, _ := writerlock.Read(filepath.Dir(s.dir.Status.Path), s.bootID)
+	for _, w := range writers {
+		if w.Kind == writerlock.Run && w.State == writerlock.Alive {
+			return w.PID
+		}
+	}
+	return 0
+}
+
 func (s stateDir) lock() (unlock func(), err error)   { return s.dir.Events.Lock() }
 func (s stateDir) appendEvents(b *writer.Batch) error { return s.dir.Events.Append(b) }
 func (s stateDir) appendLeadingEvents(b *writer.Batch, reserve int64) (*writer.Batch, error) {
@@ -85,6 +122,7 @@ func (s stateDir) appendLeadingRejects(lines []byte, reserve int64) (rest []byte
 }
 func (s stateDir) endBoot(id string) error                 { return s.dir.Boots.Append(id) }
 func (s stateDir) rotate() error                           { return s.dir.Events.Rotate() }
+func (s stateDir) resultVersion() writer.Version           { return s.dir.ResultVersion() }
 func (s stateDir) copyPrevious() error                     { return s.dir.Result.CopyToPrevious() }
 func (s stateDir) replaceResult(r *artifact.Result) error  { return s.dir.Result.Replace(r) }
 func (s stateDir) replaceStatus(st *artifact.Status) error { return s.dir.Status.Replace(st) }
@@ -96,6 +134,9 @@ type dryRun struct {
 	dir     *writer.Dir
 	to      io.Writer
 	lastSeq uint64 // of the events that were printed; 0 before the first
+
+	lastStatus *artifact.Status // that was printed last; nil if none was
+	moved      bool             // the result of the previous run would no longer be in its place
 }
 
 // exists reports whether the state directory exists. A dry run checks that before it
@@ -116,6 +157,9 @@ func (d *dryRun) open() error {
 }
 
 func (d *dryRun) status() (*artifact.Status, error) {
+	if d.lastStatus != nil {
+		return d.lastStatus, nil
+	}
 	if !d.exists() {
 		return nil, fs.ErrNotExist
 	}
@@ -123,15 +167,21 @@ func (d *dryRun) status() (*artifact.Status, error) {
 }
 
 func (d *dryRun) result() (*artifact.Result, error) {
-	if !d.exists() {
+	if d.moved || !d.exists() {
 		return nil, fs.ErrNotExist
 	}
 	return d.dir.Result.Read()
 }
 
-func (d *dryRun) otherWriters() string             { return d.dir.OtherWriters() }
-func (d *dryRun) free() (int64, error)             { return math.MaxInt64, nil }
-func (d *dryRun) lock() (unlock func(), err error) { return func() {}, nil }
+func (d *dryRun) otherWriters() string                 { return d.dir.OtherWriters() }
+func (d *dryRun) free() (int64, error)                 { return math.MaxInt64, nil }
+func (d *dryRun) lockWriter() error                    { return nil }
+func (d *dryRun) clearDead() error                     { return nil }
+func (d *dryRun) unlockWriter(bool)                    {}
+func (d *dryRun) replacedDead() bool                   { return false }
+func (d *dryRun) aliveRun() int                        { return 0 }
+func (d *dryRun) resultVersion() (none writer.Version) { return none }
+func (d *dryRun) lock() (unlock func(), err error)     { return func() {}, nil }
 
 // appendEvents numbers the events as writer.EventLog.Append would, and prints them.
 func (d *dryRun) appendEvents(b *writer.Batch) error {
@@ -178,6 +228,7 @@ func (d *dryRun) printPrevious() error {
 		name := filepath.Base(d.dir.Result.Path)
 		fmt.Fprintf(d.to, "==> %s.prev: the current %s\n", name, name)
 	}
+	d.moved = true
 	return nil
 }
 
@@ -188,6 +239,9 @@ func (d *dryRun) replaceResult(r *artifact.Result) error {
 
 func (d *dryRun) replaceStatus(s *artifact.Status) error {
 	d.print(d.dir.Status.Path, s.Append(nil))
+	last := *s
+	last.Message, last.Details = slices.Clone(s.Message), slices.Clone(s.Details)
+	d.lastStatus = &last
 	return nil
 }
 

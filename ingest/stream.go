@@ -55,6 +55,7 @@ type Stream struct {
 	Source Source
 
 	Followers []Follower // notified of each commit, in this order
+	Watchdog  Watchdog   // of the process; none if zero
 
 	// Supervisor starts the program that writes to the stream and provides the
 	// result; nil if the result comes from a directive.
@@ -97,7 +98,8 @@ type Summary struct {
 
 // Run reads and commits until the input ends or a stop is requested. It returns
 // an error if the input could not be read or, unless Stream.Unusable is set, if the
-// state directory cannot be used. The summary reports write errors. Run must be called
+// state directory cannot be used. If there is a supervisor and another run writes to the
+// directory, it returns a *writerlock.HeldError before it calls the supervisor. The summary reports write errors. Run must be called
 // only once.
 func (s *Stream) Run() (Summary, error) {
 	r := newRun(s)
@@ -107,6 +109,7 @@ func (s *Stream) Run() (Summary, error) {
 	for r.state.phase != finished {
 		r.state = r.state.next(r.step())
 	}
+	r.committer.writerLock.end(r.lost)
 	r.Lines, r.Degraded = r.lines.number, r.Degraded || r.state.disk == degraded
 	r.Summary.Unusable = r.committer.report.silent
 	return r.Summary, r.readError

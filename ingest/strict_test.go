@@ -105,7 +105,7 @@ const (
 var (
 	eventModel = []fieldModel{{"schema_version", "1", false}, {"kind", stateForm, false}, {"timestamp", timeForm, false},
 		{"message", stringForm, false}, {"boot_id", stringForm, true}, {"details", anyForm, true},
-		{"uptime_ms", countForm, true}, {"seq", countForm, false}}
+		{"uptime_ms", countForm, true}, {"transition", "false", true}, {"seq", countForm, false}}
 	statusModel = []fieldModel{{"schema_version", "1", false}, {"state", stateForm, false}, {"updated_at", timeForm, false},
 		{"message", stringForm, false}, {"boot_id", stringForm, true}, {"details", anyForm, true},
 		{"seq", countForm, true}, {"rejected", countForm, true}}

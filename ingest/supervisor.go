@@ -73,7 +73,7 @@ func (r *run) addSupervised() {
 		r.mergeReported(d)
 	}
 	last := r.decider.state
-	if !isRecordedAgain(last) {
+	if !isStopped(last) {
 		r.record(d, r.now)
 		return
 	}
@@ -83,10 +83,6 @@ func (r *run) addSupervised() {
 	r.record(d, r.now)
 	r.record(&again, r.now)
 }
-
-// isRecordedAgain reports whether a state is recorded again after the supervisor's
-// result.
-func isRecordedAgain(s artifact.State) bool { return s == artifact.Stopped || s == artifact.Destroyed }
 
 // mergeReported adds to d the message and details that the program reported.
 func (r *run) mergeReported(d *directive.Directive) {

@@ -19,7 +19,7 @@ buildGoModule {
   inherit version;
 
   src = lib.cleanSource ../.;
-  vendorHash = "sha256-JX3RR7slYWTDO9KXi7PO1CXyF5N8bOEKl8daxuS5z+s=";
+  vendorHash = "sha256-h7GXa8IT0J7WzcR/ALnJ405teY0AJjIRR9Qf5DWfWeo=";
 
   env.CGO_ENABLED = 0; # a static file, which also runs in guests without this store
   ldflags = [

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
 // A Dir gives access to the files of one state directory. It is not safe for
@@ -19,6 +20,8 @@ type Dir struct {
 	Result  ResultFile
 	Status  StatusFile
 	Boots   BootList // exists only in a copy, that is, a directory rebuilt from a journal
+
+	WriterLock writerlock.Lock // shows others that this process writes to the directory, see LockWriter
 }
 
 // The names of the files in a state directory.
@@ -31,6 +34,7 @@ const (
 	OldEventsName  = EventsName + oldSuffix
 	PrevResultName = ResultName + prevSuffix
 	BootsName      = EventsName + ".boots"
+	WriterLockName = writerlock.Name
 )
 
 const (
@@ -106,6 +110,36 @@ func OtherWriters(st *unix.Stat_t, uid int) string {
 	return ""
 }
 
+// LockWriter acquires WriterLock, unless it is held in the open directory. Then
+// it makes no system call. The directory must be open.
+func (d *Dir) LockWriter(kind writerlock.Kind, bootID string) error {
+	dir := d.Status.current.Dir
+	if !dir.IsOpen() || d.WriterLock.IsHeldIn(dir) {
+		return nil
+	}
+	return d.WriterLock.Acquire(dir, kind, bootID)
+}
+
+// A Version identifies what a file contains: it changes when a writer replaces the file.
+// The zero Version is that of a missing file.
+type Version struct {
+	id       dirfs.ID
+	modified unix.Timespec
+}
+
+// ResultVersion returns the Version of result.json. The directory must be open.
+func (d *Dir) ResultVersion() Version {
+	dir := d.Status.current.Dir
+	if !dir.IsOpen() {
+		return Version{}
+	}
+	st, err := dir.StatFile(ResultName)
+	if err != nil {
+		return Version{}
+	}
+	return Version{dirfs.IDOf(&st), st.Mtim}
+}
+
 // Close closes all files. It releases the lock, or stops waiting for it. A process need
 // not call Close before it exits. A later use opens the files again.
 func (d *Dir) Close() {
@@ -113,6 +147,7 @@ func (d *Dir) Close() {
 	d.Events.seq.close()
 	d.Rejects.lines.close()
 	d.Boots.lines.close()
+	d.WriterLock.Release(false)
 	for _, l := range d.locations() {
 		l.Dir.Close()
 	}

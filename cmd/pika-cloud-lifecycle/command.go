@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
 
 // A command is the program that run starts, in its own process group.
@@ -32,6 +34,8 @@ type command struct {
 	killAfter time.Duration  // from SIGTERM to SIGKILL
 	signals   chan os.Signal // that this process receives for the program
 	umask     int            // of the program
+
+	cannotStart *startError // why the program cannot be started; nil if nothing is known
 
 	pid      int
 	reaped   bool
@@ -66,6 +70,10 @@ func forwardedSignals() []syscall.Signal {
 // run starts the command, and calls ended when the command has ended or could not be
 // started. Signals that arrived before the start are forwarded too.
 func (c *command) run(ended func(exit)) {
+	if c.cannotStart != nil {
+		ended(exit{err: c.cannotStart})
+		return
+	}
 	startThreads()
 	if err := c.start(); err != nil {
 		c.restoreTerminal(false)
@@ -146,6 +154,13 @@ type startError struct {
 	message string // for the result, after the name of the command
 }
 
+// newStartError returns the error of a command that cannot be started because this process
+// lacks something. The text of err ends with a remedy.
+func newStartError(err error) *startError {
+	what, remedy, _ := strings.Cut(err.Error(), "; ")
+	return &startError{what: what, remedy: remedy, code: exitNotStarted, message: "cannot be run: " + what}
+}
+
 // explainStart returns why the command could not be started, and what to do.
 func (c *command) explainStart(err error) *startError {
 	if shown := c.shownArgv(); shown[0] != c.argv[0] {
@@ -179,6 +194,8 @@ func (c *command) explainStart(err error) *startError {
 		e.what, e.remedy = program+": "+err.Error(), "check its mode, and that its file system is not mounted noexec"
 	case err == syscall.ENOEXEC:
 		e.what, e.remedy = program+" is a program for another machine", "build it for this one"
+	case err == syscall.EMFILE, err == syscall.ENFILE:
+		e.what, e.remedy = err.Error(), ingest.Remedy(err)
 	case err == syscall.EAGAIN:
 		e.what, e.remedy = program+": the limit of processes is reached", "raise it: ulimit -u, or TasksMax= of the unit"
 	case err == syscall.E2BIG:

@@ -337,7 +337,7 @@ func TestFullDisk_degraded(t *testing.T) {
 	p.hasEvents(1)
 	p.contains("status.json", `"state": "booted"`)
 	names, err := namesIn(dir)
-	if len(names) != 4 || err != nil { // no temporary file, no torn line
+	if len(names) != 5 || err != nil { // no temporary file, no torn line
 		t.Errorf("unexpected files: %q, %v", names, err)
 	}
 }

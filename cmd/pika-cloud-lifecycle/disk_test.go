@@ -139,7 +139,7 @@ func TestFullDisk_burst(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			dir := tmpfs(t, "24k")
+			dir := tmpfs(t, "28k")
 			p := startIn(t, dir, nil, "--write-timeout", "100ms")
 			_, err := p.in.WriteString(strings.Join(append(largeEvents(100), test.last...), "\n") + "\n")
 			testenv.Must(t, err, p.in.Close())
@@ -176,7 +176,7 @@ func TestFullDisk_nearly(t *testing.T) {
 	for events := 35; events <= 60; events += 5 {
 		t.Run(fmt.Sprint(events), func(t *testing.T) {
 			t.Parallel()
-			dir := tmpfs(t, "24k")
+			dir := tmpfs(t, "28k")
 			p := startIn(t, dir, nil, "--write-timeout", "1h")
 			_, err := p.in.WriteString(strings.Join(append(largeEvents(events), "STATE=failed EXIT_CODE=7"), "\n") + "\n")
 			testenv.Must(t, err, p.in.Close())
@@ -189,7 +189,7 @@ func TestFullDisk_nearly(t *testing.T) {
 // A degraded stream that has no space for a burst leaves some free for the result.
 func TestFullDisk_reserve_for_result(t *testing.T) {
 	t.Parallel()
-	dir := tmpfs(t, "64k")
+	dir := tmpfs(t, "68k")
 	p := startIn(t, dir, nil, "--write-timeout", "50ms")
 	_, err := p.in.WriteString(strings.Join(largeEvents(400), "\n") + "\n")
 	testenv.Must(t, err)

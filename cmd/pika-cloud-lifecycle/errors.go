@@ -13,9 +13,11 @@ const (
 	exitFailed   = 1 // a file could not be written, or is invalid
 	exitUsage    = 2 // the command line is wrong
 	exitRejected = 3 // lines were rejected, or verify or wait could not read the directory
+	exitDied     = 4 // wait: the writer has died
 
 	// Exit codes of run and wait, as a shell and timeout(1) use them.
 	exitTimeout    = 124 // the command, or the wait, took too long
+	exitHeld       = 125 // another run writes to the state directory; the command was not started
 	exitNotStarted = 126 // the command cannot be run
 	exitNotFound   = 127 // the command was not found
 )
@@ -42,6 +44,12 @@ type unreadableError struct{ err error }
 func (e *unreadableError) Error() string { return e.err.Error() }
 func (e *unreadableError) Unwrap() error { return e.err }
 
+// A heldError reports that run did not start its command, because another run writes to
+// the state directory.
+type heldError struct{ text string }
+
+func (e *heldError) Error() string { return e.text }
+
 var (
 	// errRejected reports that lines were rejected, after each was logged.
 	errRejected = errors.New("lines were rejected")
@@ -64,16 +72,22 @@ func exitCode(err error) int {
 		command    commandExit
 		usage      *usageError
 		unreadable *unreadableError
+		died       *writerDiedError
+		held       *heldError
 	)
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, &command):
 		return int(command)
+	case errors.As(err, &held):
+		return exitHeld
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, errRejected), errors.As(err, &unreadable):
 		return exitRejected
+	case errors.As(err, &died):
+		return exitDied
 	case errors.Is(err, errTimeout):
 		return exitTimeout
 	}

@@ -128,6 +128,7 @@ func (g *extremeGuest) addEvent() {
 	line = g.optional(line, "boot_id", jsonText(e.boot))
 	line = g.optional(line, "details", g.details())
 	line = g.optional(line, "uptime_ms", uptime)
+	line = g.optional(line, "transition", oneOf(g.Rand, "", "", "false", "true"))
 	g.log = fmt.Appendf(append(g.log, line...), `,"seq":%d}`+"\n", e.seq)
 	g.events = append(g.events, e)
 }
@@ -603,7 +604,7 @@ func FuzzWait(f *testing.F) {
 				t.Fatal(err)
 			}
 			w := waiter{states: []artifact.State{artifact.State(want)}}
-			done, err := w.check(current)
+			done, err := w.decide(&observation{files: current})
 			var out strings.Builder
 			(&app{stdout: &out}).printStatus(current, format)
 			switch {

@@ -162,6 +162,8 @@ func expectedValue(v flag.Value, text string, err error) string {
 		return durationHint(text)
 	case int:
 		return "the number of a descriptor, such as 3"
+	case uint64:
+		return "a sequence number, as show --seq prints it"
 	}
 	return err.Error() // of a sizeValue
 }

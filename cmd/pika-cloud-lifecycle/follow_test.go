@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,8 +36,8 @@ func newFollower(t *testing.T) *follower {
 	return f
 }
 
-// startFollower follows a state directory.
-func startFollower(t *testing.T, dir string, stderr io.Writer) *follower {
+// startFollower follows a state directory, which args name if they are given.
+func startFollower(t *testing.T, dir string, stderr io.Writer, args ...string) *follower {
 	t.Helper()
 	f := &follower{T: t, dir: dir, lines: make(chan string, 100)}
 	f.log = filepath.Join(f.dir, "events.jsonl")
@@ -44,7 +46,10 @@ func startFollower(t *testing.T, dir string, stderr io.Writer) *follower {
 		clock: func() ingest.Moment { return ingest.Moment{} }}
 	done := make(chan struct{})
 	go func() {
-		a.main([]string{"show", "--follow", "--utc", "--state-dir", f.dir})
+		if len(args) == 0 {
+			args = []string{"--state-dir", f.dir}
+		}
+		a.main(append([]string{"show", "--follow", "--utc"}, args...))
 		close(done)
 	}()
 	go func() {
@@ -195,5 +200,114 @@ func TestFollow_no_events(t *testing.T) {
 	stdout, stderr, code := environment{}.runAll("show", "--follow", path)
 	if !strings.HasPrefix(stderr, "pika-cloud-lifecycle: "+path+" holds no events (line 1 is not an event: ") || stdout != "" || code != exitFailed {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+}
+
+// A directory or a file that the user has named may be created later.
+func TestFollow_operand_appears_later(t *testing.T) {
+	for _, name := range []string{"directory", "file"} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "not/yet")
+			operand := dir
+			if name == "file" {
+				operand = filepath.Join(dir, "events.jsonl")
+			}
+			f := startFollower(t, dir, io.Discard, operand)
+			time.Sleep(50 * time.Millisecond) // so that show waits; the test passes either way
+			f.appendEvent(0, "one")
+			if name == "directory" {
+				f.awaitLine("no status")
+				f.awaitLine("no result")
+			}
+			f.awaitLine("  one")
+			f.appendEvent(1, "two")
+			f.awaitLine("  two")
+		})
+	}
+}
+
+// The process ends when the reader of its output has ended, although no event is written.
+// SIGPIPE ends it, as it ends tail -f.
+func TestFollow_output_closed(t *testing.T) {
+	dir := t.TempDir()
+	for name, args := range map[string][]string{
+		"directory":         {"--state-dir", dir},
+		"missing directory": {"--state-dir", filepath.Join(dir, "missing")},
+		"missing operand":   {filepath.Join(dir, "missing")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := testCommand(append([]string{"show", "--follow"}, args...)...)
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd.Stdout = w
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			w.Close()
+			if name != "missing operand" { // wait for the first output
+				if _, err := r.Read(make([]byte, 1)); err != nil {
+					t.Error(err)
+				}
+			}
+			r.Close()
+			err = cmd.Wait()
+			status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
+			if status.Signal() != syscall.SIGPIPE {
+				t.Errorf("show ended with %v; want SIGPIPE", err)
+			}
+		})
+	}
+}
+
+// A descriptor that is also open for reading is not a closed output.
+func TestFollow_output_readable(t *testing.T) {
+	dir := t.TempDir()
+	f := &follower{T: t, dir: dir}
+	path := filepath.Join(t.TempDir(), "out")
+	out, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := testCommand("show", "--follow", dir)
+	cmd.Stdout = out
+	f.must(cmd.Start())
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	for i := range 3 {
+		f.appendEvent(0, fmt.Sprint("event ", i))
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			text, _ := os.ReadFile(path)
+			if strings.Contains(string(text), fmt.Sprint("event ", i)) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("show printed %q; want event %d", text, i)
+			}
+		}
+	}
+}
+
+// show --follow shows no file that is not a log.
+func TestFollow_not_a_log(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "status.json")
+	writeFile(t, path, `{"schema_version":1,"state":"ready","updated_at":"2026-03-25T20:00:00.123Z","message":"m","seq":3}`)
+	_, stderr, code := environment{}.runAll("show", "--follow", path)
+	if !strings.Contains(stderr, "--follow needs a directory or a log") || code != exitUsage {
+		t.Errorf("exit %d, %q", code, stderr)
+	}
+}
+
+// A log that is not a regular file is reported once.
+func TestFollow_log_is_fifo(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "events.jsonl"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, code := environment{}.runAll("show", "--follow", dir)
+	if want := "pika-cloud-lifecycle: " + dir + "/events.jsonl is not a regular file; remove it\n"; stderr != want || code != exitFailed {
+		t.Errorf("exit %d, stderr %q; want %q", code, stderr, want)
 	}
 }

@@ -80,7 +80,7 @@ func ingestMain(a *app, args []string) error {
 	s.ExitOnResult = f.exitOnResult
 	s.Service = a.serviceResult()
 	s.WriteTimeout = max(f.writeTimeout, 1) // 0 means the default there
-	s.Followers = notifiers.followers()
+	notifiers.follow(s)
 	s.Stop, err = stopPipe(signals, in)
 	if err != nil {
 		return err

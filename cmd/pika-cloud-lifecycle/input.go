@@ -14,10 +14,10 @@ import (
 // An input is the source of a stream.
 type input struct {
 	fd       int
-	keepOpen int    // a descriptor that keeps a FIFO from ending; 0 for none
-	path     string // of a FIFO that this process created and removes at the end
-	manyRuns bool   // it is a FIFO, which one writer after another may open
-	standard bool   // it is standard input because the command line names no other
+	keepOpen int        // a descriptor that keeps a FIFO from ending; 0 for none
+	watch    *fifoWatch // of the path of a FIFO; nil if there is none
+	manyRuns bool       // it is a FIFO, which one writer after another may open
+	standard bool       // it is standard input because the command line names no other
 }
 
 // isTerminal reports whether the input is a terminal that the command line does not
@@ -46,7 +46,7 @@ func (a *app) findInput(f *ingestFlags) (input, error) {
 	case f.isGiven("fifo") && f.fifo == "":
 		return input{}, f.badUsage("--fifo is empty; expected the path of a FIFO")
 	case f.isGiven("fifo"):
-		return f.openFIFO(f.fifo)
+		return f.openFIFO(f.fifo, a.warn)
 	case f.isGiven("fd"):
 		return input{fd: f.fd}, f.checkFD()
 	}
@@ -63,8 +63,16 @@ const firstPassed = 3
 // activated returns the FIFO that systemd has passed to this process; ok is false
 // if it has passed none.
 func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
-	n := a.getenv("LISTEN_FDS")
-	if a.getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) || n == "" {
+	n, pid := a.getenv("LISTEN_FDS"), a.getenv("LISTEN_PID")
+	const ignored = ", so standard input is read; start ingest with exec in the wrapper, or choose the input with --fd 3 or --fd 0"
+	switch {
+	case n == "":
+		return input{}, false, nil
+	case pid == "":
+		a.warn("ingest: LISTEN_FDS is set, but LISTEN_PID is not" + ignored)
+		return input{}, false, nil
+	case pid != strconv.Itoa(os.Getpid()):
+		a.warn(fmt.Sprintf("ingest: LISTEN_FDS is set for another process (LISTEN_PID is %q, this process is %d)%s", pid, os.Getpid(), ignored))
 		return input{}, false, nil
 	}
 	if n != "1" {
@@ -78,26 +86,30 @@ func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
 	if !isPipe(firstPassed) {
 		return input{}, false, f.badUsage("descriptor %d from systemd is not a FIFO; use ListenFIFO= in the socket unit, or --fd 0 to read StandardInput=", firstPassed)
 	}
-	return input{fd: firstPassed, manyRuns: true}, true, nil
+	in = input{fd: firstPassed, manyRuns: true}
+	path, err := pathOf(firstPassed)
+	if err == nil { // otherwise /proc is hidden
+		in.watch = watchFIFO(path, firstPassed, -1, false, a.warn)
+	}
+	return in, true, nil
 }
 
 // openFIFO opens the FIFO at path, and creates it if it is missing. It also opens
 // the FIFO for writing, so that it does not end between two writers.
-func (f *ingestFlags) openFIFO(path string) (input, error) {
+func (f *ingestFlags) openFIFO(path string, warn func(string)) (input, error) {
 	in := input{manyRuns: true}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return in, f.fifoError("", err)
 	}
 	err := unix.Mkfifo(path, 0o600)
-	switch {
-	case err == nil:
-		in.path = path
-	case err != unix.EEXIST:
+	created := err == nil
+	if !created && err != unix.EEXIST {
 		return in, f.fifoError("", &fs.PathError{Op: "mkfifo", Path: path, Err: err})
 	}
 	err = in.openBothEnds(path)
 	switch err {
 	case nil:
+		in.watch = watchFIFO(path, in.fd, in.keepOpen, created, warn)
 		return in, nil
 	case errNotFIFO:
 		return in, f.fifoError(" "+path+" is not a FIFO; name another path", nil)
@@ -137,12 +149,19 @@ func (in *input) openBothEnds(path string) (err error) {
 	}
 	in.keepOpen, err = openIfFIFO(path, unix.O_WRONLY)
 	if err != nil {
+		unix.Close(in.fd)
 		return err
 	}
 	if unix.Flock(in.fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		in.closeEnds()
 		return errInUse
 	}
 	return nil
+}
+
+func (in *input) closeEnds() {
+	unix.Close(in.fd)
+	unix.Close(in.keepOpen)
 }
 
 // openIfFIFO opens a file if it is a FIFO, and otherwise returns errNotFIFO. It does not
@@ -150,6 +169,7 @@ func (in *input) openBothEnds(path string) (err error) {
 func openIfFIFO(path string, mode int) (int, error) {
 	fd, err := unix.Open(path, mode|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err == nil && !isPipe(fd) {
+		unix.Close(fd)
 		return 0, errNotFIFO
 	}
 	return fd, err
@@ -161,16 +181,24 @@ func isPipe(fd int) bool {
 	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
 }
 
+// settle and closeWriters are called at the first request to stop, before and after the
+// stream is notified.
+
+func (in *input) settle() {
+	if in.watch != nil {
+		in.watch.settle()
+	}
+}
+
+func (in *input) closeWriters() {
+	if in.watch != nil {
+		in.watch.closeWriters()
+	}
+}
+
 // close removes the FIFO if this process created it and it is still at its path.
 func (in *input) close() {
-	if in.path == "" {
-		return
-	}
-	var opened, current unix.Stat_t
-	if unix.Fstat(in.fd, &opened) != nil || unix.Lstat(in.path, &current) != nil {
-		return
-	}
-	if opened.Dev == current.Dev && opened.Ino == current.Ino {
-		_ = unix.Unlink(in.path)
+	if in.watch != nil {
+		in.watch.remove()
 	}
 }

@@ -61,6 +61,31 @@ func TestLimits_open_files(t *testing.T) {
 	}
 }
 
+// TestLimits_run_open_files checks that run records a result, or names the limit, with any
+// limit of open files.
+func TestLimits_run_open_files(t *testing.T) {
+	testenv.Tool(t, "bash")
+	recorded := map[int]int{} // the lowest limit with each exit code in the result
+	for limit := 28; limit >= 4; limit-- {
+		state := testenv.TempDir(t)
+		code, stderr := limitedRun(t, fmt.Sprint("ulimit -n ", limit), nil, "run", "--state-dir", state, "--", "true")
+		result, err := os.ReadFile(filepath.Join(state, "result.json"))
+		inResult := strings.Contains(string(result), fmt.Sprintf(`"exit_code": %d,`, code))
+		switch {
+		case code == exitOK && stderr == "" && inResult,
+			code == exitNotStarted && strings.Contains(stderr, "ulimit -n") && inResult && strings.Contains(string(result), `"reason":"not_started"`):
+			recorded[code] = limit
+		case code == exitNotStarted && strings.Contains(stderr, "ulimit -n") && err != nil && recorded[exitNotStarted] > 0:
+		case code == exitFailed && strings.Contains(stderr, "ulimit -n") && err != nil && limit < 8: // main cannot start
+		default:
+			t.Errorf("%d open files: exit code %d, stderr\n%.500s\nresult\n%s", limit, code, stderr, result)
+		}
+	}
+	if recorded[exitOK] == 0 || recorded[exitNotStarted] == 0 || recorded[exitNotStarted] >= recorded[exitOK] {
+		t.Errorf("the lowest limits with a result are %v", recorded)
+	}
+}
+
 // TestLimits_closed_descriptors checks that the program works without standard streams,
 // and that the files it opens are not mistaken for them.
 func TestLimits_closed_descriptors(t *testing.T) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
@@ -9,15 +11,20 @@ import (
 )
 
 // notifiers report each status of a stream to the service managers that --notify
-// names.
-type notifiers []*notify.Notifier
+// names. systemd is true if systemd is one of them; only then does the stream keep the
+// watchdog of the unit alive.
+type notifiers struct {
+	all      []*notify.Notifier
+	systemd  bool
+	watchdog ingest.Watchdog
+}
 
 // newNotifiers returns the notifiers for the value of --notify. auto means all
 // service managers that are present: systemd sets $NOTIFY_SOCKET if a unit expects
 // notifications, and Incus provides a socket if the host allows it.
-func (a *app) newNotifiers(f *flagSet, words string) (all notifiers, err error) {
+func (a *app) newNotifiers(f *flagSet, words string) (n notifiers, err error) {
 	if words == "never" {
-		return nil, nil
+		return n, nil
 	}
 	systemd, incus := a.getenv("NOTIFY_SOCKET") != "", notify.IncusSocket()
 	asked := strings.Split(words, ",")
@@ -32,7 +39,7 @@ func (a *app) newNotifiers(f *flagSet, words string) (all notifiers, err error) 
 	}
 	for _, word := range asked {
 		if word != "systemd" && word != "incus" {
-			return nil, f.badUsage("--notify is %q; expected auto, never, or one or both of systemd,incus", words)
+			return n, f.badUsage("--notify is %q; expected auto, never, or one or both of systemd,incus", words)
 		}
 	}
 	socket := a.getenv("NOTIFY_SOCKET")
@@ -41,32 +48,56 @@ func (a *app) newNotifiers(f *flagSet, words string) (all notifiers, err error) 
 		case word == "systemd" && systemd && !strings.HasPrefix(socket, "/") && !strings.HasPrefix(socket, "@"):
 			a.warn(fmt.Sprintf("%s: $NOTIFY_SOCKET is %q, so systemd is not notified; expected a path such as /run/systemd/notify", f.Name(), socket))
 		case word == "systemd" && systemd:
-			all = append(all, notify.Systemd())
+			n.all = append(n.all, notify.Systemd(socket))
+			n.systemd = true
+			n.watchdog, err = notify.Watchdog(socket, a.getenv("WATCHDOG_USEC"), a.getenv("WATCHDOG_PID"))
+			if err != nil {
+				a.warn(fmt.Sprintf("%s: the watchdog is not notified: %v", f.Name(), err))
+			}
 		case word == "systemd":
 			a.warn(f.Name() + ": --notify systemd: $NOTIFY_SOCKET is not set, so systemd is not notified; set NotifyAccess= in the unit")
 		case word == "incus" && incus != "":
-			all = append(all, notify.Incus(incus))
+			n.all = append(n.all, notify.Incus(incus))
 		case word == "incus":
 			a.warn(f.Name() + ": --notify incus: /dev/incus/sock does not exist, so Incus is not notified; set security.guestapi=true on the instance")
 		}
 	}
-	return all, nil
+	return n, nil
 }
 
-// followers returns the notifiers as followers of a stream.
-func (all notifiers) followers() (followers []ingest.Follower) {
-	for _, n := range all {
-		followers = append(followers, n)
+// follow adds the notifiers to a stream.
+func (n *notifiers) follow(s *ingest.Stream) {
+	for _, follower := range n.all {
+		s.Followers = append(s.Followers, follower)
 	}
-	return followers
+	s.Watchdog = n.watchdog
+}
+
+// commandEnv returns the environment of the command of run, if run has env: without the
+// variables of systemd that are not for the command.
+//
+//   - $LISTEN_PID is never the PID of the command, so the command would ignore the
+//     others (sd_listen_fds(3)).
+//   - The notifications are for run or for the command, but not for both: each would
+//     replace the status of the other.
+//   - If they are for the command, so is a watchdog of run. $WATCHDOG_PID is then
+//     removed, because the command would ignore a watchdog with another PID
+//     (sd_watchdog_enabled(3)). A watchdog of a third process stays as it is.
+func (n *notifiers) commandEnv(env []string) []string {
+	env = without(env, "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
+	if n.systemd {
+		return without(env, "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+	}
+	if os.Getenv("WATCHDOG_PID") == strconv.Itoa(os.Getpid()) {
+		return without(env, "WATCHDOG_PID")
+	}
+	return env
 }
 
 // closeNotifiers reports the end of the stream, and warns about failed
 // notifications.
-func (a *app) closeNotifiers(all notifiers) {
-	for _, n := range all {
-		if err := n.Close(); err != nil {
-			a.warn(err.Error())
-		}
+func (a *app) closeNotifiers(n notifiers) {
+	for _, err := range notify.Close(n.all...) {
+		a.warn(err.Error())
 	}
 }

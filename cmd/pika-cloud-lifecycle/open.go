@@ -37,6 +37,7 @@ type openedFiles struct {
 	isDir            bool // a directory was opened, so a file that is missing does not exist
 	statusUnreadable bool // the directory has one that cannot be read
 	resultUnreadable bool
+	dir              string // the directory that was opened; "" if none was
 }
 
 // A logFile is a log that is open.
@@ -45,9 +46,7 @@ type logFile struct {
 	file     *os.File
 	lines    history.Lines
 	decoder  artifact.Decoder
-	inDir    bool      // it is the log of a state directory, not a file that the user named
-	shown    seqRange  // the events that were shown
-	previous *seqRange // the events shown from the file that had the path before; nil if none
+	inDir    bool // it is the log of a state directory, not a file that the user named
 	problems lineProblems
 }
 
@@ -111,7 +110,7 @@ func (files *openedFiles) close() {
 
 // addDir opens the files of a state directory.
 func (files *openedFiles) addDir(dir string) error {
-	files.isDir = true
+	files.isDir, files.dir = true, dir
 	found := false
 	for _, name := range []string{writer.StatusName, writer.ResultName, writer.OldEventsName, writer.EventsName} {
 		f, err := dirfs.Open(dir, name)
@@ -317,6 +316,9 @@ func (files *openedFiles) addObject(f *os.File, from io.Reader) error {
 	if result != nil {
 		files.result, files.resultText = result, decoder.Normal()
 		return nil
+	}
+	if statusErr == artifact.ErrNewer || resultErr == artifact.ErrNewer {
+		return fmt.Errorf("%s %w", f.Name(), artifact.ErrNewer)
 	}
 	if bytes.Contains(text, []byte(`"finished_at"`)) || filepath.Base(f.Name()) == writer.ResultName {
 		return fmt.Errorf("%s is not a valid result: %v%s", f.Name(), resultErr, files.invalidRemedy())

@@ -17,6 +17,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
 // streamVar names the descriptor of the stream to the command.
@@ -95,12 +96,16 @@ func runMain(a *app, args []string) error {
 	}
 	s.keepLastOutput(tail)
 	stream := a.supervisedStream(*dir, s)
-	stream.Followers = notifiers.followers()
+	s.env = notifiers.commandEnv(s.env)
+	notifiers.follow(stream)
 	stream.Unusable = func(err error) {
 		what, remedy := dirProblem(*dir, stateDirOption, err)
 		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
 	}
 	err = a.runMirrored(stream, *mirror)
+	if held := a.heldByRun(*dir, err); held != nil {
+		return held
+	}
 	if s.tail != nil {
 		s.tail.flush()
 	}
@@ -108,6 +113,25 @@ func runMain(a *app, args []string) error {
 		a.warn(err.Error()) // the exit code is the command's
 	}
 	return commandExit(s.code)
+}
+
+// heldByRun returns the error for a directory to which another run writes; nil if err is
+// about something else. If that run has started this one, it names the outer stream.
+func (a *app) heldByRun(dir string, err error) error {
+	var held *writerlock.HeldError
+	if !errors.As(err, &held) {
+		return nil
+	}
+	by := "another run"
+	if held.PID > 0 {
+		by += " with PID " + strconv.Itoa(held.PID)
+	}
+	remedy := "wait until it has ended, or set " + stateDirOption + " to another directory"
+	fd := a.getenv(streamVar)
+	if fd != "" {
+		remedy = fmt.Sprintf("start the command without run and write lines such as STATE=ready to descriptor %.20q ($%s) of the outer run, or set --state-dir to another directory", fd, streamVar)
+	}
+	return &heldError{fmt.Sprintf("run: %s writes to %s, so the command was not started; %s", by, dir, remedy)}
 }
 
 // parseTail parses the value of --tail; 0 if the flag is not given.
@@ -143,20 +167,14 @@ func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 func (s *supervisor) prepare(a *app) error {
 	s.streamFD = freeDescriptor()
 	if s.streamFD > 9 {
-		return badUsage("run: descriptors 3 to 9 are all open; close one for the command's stream")
+		s.cannotStart = newStartError(errors.New("descriptors 3 to 9 are all open; close one for the command's stream, as in run -- COMMAND 9>&-"))
 	}
-	var stream, stop [2]int
-	for _, pipe := range []*[2]int{&stream, &stop} {
-		if err := makePipe(pipe); err != nil {
-			return err
-		}
+	if err := s.makePipes(); err != nil {
+		a.warn("run: " + err.Error() + "; nothing is recorded")
+		return commandExit(exitNotStarted)
 	}
-	s.streamRead, s.streamWrite = stream[0], stream[1]
-	s.stopRead, s.stopWrite = stop[0], stop[1]
-	s.stream = s.streamWrite
 	s.path, s.umask = a.getenv("PATH"), a.umask
-	s.env = append(without(os.Environ(), streamVar, "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
-		streamVar+"="+strconv.Itoa(s.streamFD))
+	s.env = append(without(os.Environ(), streamVar), streamVar+"="+strconv.Itoa(s.streamFD))
 	s.signals = make(chan os.Signal, 16)
 	for _, sig := range forwardedSignals() {
 		if !isIgnored(sig) {
@@ -169,6 +187,60 @@ func (s *supervisor) prepare(a *app) error {
 	// SIGPIPE is caught: if it were ignored, the command would inherit that.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	return nil
+}
+
+// How many free descriptors run needs. Only a low limit of open files leaves fewer.
+const (
+	// forResult is enough to record why the command is not started: the files of a commit,
+	// and the empty input of the stream.
+	forResult = 9
+	// forCommand is enough for a commit, the pipes, the terminal, and what is open while a
+	// process is started.
+	forCommand = 16
+)
+
+// makePipes creates the pipes. If there are too few descriptors for the command, it is not
+// started, and the input of the stream is empty. makePipes returns an error if nothing can be
+// recorded either.
+func (s *supervisor) makePipes() error {
+	free := freeDescriptors(forCommand)
+	tooFew := fmt.Errorf("%d descriptors are needed, but only %d can be opened; raise the limit of open files (ulimit -n)", forCommand, free)
+	if free < forResult {
+		return tooFew
+	}
+	var stream, stop [2]int
+	if err := makePipe(&stream); err != nil {
+		return err
+	}
+	s.streamRead, s.streamWrite = stream[0], stream[1]
+	if free < forCommand {
+		s.cannotStart = newStartError(tooFew)
+		unix.Close(s.streamWrite)
+		s.streamWrite, s.stopWrite = -1, -1
+		return nil
+	}
+	if err := makePipe(&stop); err != nil {
+		return err
+	}
+	s.stopRead, s.stopWrite = stop[0], stop[1]
+	s.stream = s.streamWrite
+	return nil
+}
+
+// freeDescriptors returns how many descriptors this process can open, at most limit.
+func freeDescriptors(limit int) int {
+	var free []int
+	for range limit {
+		fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			break
+		}
+		free = append(free, fd)
+	}
+	for _, fd := range free {
+		unix.Close(fd)
+	}
+	return len(free)
 }
 
 // keepLastOutput passes the standard error of the command through a pipe, if some lines

@@ -364,6 +364,28 @@ func TestTerminal_wait(t *testing.T) {
 	}
 }
 
+// show --follow prints on a terminal that it waits for the directory. A key that is
+// pressed does not end it.
+func TestTerminal_show_follow(t *testing.T) {
+	t.Parallel()
+	for name, flag := range map[string]string{"operand": "", "flag": "--state-dir "} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir() + "/run"
+			term := newTerminal(t, t.TempDir(), "-c", program+` show --follow `+flag+dir)
+			term.expect("show: " + dir + " does not exist yet; waiting for it, Ctrl-C to stop\r")
+			term.send("\n")
+			for _, message := range []string{"one", "two"} {
+				cmd := testCommand("event", "--kind", "ready", "--message", message, "--state-dir", dir)
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				term.expect(message + "\r")
+			}
+		})
+	}
+}
+
 // plot prints on a terminal how to save the picture.
 func TestTerminal_plot(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -35,6 +36,7 @@ type showFlags struct {
 	paths  []string
 	format string
 	follow bool
+	seq    bool
 	utc    bool
 }
 
@@ -44,6 +46,7 @@ func showMain(a *app, args []string) error {
 	dir := a.stateDir(flags)
 	flags.StringVar(&f.format, "format", "text", "")
 	flags.BoolVar(&f.follow, "follow", false, "")
+	flags.BoolVar(&f.seq, "seq", false, "")
 	flags.BoolVar(&f.utc, "utc", false, "")
 	paths, err := flags.pathOperands(args)
 	if err != nil {
@@ -53,6 +56,9 @@ func showMain(a *app, args []string) error {
 		return err
 	}
 	f.dir, f.paths = *dir, paths
+	if f.seq {
+		return a.showSeq(flags, f)
+	}
 	if f.follow {
 		return a.follow(f)
 	}
@@ -74,6 +80,31 @@ func showMain(a *app, args []string) error {
 		return err
 	}
 	return a.logProblems(files.problems)
+}
+
+// showSeq prints the last seq of a state directory.
+func (a *app) showSeq(flags *flagSet, f *showFlags) error {
+	for _, other := range []string{"follow", "format", "utc"} {
+		if flags.isGiven(other) {
+			return flags.badUsage("--seq prints only a number; leave out --%s", other)
+		}
+	}
+	dir := f.dir
+	if len(f.paths) > 0 {
+		dir = f.paths[0]
+	}
+	if len(f.paths) > 1 {
+		return flags.badUsage("--seq needs one state directory, not %d", len(f.paths))
+	}
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		return flags.badUsage("--seq needs a state directory, and %q is a file%s", dir, itsDirectory(dir))
+	}
+	seq, err := history.LastSeq(dir)
+	if err != nil {
+		return openError(err)
+	}
+	return a.print(strconv.FormatUint(seq, 10) + "\n")
 }
 
 // maxProblems is how many problems with the lines of a log are printed; more are
@@ -179,36 +210,38 @@ func (l *logFile) show(v view) error {
 		if err != nil {
 			return openError(err)
 		}
-		l.showLine(v, &line)
+		e, err := l.decoder.Event(line.Text)
+		l.showLine(v, &line, e, l.decoder.Normal(), err)
 	}
 	return nil
 }
 
-func (l *logFile) showLine(v view, line *history.Line) {
-	e, err := l.decoder.Event(line.Text)
+// showLine shows a line, for which the decoder has returned e and err. normal is the normal
+// form of e.
+func (l *logFile) showLine(v view, line *history.Line, e *artifact.Event, normal []byte, err error) {
 	switch {
 	case line.Long:
 		l.problems.skipped++
 		l.addProblem(v, line, fmt.Sprintf("is longer than %d MiB", artifact.MaxSize>>20))
+	case err == artifact.ErrNewer:
+		l.problems.skipped++
+		l.addProblem(v, line, err.Error())
 	case e == nil:
 		l.problems.skipped++
 		l.addProblem(v, line, fmt.Sprintf("is not an event: %v", err))
 	default:
-		l.showEvent(v, line.Number, e)
+		l.showEvent(v, line.Number, e, normal)
 	}
 	if e != nil && err != nil && !line.Long {
 		l.addProblem(v, line, fmt.Sprintf("is an event that other programs may read differently: %v", err))
 	}
 }
 
-// showEvent shows the event that was decoded last.
-func (l *logFile) showEvent(v view, number uint64, e *artifact.Event) {
+// showEvent shows an event.
+func (l *logFile) showEvent(v view, number uint64, e *artifact.Event, normal []byte) {
 	l.problems.hasEvents = true
 	l.printPending(v)
-	already := l.markShown(e)
-	if !already {
-		v.event(l, number, e, l.decoder.Normal())
-	}
+	v.event(l, number, e, normal)
 }
 
 // interrupted explains a last line without a newline.
@@ -222,7 +255,7 @@ func (l *logFile) showRest(v view) {
 	}
 	e, err := l.decoder.Event(line.Text)
 	if err == nil && !line.Long {
-		l.showEvent(v, line.Number, e)
+		l.showEvent(v, line.Number, e, l.decoder.Normal())
 		l.addProblem(v, &line, "has no newline: "+interrupted)
 		return
 	}
@@ -234,7 +267,7 @@ func (l *logFile) showRest(v view) {
 func (a *app) newView(f *showFlags) view {
 	to := bufio.NewWriterSize(a.stdout, 64<<10)
 	if f.format == "json" {
-		return &jsonView{Writer: to}
+		return &jsonView{Writer: to, app: a}
 	}
 	v := &textView{Text: timeline.Text{To: to, Zone: time.Local}, app: a, live: len(f.paths) == 0}
 	if f.utc {
@@ -263,6 +296,9 @@ func (v *textView) current(files *openedFiles) {
 	if v.live {
 		now.BootID, now.Time = v.app.bootID(), v.app.clock().Time
 	}
+	for _, w := range v.app.deadWriters(files.dir) {
+		now.Dead = append(now.Dead, deadText(w))
+	}
 	if v.live || files.isDir || files.status != nil || files.result != nil { // otherwise only a log was copied, so the status and the result are unknown
 		v.Current(&now)
 	}
@@ -281,6 +317,7 @@ func (v *textView) omitted(log *logFile, n uint64) {
 // A jsonView is for programs: one object on each line.
 type jsonView struct {
 	*bufio.Writer
+	app    *app
 	object strictjson.Object // the current line
 }
 
@@ -297,6 +334,11 @@ func (v *jsonView) current(files *openedFiles) {
 	}
 	if files.resultText != nil {
 		v.object.Raw("result", files.resultText)
+		v.end()
+	}
+	dead := v.app.deadWriters(files.dir)
+	if len(dead) > 0 {
+		v.object.Values("dead_writers", writerObjects(dead))
 		v.end()
 	}
 }

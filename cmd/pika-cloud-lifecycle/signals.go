@@ -36,7 +36,7 @@ func makePipe(pipe *[2]int) error {
 }
 
 // stopPipe returns a descriptor from which one byte can be read for each signal
-// that requests a stop. At the first one, stopPipe closes in.keepOpen, so a FIFO ends
+// that requests a stop. At the first one, stopPipe calls in.closeWriters, so a FIFO ends
 // with its last writer.
 //
 // If the input is a pipe, the first Ctrl-C is ignored: the terminal sends it to the
@@ -68,11 +68,9 @@ func stopPipe(signals <-chan os.Signal, in input) (int, error) {
 			if isSame {
 				continue
 			}
+			in.settle()
 			unix.Write(pipe[1], []byte{0})
-			if in.keepOpen > 0 {
-				unix.Close(in.keepOpen)
-				in.keepOpen = 0
-			}
+			in.closeWriters()
 		}
 	}()
 	return pipe[0], nil

@@ -45,13 +45,6 @@ func TestSystemd(t *testing.T) {
 		p.contains("status.json", `"state": "stopped"`)
 		p.contains("status.json", `"message": "asked"`)
 	})
-	t.Run("Incus host", func(t *testing.T) {
-		lab.checkArtifacts(t, "incus", "starting ready completed", `"exit_code": 0`)
-		const want = `PATCH /1.0 {"state":"Ready"}` + "\n" + `PATCH /1.0 {"state":"Started"}` + "\n"
-		if got := lab.read(t, "requests"); !strings.HasSuffix(got, want) {
-			t.Errorf("the host received\n%swant\n%s", got, want)
-		}
-	})
 }
 
 // A lab is the directory into which the script on a booted systemd writes.
@@ -60,7 +53,6 @@ type lab string
 // boot boots the units of a folder of testdata/boot.
 func boot(t *testing.T, name string) lab {
 	t.Helper()
-	testenv.Tool(t, "python3")
 	testenv.Systemd(t)
 	dir := t.TempDir()
 	testenv.Must(t, os.CopyFS(dir, os.DirFS("../../testdata/boot/"+name+"/lab")))

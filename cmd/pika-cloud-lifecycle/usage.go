@@ -88,7 +88,9 @@ Environment:
   PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
   PIKA_LIFECYCLE_FD      set for the command: number of a descriptor, 3 to 9
   PATH                   where to look for the command
-  NOTIFY_SOCKET          socket of systemd; not passed on to the command
+  NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
+                         set by systemd; if run notifies systemd, they are not
+                         passed on to the command
 
 Files, in the state directory:
   status.json, events.jsonl, result.json
@@ -98,6 +100,7 @@ Exit status:
   N      exit code of the command
   2      the command line is wrong; the command was not started
   124    the command ran longer than --timeout
+  125    another run writes to the state directory; the command was not started
   126    the command cannot be run
   127    the command was not found
   128+N  signal N killed the command; after Ctrl-C, run is killed by SIGINT
@@ -172,6 +175,8 @@ A SIZE is a number of bytes, or a number with K, M or G, such as 64M.
 Environment:
   PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
   NOTIFY_SOCKET          socket of systemd for --notify
+  WATCHDOG_USEC, WATCHDOG_PID
+                         set by systemd for WatchdogSec=
   LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
                          set by systemd for ListenFIFO=
   SERVICE_RESULT, EXIT_CODE, EXIT_STATUS
@@ -257,7 +262,8 @@ and the directory may be created later.
 The states are requested, provisioning, booted, starting, ready, completed,
 failed, unreachable, stopped and destroyed. For starting and the states before
 it, wait also succeeds if the guest is in a later state, up to ready. For
-completed and failed, wait also waits until result.json is written.
+completed and failed, wait also waits until result.json is written. A state that
+the guest passes through while wait runs counts too.
 
 Flags:
   --for STATES         states to wait for, separated by commas
@@ -267,6 +273,9 @@ Flags:
                        otherwise /run/pika-cloud)
 
 Advanced:
+  --after SEQ          only what has a higher sequence number counts, such as
+                       the next run; a status or a result without one does not
+                       count. show --seq prints the current sequence number
   --boot WORD          current: ignore a status that was written before the last
                        reboot of this machine; any: accept it, for files that
                        were copied from another machine (default current)
@@ -276,15 +285,19 @@ Environment:
   PIKA_LIFECYCLE_DIR   state directory, if --state-dir is not given
 
 Exit status:
-  0    the guest is in one of the states
-  1    the run ended in another way, such as failed instead of ready
+  0    the guest is, or was, in one of the states
+  1    the run ended in another way, such as failed instead of ready, or the
+       guest is stopped or destroyed; or the status could not be printed
   2    the command line is wrong
-  3    the files cannot be read
+  3    the files cannot be read, or a newer version wrote them
+  4    run or ingest died before it recorded the end of the run
   124  the guest did not reach any of the states within --timeout
 
 Examples:
   pika-cloud-lifecycle wait --for ready --timeout 2m
   pika-cloud-lifecycle wait --for completed,failed --format json
+  seq=$(pika-cloud-lifecycle show --seq)  # before the next run starts
+  pika-cloud-lifecycle wait --for ready --after "$seq" --timeout 2m
   pika-cloud-lifecycle wait --for completed --boot any --state-dir guest7
 `
 
@@ -385,7 +398,10 @@ DIR is a state directory. A FILE is a copy of status.json, events.jsonl or
 result.json; it may have any name. show changes nothing.
 
 Flags:
-  --follow             print new events as they are written, until Ctrl-C
+  --follow             print new events as they are written, until Ctrl-C. The
+                       directory may be created later
+  --seq                print only the sequence number of the last event, or 0,
+                       for wait --after
   --utc                print times in UTC (default: local time)
   --format WORD        text, or json: one object per line (default text)
   --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
@@ -400,7 +416,8 @@ Environment:
 
 Exit status:
   0  everything was printed
-  1  a file could not be read, or there is nothing to print
+  1  a file could not be read, there is nothing to print, or the output could
+     not be written
   2  the command line is wrong
 
 Examples:

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
 // verifyMain checks a state directory, or repairs it.
@@ -144,6 +146,9 @@ func (a *app) printReport(dir string, r *verify.RepairReport) error {
 	for _, u := range r.Unchecked {
 		fmt.Fprintln(to, uncheckedText(u))
 	}
+	for _, w := range a.deadWriters(dir) {
+		fmt.Fprintf(to, "%s: %s\n", writer.WriterLockName, deadText(w))
+	}
 	fmt.Fprintf(to, "%s: %s\n", timeline.Printable(dir), summary(&r.Report, repairable))
 	return to.Flush()
 }
@@ -205,6 +210,33 @@ func summary(r *verify.Report, repairable int) string {
 	return strings.Join(parts, "; ")
 }
 
+// deadWriters returns the writers of a directory that have died in this boot; none if dir
+// is empty.
+func (a *app) deadWriters(dir string) []writerlock.Writer {
+	info, err := os.Lstat(filepath.Join(dir, writer.WriterLockName))
+	if dir == "" || err != nil || info.Size() == 0 {
+		return nil // as after every clean end, so no boot ID is needed
+	}
+	writers, _ := writerlock.Read(dir, a.bootID()) // after an error, nothing is known about them
+	return slices.DeleteFunc(writers, func(w writerlock.Writer) bool { return w.State != writerlock.Dead })
+}
+
+// deadText returns a dead writer as text for a person.
+func deadText(w writerlock.Writer) string {
+	return fmt.Sprintf("%s with PID %d has died, or could not write its result", w.Kind, w.PID)
+}
+
+func writerObjects(writers []writerlock.Writer) []strictjson.Value {
+	var objects []strictjson.Value
+	for _, w := range writers {
+		var o strictjson.Object
+		o.Text("kind", string(w.Kind))
+		o.Int("pid", int64(w.PID))
+		objects = append(objects, o.Value())
+	}
+	return objects
+}
+
 // printJSONReport prints a report as one JSON object on one line.
 func (a *app) printJSONReport(dir string, r *verify.RepairReport) error {
 	var o strictjson.Object
@@ -224,6 +256,7 @@ func (a *app) printJSONReport(dir string, r *verify.RepairReport) error {
 	o.Values("findings", findingObjects(r.Findings))
 	o.Uint("omitted", r.Omitted)
 	o.Values("unchecked", uncheckedObjects(r.Unchecked))
+	o.Values("dead_writers", writerObjects(a.deadWriters(dir)))
 	o.Values("repaired", findingObjects(r.Repaired))
 	o.Texts("kept_files", r.KeptFiles)
 	_, err := a.stdout.Write(append(o.Value(), '\n'))

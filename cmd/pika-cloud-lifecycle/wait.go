@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,22 +19,61 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/watch"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
 // A waiter waits until a guest reaches one of several states.
 type waiter struct {
-	dir    string
-	states []artifact.State
-	bootID string        // the boot whose status counts; "" for any boot
-	note   func(string)  // prints a hint if there is no status yet; nil for no hint
-	limit  time.Duration // no limit if negative
+	dir      string
+	states   []artifact.State
+	bootID   string        // the boot whose files count; "" for any boot
+	thisBoot string        // the current boot, whose writers can be tested
+	hasAfter bool          // only what has a higher seq than after counts
+	after    uint64        // 0 if hasAfter is false
+	limit    time.Duration // no limit if negative
+	warn     func(string)
+	note     func(string) // prints a hint if there is no status yet; nil for no hint
 }
+
+const (
+	// writersInterval is how often wait looks at the writers: inotify does not report
+	// that one has died.
+	writersInterval = 500 * time.Millisecond
+	// patience is how long wait gives a writer that has died for a restart, and a guest
+	// that has stopped for a fallback result.
+	patience = time.Second
+	// statusDelay is how long wait gives a writer to replace the status after the event.
+	statusDelay = 100 * time.Millisecond
+	// passTime is how long wait reads the log before it looks at everything else again.
+	passTime = 100 * time.Millisecond
+	// catchUp is how long wait reads the log at most before it ends with an error.
+	catchUp = 2 * time.Second
+	// waitMemory makes the Go runtime collect garbage earlier: a hostile writer may
+	// replace large files without a pause.
+	waitMemory = 32 << 20
+)
 
 // An otherOutcomeError reports that the run ended with an outcome that wait did not
 // wait for.
-type otherOutcomeError struct{ outcome artifact.Outcome }
+type otherOutcomeError struct {
+	outcome artifact.Outcome
+	file    string // the name of its result
+}
 
 func (e *otherOutcomeError) Error() string { return "the run has ended as " + string(e.outcome) }
+
+// A guestEndedError reports that the guest is stopped or destroyed, so that the states
+// cannot come any more.
+type guestEndedError struct{ state artifact.State }
+
+func (e *guestEndedError) Error() string { return "the guest is " + string(e.state) }
+
+// A writerDiedError reports that a writer died before it recorded the end of the run.
+type writerDiedError struct{ writer writerlock.Writer }
+
+func (e *writerDiedError) Error() string {
+	return fmt.Sprintf("%s (PID %d) has died", e.writer.Kind, e.writer.PID)
+}
 
 // waitMain runs the subcommand wait: it waits for a state and prints the status.
 func waitMain(a *app, args []string) error {
@@ -38,6 +81,7 @@ func waitMain(a *app, args []string) error {
 	dir := a.stateDir(f)
 	words := f.String("for", "", "")
 	limit := f.Duration("timeout", -1, "")
+	after := f.Uint64("after", 0, "")
 	boot := f.String("boot", "current", "")
 	format := f.String("format", "text", "")
 	if err := f.parseAll(args); err != nil {
@@ -52,7 +96,7 @@ func waitMain(a *app, args []string) error {
 	if err := f.checkStateDir(*dir); err != nil {
 		return err
 	}
-	w := waiter{dir: *dir, limit: *limit}
+	w := waiter{dir: *dir, limit: *limit, hasAfter: f.isGiven("after"), after: *after, warn: a.warn}
 	if err := w.setStates(f, *words); err != nil {
 		return err
 	}
@@ -62,11 +106,22 @@ func waitMain(a *app, args []string) error {
 	if _, terminal := columnsOf(a.stderr); terminal {
 		w.note = a.warn
 	}
-	last, err := w.wait()
-	if err := a.printStatus(last, *format); err != nil {
-		a.warn(fmt.Sprintf("wait: the status could not be printed: %v", err)) // the exit code reports the state
+	if a.limitMemory != nil {
+		a.limitMemory(waitMemory)
 	}
-	return w.explainError(err, last)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // the write to stdout fails instead
+	last, waitErr := w.wait()
+	err := a.printStatus(last, *format)
+	if err != nil {
+		err = fmt.Errorf("wait: the status could not be printed: %w", err)
+	}
+	if waitErr == nil {
+		return err // a caller that reads the output must not mistake an empty one for success
+	}
+	if err != nil {
+		a.warn(err.Error()) // the exit code reports the other error
+	}
+	return w.explainError(waitErr, last)
 }
 
 func (w *waiter) setStates(f *flagSet, words string) error {
@@ -90,9 +145,11 @@ func (w *waiter) setStates(f *flagSet, words string) error {
 func (w *waiter) setBoot(f *flagSet, word string, current func() string) error {
 	switch word {
 	case "any":
+		w.thisBoot = current()
 		return nil
 	case "current":
 		w.bootID = current()
+		w.thisBoot = w.bootID
 		if w.bootID == "" {
 			return f.badUsage("the ID of this boot cannot be read, so no status can be matched with it; add --boot any")
 		}
@@ -101,8 +158,163 @@ func (w *waiter) setBoot(f *flagSet, word string, current func() string) error {
 	return f.badUsage("--boot is %q; expected current or any", word)
 }
 
-// wait waits until check reports that the wait is over, or until the time limit is
+// An observation is what wait has seen of a guest. decide needs nothing else.
+type observation struct {
+	files *history.Snapshot // the current ones
+	log   passage
+	dead  *writerlock.Writer // one that has died, if no run is alive; nil for none
+	// deadFor is how long dead has been the one that has died.
+	deadFor time.Duration
+	// idleFor is how long it has been known that no writer is alive.
+	idleFor time.Duration
+	// unknown is true if it is unknown whether a writer is alive.
+	unknown bool
+}
+
+// A passage is what the events that count show about the states that the guest has passed.
+type passage struct {
+	reached uint64 // seq of the first event with which the guest reached a state; 0 for none
+	// outcome is that of the last run that ended, with event ended; "" if none has ended
+	// or a new run has begun since.
+	outcome artifact.Outcome
+	ended   uint64
+	// past are the events with which earlier runs ended, by outcome. Their results have
+	// been replaced, or will be.
+	past map[artifact.Outcome]uint64
+}
+
+// counts reports whether wait takes account of something with this boot ID and seq.
+func (w *waiter) counts(bootID string, seq uint64) bool {
+	return (w.bootID == "" || bootID == w.bootID) && (!w.hasAfter || seq > w.after)
+}
+
+// add adds an event to a passage.
+func (w *waiter) add(p *passage, e *artifact.Event) {
+	if !w.counts(e.BootID, e.Seq) || e.Plain {
+		return
+	}
+	outcome, final := e.Kind.Outcome()
+	switch {
+	case final:
+		p.outcome, p.ended = outcome, e.Seq
+	case p.outcome != "" && e.Kind.StartsRun():
+		if p.past == nil {
+			p.past = make(map[artifact.Outcome]uint64)
+		}
+		p.past[p.outcome] = p.ended
+		p.outcome = ""
+	}
+	if p.reached == 0 && w.isReached(e.Kind) {
+		p.reached = e.Seq
+	}
+}
+
+// isReached reports whether a guest in a state has reached one of the states that are not
+// final.
+func (w *waiter) isReached(state artifact.State) bool {
+	return slices.ContainsFunc(w.states, func(want artifact.State) bool {
+		_, final := want.Outcome()
+		return !final && state.Reaches(want)
+	})
+}
+
+// decide reports whether the wait is over. A state that was reached decides first, then an
+// outcome, then the end of the guest, and last the death of a writer.
+func (w *waiter) decide(o *observation) (done bool, err error) {
+	s, r := o.files.Status, o.files.Result
+	if s != nil && !w.counts(s.BootID, s.Seq) {
+		s = nil
+	}
+	if r != nil && !w.counts(cmp.Or(r.BootID, w.bootID), r.Seq) {
+		r = nil
+	}
+	if o.log.reached > 0 || (s != nil && w.isReached(s.State)) {
+		return true, nil
+	}
+	outcome, hasOutcome := artifact.RunOutcome(s, r)
+	if !hasOutcome && r != nil && o.log.outcome != "" && r.Seq == o.log.ended {
+		outcome = r.Outcome // the status has already changed, or is not replaced yet
+	}
+	outcomes := []artifact.Outcome{outcome}
+	for past := range o.log.past {
+		outcomes = append(outcomes, past)
+	}
+	for _, ended := range outcomes {
+		if slices.Contains(w.states, artifact.State(ended)) {
+			return true, nil
+		}
+	}
+	if outcome != "" {
+		return true, &otherOutcomeError{outcome, writer.ResultName}
+	}
+	for past := range o.log.past {
+		return true, &otherOutcomeError{past, writer.PrevResultName}
+	}
+	if s != nil && w.isTooLate(s.State, o.idleFor) {
+		return true, &guestEndedError{s.State}
+	}
+	if o.dead != nil && o.deadFor >= patience {
+		return true, &writerDiedError{*o.dead}
+	}
+	return false, nil
+}
+
+// isTooLate reports whether none of the states can come after state without a new run.
+// idleFor is how long no writer has been alive.
+func (w *waiter) isTooLate(state artifact.State, idleFor time.Duration) bool {
+	if state != artifact.Stopped && state != artifact.Destroyed {
+		return false
+	}
+	for _, want := range w.states {
+		_, final := want.Outcome()
+		if final && idleFor < patience {
+			return false // a writer may add a result
+		}
+		if want == artifact.Destroyed {
+			return false // it follows stopped
+		}
+	}
+	return true
+}
+
+// lastEvent returns the seq of the last event that decide may have used.
+func (p *passage) lastEvent() uint64 {
+	last := max(p.reached, p.ended)
+	for _, seq := range p.past {
+		last = max(last, seq)
+	}
+	return last
+}
+
+// An observer looks at a state directory again and again.
+type observer struct {
+	*waiter
+	observation
+	changes *watch.Dir
+	events  history.Tail
+	skipped bool  // events is at the start position
+	logErr  error // of the last attempt to read events
+
+	writersAt time.Time // when the writers were read last
+	deadAt    time.Time // when dead was first seen
+	idleAt    time.Time // when no writer was first seen alive; zero if one is, or if it is unknown
+
+	endAt time.Time // when unread events no longer delay the end; zero if they do not yet
+
+	polls  bool // it was reported that wait polls
+	noLog  bool // it was reported that the log cannot be read
+	hinted bool // the hint was printed
+}
+
+func (w *waiter) newObserver() *observer {
+	return &observer{waiter: w, skipped: w.hasAfter, events: history.Tail{Path: filepath.Join(w.dir, writer.EventsName)}}
+}
+
+// wait waits until decide reports that the wait is over, or until the time limit is
 // reached. It returns the last snapshot that it read; nil if it read none.
+//
+// The start position in the log is read before the files, and the files are read before
+// the new events. So what happens after the start is in the files or in the events.
 func (w *waiter) wait() (*history.Snapshot, error) {
 	deadline := time.Now().Add(w.limit)
 	changes, err := watch.Open(w.dir)
@@ -110,55 +322,190 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 		return nil, &unreadableError{err}
 	}
 	defer changes.Close()
-	timeOver := false
-	for first := true; ; first = false {
-		snapshot, err := history.Read(w.dir)
+	o := w.newObserver()
+	o.changes = changes
+	defer o.events.Close()
+	for {
+		timeOver := w.limit >= 0 && !time.Now().Before(deadline)
+		more, err := o.look()
 		if err != nil {
 			return nil, &unreadableError{err}
 		}
-		done, err := w.check(snapshot)
-		if done {
-			return snapshot, err
+		done, err := w.decide(&o.observation)
+		if !done && timeOver {
+			done, err = true, &timeoutError{o.unknown}
 		}
-		if timeOver {
-			return snapshot, errTimeout
+		if done && o.mayEnd(err, more, time.Now()) {
+			return o.settle(), err
 		}
-		if first && snapshot.Status == nil && w.note != nil && w.limit != 0 {
-			w.note(fmt.Sprintf("wait: there is no status in %s yet; waiting for one, Ctrl-C to stop", w.dir))
+		if more {
+			continue
 		}
-		left := time.Duration(-1)
+		o.reportWaiting()
+		pause := writersInterval
 		if w.limit >= 0 {
-			left = max(0, time.Until(deadline))
+			pause = min(pause, max(0, time.Until(deadline)))
 		}
-		changed, err := changes.Wait(left)
-		if err != nil {
-			return snapshot, &unreadableError{err}
+		if _, err := changes.Wait(pause); err != nil {
+			return o.files, &unreadableError{err}
 		}
-		timeOver = !changed // read the files once more, because not all changes are reported
 	}
 }
 
-// check reports whether the wait is over. It returns an *otherOutcomeError if the
-// run has ended and the guest is in none of the states.
-func (w *waiter) check(s *history.Snapshot) (done bool, err error) {
-	if s.Status == nil || (w.bootID != "" && s.Status.BootID != w.bootID) {
-		return false, nil
+// mayEnd reports whether wait may end with err. Events that were not read yet may show that
+// the guest has reached a state, so with an error wait first reads them, for at most
+// catchUp: another process may write them without a pause.
+func (o *observer) mayEnd(err error, more bool, now time.Time) bool {
+	if err == nil || !more {
+		return true
 	}
-	outcome, _ := artifact.RunOutcome(s.Status, s.Result)
-	for _, state := range w.states {
-		wanted, final := state.Outcome()
-		if final && wanted == outcome {
-			return true, nil
-		}
-		if !final && s.Status.State.Reaches(state) {
-			return true, nil
-		}
+	if o.endAt.IsZero() {
+		o.endAt = now.Add(catchUp)
 	}
-	if outcome != "" {
-		return true, &otherOutcomeError{outcome}
-	}
-	return false, nil
+	return !now.Before(o.endAt)
 }
+
+// look reads everything again. It reads the events for at most passTime; more reports
+// whether there are others. The error is of a file that cannot be read.
+func (o *observer) look() (more bool, err error) {
+	logErr := o.skip()
+	o.files = nil // they may be large
+	o.files, err = history.Read(o.dir)
+	if err != nil {
+		return false, err
+	}
+	if logErr == nil {
+		more, logErr = o.readEvents()
+	}
+	o.logErr = logErr
+	if time.Since(o.writersAt) >= writersInterval {
+		o.readWriters(time.Now())
+	}
+	return more, nil
+}
+
+// skip moves to the start position in the log, once.
+func (o *observer) skip() error {
+	if o.skipped {
+		return nil
+	}
+	err := o.events.Skip()
+	o.skipped = err == nil
+	return err
+}
+
+// readEvents adds new events to the passage.
+func (o *observer) readEvents() (more bool, err error) {
+	for start := time.Now(); time.Since(start) < passTime; {
+		line, err := o.events.Next()
+		switch {
+		case err == io.EOF:
+			return false, nil
+		case err == history.ErrMore:
+		case err != nil:
+			return false, err
+		case line.Event != nil:
+			o.add(&o.log, line.Event)
+		}
+	}
+	return true, nil
+}
+
+// readWriters finds out which writers are alive.
+func (o *observer) readWriters(now time.Time) {
+	o.writersAt = now
+	writers, err := writerlock.Read(o.dir, o.thisBoot)
+	o.setWriters(writers, err != nil, now)
+}
+
+// setWriters records which writers are alive. unreadable is true if that is unknown.
+func (o *observer) setWriters(writers []writerlock.Writer, unreadable bool, now time.Time) {
+	var dead *writerlock.Writer
+	runs, alive, unknown := false, false, unreadable
+	for i := range writers {
+		switch w := &writers[i]; w.State {
+		case writerlock.Alive:
+			alive, runs = true, runs || w.Kind == writerlock.Run
+		case writerlock.Unknown:
+			unknown = true
+		case writerlock.Dead:
+			if dead == nil {
+				dead = w
+			}
+		}
+	}
+	if runs {
+		dead = nil // run records the result
+	}
+	if dead != nil && (o.dead == nil || *o.dead != *dead) {
+		o.deadAt = now
+	}
+	if alive || unknown {
+		o.idleAt = time.Time{}
+	} else if o.idleAt.IsZero() {
+		o.idleAt = now
+	}
+	o.dead, o.deadFor, o.idleFor, o.unknown = dead, 0, 0, unknown
+	if dead != nil {
+		o.deadFor = now.Sub(o.deadAt)
+	}
+	if !o.idleAt.IsZero() {
+		o.idleFor = now.Sub(o.idleAt)
+	}
+}
+
+// settle returns the files. If the status is older than the event that has decided, it
+// first gives the writer a moment to replace it.
+func (o *observer) settle() *history.Snapshot {
+	end := time.Now().Add(statusDelay)
+	for {
+		s := o.files.Status
+		left := time.Until(end)
+		if left <= 0 || (s != nil && (s.Seq == 0 || s.Seq >= o.log.lastEvent())) || o.log.lastEvent() == 0 {
+			return o.files
+		}
+		if _, err := o.changes.Wait(left); err != nil {
+			return o.files
+		}
+		files, err := history.Read(o.dir)
+		if err != nil {
+			return o.files
+		}
+		o.files = files
+	}
+}
+
+// reportWaiting warns if wait has to poll or cannot read the log, and prints the hint, each
+// once.
+func (o *observer) reportWaiting() {
+	if o.logErr != nil && !o.noLog {
+		o.noLog = true
+		o.warn(fmt.Sprintf("wait: a state that passes quickly may be missed, because the log cannot be read: %v", openError(o.logErr)))
+	}
+	if text := limitWarning(o.changes); text != "" && !o.polls {
+		o.polls = true
+		o.warn("wait: " + text)
+	}
+	if o.files.Status == nil && o.note != nil && !o.hinted {
+		o.note(fmt.Sprintf("wait: there is no status in %s yet; waiting for one, Ctrl-C to stop", o.dir))
+	}
+	o.hinted = true
+}
+
+// limitWarning returns the warning about a limit of inotify that is reached; "" if none is.
+func limitWarning(changes *watch.Dir) string {
+	limit := changes.Limit()
+	if limit == "" {
+		return ""
+	}
+	return fmt.Sprintf("the limit %s is reached, so changes are noticed only once a second; raise it, as in sysctl -w %s=100000", limit, limit)
+}
+
+// A timeoutError is errTimeout with what is known about the writers.
+type timeoutError struct{ unknown bool }
+
+func (e *timeoutError) Error() string { return errTimeout.Error() }
+func (e *timeoutError) Unwrap() error { return errTimeout }
 
 // printStatus prints the status of a snapshot, if it has one.
 func (a *app) printStatus(s *history.Snapshot, format string) error {
@@ -176,36 +523,42 @@ func (a *app) printStatus(s *history.Snapshot, format string) error {
 
 // explainError adds the current status, and what to do, to the error of a wait.
 func (w *waiter) explainError(err error, s *history.Snapshot) error {
-	var other *otherOutcomeError
+	var (
+		other   *otherOutcomeError
+		ended   *guestEndedError
+		died    *writerDiedError
+		timeout *timeoutError
+	)
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &other):
 		return fmt.Errorf("wait: %w, not %s; see %s", err, w.wanted(),
-			filepath.Join(w.dir, writer.ResultName))
-	case errors.Is(err, errTimeout):
-		return fmt.Errorf("wait: %w after %v; %s", err, w.limit, w.current(s))
+			filepath.Join(w.dir, other.file))
+	case errors.As(err, &ended):
+		return fmt.Errorf("wait: %w, so it cannot become %s; start a new run", err, w.wanted())
+	case errors.As(err, &died):
+		return fmt.Errorf("wait: %w, and %s; start a new run", err, w.current(s))
+	case errors.As(err, &timeout):
+		unknown := ""
+		if timeout.unknown {
+			unknown = "; it is unknown whether a writer is alive"
+		}
+		return fmt.Errorf("wait: %w after %v; %s%s", err, w.limit, w.current(s), unknown)
 	}
 	return fmt.Errorf("wait: %w", &unreadableError{w.explainUnreadable(err)})
 }
 
 // explainUnreadable adds what to do to the error of a file that cannot be read.
 func (w *waiter) explainUnreadable(err error) error {
-	var (
-		pathErr *fs.PathError
-		errno   syscall.Errno
-	)
+	var pathErr *fs.PathError
 	switch {
 	case !errors.As(err, &pathErr):
 		return err
 	case errors.Is(err, syscall.ENOTDIR):
 		return fmt.Errorf("%s is not a directory; check --state-dir", notDirectory(w.dir))
-	case errors.As(err, &errno):
-		return openError(err)
-	case filepath.Base(pathErr.Path) == writer.ResultName:
-		return fmt.Errorf("%s is not a valid result: %w%s", pathErr.Path, pathErr.Err, replaceInvalid)
+	case errors.Is(err, artifact.ErrNewer):
+		return fmt.Errorf("%s %w", pathErr.Path, artifact.ErrNewer)
 	}
-	return fmt.Errorf("%s is not a valid status: %w%s", pathErr.Path, pathErr.Err, replaceInvalid)
+	return openError(err)
 }
 
 func (w *waiter) wanted() string {
@@ -218,7 +571,10 @@ func (w *waiter) wanted() string {
 
 // current describes the status of a snapshot, and why it is not one of the states.
 func (w *waiter) current(s *history.Snapshot) string {
-	if s == nil || s.Status == nil {
+	if s.Status == nil && s.StatusErr != nil {
+		return fmt.Sprintf("%s is not a valid status: %v%s", filepath.Join(w.dir, writer.StatusName), s.StatusErr, replaceInvalid)
+	}
+	if s.Status == nil {
 		return fmt.Sprintf("there is no status in %s; check --state-dir or PIKA_LIFECYCLE_DIR", w.dir)
 	}
 	text := fmt.Sprintf("the status in %s is %s", w.dir, s.Status.State)
@@ -229,6 +585,12 @@ func (w *waiter) current(s *history.Snapshot) string {
 	switch {
 	case w.bootID != "" && s.Status.BootID != w.bootID:
 		return text + ", of another boot; if the files were copied from a guest, add --boot any"
+	case w.hasAfter && s.Status.Seq == 0:
+		return text + ", without a seq, which does not count with --after"
+	case w.hasAfter && s.Status.Seq <= w.after:
+		return text + fmt.Sprintf(", which is not after event %d", w.after)
+	case isOutcome && s.ResultErr != nil:
+		return text + fmt.Sprintf(", but result.json is not valid: %v%s", s.ResultErr, replaceInvalid)
 	case isOutcome && s.Result == nil:
 		return text + ", but result.json is missing"
 	case isOutcome:

@@ -155,7 +155,11 @@ func (t *fieldTexts) event(kind artifact.State) (*artifact.Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &artifact.Event{Kind: kind, Time: when, Uptime: uptime, Details: details,
+	plain := t[fieldTransition] != ""
+	if plain && t[fieldTransition] != isPlain {
+		return nil, t.invalid(fieldTransition, isPlain)
+	}
+	return &artifact.Event{Kind: kind, Time: when, Uptime: uptime, Details: details, Plain: plain,
 		Message: strictjson.AppendText(nil, t[fieldMessage])}, nil
 }
 

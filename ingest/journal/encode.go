@@ -86,10 +86,14 @@ func priority(s artifact.State) sd.Priority {
 	return sd.PriInfo
 }
 
+// isPlain is the value of fieldTransition. Only events that do not change the state have
+// that field.
+const isPlain = "0"
+
 // event encodes a line of events.jsonl.
 func (e *encoder) event(line string) []byte {
 	var kind artifact.State
-	var time, message, bootID, details, uptime, seq string
+	var time, message, bootID, details, uptime, transition, seq string
 	gjson.Parse(line).ForEach(func(name, value gjson.Result) bool {
 		switch name.Str {
 		case "kind":
@@ -104,6 +108,10 @@ func (e *encoder) event(line string) []byte {
 			details = value.Raw
 		case "uptime_ms":
 			uptime = value.Raw
+		case "transition":
+			if value.Type == gjson.False {
+				transition = isPlain
+			}
 		case "seq":
 			seq = value.Raw
 		}
@@ -116,6 +124,7 @@ func (e *encoder) event(line string) []byte {
 	e.add(fieldTime, time)
 	e.addOptional(fieldBootID, bootID)
 	e.addOptional(fieldUptime, uptime)
+	e.addOptional(fieldTransition, transition)
 	e.addOptional(fieldDetails, details)
 	return e.end()
 }

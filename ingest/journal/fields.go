@@ -22,6 +22,7 @@ const (
 	fieldSeq
 	fieldTime
 	fieldUptime
+	fieldTransition
 	fieldBootID
 	fieldDetails
 	fieldOutcome
@@ -44,7 +45,7 @@ const sentFields = fieldUID
 
 // decodedFields are the fields from which an event or a result is decoded.
 var decodedFields = [...]field{fieldMessageID, fieldEventsPath, fieldMessage, fieldKind, fieldSeq, fieldTime,
-	fieldUptime, fieldBootID, fieldDetails, fieldOutcome, fieldExitCode, fieldMachineID}
+	fieldUptime, fieldTransition, fieldBootID, fieldDetails, fieldOutcome, fieldExitCode, fieldMachineID}
 
 // fieldNames are the names of the fields; docs/journal.md describes them.
 var fieldNames = [endOfFields]string{
@@ -57,6 +58,7 @@ var fieldNames = [endOfFields]string{
 	fieldSeq:           "PIKA_SEQ",
 	fieldTime:          "PIKA_TIMESTAMP",
 	fieldUptime:        "PIKA_UPTIME_MS",
+	fieldTransition:    "PIKA_TRANSITION",
 	fieldBootID:        "PIKA_BOOT_ID",
 	fieldDetails:       "PIKA_DETAILS",
 	fieldOutcome:       "PIKA_OUTCOME",

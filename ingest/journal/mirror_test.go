@@ -65,6 +65,7 @@ func expectedEntry(t *testing.T, dir, line string) storedEntry {
 		BootID                   string          `json:"boot_id"`
 		Uptime                   json.RawMessage `json:"uptime_ms"`
 		Details                  json.RawMessage
+		Transition               json.RawMessage
 		Seq                      json.RawMessage
 	}
 	testenv.Must(t, json.Unmarshal([]byte(line), &v))
@@ -77,6 +78,9 @@ func expectedEntry(t *testing.T, dir, line string) storedEntry {
 		"PIKA_EVENTS_PATH": dir + "/events.jsonl", "PIKA_BOOT_ID": v.BootID}
 	if v.Uptime != nil {
 		e["PIKA_UPTIME_MS"] = string(v.Uptime)
+	}
+	if v.Transition != nil {
+		e["PIKA_TRANSITION"] = "0"
 	}
 	if v.Details != nil {
 		e["PIKA_DETAILS"] = string(v.Details)

@@ -530,6 +530,7 @@ func testRebuildInvalidLine(t *testing.T) {
 		"seq 0":           {strings.Replace(ready(2).String(), `"PIKA_SEQ":"2"`, `"PIKA_SEQ":"0"`, 1), `PIKA_SEQ is "0"; expected a number of 1 or more`},
 		"time":            {fakeEntry{kind: "ready", seq: 2, time: "now"}.String(), `PIKA_TIMESTAMP is "now"; expected a time such as 2026-03-25T20:00:00.123Z`},
 		"uptime":          {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"0"`}.String(), `PIKA_UPTIME_MS is "0"; expected milliseconds, 1 or more`},
+		"transition":      {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_TRANSITION":"1"`}.String(), `PIKA_TRANSITION is "1"; expected 0`},
 		"boot":            {fakeEntry{kind: "ready", seq: 2, boot: "x\\ny"}.String(), `PIKA_BOOT_ID is "x\\ny"; expected a UUID in lower case`},
 		"long uptime":     {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"9223372036855"`}.String(), `PIKA_UPTIME_MS is "9223372036855"; expected milliseconds, 1 or more`},
 		"boot no dashes":  {fakeEntry{kind: "ready", seq: 2, boot: "aaaaaaaa0111104222083330444444444444"}.String(), `PIKA_BOOT_ID is "aaaaaaaa0111104222083330444444444444"; expected a UUID in lower case`},

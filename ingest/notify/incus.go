@@ -35,7 +35,7 @@ const (
 // programs that manage the instance can wait for.
 func Incus(path string) *Notifier {
 	i := &incus{path: path}
-	return start("incus", i.send)
+	return start("incus", i.send, nil)
 }
 
 type incus struct {

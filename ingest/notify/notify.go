@@ -7,6 +7,7 @@
 package notify
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -29,26 +30,27 @@ const (
 type notification struct {
 	state     artifact.State // of the newest status
 	message   string         // of the newest status
-	wasReady  bool           // the guest was ready since then, even if it is no longer
+	wasReady  bool           // the guest was ready since then, even if it is in another state now
 	streamEnd bool           // the stream has ended
 }
 
 // A Notifier is an ingest.Follower that notifies one service manager. Call
-// Committed and Close from one goroutine, and Close once, at the end.
+// Committed and Close from one goroutine, and Close once for each Notifier, at the end.
 //
 // Invariants:
-//   - Only the goroutine that start creates (run) calls send.
+//   - Only the goroutine that start creates (run) calls send and flush.
 //   - next is the next notification. hasNext is true if something has happened
 //     since run sent the previous one. next.state is empty until the first status.
 //   - wake is full if Committed has set hasNext and run has not received from wake
 //     since then.
-//   - Close closes ended after the last change to next. run closes done after it
-//     has sent this last notification.
+//   - end closes ended after the last change to next. run closes done after it
+//     has sent this last notification, and has called flush.
 //   - failures counts the notifications that failed, and lastErr is the error of
 //     the last one.
 type Notifier struct {
-	name string // of the service manager, for errors
-	send func(notification) error
+	name  string // of the service manager, for errors
+	send  func(notification) error
+	flush func()
 
 	mu       sync.Mutex // guards the following
 	next     notification
@@ -61,9 +63,11 @@ type Notifier struct {
 	done  chan struct{}
 }
 
-// start returns a Notifier that calls send for each notification, one at a time.
-func start(name string, send func(notification) error) *Notifier {
-	n := &Notifier{name: name, send: send,
+// start returns a Notifier that calls send for each notification, one at a time. If it
+// has called send, it calls flush at the end, which waits until the service manager has
+// received everything; nil if send does that.
+func start(name string, send func(notification) error, flush func()) *Notifier {
+	n := &Notifier{name: name, send: send, flush: flush,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}), done: make(chan struct{})}
 	go n.run()
 	return n
@@ -89,12 +93,16 @@ func (n *Notifier) Committed(c *ingest.Commit) {
 // run sends notifications until the stream has ended, at most one per interval.
 func (n *Notifier) run() {
 	defer close(n.done)
+	sent := false
 	for {
 		select {
 		case <-n.wake:
-			n.sendNext()
+			sent = n.sendNext() || sent
 		case <-n.ended:
-			n.sendNext()
+			sent = n.sendNext() || sent
+			if sent && n.flush != nil {
+				n.flush()
+			}
 			return
 		}
 		select {
@@ -104,36 +112,62 @@ func (n *Notifier) run() {
 	}
 }
 
-// sendNext sends the next notification, if there is one.
-func (n *Notifier) sendNext() {
+// sendNext sends the next notification, and reports whether there was one.
+func (n *Notifier) sendNext() bool {
 	n.mu.Lock()
 	next, hasNext := n.next, n.hasNext
 	n.next.wasReady, n.hasNext = false, false
 	n.mu.Unlock()
 	if !hasNext {
-		return
+		return false
 	}
 	err := n.send(next)
 	if err != nil {
 		n.mu.Lock()
 		n.failures++
 		n.lastErr = err
+		n.next.wasReady = n.next.wasReady || next.wasReady // the next notification reports it
 		n.mu.Unlock()
 	}
+	return true
 }
 
-// Close sends a last notification, which reports the end of the stream, and waits
-// for up to 2 s until it is sent. It returns an error if this or an earlier
-// notification failed.
-func (n *Notifier) Close() error {
+// Close ends the notifiers. Each sends a last notification, which reports the end of
+// the stream. Close waits for up to 2 s until all are sent and received. It returns an
+// error for each notifier of which this or an earlier notification failed.
+func Close(all ...*Notifier) (errs []error) {
+	for _, n := range all {
+		n.end()
+	}
+	late, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	for _, n := range all {
+		if err := n.wait(late); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+// end makes the last notification the next one, unless there was no status.
+func (n *Notifier) end() {
 	n.mu.Lock()
 	n.next.streamEnd = true
 	n.hasNext = n.next.state != ""
 	n.mu.Unlock()
 	close(n.ended)
+}
+
+// wait waits until the last notification is sent, or late is done, and returns the error
+// of the notifier.
+func (n *Notifier) wait(late context.Context) error {
 	select {
 	case <-n.done:
-	case <-time.After(timeout):
+	case <-late.Done():
+	}
+	select {
+	case <-n.done:
+	default:
 		return fmt.Errorf("%s did not accept the last notification within %v; the files are not affected", n.name, timeout)
 	}
 	n.mu.Lock()

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -29,22 +32,43 @@ func commitOf(state artifact.State, message string, ready bool) *ingest.Commit {
 	return &ingest.Commit{Ready: ready, Status: &artifact.Status{State: state, Message: strictjson.AppendText(nil, message)}}
 }
 
-// A manager is a fake service manager that listens on $NOTIFY_SOCKET.
+// A manager is a fake service manager. It closes the descriptors that it receives with
+// a datagram as soon as it has received all datagrams before, unless it keeps them.
 type manager struct {
 	*testing.T
-	*net.UnixConn
+	path     string
+	received chan string
 }
 
-func newManager(t *testing.T) *manager {
+func newManager(t *testing.T, keepDescriptors bool) *manager {
 	t.Helper()
-	path := filepath.Join(testenv.PlainDir(t), "notify")
-	t.Setenv("NOTIFY_SOCKET", path)
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := &manager{t, filepath.Join(testenv.PlainDir(t), "notify"), make(chan string, 100)}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"})
+	testenv.Must(t, err)
 	t.Cleanup(func() { conn.Close() })
-	return &manager{t, conn}
+	go func() {
+		defer close(m.received)
+		buf, rights := make([]byte, 8192), make([]byte, 128)
+		for {
+			n, nRights, _, _, err := conn.ReadMsgUnix(buf, rights)
+			if err != nil {
+				return
+			}
+			m.received <- string(buf[:n])
+			messages, _ := unix.ParseSocketControlMessage(rights[:nRights])
+			for i := range messages {
+				fds, _ := unix.ParseUnixRights(&messages[i])
+				for _, fd := range fds {
+					if keepDescriptors {
+						t.Cleanup(func() { unix.Close(fd) })
+					} else {
+						unix.Close(fd)
+					}
+				}
+			}
+		}
+	}()
+	return m
 }
 
 // receives reads the next datagram and compares it.
@@ -57,36 +81,38 @@ func (m *manager) receives(want string) {
 
 func (m *manager) next() string {
 	m.Helper()
-	m.SetReadDeadline(time.Now().Add(30 * time.Second))
-	buf := make([]byte, 8192)
-	n, err := m.Read(buf)
-	if err != nil {
-		m.Fatal(err)
+	select {
+	case text := <-m.received:
+		return text
+	case <-time.After(30 * time.Second):
+		m.Fatal("received nothing")
+		return ""
 	}
-	return string(buf[:n])
 }
 
 // receivesNoMore checks that there is no further datagram. The Notifier must be
 // closed.
 func (m *manager) receivesNoMore() {
 	m.Helper()
-	m.SetReadDeadline(time.Now().Add(time.Millisecond))
-	buf := make([]byte, 8192)
-	if n, err := m.Read(buf); err == nil {
-		m.Errorf("also received %q", buf[:n])
+	select {
+	case text := <-m.received:
+		m.Errorf("also received %q", text)
+	case <-time.After(time.Millisecond):
 	}
 }
 
 func closeNotifier(t *testing.T, n *Notifier) {
 	t.Helper()
-	if err := n.Close(); err != nil {
+	for _, err := range Close(n) {
 		t.Error(err)
 	}
 }
 
+func closeError(n *Notifier) error { return errors.Join(Close(n)...) }
+
 func TestSystemd(t *testing.T) {
-	m := newManager(t)
-	n := Systemd()
+	m := newManager(t, false)
+	n := Systemd(m.path)
 	commit(n, artifact.Starting, "on my way")
 	m.receives("STATUS=starting: on my way")
 	commit(n, artifact.Ready, "listening")
@@ -96,33 +122,89 @@ func TestSystemd(t *testing.T) {
 	m.receives("STATUS=failed: exited")
 	closeNotifier(t, n)
 	m.receives("STATUS=failed: exited\nSTOPPING=1")
+	m.receives("BARRIER=1")
 	m.receivesNoMore()
 }
 
 // If the stream ends while the guest still runs, STOPPING=1 is not sent.
 func TestSystemd_guest_still_running(t *testing.T) {
-	m := newManager(t)
-	n := Systemd()
+	m := newManager(t, false)
+	n := Systemd(m.path)
 	commit(n, artifact.Ready, "up")
 	m.receives("STATUS=ready: up\nREADY=1")
 	closeNotifier(t, n)
+	m.receives("BARRIER=1")
 	m.receivesNoMore()
 }
 
 // READY=1 is sent even if the guest has failed since it was ready.
 func TestSystemd_briefly_ready(t *testing.T) {
-	m := newManager(t)
-	n := Systemd()
+	m := newManager(t, false)
+	n := Systemd(m.path)
 	n.Committed(commitOf(artifact.Failed, "gone again", true))
 	m.receives("STATUS=failed: gone again\nREADY=1")
 	closeNotifier(t, n)
 	m.receives("STATUS=failed: gone again\nSTOPPING=1")
 }
 
+// If nothing was sent, Close sends nothing and does not wait.
+func TestSystemd_no_status(t *testing.T) {
+	m := newManager(t, true)
+	closeNotifier(t, Systemd(m.path))
+	m.receivesNoMore()
+}
+
+// The service manager does not close the descriptor of BARRIER=1. Close waits for 2 s,
+// and reports that the service manager may not have received everything.
+func TestSystemd_descriptor_kept(t *testing.T) {
+	t.Parallel()
+	m := newManager(t, true)
+	n := Systemd(m.path)
+	commit(n, artifact.Ready, "up")
+	m.receives("STATUS=ready: up\nREADY=1")
+	begun := time.Now()
+	err := closeError(n)
+	if took := time.Since(begun); took < timeout {
+		t.Errorf("Close returned after %v, want %v", took, timeout)
+	}
+	if err == nil || !strings.Contains(err.Error(), "systemd did not accept the last notification within 2s") {
+		t.Errorf("Close returns %v", err)
+	}
+	m.receives("BARRIER=1")
+}
+
+// The service manager closes its socket when it has received READY=1. Close does not
+// wait, and reports no error: everything was accepted.
+func TestSystemd_socket_closed_after_ready(t *testing.T) {
+	path := filepath.Join(testenv.PlainDir(t), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	testenv.Must(t, err)
+	n := Systemd(path)
+	commit(n, artifact.Ready, "up")
+	if _, err := conn.Read(make([]byte, 8192)); err != nil {
+		t.Error(err)
+	}
+	conn.Close()
+	closeNotifier(t, n)
+}
+
+// The service manager reads the datagrams without their descriptors, as those that do
+// not know BARRIER=1 do. The kernel then closes the descriptor.
+func TestSystemd_descriptor_not_read(t *testing.T) {
+	path := filepath.Join(testenv.PlainDir(t), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	testenv.Must(t, err)
+	defer conn.Close()
+	go io.Copy(io.Discard, conn)
+	n := Systemd(path)
+	commit(n, artifact.Ready, "up")
+	closeNotifier(t, n)
+}
+
 // A message cannot add an assignment, and a long one is truncated.
 func TestSystemd_status_line(t *testing.T) {
-	m := newManager(t)
-	n := Systemd()
+	m := newManager(t, false)
+	n := Systemd(m.path)
 	commit(n, artifact.Starting, "a\nREADY=1\r\x00b")
 	m.receives("STATUS=starting: a READY=1  b")
 	commit(n, artifact.Starting, "x"+strings.Repeat("é", 5000)) // the limit is inside an é
@@ -214,17 +296,17 @@ func TestIncus_host_rejects(t *testing.T) {
 	h.receives(t, "Ready")
 	commit(n, artifact.Ready, "again")
 	h.receives(t, "Ready", "Ready")
-	err := n.Close() // tries once more
+	err := closeError(n) // tries once more
 	if err == nil || !strings.Contains(err.Error(), `3 notifications to incus failed: `) ||
 		!strings.Contains(err.Error(), `the host answered "HTTP/1.1 403 Forbidden" to the state Ready`) {
 		t.Errorf("Close returns %v", err)
 	}
-	if err := Incus(filepath.Join(t.TempDir(), "missing")).Close(); err != nil {
+	if err := closeError(Incus(filepath.Join(t.TempDir(), "missing"))); err != nil {
 		t.Errorf("Close returns an error although nothing was to be sent: %v", err)
 	}
 	n = Incus(filepath.Join(t.TempDir(), "missing"))
 	commit(n, artifact.Ready, "")
-	err = n.Close() // tries once more, if the first attempt has already failed
+	err = closeError(n) // tries once more, if the first attempt has already failed
 	if err == nil || !regexp.MustCompile(`^(1 notification|2 notifications) to incus failed: .*missing`).MatchString(err.Error()) {
 		t.Errorf("Close returns %v", err)
 	}
@@ -240,7 +322,7 @@ func TestNotifier_blocked(t *testing.T) {
 		sent <- next
 		<-accept
 		return nil
-	})
+	}, nil)
 	commit(n, artifact.Starting, "0")
 	<-sent
 	for i := range 1000 {
@@ -252,18 +334,63 @@ func TestNotifier_blocked(t *testing.T) {
 	if got := <-sent; got != (notification{state: artifact.Failed, message: "1001", wasReady: true}) {
 		t.Errorf("the next notification is %+v, want the newest", got)
 	}
-	err := n.Close()
+	err := closeError(n)
 	if err == nil || !strings.Contains(err.Error(), "test did not accept the last notification within 2s") {
 		t.Errorf("Close returns %v", err)
 	}
 	close(accept)
 }
 
+// A notification that the guest was ready fails. The next one reports it again.
+func TestNotifier_ready_again(t *testing.T) {
+	t.Parallel()
+	sent := make(chan notification, 100)
+	n := start("test", func(next notification) error {
+		sent <- next
+		if next.state == artifact.Ready {
+			return errors.New("no")
+		}
+		return nil
+	}, nil)
+	commit(n, artifact.Ready, "")
+	<-sent
+	commit(n, artifact.Failed, "")
+	if got := <-sent; got != (notification{state: artifact.Failed, wasReady: true}) {
+		t.Errorf("the next notification is %+v, want one with wasReady", got)
+	}
+	if err := closeError(n); err == nil || !strings.Contains(err.Error(), "1 notification to test failed: no") {
+		t.Errorf("Close returns %v", err)
+	}
+	if got := <-sent; got.wasReady {
+		t.Errorf("the last notification is %+v, and reports again that the guest was ready", got)
+	}
+}
+
+// The limit of 2 s is for all notifiers together.
+func TestClose_shared_limit(t *testing.T) {
+	t.Parallel()
+	blocked := make(chan bool)
+	defer close(blocked)
+	hangs := func(notification) error { <-blocked; return nil }
+	a, b, c := start("a", hangs, nil), start("b", hangs, nil), start("c", func(notification) error { return nil }, nil)
+	for _, n := range []*Notifier{a, b, c} {
+		commit(n, artifact.Ready, "")
+	}
+	begun := time.Now()
+	errs := Close(a, b, c)
+	if took := time.Since(begun); took >= 2*timeout {
+		t.Errorf("Close took %v", took)
+	}
+	if text := fmt.Sprint(errs); len(errs) != 2 || !strings.Contains(text, "a did not accept") || !strings.Contains(text, "b did not accept") {
+		t.Errorf("Close returns %v; want errors of a and b", errs)
+	}
+}
+
 // 10,000 commits cause one notification per interval, besides the first and the last.
 func TestNotifier_interval(t *testing.T) {
 	t.Parallel()
 	sent := 0
-	n := start("test", func(notification) error { sent++; return nil })
+	n := start("test", func(notification) error { sent++; return nil }, nil)
 	begun := time.Now()
 	for i := range 10_000 {
 		commit(n, artifact.Starting, fmt.Sprint(i))

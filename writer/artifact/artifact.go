@@ -25,6 +25,7 @@ type Event struct {
 	BootID  string           // absent if empty
 	Details strictjson.Value // absent if empty
 	Uptime  time.Duration    // time since boot, truncated to milliseconds; absent if 0
+	Plain   bool             // the event did not change the state of the guest; absent (transition) if false
 	Seq     uint64           // required, from 1 on; EventLog.Append determines that of a new event
 }
 

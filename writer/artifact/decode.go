@@ -44,6 +44,11 @@ func IsAltered(err error) bool {
 	return errors.As(err, &altered)
 }
 
+// ErrNewer reports an artifact with a higher schema_version than SchemaVersion. Its text
+// is a predicate of the line or the file. The artifact is not damaged, so a repair must
+// keep it.
+var ErrNewer = errors.New("was written by a newer version; update pika-cloud-lifecycle")
+
 // Event decodes one line of events.jsonl, without its newline. If the error is an
 // *AlteredError, it returns the event as well. It returns nil with any other error.
 func (d *Decoder) Event(line []byte) (*Event, error) {
@@ -57,6 +62,7 @@ func (d *Decoder) Event(line []byte) (*Event, error) {
 	e.Message, e.Details = v[eventMessage], v[eventDetails]
 	setText(&e.BootID, v[eventBootID])
 	e.Uptime, e.Seq = millis(v[eventUptime]), count(v[eventSeq])
+	e.Plain = string(v[eventTransition]) == "false"
 	return e, err
 }
 
@@ -145,6 +151,9 @@ func (d *Decoder) decode(text []byte, fields []field) error {
 		return err
 	}
 	d.split(fields)
+	if count(d.values[0]) > SchemaVersion {
+		return ErrNewer
+	}
 	for i := range fields {
 		if err := fields[i].check(d.values[i]); err != nil {
 			return err

@@ -38,7 +38,11 @@ func (enc *EventEncoder) Append(dst []byte, e *Event) []byte {
 		dst = append(dst, e.Details...)
 		e.Details = dst[len(dst)-len(e.Details) : len(dst) : len(dst)]
 	}
-	return append(dst, enc.upMember...)
+	dst = append(dst, enc.upMember...)
+	if e.Plain {
+		dst = append(dst, `,"transition":false`...)
+	}
+	return dst
 }
 
 // update encodes the cached members again if they differ in e.

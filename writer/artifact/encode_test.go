@@ -51,13 +51,13 @@ const (
 
 func TestEvent_encoding(t *testing.T) {
 	subsets([]string{
-		`,"boot_id":"id \"1\""`, `,"details":` + goldenDetails, `,"uptime_ms":4200`,
+		`,"boot_id":"id \"1\""`, `,"details":` + goldenDetails, `,"uptime_ms":4200`, `,"transition":false`,
 	}, func(p []part) {
 		e := Event{Kind: Ready, Time: testTime, Message: strictjson.AppendText(nil, "a\tb"),
 			BootID: when(p[0].set, `id "1"`), Details: when(p[1].set, strictjson.Value(goldenDetails)),
-			Uptime: when(p[2].set, 4200*time.Millisecond+999*time.Microsecond)}
+			Uptime: when(p[2].set, 4200*time.Millisecond+999*time.Microsecond), Plain: p[3].set}
 		want := `{"schema_version":1,"kind":"ready","timestamp":` + goldenTime + `,"message":"a\tb"` +
-			p[0].text + p[1].text + p[2].text + `,"seq":18446744073709551615}` + "\n"
+			p[0].text + p[1].text + p[2].text + p[3].text + `,"seq":18446744073709551615}` + "\n"
 		got := AppendSeq(new(EventEncoder).Append([]byte("kept"), &e), math.MaxUint64)
 		if string(got) != "kept"+want {
 			t.Errorf("\n%sexpected\n%s", got, want)

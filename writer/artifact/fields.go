@@ -27,6 +27,7 @@ const (
 	eventBootID
 	eventDetails
 	eventUptime
+	eventTransition
 	eventSeq
 )
 
@@ -62,13 +63,14 @@ const (
 var (
 	eventFields = [...]field{
 		{"schema_version", true, "1", isVersion},
-		eventKind:    {"kind", true, "a state", isState},
-		eventTime:    {"timestamp", true, expectedTime, isTime},
-		eventMessage: {"message", true, "a string", isString},
-		eventBootID:  {"boot_id", false, "a string that is not empty", isText},
-		eventDetails: {"details", false, "any value but null", isDetails},
-		eventUptime:  {"uptime_ms", false, "an integer from 1 on", isUptime},
-		eventSeq:     {"seq", true, expectedCount, isCount},
+		eventKind:       {"kind", true, "a state", isState},
+		eventTime:       {"timestamp", true, expectedTime, isTime},
+		eventMessage:    {"message", true, "a string", isString},
+		eventBootID:     {"boot_id", false, "a string that is not empty", isText},
+		eventDetails:    {"details", false, "any value but null", isDetails},
+		eventUptime:     {"uptime_ms", false, "an integer from 1 on", isUptime},
+		eventTransition: {"transition", false, "true or false", isBool},
+		eventSeq:        {"seq", true, expectedCount, isCount},
 	}
 	statusFields = [...]field{
 		{"schema_version", true, "1", isVersion},
@@ -149,6 +151,8 @@ func isText(v []byte) bool { return isString(v) && len(v) > len(`""`) }
 func isDetails(v []byte) bool { return string(v) != "null" }
 
 func isTrue(v []byte) bool { return string(v) == "true" }
+
+func isBool(v []byte) bool { return isTrue(v) || string(v) == "false" }
 
 func isState(v []byte) bool {
 	_, ok := ParseState(unquoted(v))

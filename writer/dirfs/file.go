@@ -140,6 +140,9 @@ func (f *File) ID() ID { return f.id }
 // Dir returns the ID of the directory in which the file was opened.
 func (f *File) Dir() ID { return f.dir }
 
+// Path returns the path at which the file was opened.
+func (f *File) Path() string { return f.path }
+
 // Fd returns the descriptor.
 func (f *File) Fd() int { return f.fd }
 

@@ -37,7 +37,7 @@ func replacements() []replacement {
 // attackedFiles returns the names of the files that the attacker replaces.
 func attackedFiles() []string {
 	return []string{"status.json", "events.jsonl", "events.jsonl.seq", "result.json", "rejected.jsonl",
-		"events.jsonl.torn", "events.jsonl.1", "result.json.prev"}
+		"events.jsonl.torn", "events.jsonl.1", "result.json.prev", "writer.lock"}
 }
 
 // attackerID is the user that owns the attacked directory if the tests run as root.

@@ -42,8 +42,10 @@ func (g *ledger) checkDurable(calls []*call, acknowledged bool) {
 }
 
 // isArtifact reports whether path must be durable, that is, whether it is not a
-// temporary file.
-func isArtifact(path string) bool { return !temporary.MatchString(path) }
+// temporary file. The writer lock has no meaning after a power loss.
+func isArtifact(path string) bool {
+	return !temporary.MatchString(path) && filepath.Base(path) != "writer.lock"
+}
 
 // apply updates the model with a call.
 func (d *durability) apply(c *call) {

@@ -277,7 +277,7 @@ func (g *ledger) checkRepaired(now *picture, except ...string) {
 			g.find(leftOver, "%s", name)
 		}
 		want := os.FileMode(0o644)
-		if name == eventsLog+".seq" {
+		if name == eventsLog+".seq" || name == "writer.lock" {
 			want = 0o600
 		}
 		mode, isKnown := now.modes[name]

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -27,56 +28,89 @@ func ReadAll(from io.Reader) ([]byte, error) {
 }
 
 // A Snapshot is the current status and result of a state directory. Each is nil
-// if there is none. The texts are their normal forms, on one line.
+// if there is none that is valid. The text is the normal form, on one line.
 type Snapshot struct {
 	Status     *artifact.Status
 	StatusText []byte
-	Result     *artifact.Result
-	ResultText []byte
+	StatusErr  error            // why the file is not a valid status; nil if it is valid or missing
+	Result     *artifact.Result // without message and details, which may be large
+	ResultErr  error            // as StatusErr
 }
 
 // Read reads the status and the result in dir. It reads the status first, so
-// that the result is not older.
+// that the result is not older. An invalid file counts as missing, because the next
+// writer replaces it. The error is of a file that cannot be read, or wraps
+// artifact.ErrNewer.
 func Read(dir string) (*Snapshot, error) {
 	s := new(Snapshot)
-	err := readFile(dir, writer.StatusName, func(text []byte) error {
+	statusErr, err := readFile(dir, writer.StatusName, func(text []byte) (err error) {
 		var d artifact.Decoder
-		status, err := d.Status(text)
-		s.Status, s.StatusText = status, d.Normal()
+		s.Status, err = d.Status(text)
+		if s.Status != nil {
+			s.StatusText = d.Normal()
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = readFile(dir, writer.ResultName, func(text []byte) error {
-		var d artifact.Decoder
-		result, err := d.Result(text)
-		s.Result, s.ResultText = result, d.Normal()
+	resultErr, err := readFile(dir, writer.ResultName, func(text []byte) (err error) {
+		s.Result, err = new(artifact.Decoder).Result(text)
+		if s.Result != nil {
+			s.Result.Message, s.Result.Details = nil, nil
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.StatusErr, s.ResultErr = statusErr, resultErr
 	return s, nil
 }
 
 // readFile decodes a file, if there is one. It accepts an artifact that other programs
-// may read differently.
-func readFile(dir, name string, decode func(text []byte) error) error {
+// may read differently. invalid is the error of decode, and of a file that is too large.
+func readFile(dir, name string, decode func(text []byte) error) (invalid, err error) {
 	f, err := dirfs.Open(dir, name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
-	text, err := ReadAll(f)
+	text, err := readSized(f)
+	if err == dirfs.ErrTooLarge {
+		return err, nil
+	}
 	if err == nil {
-		err = decode(text)
+		invalid = decode(text)
 	}
-	if err != nil && !artifact.IsAltered(err) {
-		return &fs.PathError{Op: "read", Path: f.Name(), Err: err}
+	if invalid == artifact.ErrNewer {
+		invalid, err = nil, artifact.ErrNewer
 	}
-	return nil
+	if err != nil {
+		return nil, &fs.PathError{Op: "read", Path: f.Name(), Err: dirfs.Cause(err)}
+	}
+	if artifact.IsAltered(invalid) {
+		invalid = nil
+	}
+	return invalid, nil
+}
+
+// readSized reads a file like ReadAll, but makes no copies while it does so.
+func readSized(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > artifact.MaxSize {
+		return nil, dirfs.ErrTooLarge
+	}
+	text := make([]byte, info.Size())
+	n, err := io.ReadFull(f, text)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil // it was truncated
+	}
+	return text[:n], err
 }

@@ -97,7 +97,7 @@ func (l *Lines) read() error {
 		l.scanned, l.end, l.start = l.scanned-l.start, l.end-l.start, 0
 	}
 	if len(l.buf)-l.end < chunk {
-		grown := make([]byte, max(2*len(l.buf), 4*chunk))
+		grown := make([]byte, min(max(2*len(l.buf), 4*chunk), artifact.MaxSize+2*chunk))
 		copy(grown, l.buf[:l.end])
 		l.buf = grown
 	}

@@ -147,6 +147,34 @@ func AloneWithMounts(t *testing.T) bool {
 	return alone(t, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Unshareflags: unix.CLONE_NEWNS})
 }
 
+// canUnshareUsers starts a process in a new user namespace, in which it is root.
+var canUnshareUsers = sync.OnceValue(func() error {
+	cmd := exec.Command("/proc/self/exe", "-test.run=^$")
+	cmd.Args[0] = os.Args[0]
+	cmd.SysProcAttr = usersAttr()
+	return cmd.Run()
+})
+
+// usersAttr starts a process in a new user namespace, in which it is root.
+func usersAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}}
+}
+
+// AloneWithUsers is like [Alone], but the child process is root in a new user namespace,
+// so it may change the limits in /proc/sys/user (namespaces(7)). AloneWithUsers ends the
+// test if that is not allowed.
+func AloneWithUsers(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneEnv) != t.Name() {
+		if err := canUnshareUsers(); err != nil {
+			Missing(t, "a user namespace; allow it, such as with sysctl -w user.max_user_namespaces=100 (%v)", err)
+		}
+	}
+	return alone(t, usersAttr())
+}
+
 func alone(t *testing.T, attr *syscall.SysProcAttr) bool {
 	t.Helper()
 	if os.Getenv(aloneEnv) == t.Name() {

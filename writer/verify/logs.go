@@ -40,7 +40,10 @@ func (c *checker) checkLines(name string, line func(ln *history.Line) error) err
 	err := eachLine(&lines, func(ln *history.Line) error {
 		if ln.Long {
 			c.addLine(name, ln.Number, "the line is longer than %d MiB", artifact.MaxSize>>20)
-		} else if err := line(ln); err != nil {
+		} else if err := line(ln); err == artifact.ErrNewer {
+			c.hasNewer = true
+			c.add(name, ln.Number, false, "%v", err)
+		} else if err != nil {
 			c.addLine(name, ln.Number, "%v", err)
 		}
 		return nil
@@ -93,6 +96,12 @@ type eventsCheck struct {
 // for an event that not every reader can read.
 func (c *eventsCheck) line(ln *history.Line) error {
 	e, err := c.decoder.Event(ln.Text)
+	if err == artifact.ErrNewer {
+		seq, ok := c.decoder.LineSeq(ln.Text)
+		if ok {
+			c.checkSeq(ln.Number, seq)
+		}
+	}
 	if e == nil {
 		return err
 	}

@@ -67,10 +67,10 @@ func (f *file) hasValidMode(want fs.FileMode) bool {
 	return mode == want || mode&0o022 == 0
 }
 
-// modeOf returns the mode that a file must have. Only the owner may open the seq file,
-// because any process that opens it can hold the lock.
+// modeOf returns the mode that a file must have. Only the owner may open the seq file and
+// the writer lock, because any process that opens them can hold the lock.
 func modeOf(name string) fs.FileMode {
-	if name == writer.SeqName {
+	if name == writer.SeqName || name == writer.WriterLockName {
 		return 0o600
 	}
 	return 0o644

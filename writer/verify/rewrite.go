@@ -26,12 +26,17 @@ func (r *repairer) rewriteEvents() (kept string, err error) {
 	})
 }
 
-// rewriteRejects replaces the file of rejected lines by a copy of its valid lines.
+// rewriteRejects replaces the file of rejected lines by a copy of its valid lines, and of
+// those of a newer version.
 func (r *repairer) rewriteRejects() (kept string, err error) {
 	var decoder artifact.Decoder
 	return r.dir.Rejects.Rewrite(func(from io.Reader, to io.Writer) error {
 		return eachLine(&history.Lines{From: from}, func(ln *history.Line) error {
-			if ln.Long || decoder.Reject(ln.Text) != nil {
+			if ln.Long {
+				return nil
+			}
+			err := decoder.Reject(ln.Text)
+			if err != nil && err != artifact.ErrNewer {
 				return nil
 			}
 			return writeLine(to, ln.Text)
@@ -42,7 +47,7 @@ func (r *repairer) rewriteRejects() (kept string, err error) {
 // An eventCopier copies the events of a log, and leaves out lines that are not
 // events and lines that repeat the previous line. An event whose seq is not higher
 // than last gets the next seq. An event that is valid only in its normal form is
-// copied in that form.
+// copied in that form. A line of a newer version is copied unchanged.
 type eventCopier struct {
 	to     io.Writer
 	last   uint64 // seq of the last event that was copied; at first, of the last event in the rotated log
@@ -59,6 +64,11 @@ var errNoSeqLeft = errors.New("the last seq is the highest possible one, so an e
 // line copies a line.
 func (c *eventCopier) line(ln *history.Line) error {
 	e, altered := c.decoder.Event(ln.Text)
+	if altered == artifact.ErrNewer && !ln.Long {
+		seq, ok := c.decoder.LineSeq(ln.Text)
+		c.last, c.wrote = max(c.last, seq), c.wrote || ok
+		return writeLine(c.to, ln.Text)
+	}
 	if ln.Long || e == nil || bytes.Equal(c.decoder.Normal(), c.previous) {
 		return nil
 	}

@@ -58,9 +58,10 @@ func (c *checker) checkFile(name string, decode func(text []byte) error) error {
 	}
 	if err := decode(text); err != nil {
 		remedy := "; remove it, or wait until a writer replaces it"
-		if artifact.IsAltered(err) {
+		if artifact.IsAltered(err) || err == artifact.ErrNewer {
 			remedy = "" // other programs can read it
 		}
+		c.hasNewer = c.hasNewer || err == artifact.ErrNewer
 		c.add(name, 0, false, "%v%s", err, remedy)
 		return nil
 	}

@@ -91,6 +91,7 @@ type checker struct {
 	statusRef reference
 	resultRef reference
 
+	hasNewer     bool            // a newer version wrote a file or a line
 	oldLast      uint64          // seq of the last event in the log before the rotation; 0 if none
 	needsRewrite map[string]bool // logs with lines that only a rewrite can repair
 }
@@ -137,7 +138,7 @@ func (c *checker) add(file string, line uint64, repairable bool, format string, 
 
 // fileNames are the names of the files that are checked.
 var fileNames = []string{writer.StatusName, writer.EventsName, writer.ResultName, writer.RejectedName,
-	writer.SeqName, writer.OldEventsName, writer.PrevResultName}
+	writer.SeqName, writer.WriterLockName, writer.OldEventsName, writer.PrevResultName}
 
 // A file is one file of the directory. It is read up to the size that it had when
 // it was opened: a writer may append to it meanwhile.
@@ -201,14 +202,18 @@ func (c *checker) openFile(name string) error {
 		f.Close()
 		return err
 	}
-	c.files[name] = &file{File: f, info: info}
+	isOurs := name == writer.WriterLockName // the Python command does not write it
+	c.files[name] = &file{File: f, info: info, native: isOurs}
 	return nil
 }
 
 // effectOf returns what is not checked if a file cannot be read.
 func effectOf(name string) string {
-	if name == writer.SeqName {
+	switch name {
+	case writer.SeqName:
 		return "its number was not checked, and the other files were read without its lock"
+	case writer.WriterLockName:
+		return "whether a writer has died was not checked"
 	}
 	return "its content was not checked"
 }

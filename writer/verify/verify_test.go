@@ -216,7 +216,7 @@ var problems = []problem{
 		"+result.json:0 seq is 3, but the log has no event 3"}},
 	{"status of another boot", func(g guest) { g.replace("status.json", bootA, bootB) },
 		[]string{"status.json:0 seq is 4, but event 4 has another boot_id"}},
-	{"no result", func(g guest) { g.must(os.Remove(g.path("result.json"))) }, []string{"result.json:0 the file is missing, but the state in status.json is completed"}},
+	{"no result", func(g guest) { g.must(os.Remove(g.path("result.json"))) }, []string{"result.json:0 the file is missing, but the state in status.json is completed; in the same boot, recreate it with ingest --require-result </dev/null"}},
 	{"result with another outcome", func(g guest) { g.replace("result.json", `"completed",`, `"failed",`) },
 		[]string{"result.json:0 seq is 4, but event 4 is completed, not failed"}},
 	{"result with the outcome of an earlier event", func(g guest) {
@@ -250,7 +250,7 @@ var problems = []problem{
 		g.must(os.Remove(g.path("result.json")))
 		g.must(os.Symlink("status.json", g.path("result.json")))
 	},
-		[]string{"result.json:0 a symbolic link; remove it", "result.json:0 the file is missing, but the state in status.json is completed"}},
+		[]string{"result.json:0 a symbolic link; remove it", "result.json:0 the file is missing, but the state in status.json is completed; in the same boot, recreate it with ingest --require-result </dev/null"}},
 	{"FIFO", func(g guest) { g.must(unix.Mkfifo(g.path("rejected.jsonl"), 0o600)) },
 		[]string{"rejected.jsonl:0 not a regular file; remove it"}},
 	{"directory writable by all users", func(g guest) { g.must(os.Chmod(g.dir, 0o777)) },
@@ -776,5 +776,64 @@ func TestRepair_FUSE(t *testing.T) {
 	}
 	if got := g.read("events.jsonl.damaged2"); got != old {
 		t.Errorf("%s", got)
+	}
+}
+
+// A check reports what a newer version wrote, and a repair keeps it.
+func TestRepair_newer_version(t *testing.T) {
+	const newer = `{"schema_version":2,"kind":"paused","when":"now","seq":5}` + "\n"
+	newerReject := `{"schema_version":2,"what":"?"}` + "\n"
+	g := newGuest(t)
+	g.appendEvents("stopped") // 5
+	g.appendEvents("starting")
+	lines := g.lines()
+	lines[4] = newer
+	g.setLines(append(lines, "garbage\n")...)
+	g.write("rejected.jsonl", newerReject+"garbage\n")
+	status := strings.Replace(g.read("status.json"), ":1,", ":2,", 1)
+	status = strings.Replace(status, `"schema_version": 1`, `"schema_version": 2`, 1)
+	result := strings.Replace(strings.Replace(g.read("result.json"), ":1,", ":2,", 1), `"schema_version": 1`, `"schema_version": 2`, 1)
+	g.write("status.json", status)
+	g.write("result.json", result)
+	r, err := verify.Repair(g.dir)
+	g.must(err)
+	const words = ": was written by a newer version; update pika-cloud-lifecycle"
+	want := []string{"status.json" + words, "result.json" + words, "events.jsonl:5" + words, "rejected.jsonl:1" + words}
+	var got []string
+	for _, f := range r.Findings {
+		place := f.File
+		if f.Line > 0 {
+			place = fmt.Sprintf("%s:%d", place, f.Line)
+		}
+		got = append(got, place+": "+f.What)
+		if f.Repairable {
+			t.Errorf("%+v is repairable", f)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("findings %q, want %q", got, want)
+	}
+	if after := g.read("events.jsonl"); after != strings.Join(lines, "") {
+		t.Errorf("the log is now\n%s", after)
+	}
+	if after := g.read("rejected.jsonl"); after != newerReject {
+		t.Errorf("rejected.jsonl is now %q", after)
+	}
+	if g.read("status.json") != status || g.read("result.json") != result {
+		t.Error("the repair changed the status or the result")
+	}
+}
+
+// A repair adds the missing newline to the last line of a newer version, and does not
+// move the line.
+func TestRepair_newer_version_torn(t *testing.T) {
+	g := newGuest(t)
+	const newer = `{"schema_version":2,"kind":"paused","seq":5}`
+	lines := append(g.lines(), newer)
+	g.setLines(lines...)
+	_, err := verify.Repair(g.dir)
+	g.must(err)
+	if after := g.read("events.jsonl"); after != strings.Join(lines, "")+"\n" {
+		t.Errorf("the log is now\n%s", after)
 	}
 }

@@ -16,8 +16,8 @@
 //
 // inotify does not report changes that are made elsewhere to a shared file system, such
 // as 9p, NFS or FUSE. If a directory on the path may be on one, Wait also returns every
-// PollInterval. Changes in a directory on the path that the process may search but not
-// read are missed.
+// PollInterval. It does the same, and nothing else, while a limit of inotify is reached.
+// Changes in a directory on the path that the process may search but not read are missed.
 package watch
 
 import (
@@ -37,31 +37,43 @@ import (
 )
 
 // PollInterval is how long Wait waits at most if the directory may be on a shared file
-// system. It is short enough for a person, and takes no measurable processor time.
+// system, or if a limit of inotify is reached. It is short enough for a person, and takes no measurable processor time.
 const PollInterval = time.Second
 
 // A Dir is a directory that is watched. Not for concurrent use.
 //
-// Between two calls, watches is never nil and complete: it covers the path as it was
-// when it was set, and its inotify queue holds every change since.
+// Between two calls, watches is never nil. It is complete: it covers the path as it was
+// when it was set, and its inotify queue holds every change since. While a limit is
+// reached, it is empty instead, and its fd is -1.
 type Dir struct {
 	// Stop is a descriptor, or 0 for none. Wait returns when it is readable, and
 	// reads nothing from it.
 	Stop int
 
+	// Output is a descriptor, or 0 for none. Wait returns when nothing reads from it
+	// any more: the other end of a pipe is closed, or a terminal is hung up.
+	Output int
+
 	path    string // absolute
 	mounts  int    // /proc/self/mountinfo; -1 if it cannot be opened
 	watches *watches
+	limit   string    // of inotify that is reached; "" for none
+	polled  time.Time // when Open or Wait last returned a change
 }
 
+// Limit returns the name of the limit of inotify that is reached, such as
+// fs.inotify.max_user_instances (inotify(7)), so that Wait polls; "" if none is. Each
+// Wait may change it.
+func (d *Dir) Limit() string { return d.limit }
+
 // Open watches the directory at path, which need not exist. The caller must call
-// Close.
+// Close. It succeeds although a limit of inotify is reached.
 func Open(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{path: path}
+	d := &Dir{path: path, polled: time.Now()}
 	// It reports mounts since it was opened (proc_pid_mountinfo(5), POLLPRI), so it is
 	// opened before the path is read. Without /proc, mounts are missed.
 	d.mounts, err = dirfs.RetryInt(func() (int, error) {
@@ -80,7 +92,7 @@ func Open(path string) (*Dir, error) {
 // Close ends the watch. The Dir must not be used again.
 func (d *Dir) Close() {
 	if d.watches != nil {
-		unix.Close(d.watches.fd)
+		d.watches.close()
 	}
 	if d.mounts >= 0 {
 		unix.Close(d.mounts)
@@ -89,16 +101,21 @@ func (d *Dir) Close() {
 
 // Wait waits until something has changed in the directory, or on the path to it,
 // since Open or since Wait last returned; then changed is true. It is false if the
-// timeout is over or Stop is readable. A negative timeout never ends. Wait may report a
-// change when there was none. It never misses one, except that on a shared file system
-// it may miss one until PollInterval is over.
+// timeout is over, Stop is readable or nothing reads from Output. A negative timeout
+// never ends. Wait may report a change when there was none. It never misses one, except
+// that it may miss one until PollInterval is over on a shared file system, and while a
+// limit of inotify is reached.
 func (d *Dir) Wait(timeout time.Duration) (changed bool, err error) {
-	start := time.Now()
-	deadline := start.Add(timeout)
+	defer func() {
+		if changed {
+			d.polled = time.Now()
+		}
+	}()
+	deadline := time.Now().Add(timeout)
 	for {
 		limit := timeout
 		if d.watches.shared {
-			untilPoll := max(0, PollInterval-time.Since(start))
+			untilPoll := max(0, PollInterval-time.Since(d.polled))
 			if timeout < 0 || untilPoll < timeout {
 				limit = untilPoll
 			}
@@ -119,7 +136,7 @@ func (d *Dir) Wait(timeout time.Duration) (changed bool, err error) {
 			}
 		case stop:
 			return false, nil
-		case d.watches.shared && time.Since(start) >= PollInterval:
+		case d.watches.shared && time.Since(d.polled) >= PollInterval:
 			return true, d.reset()
 		}
 		if timeout >= 0 {
@@ -139,9 +156,13 @@ func (d *Dir) poll(timeout time.Duration) (inotify, mounts, stop bool, err error
 		{Fd: int32(d.watches.fd), Events: unix.POLLIN},
 		{Fd: int32(d.mounts), Events: unix.POLLPRI}, // poll ignores a negative one
 		{Fd: -1, Events: unix.POLLIN},
+		{Fd: -1}, // poll always reports POLLERR and POLLHUP
 	}
 	if d.Stop > 0 {
 		fds[2].Fd = int32(d.Stop)
+	}
+	if d.Output > 0 {
+		fds[3].Fd = int32(d.Output)
 	}
 	_, err = unix.Poll(fds[:], milliseconds(timeout))
 	if err == unix.EINTR {
@@ -150,7 +171,7 @@ func (d *Dir) poll(timeout time.Duration) (inotify, mounts, stop bool, err error
 	if err != nil {
 		return false, false, false, os.NewSyscallError("poll", err)
 	}
-	return fds[0].Revents != 0, fds[1].Revents != 0, fds[2].Revents != 0, nil
+	return fds[0].Revents != 0, fds[1].Revents != 0, fds[2].Revents != 0 || fds[3].Revents != 0, nil
 }
 
 // milliseconds returns a timeout for poll(2). It rounds up, because a timeout of 0
@@ -163,22 +184,59 @@ func milliseconds(timeout time.Duration) int {
 }
 
 // reset sets watches for the path as it is now. The events in the queue of the old
-// watches are dropped, so the caller must report a change.
+// watches are dropped, so the caller must report a change. It closes the old watches
+// first, because they count towards the limits.
 func (d *Dir) reset() error {
+	if d.watches != nil {
+		d.watches.close()
+	}
+	var err error
+	d.watches, err = newWatches(d.path)
+	d.limit = limitOf(err)
+	if d.limit != "" {
+		return nil
+	}
+	return err
+}
+
+// newWatches sets watches for a path. With an error, it returns the empty watches, which
+// make Wait poll.
+func newWatches(path string) (*watches, error) {
+	none := &watches{fd: -1, target: -1, shared: true}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return os.NewSyscallError("inotify_init", err)
+		return none, os.NewSyscallError("inotify_init", err)
 	}
 	w := &watches{fd: fd, names: make(map[int32][]string)}
-	if err := w.walk(d.path); err != nil {
+	if err := w.walk(path); err != nil {
+		w.close()
+		return none, err
+	}
+	return w, nil
+}
+
+func (w *watches) close() {
+	if w.fd >= 0 {
+		unix.Close(w.fd)
+	}
+}
+
+// limitOf returns the limit of inotify that err reports; "" if err reports none.
+// inotify_init(2) returns EMFILE for two limits. The other one is that of open files,
+// with which a descriptor cannot be duplicated either.
+func limitOf(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return "fs.inotify.max_user_watches"
+	case errors.Is(err, unix.EMFILE):
+		fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return ""
+		}
 		unix.Close(fd)
-		return err
+		return "fs.inotify.max_user_instances"
 	}
-	if d.watches != nil {
-		unix.Close(d.watches.fd)
-	}
-	d.watches = w
-	return nil
+	return ""
 }
 
 // The events that are watched for.
@@ -199,9 +257,9 @@ const (
 // path continues with; with symbolic links, a directory can be on the path more than
 // once. target is the watch of the last directory, in which every name counts, or -1
 // if that directory does not exist. shared is true if the last directory that exists may
-// be on a shared file system.
+// be on a shared file system. Wait polls if shared is true.
 type watches struct {
-	fd     int // of inotify, not blocking
+	fd     int // of inotify, not blocking; -1 for none
 	names  map[int32][]string
 	target int32
 	shared bool
@@ -325,11 +383,15 @@ func (w *watches) add(path string, mask uint32) (wd int32, err error) {
 // queueSize is how many bytes are read at a time: some hundred events.
 const queueSize = 16 << 10
 
-// drain reads all events in the queue, and reports whether one is about a file in the
+// maxDrain is how many times the queue is read at a time. A process that changes files
+// without a pause could fill the queue as fast as it is read.
+const maxDrain = 16
+
+// drain reads the events in the queue, and reports whether one is about a file in the
 // directory, and whether one is about the path.
 func (w *watches) drain() (inside, onPath bool) {
 	var buf [queueSize]byte
-	for {
+	for range maxDrain {
 		n, err := dirfs.RetryInt(func() (int, error) { return unix.Read(w.fd, buf[:]) })
 		if err != nil || n < unix.SizeofInotifyEvent {
 			return inside, onPath // EAGAIN: the queue is empty
@@ -347,6 +409,7 @@ func (w *watches) drain() (inside, onPath bool) {
 			}
 		}
 	}
+	return inside, onPath
 }
 
 // parseEvent parses the first struct inotify_event of events (inotify(7)). size is

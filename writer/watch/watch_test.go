@@ -195,6 +195,57 @@ func TestWait_stop(t *testing.T) {
 	}
 }
 
+// Wait ends when the reader of the output is closed, and not before, although the
+// descriptor of a socket is readable.
+func TestWait_output(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	testenv.Must(t, err)
+	r, w, err := os.Pipe()
+	testenv.Must(t, err)
+	defer w.Close()
+	defer unix.Close(pair[0])
+	_, err = unix.Write(pair[1], []byte("text"))
+	testenv.Must(t, err)
+	for name, output := range map[string]struct {
+		fd    int
+		close func() error
+	}{
+		"pipe":   {int(w.Fd()), r.Close},
+		"socket": {pair[0], func() error { return unix.Close(pair[1]) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			d := open(t, root)
+			d.Output = output.fd
+			testenv.Must(t, os.WriteFile(root+"/f", nil, 0o644))
+			if changed, err := d.Wait(limit); !changed || err != nil {
+				t.Fatalf("changed %v, %v; want a change while the output is open", changed, err)
+			}
+			for { // the change may have been more than one event
+				changed, err := d.Wait(0)
+				testenv.Must(t, err)
+				if !changed {
+					break
+				}
+			}
+			testenv.Must(t, output.close())
+			ended := make(chan bool, 1)
+			go func() {
+				changed, err := d.Wait(-1)
+				ended <- changed || err != nil
+			}()
+			select {
+			case wrong := <-ended:
+				if wrong {
+					t.Error("Wait reported a change or an error")
+				}
+			case <-time.After(limit):
+				t.Fatal("the wait did not end")
+			}
+		})
+	}
+}
+
 func TestOpen_unreadable_directory(t *testing.T) {
 	root := t.TempDir()
 	testenv.Must(t, os.Chmod(filepath.Dir(root), 0o755), os.Chmod(root, 0o777))
@@ -311,10 +362,19 @@ func TestWait_shared_file_system(t *testing.T) {
 	}
 }
 
+// ignoreMounts makes a Dir ignore mounts: the tests of other packages may mount something.
+func ignoreMounts(d *Dir) {
+	if d.mounts >= 0 {
+		unix.Close(d.mounts)
+		d.mounts = -1
+	}
+}
+
 // A local file system is not polled.
 func TestWait_local_file_system(t *testing.T) {
 	t.Parallel()
 	d := open(t, "/run/pika-test/missing")
+	ignoreMounts(d)
 	if isShared("/run") {
 		testenv.Missing(t, "/run on a local file system; mount a tmpfs there")
 	}
@@ -332,5 +392,95 @@ func TestHas9p(t *testing.T) {
 		if got := has9p(mounts, unix.Mkdev(0, minor)); got != want {
 			t.Errorf("0:%d is 9p: %v", minor, got)
 		}
+	}
+}
+
+// Several waits that are shorter than PollInterval together see a change elsewhere.
+func TestWait_shared_file_system_short(t *testing.T) {
+	d := open(t, t.TempDir())
+	ignoreMounts(d)
+	d.watches.shared = true
+	start := time.Now()
+	for range 1000 {
+		changed, err := d.Wait(PollInterval / 100)
+		testenv.Must(t, err)
+		if changed {
+			if time.Since(start) < PollInterval {
+				t.Errorf("polled after %v", time.Since(start))
+			}
+			return
+		}
+	}
+	t.Errorf("no poll in %v", time.Since(start))
+}
+
+// While a limit of inotify is reached, Open succeeds, Wait polls, and the limit is named.
+// Once the limit is raised, changes are reported at once.
+func TestWait_limit(t *testing.T) {
+	for _, name := range []string{"instances", "watches"} {
+		t.Run(name, func(t *testing.T) {
+			if !testenv.AloneWithUsers(t) {
+				return
+			}
+			setLimit(t, name, 0)
+			root := t.TempDir()
+			d := open(t, root+"/a/b/c")
+			if want := "fs.inotify.max_user_" + name; d.Limit() != want {
+				t.Fatalf("limit %q, want %q", d.Limit(), want)
+			}
+			if changed, err := d.Wait(time.Millisecond); changed || err != nil {
+				t.Errorf("changed %v, %v", changed, err)
+			}
+			testenv.Must(t, mkdir(root), write(root+"/a/b/c/f"))
+			awaitChange(t, d, limit)
+			if d.Limit() == "" || d.watches.fd >= 0 {
+				t.Error("the limit is no longer reported")
+			}
+			setLimit(t, name, 100)
+			awaitChange(t, d, limit)
+			if d.Limit() != "" || d.watches.target < 0 {
+				t.Errorf("limit %q, watches %+v after it was raised", d.Limit(), d.watches)
+			}
+		})
+	}
+}
+
+// The watches of a Dir itself do not count towards the limit when they are set again.
+func TestWait_last_instance(t *testing.T) {
+	if !testenv.AloneWithUsers(t) {
+		return
+	}
+	setLimit(t, "instances", 1)
+	root := t.TempDir()
+	d := open(t, root+"/a/b/c")
+	if d.Limit() != "" {
+		testenv.Missing(t, "an inotify instance in a new user namespace (%s)", d.Limit())
+	}
+	testenv.Must(t, mkdir(root))
+	awaitChange(t, d, limit)
+	if d.Limit() != "" {
+		t.Errorf("limit %s", d.Limit())
+	}
+}
+
+// setLimit sets a limit of inotify of this user namespace (namespaces(7)).
+func setLimit(t *testing.T, name string, n int) {
+	t.Helper()
+	testenv.Must(t, os.WriteFile("/proc/sys/user/max_inotify_"+name, []byte(fmt.Sprint(n)), 0))
+}
+
+// The limit of open files is an error, not a limit of inotify: no file could be read.
+func TestOpen_files_limit(t *testing.T) {
+	if !testenv.Alone(t) {
+		return
+	}
+	root := t.TempDir()
+	var old unix.Rlimit
+	testenv.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	testenv.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: old.Max}))
+	d, err := Open(root)
+	testenv.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old))
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("opened %v, %v", d, err)
 	}
 }

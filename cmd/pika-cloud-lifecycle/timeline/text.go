@@ -69,6 +69,7 @@ type Current struct {
 	BootID   string           // of this boot, if the guest is this machine; else empty
 	Time     time.Time        // the current time, if BootID is given
 	Rejected uint64           // lines in rejected.jsonl
+	Dead     []string         // the writers that have died
 
 	StatusUnreadable bool // there is one, but it cannot be read
 	ResultUnreadable bool
@@ -101,6 +102,9 @@ func (t *Text) Current(c *Current) {
 		t.paragraph(0, "result unknown, because result.json cannot be read")
 	default:
 		t.paragraph(0, "no result")
+	}
+	for _, text := range c.Dead {
+		t.paragraph(0, text)
 	}
 	if c.Rejected > 0 && (s == nil || s.Rejected == 0) {
 		t.paragraph(0, rejected(c.Rejected))

@@ -63,13 +63,7 @@ until_ 20 state stop ready
 systemctl stop stop
 record stop "$(show stop Result) $(show stop ExecMainStatus)"
 
-python3 /opt/lab/instance.py >/opt/lab/requests &
-until_ 20 test -S /dev/incus/sock
-systemctl start incus
-until_ 20 is incus 'failed|inactive'
-kill %1
-
-for name in notify hardened stream fifo killed stop incus; do
+for name in notify hardened stream fifo killed stop; do
 	cp -rL "/run/$name" "/opt/lab/$name"
 done
 journalctl --no-pager >/opt/lab/journal
