@@ -77,18 +77,24 @@ func TestRun_timeout_ends_descendants(t *testing.T) {
 	}
 }
 
-// After a timeout a process in another session can clean up until --kill-after, although
-// the command has ended. It gets one SIGTERM, and the programs that it then starts none.
-func TestRun_timeout_cleanup_of_descendant(t *testing.T) {
+// After a timeout, the command and a process in another session can clean up until
+// --kill-after, also if the command ends first. Each gets one SIGTERM, and the programs
+// that they then start get none.
+func TestRun_timeout_cleanup(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Dir = dir }, "run", "--timeout", "1s", "--kill-after", "1h", "--", "sh", "-c",
-		`setsid sh -c 'trap "echo TERM >>log; sleep 0.3; echo clean >>log; exit" TERM; touch up; while :; do sleep 1000 & wait $!; done' & exec sleep 1000`)
-	p.exits(exitTimeout)
-	if text, err := os.ReadFile(dir + "/log"); string(text) != "TERM\nclean\n" {
-		t.Errorf("%q, %v", text, err)
+	cleanup := func(name, pause string) string {
+		return fmt.Sprintf(`trap "echo TERM >>%[1]s; sleep %[2]s; echo clean >>%[1]s; exit" TERM; while :; do sleep 1000 & wait $!; done`, name, pause)
 	}
-	p.contains("result.json", `"details": {"reason":"timeout","signal":"SIGTERM"}`)
+	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Dir = dir }, "run", "--timeout", "1s", "--kill-after", "1h", "--", "sh", "-c",
+		"setsid sh -c '"+cleanup("session", "0.4")+"' & "+cleanup("group", "0.2"))
+	p.exits(exitTimeout)
+	for _, name := range []string{"group", "session"} {
+		if text, err := os.ReadFile(dir + "/" + name); string(text) != "TERM\nclean\n" {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	p.contains("result.json", `"details": {"reason":"timeout"}`)
 }
 
 // A SIGTERM to run while it waits for the descendants ends them.
