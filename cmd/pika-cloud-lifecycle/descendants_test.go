@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,7 +32,9 @@ func (p *process) pidsIn(path string) (pids []int) {
 		pid, err := strconv.Atoi(word)
 		testenv.Must(p.T, err)
 		pids = append(pids, pid)
-		p.Cleanup(func() { _ = unix.Kill(pid, unix.SIGKILL) })
+		if s, err := readStat(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
+			p.Cleanup(func() { descendant{pid: pid, start: s.start}.signal(unix.SIGKILL) })
+		}
 	}
 	return pids
 }
@@ -51,19 +54,34 @@ func trees() map[string]string {
 	}
 }
 
+// launchTimeout runs a command with a time limit, which has passed when it returns. args
+// returns the rest of the command line; the command must write process IDs to the file
+// when it is ready for the timeout. If the machine is so slow that it was not, the limit is
+// too short, and launchTimeout tries a longer one.
+func launchTimeout(t *testing.T, args func(file string) []string) (p *process, pids []int) {
+	t.Helper()
+	for timeout := time.Second; timeout < waitLimit; timeout *= 4 {
+		file := t.TempDir() + "/pids"
+		testenv.Must(t, os.WriteFile(file, nil, 0o600))
+		p := launch(t, t.TempDir(), nil, append([]string{"run", "--timeout", timeout.String()}, args(file)...)...)
+		p.exits(exitTimeout)
+		if pids := p.pidsIn(file); len(pids) > 0 {
+			return p, pids
+		}
+	}
+	t.Fatal("the command was never ready")
+	return nil, nil
+}
+
 // After a timeout nothing that the command has started is left, wherever it is.
 func TestRun_timeout_ends_descendants(t *testing.T) {
 	for name, script := range trees() {
 		for _, end := range []string{"wait; sleep 1000", "exec sleep 1000"} {
 			t.Run(name+"/"+end, func(t *testing.T) {
 				t.Parallel()
-				file := t.TempDir() + "/pids"
-				p := launch(t, t.TempDir(), nil, "run", "--timeout", "1s", "--kill-after", "100ms", "--", "sh", "-c", script+"\n"+end, "sh", file)
-				p.exits(exitTimeout)
-				pids := p.pidsIn(file)
-				if len(pids) == 0 {
-					t.Fatal("no process was started in time")
-				}
+				p, pids := launchTimeout(t, func(file string) []string {
+					return []string{"--kill-after", "100ms", "--", "sh", "-c", script + "\n" + end, "sh", file}
+				})
 				for _, pid := range pids {
 					if runs(pid) {
 						t.Errorf("process %d is left", pid)
@@ -77,25 +95,34 @@ func TestRun_timeout_ends_descendants(t *testing.T) {
 	}
 }
 
-// After a timeout a process in another session can clean up until --kill-after, although
-// the command has ended. It gets one SIGTERM, and the programs that it then starts none.
-func TestRun_timeout_cleanup_of_descendant(t *testing.T) {
+// After a timeout, the command and a process in another session can clean up until
+// --kill-after, also if the command ends first. Each gets one SIGTERM, and the programs
+// that they then start get none.
+func TestRun_timeout_cleanup(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Dir = dir }, "run", "--timeout", "1s", "--kill-after", "1h", "--", "sh", "-c",
-		`setsid sh -c 'trap "echo TERM >>log; sleep 0.3; echo clean >>log; exit" TERM; touch up; while :; do sleep 1000 & wait $!; done' & exec sleep 1000`)
-	p.exits(exitTimeout)
-	if text, err := os.ReadFile(dir + "/log"); string(text) != "TERM\nclean\n" {
-		t.Errorf("%q, %v", text, err)
+	cleanup := func(name, pause string) string {
+		return fmt.Sprintf(`trap "echo TERM >>$1.%[1]s; sleep %[2]s; echo clean >>$1.%[1]s; exit" TERM; touch $1.%[1]s; while :; do sleep 1000 & wait $!; done`, name, pause)
 	}
-	p.contains("result.json", `"details": {"reason":"timeout","signal":"SIGTERM"}`)
+	file := ""
+	p, _ := launchTimeout(t, func(path string) []string {
+		file = path
+		return []string{"--kill-after", "1h", "--", "sh", "-c",
+			"setsid sh -c '" + cleanup("session", "0.4") + "' sh $1 & until [ -e $1.session ]; do sleep 0.01; done; " +
+				strings.Replace(cleanup("group", "0.2"), "touch", "echo $$ >$1; touch", 1), "sh", path}
+	})
+	for _, name := range []string{"group", "session"} {
+		if text, err := os.ReadFile(file + "." + name); string(text) != "TERM\nclean\n" {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	p.contains("result.json", `"details": {"reason":"timeout"}`)
 }
 
 // A SIGTERM to run while it waits for the descendants ends them.
 func TestRun_timeout_stop_requested(t *testing.T) {
 	t.Parallel()
 	file := t.TempDir() + "/pids"
-	p := launch(t, t.TempDir(), nil, "run", "--timeout", "1s", "--kill-after", "1h", "--", "sh", "-c", trees()["ignores"]+"\nwait", "sh", file)
+	p := launch(t, t.TempDir(), nil, "run", "--timeout", "3s", "--kill-after", "1h", "--", "sh", "-c", trees()["ignores"]+"\nwait", "sh", file)
 	waitUntil(t, "the command has ended", func() bool {
 		return p.file("status.json") != "" && len(linesOf(p.file("events.jsonl"))) == 1 && fileSize(file) > 0 && p.isReaped()
 	})
@@ -280,7 +307,7 @@ func TestRun_left_running_unknown(t *testing.T) {
 	p := launch(t, t.TempDir(), asPID1(t), "run", "--", "sh", "-c", `setsid sleep 1000 3>&- 2>/dev/null & exit 0`)
 	p.exits(0)
 	p.contains("result.json", `"details": {"left_running":"unknown"}`)
-	q := launch(t, t.TempDir(), asPID1(t), "run", "--timeout", "1s", "--kill-after", "1s", "--", "sh", "-c", `trap "" TERM; sleep 1000 & wait; sleep 1000`)
+	q := launch(t, t.TempDir(), asPID1(t), "run", "--timeout", "3s", "--kill-after", "100ms", "--", "sh", "-c", `trap "" TERM; sleep 1000 & wait; sleep 1000`)
 	q.exits(exitTimeout)
 	q.contains("result.json", `"signal":"SIGKILL"`)
 }

@@ -116,7 +116,7 @@ func TestTerminal_settings(t *testing.T) {
 		"killed":             {`run -- sh -c 'stty raw -echo; kill -9 $$'`, "cooked"},
 		"timeout":            {`run --timeout 1s -- sh -c 'stty raw -echo; exec sleep 1000'`, "cooked"},
 		"timeout, exits":     {`run --timeout 1s -- sh -c 'trap "exit 0" TERM; stty raw -echo; sleep 1000 & wait'`, "cooked"},
-		"timeout, own group": {`run --timeout 1s --kill-after 10ms -- bash --norc -ic 'stty raw -echo; sleep 1000; true'`, "cooked"},
+		"timeout, own group": {`run --timeout 1s --kill-after 10ms -- bash --norc -ic 'stty raw -echo; (trap "" TERM; exec sleep 1000); true'`, "cooked"},
 		"exits":              {`run -- stty raw -echo`, "raw"},
 		"fails":              {`run -- sh -c 'stty raw -echo; exit 3'`, "raw"},
 	} {
