@@ -276,10 +276,10 @@ func (l *EventLog) RotateError() error { return l.rotateErr }
 
 // isValidEvent reports whether the strictest reader accepts a line as an event. A repair
 // adds a missing newline only to such a line: it must not turn the remains of a crash, or
-// text that another process wrote, into an event. A line of a newer version is kept too.
+// text that another process wrote, into an event.
 func isValidEvent(line []byte) bool {
 	_, err := new(artifact.Decoder).Event(line)
-	return err == nil || err == artifact.ErrNewer
+	return err == nil
 }
 
 // rotate renames the log to Path + ".1", and locks the new log. The numbering continues

@@ -823,17 +823,3 @@ func TestRepair_newer_version(t *testing.T) {
 		t.Error("the repair changed the status or the result")
 	}
 }
-
-// A repair adds the missing newline to the last line of a newer version, and does not
-// move the line.
-func TestRepair_newer_version_torn(t *testing.T) {
-	g := newGuest(t)
-	const newer = `{"schema_version":2,"kind":"paused","seq":5}`
-	lines := append(g.lines(), newer)
-	g.setLines(lines...)
-	_, err := verify.Repair(g.dir)
-	g.must(err)
-	if after := g.read("events.jsonl"); after != strings.Join(lines, "")+"\n" {
-		t.Errorf("the log is now\n%s", after)
-	}
-}
