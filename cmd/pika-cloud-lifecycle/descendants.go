@@ -149,10 +149,32 @@ func hasAllParents(all map[int]processStat) bool {
 // descendants returns the descendants that have not ended, in no particular order.
 // Children that this process had before it started the command, because a script has
 // executed it, do not count, nor do theirs.
+//
+// One look at /proc may miss a process that is started meanwhile and whose parent ends. But
+// then this process is its parent, so descendants looks again while it has children.
 func (c *command) descendants() (all []descendant, err error) {
-	if _, err := endedChild(); err == unix.ECHILD {
-		return nil, nil
+	for range scanAttempts {
+		c.reapOrphans()
+		if !c.mayHaveDescendants() {
+			return nil, nil
+		}
+		all, err = c.findDescendants()
+		if err != nil || len(all) > 0 || len(c.earlier) > 0 {
+			break
+		}
 	}
+	return all, err
+}
+
+// mayHaveDescendants reports whether this process has a child. A descendant whose parent has
+// ended is a child, so without a child there are no descendants.
+func (c *command) mayHaveDescendants() bool {
+	_, err := endedChild()
+	return err != unix.ECHILD
+}
+
+// findDescendants looks for descendants in /proc.
+func (c *command) findDescendants() (all []descendant, err error) {
 	us := os.Getpid()
 	if self, _ := os.Readlink("/proc/self"); self != strconv.Itoa(us) {
 		return nil, errProcHidden
@@ -260,9 +282,9 @@ const unkillableLimit = 5 * time.Second
 func (c *command) endDescendants(deadline time.Time) {
 	pause := minKillPause
 	for {
-		c.reapOrphans()
 		all, err := c.descendants()
-		if err != nil || len(all) == 0 || time.Since(deadline) > unkillableLimit {
+		isOver := len(all) == 0 && (len(c.earlier) > 0 || !c.mayHaveDescendants())
+		if err != nil || isOver || time.Since(deadline) > unkillableLimit {
 			return
 		}
 		wait := time.Until(deadline)
@@ -283,10 +305,12 @@ func (c *command) endDescendants(deadline time.Time) {
 	}
 }
 
-// addLeftRunning adds the number of descendants that have not ended to the details of the
+// addLeftRunning adds the number of descendants that will be left to the details of the
 // result, unless it is 0.
 func (c *command) addLeftRunning(details *strictjson.Object) {
-	c.reapOrphans()
+	if os.Getpid() == 1 {
+		return // the kernel kills them when this process ends (pid_namespaces(7))
+	}
 	left, err := c.descendants()
 	switch {
 	case err != nil:

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -116,6 +117,29 @@ func TestRun_timeout_cleanup(t *testing.T) {
 		}
 	}
 	p.contains("result.json", `"details": {"reason":"timeout"}`)
+}
+
+// After a timeout nothing is left of a process that starts itself again and again, each
+// time in a new session, so that it is never there for long.
+func TestRun_timeout_restarting_process(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	script, log := dir+"/restart", dir+"/log"
+	testenv.Must(t, os.WriteFile(script, []byte("#!/bin/sh\ntrap '' TERM\necho again >>"+log+`
+[ -e "$0" ] && setsid "$0" 3>&- </dev/null >/dev/null 2>&1 &
+exit 0
+`), 0o755))
+	t.Cleanup(func() { os.Remove(script) }) // ends a process that is left
+	p := launch(t, dir+"/state", nil, "run", "--timeout", "300ms", "--kill-after", "50ms", "--", "sh", "-c", script+"; exec sleep 1000")
+	p.exits(exitTimeout)
+	size := fileSize(log)
+	if size == 0 {
+		t.Fatal("the process was never started")
+	}
+	time.Sleep(100 * time.Millisecond)
+	if grown := fileSize(log); grown != size {
+		t.Errorf("the process is still running: %d bytes, then %d", size, grown)
+	}
 }
 
 // A SIGTERM to run while it waits for the descendants ends them.
@@ -274,7 +298,7 @@ func TestRun_pid1_reaps(t *testing.T) {
 	}
 }
 
-// When PID 1 exits, the kernel kills what is left.
+// When PID 1 exits, the kernel kills the descendants, so none is left.
 func TestRun_pid1_left_running(t *testing.T) {
 	t.Parallel()
 	read, write, err := os.Pipe()
@@ -287,7 +311,9 @@ func TestRun_pid1_left_running(t *testing.T) {
 	}, "run", "--", "sh", "-c", `setsid sleep 1000 3>&- 2>/dev/null & exit 4`)
 	write.Close()
 	p.exits(4)
-	p.contains("result.json", `"left_running":1`)
+	if strings.Contains(p.file("result.json"), "left_running") {
+		t.Error(p.file("result.json"))
+	}
 	if _, err := read.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "EOF") {
 		t.Errorf("a process is left: %v", err)
 	}
@@ -304,10 +330,15 @@ func TestRun_pid1_interrupted(t *testing.T) {
 // If /proc is not that of the PID namespace, nobody can count the processes.
 func TestRun_left_running_unknown(t *testing.T) {
 	t.Parallel()
-	p := launch(t, t.TempDir(), asPID1(t), "run", "--", "sh", "-c", `setsid sleep 1000 3>&- 2>/dev/null & exit 0`)
+	as := asPID1(t)
+	asPID2 := func(cmd *exec.Cmd) {
+		as(cmd)
+		cmd.Args = slices.Insert(cmd.Args, 3, "sh", "-c", `"$@"; exit`, "sh")
+	}
+	p := launch(t, t.TempDir(), asPID2, "run", "--", "sh", "-c", `setsid sleep 1000 3>&- 2>/dev/null & exit 0`)
 	p.exits(0)
 	p.contains("result.json", `"details": {"left_running":"unknown"}`)
-	q := launch(t, t.TempDir(), asPID1(t), "run", "--timeout", "3s", "--kill-after", "100ms", "--", "sh", "-c", `trap "" TERM; sleep 1000 & wait; sleep 1000`)
+	q := launch(t, t.TempDir(), asPID2, "run", "--timeout", "3s", "--kill-after", "100ms", "--", "sh", "-c", `trap "" TERM; sleep 1000 & wait; sleep 1000`)
 	q.exits(exitTimeout)
 	q.contains("result.json", `"signal":"SIGKILL"`)
 }

@@ -189,60 +189,6 @@ func (s *supervisor) prepare(a *app) error {
 	return nil
 }
 
-// How many free descriptors run needs. Only a low limit of open files leaves fewer.
-const (
-	// forResult is enough to record why the command is not started: the files of a commit,
-	// and the empty input of the stream.
-	forResult = 9
-	// forCommand is enough for a commit, the pipes, the terminal, and what is open while a
-	// process is started.
-	forCommand = 16
-)
-
-// makePipes creates the pipes. If there are too few descriptors for the command, it is not
-// started, and the input of the stream is empty. makePipes returns an error if nothing can be
-// recorded either.
-func (s *supervisor) makePipes() error {
-	free := freeDescriptors(forCommand)
-	tooFew := fmt.Errorf("%d descriptors are needed, but only %d can be opened; raise the limit of open files (ulimit -n)", forCommand, free)
-	if free < forResult {
-		return tooFew
-	}
-	var stream, stop [2]int
-	if err := makePipe(&stream); err != nil {
-		return err
-	}
-	s.streamRead, s.streamWrite = stream[0], stream[1]
-	if free < forCommand {
-		s.cannotStart = newStartError(tooFew)
-		unix.Close(s.streamWrite)
-		s.streamWrite, s.stopWrite = -1, -1
-		return nil
-	}
-	if err := makePipe(&stop); err != nil {
-		return err
-	}
-	s.stopRead, s.stopWrite = stop[0], stop[1]
-	s.stream = s.streamWrite
-	return nil
-}
-
-// freeDescriptors returns how many descriptors this process can open, at most limit.
-func freeDescriptors(limit int) int {
-	var free []int
-	for range limit {
-		fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			break
-		}
-		free = append(free, fd)
-	}
-	for _, fd := range free {
-		unix.Close(fd)
-	}
-	return len(free)
-}
-
 // keepLastOutput passes the standard error of the command through a pipe, if some lines
 // of it are to be kept.
 func (s *supervisor) keepLastOutput(lines int) {
@@ -256,17 +202,6 @@ func (s *supervisor) keepLastOutput(lines int) {
 		return
 	}
 	s.tail, s.stderr = tail, tail.write
-}
-
-// freeDescriptor returns the first descriptor from 3 on that this process did not
-// inherit: inherited ones have no FD_CLOEXEC, those that the runtime opened do.
-func freeDescriptor() int {
-	for fd := 3; ; fd++ {
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-		if err != nil || flags&unix.FD_CLOEXEC != 0 {
-			return fd
-		}
-	}
 }
 
 // without returns env without the variables with these names.
@@ -346,16 +281,13 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	if kills > 0 {
 		details.Uint("oom_kills", kills)
 	}
+	if output := s.lastOutput(); output != "" && code != 0 && e.err == nil {
+		details.Text("last_output", output)
+	}
 	if e.hasFailed() {
 		text += s.explainFailure(code)
 	}
 	t := &ingest.Transition{State: artifact.Failed, Message: s.name() + " " + text}
-	if s.tail != nil {
-		output := s.tail.end()
-		if code != 0 && e.err == nil && output != "" {
-			details.Text("last_output", output)
-		}
-	}
 	if all := details.Value(); string(all) != "{}" {
 		t.Details = all
 	}
@@ -365,6 +297,14 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	code32 := int32(code)
 	t.ExitCode = &code32
 	return t
+}
+
+// lastOutput returns the last lines that the command has printed; "" without --tail.
+func (s *supervisor) lastOutput() string {
+	if s.tail == nil {
+		return ""
+	}
+	return s.tail.end()
 }
 
 // wasTerminated reports whether this process has received SIGTERM. It waits a moment: a

@@ -369,10 +369,11 @@ func predict(plan *treePlan, complete bool) view {
 		}
 	}
 	for id, f := range p.fates {
+		if plan.Init { // the kernel kills what is left when PID 1 exits
+			continue
+		}
 		if f == alive {
 			v.MinLeft++
-		}
-		if f == alive && !plan.Init { // the kernel kills what is left when PID 1 exits
 			v.Alive = append(v.Alive, id)
 			if p.getsHangup(id) {
 				v.MayDie = append(v.MayDie, id)

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// How many free descriptors run needs. Only a low limit of open files leaves fewer.
+const (
+	// forResult is enough to record why the command is not started: the files of a commit,
+	// and the empty input of the stream.
+	forResult = 9
+	// forCommand is enough for a commit, the pipes, the terminal, and what is open while a
+	// process is started.
+	forCommand = 16
+)
+
+// makePipes creates the pipes. If there are too few descriptors for the command, it is not
+// started, and the input of the stream is empty. makePipes returns an error if nothing can be
+// recorded either.
+func (s *supervisor) makePipes() error {
+	free := freeDescriptors(forCommand)
+	tooFew := fmt.Errorf("%d descriptors are needed, but only %d can be opened; raise the limit of open files (ulimit -n)", forCommand, free)
+	if free < forResult {
+		return tooFew
+	}
+	var stream, stop [2]int
+	if err := makePipe(&stream); err != nil {
+		return err
+	}
+	s.streamRead, s.streamWrite = stream[0], stream[1]
+	if free < forCommand {
+		s.cannotStart = newStartError(tooFew)
+		unix.Close(s.streamWrite)
+		s.streamWrite, s.stopWrite = -1, -1
+		return nil
+	}
+	if err := makePipe(&stop); err != nil {
+		return err
+	}
+	s.stopRead, s.stopWrite = stop[0], stop[1]
+	s.stream = s.streamWrite
+	return nil
+}
+
+// freeDescriptors returns how many descriptors this process can open, at most limit.
+func freeDescriptors(limit int) int {
+	var free []int
+	for range limit {
+		fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			break
+		}
+		free = append(free, fd)
+	}
+	for _, fd := range free {
+		unix.Close(fd)
+	}
+	return len(free)
+}
+
+// freeDescriptor returns the first descriptor from 3 on that this process did not
+// inherit: inherited ones have no FD_CLOEXEC, those that the runtime opened do.
+func freeDescriptor() int {
+	for fd := 3; ; fd++ {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC != 0 {
+			return fd
+		}
+	}
+}
