@@ -114,7 +114,8 @@ func kinds(events []artifact) (all []string) {
 func TestPages_shell_examples(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	for page, want := range map[string][]string{
-		"run.md":    {"starting", "ready", "completed", "starting", "ready", "completed"},
+		"run.md":    {"starting", "ready", "completed", "starting", "ready", "completed", "starting", "failed"},
+		"wait.md":   {"starting", "completed", "starting", "completed"},
 		"ingest.md": {"starting", "completed", "starting", "ready", "completed"},
 	} {
 		t.Run(page, func(t *testing.T) {

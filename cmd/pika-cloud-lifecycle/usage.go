@@ -133,7 +133,8 @@ the reason, keeps the line in rejected.jsonl, and continues with the next one.
 
 Flags:
   --require-result       if the input ends without a result, record the result
-                         "failed"
+                         "failed"; if the status is completed or failed and
+                         result.json is missing, recreate it from the status
   --dry-run              check the input and print what would be written, but
                          write nothing
   --fifo PATH            read from a FIFO, to which several programs can write;
@@ -178,7 +179,8 @@ Environment:
   WATCHDOG_USEC, WATCHDOG_PID
                          set by systemd for WatchdogSec=
   LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
-                         set by systemd for ListenFIFO=
+                         set by systemd for ListenFIFO=; if LISTEN_PID is not
+                         the PID of ingest, it warns and reads standard input
   SERVICE_RESULT, EXIT_CODE, EXIT_STATUS
                          set by systemd in ExecStopPost=; the result that
                          --require-result adds has them in its details
@@ -207,9 +209,9 @@ Examples:
 const rebuildUsage = `Usage: journalctl -o json --all ... | pika-cloud-lifecycle rebuild [FLAGS]
 
 Rebuild the files of a guest from the systemd journal, if the guest has used
-"ingest --journal". The input is the output of journalctl -o json --all. Events
-keep their sequence numbers. rebuild skips entries that the files already
-contain, and reports events that are missing in the journal.
+"run --journal" or "ingest --journal". The input is the output of journalctl -o
+json --all. Events keep their sequence numbers. rebuild skips entries that the
+files already contain, and reports events that are missing in the journal.
 
 Flags:
   --state-dir DIR      directory of the copy (default $PIKA_LIFECYCLE_DIR,
@@ -457,7 +459,7 @@ const verifyUsage = `Usage: pika-cloud-lifecycle verify [FLAGS] [DIR]
 Check the files in a state directory, and print each problem: invalid files and
 lines, sequence numbers that do not increase, incomplete lines, a status or a
 result that does not match the events, temporary files, and wrong owners and
-permissions.
+permissions. verify also prints each writer that has died.
 
 Flags:
   --repair             repair what can be repaired, and keep the removed lines
