@@ -219,8 +219,9 @@ func (r *run) addFallback() {
 	if current {
 		outcome, _ = status.State.Outcome()
 	}
-	problem := r.resultProblem(status, outcome != "")
+	result, problem := r.currentResult(status, outcome != "")
 	if problem == "" {
+		r.finishStatus(status, result)
 		return
 	}
 	if pid := r.committer.store.aliveRun(); pid > 0 {
@@ -259,32 +260,46 @@ func (r *run) lastStatus() (status *artifact.Status, current bool) {
 // otherRun is the problem with a result that is not of this run.
 const otherRun = "belongs to another run"
 
-// resultProblem returns why result.json is not the result of this run; "" if it is. final
+// currentResult returns the result of this run, or why result.json is not that result. final
 // reports whether the status is the last one of the run: the result then is from the same
 // event or, if the writer died before it replaced the status, from a later one.
-func (r *run) resultProblem(status *artifact.Status, final bool) string {
+func (r *run) currentResult(status *artifact.Status, final bool) (result *artifact.Result, problem string) {
 	if r.batch.startsRun {
-		return otherRun
+		return nil, otherRun
 	}
 	result, err := r.committer.store.result()
 	switch {
 	case isNotExist(err):
-		return "is missing"
+		return nil, "is missing"
 	case err != nil:
 		r.warn("%v; treated as missing", err)
-		return "is invalid"
+		return nil, "is invalid"
 	case !artifact.SameBoot(result.BootID, r.BootID):
-		return otherRun
+		return nil, otherRun
 	case status == nil:
-		return ""
+		return result, ""
 	}
 	sameBoot := *status
 	sameBoot.BootID = r.BootID // the boot was compared above
 	older := result.Seq > 0 && result.Seq < status.Seq
 	if !result.IsOf(&sameBoot) || (final && older) {
-		return otherRun
+		return nil, otherRun
 	}
-	return ""
+	return result, ""
+}
+
+// finishStatus adds the status that belongs to the result, if the writer died after it had
+// replaced the result and before it replaced the status. It adds no event, because the
+// event was written before the result.
+func (r *run) finishStatus(status *artifact.Status, result *artifact.Result) {
+	isFinished := status != nil && (status.State.Ended() || status.Seq >= result.Seq)
+	if isFinished || result.Seq == 0 || r.batch.status.set || r.committer.store.aliveRun() > 0 {
+		return
+	}
+	r.warn("the result is %s, but the status is of an earlier event; added the status of the result", result.Outcome)
+	d := &directive.Directive{Type: directive.Status, State: artifact.State(result.Outcome), Message: result.Message, Details: result.Details}
+	r.record(d, Moment{Time: result.Time})
+	r.batch.status.value.Seq = result.Seq
 }
 
 // recreateResult adds the result that belongs to a final status. It adds no event, because

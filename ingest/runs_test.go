@@ -100,6 +100,53 @@ func (g *guest) checkFallback(fallback bool, before string) {
 	}
 }
 
+// A writer that died after it had replaced the result, and before it replaced the status,
+// leaves an old status. The next stream with --require-result replaces it.
+func TestRequireResult_status_finished(t *testing.T) {
+	status := func(state string, seq int, boot string) string {
+		return fmt.Sprintf(`{"schema_version": 1, "state": %q, "updated_at": "2026-03-24T00:00:00.000Z", "message": "m"%s, "seq": %d}`, state, boot, seq)
+	}
+	result := existingFiles("failed", 7, thisBoot)["result.json"]
+	finished := []string{`"state": "failed"`, `"seq": 7`, `"boot_id": "` + testBoot}
+	for _, c := range []struct {
+		what, status, result string
+		want                 []string // in the status; none if it does not change
+	}{
+		{"starting", status("starting", 5, thisBoot), result, finished},
+		{"no status", "", result, finished},
+		{"invalid status", "{", result, finished},
+		{"a result without seq", status("starting", 5, thisBoot), strings.Replace(result, `"seq": 7`, `"new": 7`, 1), nil},
+		{"stopped", status("stopped", 5, thisBoot), result, nil},
+		{"completed", status("completed", 7, thisBoot), result, nil},
+	} {
+		t.Run(strings.ReplaceAll(c.what, " ", "_"), func(t *testing.T) {
+			g := newGuest(t)
+			g.RequireResult = true
+			g.write("result.json", c.result)
+			if c.status != "" {
+				g.write("status.json", c.status)
+			}
+			g.feed("")
+			check(t, "the result", g.read("result.json"), c.result)
+			check(t, "the events", g.read("events.jsonl"), "")
+			after := g.read("status.json")
+			if c.want == nil {
+				check(t, "the status", after, c.status)
+				check(t, "the warnings", g.warnings(), "")
+				return
+			}
+			for _, part := range c.want {
+				if !strings.Contains(after, part) {
+					t.Errorf("no %s in\n%s", part, after)
+				}
+			}
+			if !strings.Contains(g.warnings(), "added the status of the result") {
+				t.Error(g.warnings())
+			}
+		})
+	}
+}
+
 // If the status is final and the result was lost, the result is recreated from the status,
 // and no event is added.
 func TestRequireResult_recreated(t *testing.T) {

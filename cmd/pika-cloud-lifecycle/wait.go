@@ -454,14 +454,13 @@ func (o *observer) setWriters(writers []writerlock.Writer, unreadable bool, now 
 	}
 }
 
-// settle returns the files. If the status is older than the event that has decided, it
-// first gives the writer a moment to replace it.
+// settle returns the files. If the status is older than the event or the result that has
+// decided, it first gives the writer a moment to replace it.
 func (o *observer) settle() *history.Snapshot {
 	end := time.Now().Add(statusDelay)
 	for {
-		s := o.files.Status
 		left := time.Until(end)
-		if left <= 0 || (s != nil && (s.Seq == 0 || s.Seq >= o.log.lastEvent())) || o.log.lastEvent() == 0 {
+		if left <= 0 || !o.isStatusBehind() {
 			return o.files
 		}
 		if _, err := o.changes.Wait(left); err != nil {
@@ -473,6 +472,20 @@ func (o *observer) settle() *history.Snapshot {
 		}
 		o.files = files
 	}
+}
+
+// isStatusBehind reports whether the status is missing or older than something that decide
+// may have used. A status without a seq cannot be compared.
+func (o *observer) isStatusBehind() bool {
+	last := o.log.lastEvent()
+	if o.files.Result != nil {
+		last = max(last, o.files.Result.Seq)
+	}
+	s := o.files.Status
+	if s == nil {
+		return last > 0
+	}
+	return s.Seq > 0 && s.Seq < last
 }
 
 // reportWaiting warns if wait has to poll or cannot read the log, and prints the hint, each

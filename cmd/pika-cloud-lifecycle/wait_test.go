@@ -92,6 +92,7 @@ func TestDecide(t *testing.T) {
 		{name: "outcome", states: "failed", status: status("failed", 3), result: result("failed", 3)},
 		{name: "outcome_without_result", states: "failed", status: status("failed", 3), events: events(3, "failed"), want: -1},
 		{name: "outcome_event_only", states: "failed", events: events(3, "failed"), want: -1},
+		{name: "outcome_status_not_replaced", states: "failed", status: status("ready", 2), result: result("failed", 3), dead: died, deadFor: long},
 		{name: "outcome_before_status", states: "failed", status: status("ready", 2), result: result("failed", 3), events: events(3, "failed")},
 		{name: "outcome_of_other_event", states: "failed", status: status("ready", 2), result: result("failed", 1), events: events(3, "failed"), want: -1},
 		{name: "outcome_of_other_boot", states: "failed", result: &artifact.Result{Outcome: "failed", BootID: "other", Seq: 3}, events: events(3, "failed"), want: -1},

@@ -157,13 +157,20 @@ func (r *Result) IsOf(s *Status) bool {
 func SameBoot(a, b string) bool { return a == "" || b == "" || a == b }
 
 // RunOutcome returns the outcome of the run that s describes. s and r may be nil.
-// ok is false until the status and the result agree that the run has ended: the
-// state of s is completed, failed, stopped or destroyed, and r is the result of
-// the same run. If s is completed or failed, r must have the same outcome and be
-// from the same event.
+// ok is true if r is the result of the same run, and the state of s is stopped or
+// destroyed, or is completed or failed like r and from the same event. It is also true if r
+// is from a later event than s: a writer replaces the result first, and has not replaced
+// the status yet, or has died in between.
 func RunOutcome(s *Status, r *Result) (o Outcome, ok bool) {
-	if s == nil || r == nil || !s.State.Ended() || !r.IsOf(s) {
+	if s == nil || r == nil || !r.IsOf(s) {
 		return "", false
+	}
+	if !s.State.Ended() {
+		isLater := s.Seq > 0 && r.Seq > s.Seq
+		if !isLater {
+			return "", false
+		}
+		return r.Outcome, true
 	}
 	outcome, isOutcome := s.State.Outcome()
 	if isOutcome {
