@@ -6,9 +6,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strconv"
@@ -199,11 +202,10 @@ func withWaiters(j job, number int) job {
 	return j
 }
 
-// waiterJobs returns all points at which a scenario can be killed; one point without a
-// fault; and one for each call that uses writer.lock, and for one in ten of the others, at
+// waiterJobs returns all points at which a scenario can be killed, and one for each call that uses writer.lock, and for one in ten of the others, at
 // which the program stops for some time.
 func waiterJobs(s *scenario, calls []*call) (jobs []job) {
-	all := append(crashJobs(s, calls), job{s: s, f: fault{act: nothing}})
+	all := crashJobs(s, calls)
 	for i, c := range calls {
 		if strings.Contains(c.String(), lockFile) || i%10 == 0 {
 			all = append(all, job{s: s, call: c.String(), f: fault{act: hooked, at: c.n, label: ": the program stops for some time"}})
@@ -213,6 +215,11 @@ func waiterJobs(s *scenario, calls []*call) (jobs []job) {
 		jobs = append(jobs, withWaiters(j, i))
 	}
 	return jobs
+}
+
+// noFaultJob returns the point at which a scenario runs without a fault.
+func noFaultJob(s *scenario, _ []*call) []job {
+	return []job{withWaiters(job{s: s, f: fault{act: nothing}}, 0)}
 }
 
 // TestWaiters kills run and ingest at every crash point while waiters wait. From the files
@@ -226,6 +233,7 @@ func TestWaiters(t *testing.T) {
 	var jobs []job
 	for _, s := range scenarios() {
 		if s.streams() {
+			jobs = append(jobs, noFaultJob(&s, nil)...)
 			jobs = append(jobs, waiterJobs(&s, callsOf(t, program, &s))...)
 		}
 	}
@@ -471,5 +479,217 @@ func hasRecord(dir string) (bool, error) {
 	return false, nil
 }
 
-var _ = syscall.SIGKILL
-var _ = testenv.Must
+// A healthyRun is a way in which a run of a guest begins and ends without a death that
+// wait should report.
+type healthyRun struct {
+	name string
+	do   func(p *place) error
+}
+
+// healthyRuns lists them. The runs that last longer than wait gives a dead writer are few.
+func healthyRuns() []healthyRun {
+	return []healthyRun{
+		{"run", func(p *place) error { return p.execute("", "run", "--", "true") }},
+		{"ingest", func(p *place) error { return p.execute("STATE=starting\nSTATE=ready\nSTATE=completed\n", "ingest") }},
+		{"restart", func(p *place) error { return p.restart(syscall.SIGTERM) }},
+		{"restart after SIGKILL", func(p *place) error { return p.restart(syscall.SIGKILL) }},
+		{"two writers", func(p *place) error {
+			return p.whileIngestRuns(func() error { return p.execute("", "run", "--", "true") })
+		}},
+		{"two ingests", func(p *place) error {
+			return p.whileIngestRuns(func() error { return p.execute("STATE=starting\nSTATE=completed\n", "ingest") })
+		}},
+	}
+}
+
+// A place is a state directory in which one run follows the other.
+type place struct {
+	program, dir string
+	isLate       bool // a restart took so long that wait may report the death
+}
+
+func (p *place) command(input io.Reader, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	output := new(bytes.Buffer)
+	cmd := exec.Command(p.program, append([]string{args[0], "--state-dir=" + p.dir}, args[1:]...)...)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = "/", input, output, output
+	return cmd, output
+}
+
+// execute runs the program, which must exit with 0.
+func (p *place) execute(input string, args ...string) error {
+	cmd, output := p.command(strings.NewReader(input), args...)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, output)
+	}
+	return nil
+}
+
+// startIngest starts an ingest that has committed a line, and returns the other end of its
+// input.
+func (p *place) startIngest() (*exec.Cmd, io.WriteCloser, error) {
+	in, input, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer in.Close()
+	acks, ack, err := os.Pipe()
+	if err != nil {
+		input.Close()
+		return nil, nil, err
+	}
+	defer acks.Close()
+	cmd, _ := p.command(in, "ingest", "--ack-fd=3")
+	cmd.ExtraFiles = []*os.File{ack}
+	err = cmd.Start()
+	ack.Close()
+	if err == nil {
+		_, err = io.WriteString(input, "STATE=starting\n")
+	}
+	if err == nil {
+		_, err = acks.Read(make([]byte, 100))
+	}
+	if err != nil {
+		input.Close()
+	}
+	return cmd, input, err
+}
+
+// restart ends an ingest with a signal before there is a result, and starts the next one.
+func (p *place) restart(signal syscall.Signal) error {
+	cmd, input, err := p.startIngest()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	err = cmd.Process.Signal(signal)
+	input.Close()  // otherwise ingest waits for the grace period after SIGTERM
+	_ = cmd.Wait() // it exits with an error
+	err = errors.Join(err, p.execute("STATE=starting\nSTATE=completed\n", "ingest"))
+	const patience = time.Second // how long wait gives a writer that has died
+	if signal == syscall.SIGKILL && time.Since(begun) > patience {
+		p.isLate = true
+	}
+	return err
+}
+
+// whileIngestRuns calls f while an ingest runs, which completes the run afterwards.
+func (p *place) whileIngestRuns(f func() error) error {
+	cmd, input, err := p.startIngest()
+	if err != nil {
+		return err
+	}
+	err = f()
+	_, writeErr := io.WriteString(input, "STATE=completed\n")
+	return errors.Join(err, writeErr, input.Close(), cmd.Wait())
+}
+
+// ahead is how many events after the current one a waiter in a healthy directory waits for
+// the end of a run: it sees several runs begin and end.
+const ahead = 60
+
+// startWaiter starts a wait for the end of a later run.
+func (p *place) startWaiter() (*waitProcess, error) {
+	after := readPicture(p.dir, allowance{}).lastSeq() + ahead
+	w, err := startWait(p.program, p.dir, "completed", fmt.Sprintf("--after=%d", after))
+	if err != nil {
+		return nil, err
+	}
+	return w, w.awaitLook()
+}
+
+// A healthyCount counts what happened in all places.
+type healthyCount struct{ runs, waits, late int }
+
+// keepRunning executes n runs, while five waiters wait at any time. No wait may report
+// that a writer has died.
+func (p *place) keepRunning(n int, random *rand.Rand) (count healthyCount, err error) {
+	var waiters [5]*waitProcess
+	defer func() {
+		for _, w := range waiters {
+			if w != nil {
+				w.kill()
+			}
+		}
+	}()
+	for running := true; running; {
+		running = count.runs < n
+		for i, w := range waiters {
+			if w != nil && w.hasEnded() {
+				if w.code() != waitReached {
+					return count, fmt.Errorf("after %d runs, wait: exit %d: %s", count.runs, w.code(), &w.output)
+				}
+				waiters[i], count.waits = nil, count.waits+1
+			}
+			if waiters[i] == nil && count.runs < n {
+				if waiters[i], err = p.startWaiter(); err != nil {
+					return count, err
+				}
+			}
+			running = running || waiters[i] != nil
+		}
+		kinds := healthyRuns()
+		kind := kinds[random.IntN(len(kinds))]
+		if random.IntN(50) == 0 {
+			kind = healthyRun{"long run", func(p *place) error { return p.execute("", "run", "--", "sleep", "2") }}
+		}
+		if err := kind.do(p); err != nil {
+			return count, fmt.Errorf("%s: %w", kind.name, err)
+		}
+		count.runs++
+		if p.isLate { // a wait may report the death
+			count.late, p.isLate = count.late+1, false
+			for i, w := range waiters {
+				if w != nil {
+					w.kill()
+				}
+				waiters[i] = nil
+			}
+		}
+	}
+	return count, nil
+}
+
+// occupy keeps every processor busy until the end of the test.
+func occupy(t *testing.T) {
+	t.Helper()
+	for range runtime.NumCPU() {
+		cmd := exec.Command("/bin/sh", "-c", "while :; do :; done")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		testenv.Must(t, cmd.Start())
+		t.Cleanup(func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		})
+	}
+}
+
+// TestWaiters_healthy executes runs one after the other in four directories while twenty
+// waiters wait and all processors are busy. No wait reports a death: each ends with 0.
+func TestWaiters_healthy(t *testing.T) {
+	program := testenv.Program(t)
+	all := 2000
+	if os.Getenv("SWEEP") == "" {
+		all = 60
+	}
+	runtime.LockOSThread() // Pdeathsig is sent when this thread ends
+	defer runtime.UnlockOSThread()
+	occupy(t)
+	var mu sync.Mutex
+	var total healthyCount
+	var places sync.WaitGroup
+	const directories = 4
+	for i := range directories {
+		places.Go(func() {
+			p := &place{program: program, dir: filepath.Join(testenv.TempDir(t), "run")}
+			count, err := p.keepRunning(all/directories, rand.New(rand.NewPCG(3, uint64(i))))
+			if err != nil {
+				t.Errorf("directory %d: %v", i, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			total.runs, total.waits, total.late = total.runs+count.runs, total.waits+count.waits, total.late+count.late
+		})
+	}
+	places.Wait()
+	t.Logf("healthy runs: %d, waits: %d, restarts that took too long: %d", total.runs, total.waits, total.late)
+}
