@@ -67,7 +67,7 @@ func crashMutants() []mutant {
 		{"without the record of a writer", []edit{{"write-record", drop}},
 			"run/exit 4", wrongWait, waiterJobs, "fdatasync run/events.jsonl"},
 		{"with a record whose slot is not locked", []edit{{"lock-slot", replace("setLock(file.Fd(), slotRange(slot))", "true, error(nil)")}},
-			"ingest/one directive", wrongWait, waiterJobs, "pwrite64 run/writer.lock"},
+			"ingest/one directive", wrongWait, stopJobs, "pwrite64 run/writer.lock"},
 		{"with a record that stays after a clean end", []edit{{"blank-record", never}},
 			"ingest/one directive", wrongWait, noFaultJob, ""},
 	}

@@ -164,25 +164,25 @@ func waitersEverywhere() int {
 }
 
 // crowdSize returns how many waiters the point with a number has: two at each point, and
-// twenty at one point in 32. With PIKA_WAITERS=N, each point has N.
+// twenty at one point in 64. With PIKA_WAITERS=N, each point has N.
 func crowdSize(number int) int {
 	switch n := waitersEverywhere(); {
 	case n > 0:
 		return n
-	case number%32 == 0:
+	case number%64 == 0:
 		return 20
 	}
 	return 2
 }
 
 // pointsAtOnce returns how many points with waiters are tried at the same time: waiting needs
-// little processor time. They have about 80 waiters together, because a user has only 128
+// little processor time. They have about 110 waiters together, because a user has only 128
 // inotify instances by default. If there are more waiters, some poll, as wait does then.
 func pointsAtOnce() int {
 	if n := waitersEverywhere(); n > 0 {
 		return max(4, 240/n)
 	}
-	return 32
+	return 48
 }
 
 // withWaiters makes waiters wait before the program starts at the point of a job.
@@ -203,18 +203,22 @@ func withWaiters(j job, number int) job {
 	return j
 }
 
-// waiterJobs returns all points at which a scenario can be killed. It also returns points at
-// which the program stops for some time: all calls that use writer.lock, and one in ten of
-// the others.
+// waiterJobs returns all points at which a scenario can be killed, and those of stopJobs.
 func waiterJobs(s *scenario, calls []*call) (jobs []job) {
-	all := crashJobs(s, calls)
+	for i, j := range crashJobs(s, calls) {
+		jobs = append(jobs, withWaiters(j, i))
+	}
+	return append(jobs, stopJobs(s, calls)...)
+}
+
+// stopJobs returns points at which the program stops for some time: all calls that use
+// writer.lock, and one in ten of the others.
+func stopJobs(s *scenario, calls []*call) (jobs []job) {
 	for i, c := range calls {
 		if strings.Contains(c.String(), lockFile) || i%10 == 0 {
-			all = append(all, job{s: s, call: c.String(), f: fault{act: hooked, at: c.n, label: ": the program stops for some time"}})
+			j := job{s: s, call: c.String(), f: fault{act: hooked, at: c.n, label: ": the program stops for some time"}}
+			jobs = append(jobs, withWaiters(j, i))
 		}
-	}
-	for i, j := range all {
-		jobs = append(jobs, withWaiters(j, i))
 	}
 	return jobs
 }
