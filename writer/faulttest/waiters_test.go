@@ -235,7 +235,7 @@ func noFaultJob(s *scenario, _ []*call) []job {
 // The waiters also wait while the program runs without a fault, and while it stops at calls
 // for two seconds.
 func TestWaiters(t *testing.T) {
-	program, n := program(t), sampleOneIn(t, 25)
+	program, n := program(t), sampleOneIn(t, 40)
 	var jobs []job
 	for _, s := range scenarios() {
 		if s.streams() {
@@ -243,7 +243,7 @@ func TestWaiters(t *testing.T) {
 			jobs = append(jobs, waiterJobs(&s, callsOf(t, program, &s))...)
 		}
 	}
-	const minPoints = 2700
+	const minPoints = 2900
 	if len(jobs) < minPoints {
 		t.Errorf("%d points, expected at least %d", len(jobs), minPoints)
 	}
