@@ -72,7 +72,8 @@ func startWait(program, dir, wants string, flags ...string) (*waitProcess, error
 }
 
 // awaitLook waits until w has looked at the files for the first time. After each look it
-// waits in poll(2), and it calls that nowhere else.
+// waits in poll(2), and it calls that nowhere else. To read the call of another process, the
+// test needs permission to trace it (proc_pid_syscall(5)).
 func (w *waitProcess) awaitLook() error {
 	for end := time.Now().Add(endLimit); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if w.hasEnded() {
@@ -683,7 +684,7 @@ func occupy(t *testing.T) {
 // TestWaiters_healthy executes runs one after the other in four directories while twenty
 // waiters wait and all processors are busy. No wait reports a death: each ends with 0.
 func TestWaiters_healthy(t *testing.T) {
-	program := testenv.Program(t)
+	program := program(t) // awaitLook needs the same permission
 	all := 2000
 	if os.Getenv("SWEEP") == "" {
 		all = 60
