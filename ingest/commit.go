@@ -118,7 +118,7 @@ func (c *committer) write(b *batch, how manner) error {
 	} else {
 		logs = nil
 	}
-	c.writerLock.acquire()
+	c.writerLock.acquire() //fault:lock-writer
 	steps := append(logs, files...)
 	switch {
 	case first != nil:

@@ -342,7 +342,7 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 			continue
 		}
 		o.reportWaiting()
-		pause := writersInterval
+		pause := o.untilWriters(time.Now())
 		if w.limit >= 0 {
 			pause = min(pause, max(0, time.Until(deadline)))
 		}
@@ -378,10 +378,16 @@ func (o *observer) look() (more bool, err error) {
 		more, logErr = o.readEvents()
 	}
 	o.logErr = logErr
-	if time.Since(o.writersAt) >= writersInterval {
-		o.readWriters(time.Now())
+	if now := time.Now(); o.untilWriters(now) == 0 {
+		o.readWriters(now)
 	}
 	return more, nil
+}
+
+// untilWriters returns how long wait may pause until it has to look at the writers. A change
+// of a file ends a pause early, and must not delay that look.
+func (o *observer) untilWriters(now time.Time) time.Duration {
+	return max(0, writersInterval-now.Sub(o.writersAt))
 }
 
 // skip moves to the start position in the log, once.

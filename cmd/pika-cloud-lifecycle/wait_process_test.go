@@ -207,6 +207,48 @@ func TestWait_writer_killed(t *testing.T) {
 	}
 }
 
+// Changes of the directory do not delay the looks at the writers. Without them, and with
+// them, wait ends about a second after it has found a dead writer; if each change delayed
+// the next look, it would need 1.6 seconds. On a loaded machine an attempt may take longer.
+func TestWait_death_in_busy_directory(t *testing.T) {
+	dir := t.TempDir()
+	p := startIn(t, dir, nil)
+	p.write("STATE=starting")
+	p.ackUpTo(1)
+	p.signal(syscall.SIGKILL)
+	<-p.ended
+	var took time.Duration
+	for range 10 {
+		w := newWaiter(dir, artifact.Ready)
+		ended := make(chan error)
+		begun := time.Now()
+		go func() {
+			_, err := w.wait()
+			ended <- err
+		}()
+		changes := time.NewTicker(writersInterval * 4 / 5)
+		var err error
+		for waiting := true; waiting; {
+			select {
+			case err = <-ended:
+				waiting = false
+			case <-changes.C:
+				testenv.Must(t, os.WriteFile(filepath.Join(dir, "other"), nil, 0o644))
+			}
+		}
+		changes.Stop()
+		var died *writerDiedError
+		if !errors.As(err, &died) {
+			t.Fatal(err)
+		}
+		took = time.Since(begun)
+		if took < patience+writersInterval-100*time.Millisecond {
+			return
+		}
+	}
+	t.Errorf("the wait ended only after %v", took)
+}
+
 // While runs start and end, no wait reports that a writer has died.
 func TestWait_no_false_alarm(t *testing.T) {
 	dir := t.TempDir()

@@ -31,6 +31,9 @@ type bench struct {
 	counts  func(*call) bool // which calls are counted; nil: all
 	second  chan string      // receives how the other writer ended, for waitForSecond
 	lost    bool             // the disk has lost its power since reset
+
+	crowd     *crowd     // the waiters of the current point; nil if there are none
+	waitTimes *waitTimes // of the waiters of all points; nil if nobody needs them
 }
 
 func (b *bench) watched() string { return filepath.Join(b.base, "watched") }
@@ -41,7 +44,13 @@ func (b *bench) outside() string { return filepath.Join(b.base, "outside") }
 // memory, where fsync is fast.
 func newBenches(t *testing.T, program string) (all []*bench) {
 	t.Helper()
-	for range min(runtime.NumCPU(), 4) {
+	return benchesOf(t, program, min(runtime.NumCPU(), 4))
+}
+
+// benchesOf creates n benches in memory.
+func benchesOf(t *testing.T, program string, n int) (all []*bench) {
+	t.Helper()
+	for range n {
 		all = append(all, &bench{program: program, base: filepath.Join(testenv.TempDir(t), "bench"), below: "run"})
 	}
 	return all

@@ -19,6 +19,7 @@
 //	                      a call is interrupted; the disk becomes full and stays full
 //	recover_test.go       the disk is full, a quota is used up or every change fails, for
 //	                      some calls or some time, within the write timeout or longer
+//	waiters_test.go       a stream is killed, or stops for some time, while waiters wait
 //	signal_test.go        SIGTERM arrives at a call
 //	secondwriter_test.go  another process appends at a call
 //	seqfile_test.go       the seq file, with its lock, is removed or replaced at a call,
@@ -56,6 +57,10 @@
 //     leaves no temporary file, torn line or wrong mode.
 //   - After an error the program exits with 0 only if it repeated the call, or if
 //     the test lists the error as harmless.
+//
+// The exit code of wait is checked too: waiters_test.go predicts it for each waiter from the
+// files, without the code of wait and of the writer lock. A stream that has written something
+// and died before its end must have left its record in writer.lock.
 //
 // A kill cannot reveal a missing sync, because the kernel keeps the data. Therefore
 // durability_test.go follows all calls of a run. It checks that data is synced
@@ -96,6 +101,7 @@
 //
 //	go test ./writer/faulttest                # a fixed sample, in seconds
 //	SWEEP=full go test -v ./writer/faulttest  # all points, in minutes
+//	SWEEP=full PIKA_WAITERS=20 go test -run TestWaiters ./writer/faulttest  # 20 waiters at each point
 //	PIKA_TREE_SEED=7 PIKA_TREE_PLAN=12 go test -run TestTrees ./writer/faulttest  # one tree
 //
 // The tests need permission to trace, which many containers do not give. As root

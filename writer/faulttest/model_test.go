@@ -24,11 +24,12 @@ const (
 	blocked        = "blocked"
 	notDurable     = "not durable"
 	changedOutside = "changed outside"
+	wrongWait      = "wrong waits"
 )
 
 // kinds lists the kinds in the order in which they are reported.
 var kinds = []string{lost, repeated, gap, invalidFile, leftOver, seqTooLow, inconsistent, notRepaired, falseSuccess, blocked,
-	notDurable, changedOutside}
+	notDurable, changedOutside, wrongWait}
 
 // A finding is a promise of docs/format.md that was not kept.
 type finding struct {

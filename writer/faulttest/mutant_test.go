@@ -62,6 +62,14 @@ func crashMutants() []mutant {
 			"event/existing", repeated, secondLockJobs, "pwrite64 run/events.jsonl.seq"},
 		{"with seqs that a failed append uses up", []edit{{"return-seqs", drop}},
 			"ingest/one directive", gap, allRecoveryJobs, "write run/events.jsonl"},
+		{"without the lock of a writer", []edit{{"lock-writer", drop}},
+			"ingest/three directives", wrongWait, waiterJobs, "fdatasync run/events.jsonl"},
+		{"without the record of a writer", []edit{{"write-record", drop}},
+			"run/exit 4", wrongWait, waiterJobs, "fdatasync run/events.jsonl"},
+		{"with a record whose slot is not locked", []edit{{"lock-slot", replace("setLock(file.Fd(), slotRange(slot))", "true, error(nil)")}},
+			"ingest/one directive", wrongWait, stopJobs, "pwrite64 run/writer.lock"},
+		{"with a record that stays after a clean end", []edit{{"blank-record", never}},
+			"ingest/one directive", wrongWait, noFaultJob, ""},
 	}
 }
 

@@ -147,7 +147,7 @@ func lockFree(file *dirfs.File, kind Kind) (slot int, err error) {
 	}
 	busy := false
 	for slot := first; slot < end; slot++ {
-		locked, err := setLock(file.Fd(), slotRange(slot))
+		locked, err := setLock(file.Fd(), slotRange(slot)) //fault:lock-slot
 		if locked || err != nil {
 			return slot, lockError(file, err)
 		}
@@ -189,8 +189,8 @@ func writeRecord(file *dirfs.File, slot int, kind Kind, bootID string) (replaced
 	}
 	r, ok := parse(old)
 	replacedDead = ok && r.isOf(bootID, file.ID())
-	_, err = file.WriteAt(newRecord(kind, bootID, file.ID()).text(), int64(slot)*recordSize)
-	if err != nil { // perhaps a part of it was written
+	_, err = file.WriteAt(newRecord(kind, bootID, file.ID()).text(), int64(slot)*recordSize) //fault:write-record
+	if err != nil {                                                                          // perhaps a part of it was written
 		_, _ = file.WriteAt(blank[:], int64(slot)*recordSize)
 	}
 	return replacedDead, err
@@ -244,7 +244,7 @@ func (l *Lock) Release(keep bool) {
 	if l.file == nil {
 		return
 	}
-	if !keep {
+	if !keep { //fault:blank-record
 		_, _ = l.file.WriteAt(blank[:], int64(l.slot)*recordSize) // if the disk is full, the file may still be truncated
 		truncateIfUnused(l.file, l.slot)
 	}
