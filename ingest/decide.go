@@ -225,7 +225,7 @@ func (r *run) addFallback() {
 		return
 	}
 	if pid := r.committer.store.aliveRun(); pid > 0 {
-		r.warn("the stream ended without a result; left it to run with PID %d, which still writes to %s", pid, r.dir())
+		r.warn("the stream ended without a result; run with PID %d, which still writes to %s, will record it", pid, r.dir())
 		return
 	}
 	if outcome != "" {

@@ -354,7 +354,7 @@ func TestRequireResult_run_alive(t *testing.T) {
 	g.Supervisor = &fakeSupervisor{result: failedWith(3), opened: func() {
 		before := g.artifacts()
 		sum := fallback.feed("")
-		if sum.Fallback || !strings.Contains(fallback.warnings(), "left it to run with PID ") {
+		if sum.Fallback || !strings.Contains(fallback.warnings(), ", will record it") {
 			t.Errorf("%+v; warnings:\n%s", sum, fallback.warnings())
 		}
 		checkSame(t, "after the fallback", g.artifacts(), before)

@@ -133,7 +133,7 @@ func (f *ingestFlags) fifoError(text string, err error) error {
 	switch {
 	case err == nil:
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		text = fmt.Sprintf(": %v; run as root, or name another path", err)
+		text = fmt.Sprintf(": %v; use root, or name another path", err)
 	default:
 		text = fmt.Sprintf(": %v; name another path", err)
 	}

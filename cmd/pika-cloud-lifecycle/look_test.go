@@ -566,7 +566,7 @@ func TestShow_narrow_long_message(t *testing.T) {
 	}
 }
 
-// An ordinary user gets the files that they may read, and the advice to run as root for
+// An ordinary user gets the files that they may read, and the advice to use root for
 // the others.
 func TestViews_ordinary_user(t *testing.T) {
 	testenv.Root(t)
@@ -591,23 +591,23 @@ func TestViews_ordinary_user(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const seqFile = "events.jsonl.seq: permission denied, so its number was not checked, and the other files were read without its lock; run as root to check it\n"
+	const seqFile = "events.jsonl.seq: permission denied, so its number was not checked, and the other files were read without its lock; use root to check it\n"
 	for _, c := range []struct {
 		args   []string
 		stdout string // a part of it
 		stderr string
 		code   int
 	}{
-		{[]string{"show", "status"}, "  listening on 8080", "status/status.json: permission denied; run as root to read it", exitFailed},
-		{[]string{"plot", "status"}, "listening on 8080", "status/status.json: permission denied; run as root to read it", exitFailed},
-		{[]string{"verify", "status"}, "status.json: permission denied, so its content was not checked; run as root to check it\n" + seqFile +
+		{[]string{"show", "status"}, "  listening on 8080", "status/status.json: permission denied; use root to read it", exitFailed},
+		{[]string{"plot", "status"}, "listening on 8080", "status/status.json: permission denied; use root to read it", exitFailed},
+		{[]string{"verify", "status"}, "status.json: permission denied, so its content was not checked; use root to check it\n" + seqFile +
 			"status: no problems found, but the check is incomplete; 11 events in 2 boots, seq 1 to 11; result completed\n",
-			"status: not everything was checked; run as root to check the rest", exitRejected},
-		{[]string{"verify", "--repair", "status"}, "", "status/events.jsonl.seq: permission denied; run as root to repair the directory", exitFailed},
-		{[]string{"show", "closed"}, "", "closed: permission denied; run as root to read it", exitFailed},
-		{[]string{"show", "--follow", "closed"}, "", "closed: permission denied; run as root to read it", exitFailed},
-		{[]string{"plot", "closed"}, "", "closed: permission denied; run as root to read it", exitFailed},
-		{[]string{"verify", "closed"}, "", "closed: permission denied; run as root to read it", exitRejected},
+			"status: not everything was checked; use root to check the rest", exitRejected},
+		{[]string{"verify", "--repair", "status"}, "", "status/events.jsonl.seq: permission denied; use root to repair the directory", exitFailed},
+		{[]string{"show", "closed"}, "", "closed: permission denied; use root to read it", exitFailed},
+		{[]string{"show", "--follow", "closed"}, "", "closed: permission denied; use root to read it", exitFailed},
+		{[]string{"plot", "closed"}, "", "closed: permission denied; use root to read it", exitFailed},
+		{[]string{"verify", "closed"}, "", "closed: permission denied; use root to read it", exitRejected},
 	} {
 		var stdout, stderr bytes.Buffer
 		cmd := limitedCommand(program, c.args...)

@@ -225,7 +225,7 @@ func openError(err error) error {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.EIO):
 		return fmt.Errorf("%w; %s", withoutOp(pathErr), ingest.Remedy(err))
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		return fmt.Errorf("%w; run as root to read it", withoutOp(pathErr))
+		return fmt.Errorf("%w; use root to read it", withoutOp(pathErr))
 	}
 	return withoutOp(pathErr)
 }

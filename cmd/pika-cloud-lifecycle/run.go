@@ -127,9 +127,8 @@ func (a *app) heldByRun(dir string, err error) error {
 		by += " with PID " + strconv.Itoa(held.PID)
 	}
 	remedy := "wait until it has ended, or set " + stateDirOption + " to another directory"
-	fd := a.getenv(streamVar)
-	if fd != "" {
-		remedy = fmt.Sprintf("start the command without run and write lines such as STATE=ready to descriptor %.20q ($%s) of the outer run, or set --state-dir to another directory", fd, streamVar)
+	if a.getenv(streamVar) != "" {
+		remedy = "start it without run and report to that run with echo STATE=ready >&\"$" + streamVar + "\", or set --state-dir to another directory"
 	}
 	return &heldError{fmt.Sprintf("run: %s writes to %s, so the command was not started; %s", by, dir, remedy)}
 }
@@ -276,6 +275,9 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	e.terminated = e.status.Signaled() && e.status.Signal() == unix.SIGTERM && s.wasTerminated()
 	code, text, details := e.describe()
 	s.code = code
+	if e.timedOut {
+		s.warn(fmt.Sprintf("run: %s ran longer than %v and was ended", s.name(), s.timeout))
+	}
 	s.addLeftRunning(&details)
 	kills := s.oom.kills()
 	if kills > 0 {

@@ -98,7 +98,7 @@ func (a *app) showSeq(flags *flagSet, f *showFlags) error {
 	}
 	info, err := os.Stat(dir)
 	if err == nil && !info.IsDir() {
-		return flags.badUsage("--seq needs a state directory, and %q is a file%s", dir, itsDirectory(dir))
+		return flags.badUsage("--seq %q is a file; expected a state directory%s", dir, itsDirectory(dir))
 	}
 	seq, err := history.LastSeq(dir)
 	if err != nil {

@@ -188,7 +188,7 @@ func dirProblem(path, option string, err error) (what, remedy string) {
 	case errors.Is(err, unix.ENOTDIR):
 		return notDirectory(path) + " is not a directory", other + " to another path"
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		return err.Error(), "run as root, or " + other
+		return err.Error(), "use root, or " + other
 	case errors.Is(err, unix.EPERM):
 		return err.Error(), "check its attributes with lsattr, or " + other + " to another path"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENAMETOOLONG):

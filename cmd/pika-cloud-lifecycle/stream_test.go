@@ -40,7 +40,7 @@ func TestStateDir_ordinary_user(t *testing.T) {
 	dir := testenv.TempDir(t)
 	testenv.OpenToAll(t, dir)
 	testenv.Must(t, os.Mkdir(dir+"/there", 0o755))
-	const remedy = "; run as root, or set --state-dir or PIKA_LIFECYCLE_DIR"
+	const remedy = "; use root, or set --state-dir or PIKA_LIFECYCLE_DIR"
 	for _, c := range []struct {
 		name, path, cause string
 	}{

@@ -80,7 +80,7 @@ func TestTogether(t *testing.T) {
 		testenv.Tool(t, "bash")
 		p := launchRun(t, program+" run -- true; code=$?; echo KIND=ready MESSAGE=code-$code >&3; exit 7")
 		output := p.exits(7)
-		want := fmt.Sprintf("run: another run with PID %d writes to %s, so the command was not started; start the command without run and write lines such as STATE=ready to descriptor \"3\" ($PIKA_LIFECYCLE_FD) of the outer run, or set --state-dir to another directory\n",
+		want := fmt.Sprintf("run: another run with PID %d writes to %s, so the command was not started; start it without run and report to that run with echo STATE=ready >&\"$PIKA_LIFECYCLE_FD\", or set --state-dir to another directory\n",
 			p.cmd.Process.Pid, p.dir)
 		if !strings.Contains(output, want) {
 			t.Errorf("stderr is\n%s\nexpected\n%s", output, want)
@@ -143,7 +143,7 @@ func TestTogether(t *testing.T) {
 	t.Run("run_and_require_result", func(t *testing.T) {
 		p, end := runUntil(t)
 		output, code := p.outputOf("", "ingest", "--require-result")
-		want := fmt.Sprintf("the stream ended without a result; left it to run with PID %d, which still writes to %s", p.cmd.Process.Pid, p.dir)
+		want := fmt.Sprintf("the stream ended without a result; run with PID %d, which still writes to %s, will record it", p.cmd.Process.Pid, p.dir)
 		if code != 0 || !strings.Contains(output, want) {
 			t.Errorf("exit code %d: %s", code, output)
 		}

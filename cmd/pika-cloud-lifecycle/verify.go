@@ -58,12 +58,12 @@ func verifyMain(a *app, args []string) error {
 	return nil
 }
 
-// asRoot returns the advice to run as root; "" if the process runs as root.
+// asRoot returns the advice to use root; "" if the process runs as root.
 func asRoot(to string) string {
 	if os.Geteuid() == 0 {
 		return ""
 	}
-	return "; run as root " + to
+	return "; use root " + to
 }
 
 // checkDir checks a state directory and, if asked to, repairs it. It returns an

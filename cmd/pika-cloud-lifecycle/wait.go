@@ -555,11 +555,11 @@ func (w *waiter) explainError(err error, s *history.Snapshot) error {
 	case errors.As(err, &ended):
 		return fmt.Errorf("wait: %w, so it cannot become %s; start a new run", err, w.wanted())
 	case errors.As(err, &died):
-		return fmt.Errorf("wait: %w, and %s; start a new run", err, w.current(s))
+		return fmt.Errorf("wait: %w, and %s; record a failed result with ingest --require-result </dev/null, or start a new run", err, w.current(s))
 	case errors.As(err, &timeout):
 		unknown := ""
 		if timeout.unknown {
-			unknown = "; it is unknown whether a writer is alive"
+			unknown = "; " + writer.WriterLockName + " does not show whether a writer is alive"
 		}
 		return fmt.Errorf("wait: %w after %v; %s%s", err, w.limit, w.current(s), unknown)
 	}

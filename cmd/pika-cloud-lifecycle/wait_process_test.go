@@ -191,7 +191,7 @@ func TestWait_writer_killed(t *testing.T) {
 			}
 			killed := time.Now()
 			p.signal(syscall.SIGKILL)
-			want := fmt.Sprintf("wait: %s (PID %d) has died, and the status in %s is starting (event 1), which is not after event %d; start a new run", kind, p.cmd.Process.Pid, dir, uint64(math.MaxUint64))
+			want := fmt.Sprintf("wait: %s (PID %d) has died, and the status in %s is starting (event 1), which is not after event %d; record a failed result with ingest --require-result </dev/null, or start a new run", kind, p.cmd.Process.Pid, dir, uint64(math.MaxUint64))
 			for range waiters {
 				select {
 				case err := <-ended:
