@@ -91,6 +91,8 @@ Environment:
   NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
                          set by systemd; if run notifies systemd, they are not
                          passed on to the command
+  LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
+                         set by systemd; never passed on to the command
 
 Files, in the state directory:
   status.json, events.jsonl, result.json
@@ -103,8 +105,8 @@ Exit status:
   125    another run writes to the state directory; the command was not started
   126    the command cannot be run
   127    the command was not found
-  128+N  signal N killed the command; after Ctrl-C, run is killed by SIGINT
-         too, so that a loop of a shell ends
+  128+N  signal N killed the command; if Ctrl-C, or a SIGINT to run, killed
+         it, run is killed by SIGINT too, so that a loop of a shell ends
   If a file cannot be written, run prints a warning, and still exits with the
   exit code of the command.
 
@@ -134,7 +136,9 @@ the reason, keeps the line in rejected.jsonl, and continues with the next one.
 Flags:
   --require-result       if the input ends without a result, record the result
                          "failed"; if the status is completed or failed and
-                         result.json is missing, recreate it from the status
+                         result.json is missing or invalid, recreate it from the
+                         status; if only the status of the result is missing,
+                         add it; add nothing while a run is alive
   --dry-run              check the input and print what would be written, but
                          write nothing
   --fifo PATH            read from a FIFO, to which several programs can write;
@@ -287,12 +291,13 @@ Environment:
   PIKA_LIFECYCLE_DIR   state directory, if --state-dir is not given
 
 Exit status:
-  0    the guest is, or was, in one of the states
+  0    the guest is in one of the states, or passed through one while wait ran,
+       or after event SEQ with --after
   1    the run ended in another way, such as failed instead of ready, or the
        guest is stopped or destroyed; or the status could not be printed
   2    the command line is wrong
   3    the files cannot be read, or a newer version wrote them
-  4    run or ingest died before it recorded the end of the run
+  4    run, ingest or rebuild died, or could not write its status or result
   124  the guest did not reach any of the states within --timeout
 
 Examples:
@@ -402,8 +407,8 @@ result.json; it may have any name. show changes nothing.
 Flags:
   --follow             print new events as they are written, until Ctrl-C. The
                        directory may be created later
-  --seq                print only the sequence number of the last event, or 0,
-                       for wait --after
+  --seq                print only the sequence number of the last event, for
+                       wait --after; 0 if there is none, or no directory
   --utc                print times in UTC (default: local time)
   --format WORD        text, or json: one object per line (default text)
   --state-dir DIR      the same as DIR (default $PIKA_LIFECYCLE_DIR, otherwise
