@@ -174,13 +174,13 @@ type observation struct {
 // A passage is what the events that count show about the states that the guest has passed.
 type passage struct {
 	reached uint64 // seq of the first event with which the guest reached a state; 0 for none
-	// outcome is that of the last run that ended, with event ended; "" if none has ended
-	// or a new run has begun since.
+	// outcome is that of the last run that ended; "" if none has ended or a new run has
+	// begun since. ended is the seq of the event with which it ended.
 	outcome artifact.Outcome
 	ended   uint64
-	// past are the events with which earlier runs ended, by outcome. Their results have
-	// been replaced, or will be.
-	past map[artifact.Outcome]uint64
+	// past are the outcomes of earlier runs, each once, and the last one at the end. Their
+	// results have been replaced, or will be.
+	past []artifact.Outcome
 }
 
 // counts reports whether wait takes account of something with this boot ID and seq.
@@ -198,11 +198,8 @@ func (w *waiter) add(p *passage, e *artifact.Event) {
 	case final:
 		p.outcome, p.ended = outcome, e.Seq
 	case p.outcome != "" && e.Kind.StartsRun():
-		if p.past == nil {
-			p.past = make(map[artifact.Outcome]uint64)
-		}
-		p.past[p.outcome] = p.ended
-		p.outcome = ""
+		p.past = slices.DeleteFunc(p.past, func(past artifact.Outcome) bool { return past == p.outcome })
+		p.past, p.outcome = append(p.past, p.outcome), ""
 	}
 	if p.reached == 0 && w.isReached(e.Kind) {
 		p.reached = e.Seq
@@ -235,11 +232,8 @@ func (w *waiter) decide(o *observation) (done bool, err error) {
 	if !hasOutcome && r != nil && o.log.outcome != "" && r.Seq == o.log.ended {
 		outcome = r.Outcome // the status has already changed, or is not replaced yet
 	}
-	outcomes := []artifact.Outcome{outcome}
-	for past := range o.log.past {
-		outcomes = append(outcomes, past)
-	}
-	for _, ended := range outcomes {
+	past := o.log.past
+	for _, ended := range append(slices.Clone(past), outcome) {
 		if slices.Contains(w.states, artifact.State(ended)) {
 			return true, nil
 		}
@@ -247,8 +241,8 @@ func (w *waiter) decide(o *observation) (done bool, err error) {
 	if outcome != "" {
 		return true, &otherOutcomeError{outcome, writer.ResultName}
 	}
-	for past := range o.log.past {
-		return true, &otherOutcomeError{past, writer.PrevResultName}
+	if len(past) > 0 {
+		return true, &otherOutcomeError{past[len(past)-1], writer.PrevResultName}
 	}
 	if s != nil && w.isTooLate(s.State, o.idleFor) {
 		return true, &guestEndedError{s.State}
@@ -278,13 +272,7 @@ func (w *waiter) isTooLate(state artifact.State, idleFor time.Duration) bool {
 }
 
 // lastEvent returns the seq of the last event that decide may have used.
-func (p *passage) lastEvent() uint64 {
-	last := max(p.reached, p.ended)
-	for _, seq := range p.past {
-		last = max(last, seq)
-	}
-	return last
-}
+func (p *passage) lastEvent() uint64 { return max(p.reached, p.ended) }
 
 // An observer looks at a state directory again and again.
 type observer struct {
@@ -303,7 +291,7 @@ type observer struct {
 
 	polls  bool // it was reported that wait polls
 	noLog  bool // it was reported that the log cannot be read
-	hinted bool // the hint was printed
+	hinted bool // the hint was printed, or there was a status at the first look
 }
 
 func (w *waiter) newObserver() *observer {
