@@ -56,7 +56,7 @@ func followers(last artifact.State) string {
 // mayFollowResult reports whether d may follow the result of a run: a process that
 // outlives the run must not change its result.
 func (dc *decider) mayFollowResult(d *directive.Directive) bool {
-	if d.Type == directive.Event || d.State == artifact.Stopped || d.State == artifact.Destroyed {
+	if d.Type == directive.Event || isStopped(d.State) {
 		return true
 	}
 	return dc.manyRuns && startsRun(d)

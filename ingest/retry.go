@@ -31,8 +31,8 @@ func (r *run) commitFailed(err error) {
 	if c.failure.since.IsZero() {
 		c.failure.since = now
 	}
-	r.batch.status.failed(now)
-	r.batch.result.failed(now)
+	r.batch.status.noteFailed(now)
+	r.batch.result.noteFailed(now)
 	c.report.retriedError(err)
 	if r.state.disk == degraded {
 		c.failure.nextTry = time.Now().Add(degradedPause)
@@ -89,12 +89,12 @@ func (r *run) finish() event {
 	case r.state.disk != degraded:
 		return r.commit()
 	case r.state.stops >= 2:
-		return r.commitAs(lastTime)
+		return r.commitAs(tryEachLast)
 	case !c.failure.lastTried:
 		c.failure.lastTried = true
 		return r.commit()
 	case !r.awaitsStatusOrResult():
-		r.commitAs(lastTime)
+		r.commitAs(tryEachLast)
 		return writeTimeout
 	}
 	e := r.wait(c.failure.lengthenPause(), false)

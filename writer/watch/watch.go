@@ -37,7 +37,8 @@ import (
 )
 
 // PollInterval is how long Wait waits at most if the directory may be on a shared file
-// system, or if a limit of inotify is reached. It is short enough for a person, and takes no measurable processor time.
+// system, or if a limit of inotify is reached. It is short enough for a person, and takes no
+// measurable processor time.
 const PollInterval = time.Second
 
 // A Dir is a directory that is watched. Not for concurrent use.
