@@ -38,7 +38,7 @@ type committer struct {
 const reserve = 16 << 10
 
 // commit tries once to write the batch. After an error, the rest stays in it.
-func (r *run) commit() event {
+func (r *runner) commit() event {
 	mode := stopAtError
 	if r.state.disk == degraded {
 		mode = tryEach
@@ -48,7 +48,7 @@ func (r *run) commit() event {
 
 // commitAs tries once to write the batch, acknowledges its lines and notifies the
 // followers. After an error it plans the next try.
-func (r *run) commitAs(mode commitMode) event {
+func (r *runner) commitAs(mode commitMode) event {
 	c := &r.committer
 	lines := r.lines.number
 	startsOrEndsRun := r.batch.startsRun || r.batch.result.due()

@@ -102,7 +102,7 @@ type Summary struct {
 // directory, it returns a *writerlock.HeldError before it calls the supervisor. The
 // summary reports write errors. Run must be called only once.
 func (s *Stream) Run() (Summary, error) {
-	r := newRun(s)
+	r := newRunner(s)
 	if err := r.begin(); err != nil {
 		return r.Summary, err
 	}
