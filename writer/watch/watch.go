@@ -122,19 +122,18 @@ func (d *Dir) Wait(timeout time.Duration) (changed bool, err error) {
 			}
 		}
 		inotify, mounts, stop, err := d.poll(limit)
-		switch {
-		case err != nil:
+		if err != nil {
 			return false, err
-		case mounts:
+		}
+		inside, onPath := false, false
+		if inotify {
+			inside, onPath = d.watches.drain()
+		}
+		switch {
+		case mounts, onPath:
 			return true, d.reset()
-		case inotify:
-			inside, onPath := d.watches.drain()
-			if onPath {
-				return true, d.reset()
-			}
-			if inside {
-				return true, nil
-			}
+		case inside:
+			return true, nil
 		case stop:
 			return false, nil
 		case d.watches.shared && time.Since(d.polled) >= PollInterval:
