@@ -96,9 +96,9 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 	if err == unix.EEXIST {
 		err = nil
 	}
-	var in input
+	var read, write int
 	if err == nil {
-		err = in.openBothEnds(w.path)
+		read, write, err = openBothEnds(w.path)
 	}
 	switch {
 	case err == nil:
@@ -118,13 +118,14 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 	text := "the FIFO was replaced by another one; reading both"
 	if created {
 		text = "the FIFO was removed; created it again"
-		if err := restoreMode(in.fd, like); err != nil {
+		if err := restoreMode(read, like); err != nil {
 			text += fmt.Sprintf(", but only for its owner: %v; correct its owner and mode with chown and chmod", err)
 		}
 	}
 	to, err := unix.FcntlInt(uintptr(w.first), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		in.closeEnds()
+		unix.Close(read)
+		unix.Close(write)
 		w.warnOnce("the FIFO was removed: %v; raise the limit of open files (ulimit -n)", err)
 		return
 	}
@@ -133,9 +134,9 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 		unix.Close(w.write) // its copy ends with its last writer
 	}
 	var st unix.Stat_t
-	_ = unix.Fstat(in.fd, &st)
-	w.id, w.created, w.write, w.warned = dirfs.IDOf(&st), created, in.keepOpen, ""
-	c := &fifoCopy{from: in.fd, to: to}
+	_ = unix.Fstat(read, &st)
+	w.id, w.created, w.write, w.warned = dirfs.IDOf(&st), created, write, ""
+	c := &fifoCopy{from: read, to: to}
 	w.copies = append(w.copies, c)
 	go c.run()
 }
