@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -433,11 +432,7 @@ func LastSeq(dir string) (uint64, error) {
 	defer f.Close()
 	var text [32]byte
 	n, _ := io.ReadFull(f, text[:])
-	seq, err := strconv.ParseInt(string(bytes.Trim(text[:n], "\x00 \t\r\n")), 10, 64)
-	if err != nil || seq < 0 {
-		return 0, nil // writers ignore it too
-	}
-	return uint64(seq), nil
+	return writer.ParseSeq(text[:n]), nil
 }
 
 // A logEnd is the end of the complete lines of a log.
