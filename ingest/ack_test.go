@@ -100,7 +100,7 @@ func TestAck_pipe_drained(t *testing.T) {
 	acks, in := g.withAcks(), newPipe(t)
 	drain := fill(t, acks)
 	g.In = int(in.r.Fd())
-	r := newRun(&g.Stream)
+	r := newRunner(&g.Stream)
 	r.acker.decided, r.acker.acked = 5, 4
 	r.acker.send(0)
 	if r.acker.pendingFD() < 0 {
@@ -164,7 +164,7 @@ func TestAck_pending_while_disk_fails(t *testing.T) {
 	g.WriteTimeout = time.Hour
 	acks := g.withAcks()
 	free := g.block("rejected.jsonl")
-	r := newRun(&g.Stream)
+	r := newRunner(&g.Stream)
 	r.acker.decided, r.acker.acked, r.acker.seq = 5, 4, 3
 	r.batch.rejects = []byte("{}\n")
 	done := make(chan bool)

@@ -17,7 +17,7 @@ const maxBatch = 2 << 20
 
 // A batch contains what the next commit writes. The zero batch is empty.
 //
-// Until eventsWritten, the message and details of status.value may be in the memory of
+// Until clearEvents, the message and details of status.value may be in the memory of
 // events. Those of result.value may be there only if they are huge.
 type batch struct {
 	events  writer.Batch
@@ -63,10 +63,10 @@ func (s *staged[T]) due() bool { return s.set && !s.mounted }
 // is not lost.
 func (s *staged[T]) lost() bool { return s.set && !s.early }
 
-// numbered is called after the first events of the batch, written, have got their seqs.
-// If the event of the value is one of them, numbered forgets the event, and sets the value
+// takeSeq is called after the first events of the batch, written, have got their seqs.
+// If the event of the value is one of them, takeSeq forgets the event, and sets the value
 // again if it was written early. ok reports whether the value must now be written with seq.
-func (s *staged[T]) numbered(written *writer.Batch) (seq uint64, ok bool) {
+func (s *staged[T]) takeSeq(written *writer.Batch) (seq uint64, ok bool) {
 	n := int(s.event)
 	switch {
 	case s.event == noEvent:
@@ -80,17 +80,17 @@ func (s *staged[T]) numbered(written *writer.Batch) (seq uint64, ok bool) {
 	return written.Seq(n - 1), s.set
 }
 
-// written notes that the value is on disk. It reports whether only its seq is new.
-func (s *staged[T]) written() (again bool) {
+// noteWritten notes that the value is on disk. It reports whether only its seq is new.
+func (s *staged[T]) noteWritten() (again bool) {
 	again = s.early
 	s.set, s.mounted, s.failing = false, false, time.Time{}
 	s.early = s.event != noEvent
 	return again
 }
 
-// failed notes that a commit has failed. The last commit of a stream is tried again until
+// noteFailed notes that a commit has failed. The last commit of a stream is tried again until
 // the write timeout has passed since the first failure.
-func (s *staged[T]) failed(now time.Time) {
+func (s *staged[T]) noteFailed(now time.Time) {
 	if s.lost() && s.failing.IsZero() {
 		s.failing = now
 	}
@@ -182,18 +182,18 @@ func (b *batch) setResult(d *directive.Directive, when Moment, bootID string, ev
 // setSeqs sets the seqs of the status and the result after their events have got
 // theirs. written contains the first events of the batch.
 func (b *batch) setSeqs(written *writer.Batch) {
-	seq, ok := b.status.numbered(written)
+	seq, ok := b.status.takeSeq(written)
 	if ok {
 		b.status.value.Seq = seq
 	}
-	seq, ok = b.result.numbered(written)
+	seq, ok = b.result.takeSeq(written)
 	if ok {
 		b.result.value.Seq = seq
 	}
 }
 
-// eventsWritten empties the events after they were written.
-func (b *batch) eventsWritten() {
+// clearEvents empties the events after they were written.
+func (b *batch) clearEvents() {
 	if b.events.Size() > huge {
 		b.events.Drop()
 		b.dropped = true

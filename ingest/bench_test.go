@@ -32,8 +32,8 @@ func largeWords() string {
 	return b.String()
 }
 
-// readingRun returns a stream that reads.
-func readingRun(t testing.TB) *run { return newRun(&newGuest(t).Stream) }
+// readingRunner returns a stream that reads.
+func readingRunner(t testing.TB) *runner { return newRunner(&newGuest(t).Stream) }
 
 // A common line is decoded and added to the batch without allocation.
 func TestStream_allocations(t *testing.T) {
@@ -43,7 +43,7 @@ func TestStream_allocations(t *testing.T) {
 		`TYPE=status STATE=ready MESSAGE="a b" DETAILS='{"b": [1, 2], "b": null}'`,
 		`{"type":"event","kind":"ready","timestamp":"2026-03-25T20:00:00.5Z"}`,
 	} {
-		r := readingRun(t)
+		r := readingRunner(t)
 		ln := line{text: []byte(text), number: 2}
 		if n := testing.AllocsPerRun(100, func() {
 			r.handle(&ln)
@@ -102,7 +102,7 @@ func BenchmarkStream(b *testing.B) {
 func BenchmarkCommit(b *testing.B) {
 	for _, c := range []struct{ name, text string }{{"JSON", smallJSON}, {"KeyValue", smallWords}} {
 		b.Run(c.name, func(b *testing.B) {
-			r := readingRun(b)
+			r := readingRunner(b)
 			defer r.Dir.Close()
 			ln := line{text: []byte(c.text), number: 2}
 			b.ReportAllocs()

@@ -38,21 +38,21 @@ type committer struct {
 const reserve = 16 << 10
 
 // commit tries once to write the batch. After an error, the rest stays in it.
-func (r *run) commit() event {
-	how := together
+func (r *runner) commit() event {
+	mode := stopAtError
 	if r.state.disk == degraded {
-		how = separately
+		mode = tryEach
 	}
-	return r.commitAs(how)
+	return r.commitAs(mode)
 }
 
 // commitAs tries once to write the batch, acknowledges its lines and notifies the
 // followers. After an error it plans the next try.
-func (r *run) commitAs(how manner) event {
+func (r *runner) commitAs(mode commitMode) event {
 	c := &r.committer
 	lines := r.lines.number
 	startsOrEndsRun := r.batch.startsRun || r.batch.result.due()
-	err := c.write(&r.batch, how)
+	err := c.write(&r.batch, mode)
 	defer r.batch.trim(r.Supervisor != nil && isStopped(r.decider.state))
 	defer c.notify() // after the acknowledgement, which a follower must not delay, and before trim
 	c.noSpace = writer.IsFull(err)
@@ -75,13 +75,13 @@ func (r *run) commitAs(how manner) event {
 	return written
 }
 
-// A manner is how a commit writes a batch.
-type manner uint8
+// A commitMode is what a commit does about errors and about a nearly full disk.
+type commitMode uint8
 
 const (
-	together   manner = iota // stop at the first error
-	separately               // try each file, even if another one failed
-	lastTime                 // separately, and without a reserve, because the stream then ends
+	stopAtError commitMode = iota // skip the files after one that failed
+	tryEach                       // try each file, even if another one failed
+	tryEachLast                   // tryEach, and without a reserve, because the stream then ends
 )
 
 // A step writes a part of a batch, and removes it from the batch.
@@ -93,21 +93,21 @@ type step func(*batch) error
 //	previous result (copied), result of another writer (copied), result, status,
 //	previous result (moved)
 //
-// If a step fails, write skips the steps after it, unless how is separately or lastTime.
-// Without the lock it does not write the logs.
+// If a step fails, write skips the steps after it if mode is stopAtError. Without the lock
+// it does not write the logs.
 //
 // In two cases the files come before the logs: if a degraded stream had no space for its
 // last commit, and if the events could leave no space for a result. When the events have
 // seqs, the result and the status are written again with theirs. In the first case, write
 // appends only as many events and rejected lines as fit.
-func (c *committer) write(b *batch, how manner) error {
+func (c *committer) write(b *batch, mode commitMode) error {
 	if b.empty() && !b.hasMounted() {
 		return nil
 	}
 	logs := []step{c.writeNumbered, c.writeEvents, c.writeRejects}
 	files := []step{
 		c.copyPrevious,
-		c.keepResult,
+		c.copyOtherResult,
 		c.writeResult, //fault:result-before-status
 		c.writeStatus,
 		c.movePrevious,
@@ -122,13 +122,13 @@ func (c *committer) write(b *batch, how manner) error {
 	steps := append(logs, files...)
 	switch {
 	case first != nil:
-	case how != together && c.noSpace:
-		steps = append(files, c.writeNumbered, c.writeLeadingEvents(how), c.writeResult, c.writeStatus, c.writeLeadingRejects(how))
+	case mode != stopAtError && c.noSpace:
+		steps = append(files, c.writeNumbered, c.writeLeadingEvents(mode), c.writeResult, c.writeStatus, c.writeLeadingRejects(mode))
 	case c.isTight(b):
 		steps = append(files, c.writeNumbered, c.writeEvents, c.writeResult, c.writeStatus, c.writeRejects)
 	}
 	for _, write := range steps {
-		if first != nil && how == together {
+		if first != nil && mode == stopAtError {
 			return first
 		}
 		c.alive.report() // each step may be slow
@@ -150,11 +150,11 @@ func (c *committer) isTight(b *batch) bool {
 	return err == nil && free < int64(b.events.Size())+reserve
 }
 
-// isMounted reports whether err means that a file could not be replaced or renamed because
-// it is a mount point, for example because a container engine has mounted it. It keeps
-// such an err for reportUnmovable. Waiting does not help then, so the caller goes on with
-// the rest of the commit.
-func (c *committer) isMounted(err error) bool {
+// noteMounted notes err for reportUnmovable if it means that a file could not be replaced or
+// renamed because it is a mount point, for example because a container engine has mounted
+// it. It reports whether it did. Waiting does not help then, so the caller goes on with the
+// rest of the commit.
+func (c *committer) noteMounted(err error) bool {
 	if !errors.Is(err, unix.EBUSY) {
 		return false
 	}
@@ -163,8 +163,8 @@ func (c *committer) isMounted(err error) bool {
 }
 
 // reserveFor returns how many bytes a commit leaves free.
-func reserveFor(how manner) int64 {
-	if how == lastTime {
+func reserveFor(mode commitMode) int64 {
+	if mode == tryEachLast {
 		return 0
 	}
 	return reserve
@@ -205,7 +205,7 @@ func (c *committer) writeEvents(b *batch) error {
 		return err
 	}
 	c.eventsWritten(b, &b.events)
-	b.eventsWritten()
+	b.clearEvents()
 	return nil
 }
 
@@ -219,17 +219,17 @@ func (c *committer) eventsWritten(b *batch, written *writer.Batch) {
 }
 
 // writeLeadingEvents returns the step that appends as many of the first events as fit.
-func (c *committer) writeLeadingEvents(how manner) step {
+func (c *committer) writeLeadingEvents(mode commitMode) step {
 	return func(b *batch) error {
 		if b.events.Len() == 0 {
 			return nil
 		}
-		written, err := c.store.appendLeadingEvents(&b.events, reserveFor(how))
+		written, err := c.store.appendLeadingEvents(&b.events, reserveFor(mode))
 		if written.Len() > 0 {
 			c.eventsWritten(b, written)
 		}
 		if b.events.Len() == 0 {
-			b.eventsWritten()
+			b.clearEvents()
 		}
 		return err
 	}
@@ -237,12 +237,12 @@ func (c *committer) writeLeadingEvents(how manner) step {
 
 // writeLeadingRejects returns the step that appends as many of the first rejected lines
 // as fit.
-func (c *committer) writeLeadingRejects(how manner) step {
+func (c *committer) writeLeadingRejects(mode commitMode) step {
 	return func(b *batch) error {
 		if len(b.rejects) == 0 {
 			return nil
 		}
-		rest, err := c.store.appendLeadingRejects(b.rejects, reserveFor(how))
+		rest, err := c.store.appendLeadingRejects(b.rejects, reserveFor(mode))
 		c.rejectsWritten(b, len(b.rejects)-len(rest))
 		return err
 	}
@@ -276,7 +276,7 @@ func (c *committer) copyPrevious(b *batch) error {
 		return nil
 	}
 	err := c.store.copyPrevious()
-	if err != nil && !c.isMounted(err) {
+	if err != nil && !c.noteMounted(err) {
 		return err
 	}
 	b.startsRun = false
@@ -284,9 +284,9 @@ func (c *committer) copyPrevious(b *batch) error {
 	return nil
 }
 
-// keepResult copies a result that another writer has recorded since the stream began, and
+// copyOtherResult copies a result that another writer has recorded since the stream began, and
 // that writeResult is about to replace, to result.json.prev.
-func (c *committer) keepResult(b *batch) error {
+func (c *committer) copyOtherResult(b *batch) error {
 	if !b.result.due() || b.startsRun {
 		return nil
 	}
@@ -296,7 +296,7 @@ func (c *committer) keepResult(b *batch) error {
 	}
 	other, _ := c.store.result() // nil if it is invalid
 	err := c.store.copyPrevious()
-	if err != nil && !c.isMounted(err) {
+	if err != nil && !c.noteMounted(err) {
 		return err
 	}
 	if err == nil {
@@ -324,14 +324,14 @@ func (c *committer) writeResult(b *batch) error {
 	}
 	err := c.store.replaceResult(&b.result.value)
 	if err != nil {
-		b.result.mounted = c.isMounted(err)
+		b.result.mounted = c.noteMounted(err)
 		if b.result.mounted {
 			return nil
 		}
 		return err
 	}
 	c.result = c.store.resultVersion()
-	again := b.result.written()
+	again := b.result.noteWritten()
 	if !again {
 		b.startsRun = false
 		c.written.Result = &b.result.value
@@ -345,14 +345,14 @@ func (c *committer) writeStatus(b *batch) error {
 	}
 	err := c.store.replaceStatus(&b.status.value)
 	if err != nil {
-		b.status.mounted = c.isMounted(err)
+		b.status.mounted = c.noteMounted(err)
 		if b.status.mounted {
 			return nil
 		}
 		return err
 	}
 	c.writerLock.statusWritten = true
-	again := b.status.written()
+	again := b.status.noteWritten()
 	if !again {
 		c.written.Status, c.written.Ready = &b.status.value, b.ready
 		b.ready = false
@@ -368,7 +368,7 @@ func (c *committer) movePrevious(b *batch) error {
 		return nil
 	}
 	err := c.store.movePrevious()
-	if err != nil && !c.isMounted(err) {
+	if err != nil && !c.noteMounted(err) {
 		return err
 	}
 	b.startsRun = false

@@ -440,7 +440,7 @@ func TestStop_disk_recovers(t *testing.T) {
 
 func TestCommit_error_logged_once(t *testing.T) {
 	g := newGuest(t)
-	r := newRun(&g.Stream)
+	r := newRunner(&g.Stream)
 	for _, err := range []error{unix.ENOSPC, unix.ENOSPC, unix.EIO, unix.EIO, unix.ENOSPC} {
 		r.commitFailed(err)
 	}
@@ -471,7 +471,7 @@ func TestRemedy(t *testing.T) {
 // slow.
 func TestDegraded_retry_interval(t *testing.T) {
 	g := newGuest(t)
-	r := newRun(&g.Stream)
+	r := newRunner(&g.Stream)
 	r.committer.failure.nextTry = time.Now().Add(time.Hour)
 	r.state.disk, r.batch.rejects = degraded, []byte("{}\n")
 	r.lines.ended = true

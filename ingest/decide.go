@@ -56,7 +56,7 @@ func followers(last artifact.State) string {
 // mayFollowResult reports whether d may follow the result of a run: a process that
 // outlives the run must not change its result.
 func (dc *decider) mayFollowResult(d *directive.Directive) bool {
-	if d.Type == directive.Event || d.State == artifact.Stopped || d.State == artifact.Destroyed {
+	if d.Type == directive.Event || isStopped(d.State) {
 		return true
 	}
 	return dc.manyRuns && startsRun(d)
@@ -95,7 +95,7 @@ func startsRun(d *directive.Directive) bool {
 
 // directives is the handler of a stream of directives.
 type directives struct {
-	*run
+	*runner
 	decoder  directive.Decoder
 	warnings int
 }
@@ -159,7 +159,7 @@ func trimByteOrderMark(text []byte) []byte {
 }
 
 // record adds what an accepted directive writes to the next commit.
-func (r *run) record(d *directive.Directive, when Moment) {
+func (r *runner) record(d *directive.Directive, when Moment) {
 	b := &r.batch
 	event := noEvent
 	if setsEvent(d) {
@@ -210,7 +210,7 @@ func (s *ServiceResult) details() strictjson.Value {
 // the result was lost, and addFallback recreates it from the status. Otherwise it adds the
 // fallback result. A guest that is stopped or destroyed needs no result.
 // While a run is alive, it will record the result itself.
-func (r *run) addFallback() {
+func (r *runner) addFallback() {
 	status, current := r.lastStatus()
 	if r.decider.hasResult || isStopped(r.decider.state) || (current && isStopped(status.State)) {
 		return
@@ -246,7 +246,7 @@ func isStopped(s artifact.State) bool { return s == artifact.Stopped || s == art
 // lastStatus returns the last status, which another program may have written; nil if there is
 // none. current reports whether it is of this boot. If the ID of this boot is unknown, only
 // the state that this stream recorded is current.
-func (r *run) lastStatus() (status *artifact.Status, current bool) {
+func (r *runner) lastStatus() (status *artifact.Status, current bool) {
 	if r.batch.status.set {
 		return &r.batch.status.value, true
 	}
@@ -263,7 +263,7 @@ const otherRun = "belongs to another run"
 // currentResult returns the result of this run, or why result.json is not that result. final
 // reports whether the status is the last one of the run: the result then is from the same
 // event or, if the writer died before it replaced the status, from a later one.
-func (r *run) currentResult(status *artifact.Status, final bool) (result *artifact.Result, problem string) {
+func (r *runner) currentResult(status *artifact.Status, final bool) (result *artifact.Result, problem string) {
 	if r.batch.startsRun {
 		return nil, otherRun
 	}
@@ -291,7 +291,7 @@ func (r *run) currentResult(status *artifact.Status, final bool) (result *artifa
 // finishStatus adds the status that belongs to the result, if the writer died after it had
 // replaced the result and before it replaced the status. It adds no event, because the
 // event was written before the result.
-func (r *run) finishStatus(status *artifact.Status, result *artifact.Result) {
+func (r *runner) finishStatus(status *artifact.Status, result *artifact.Result) {
 	isFinished := status != nil && (status.State.Ended() || status.Seq >= result.Seq)
 	if isFinished || result.Seq == 0 || r.batch.status.set || r.committer.store.aliveRun() > 0 {
 		return
@@ -304,7 +304,7 @@ func (r *run) finishStatus(status *artifact.Status, result *artifact.Result) {
 
 // recreateResult adds the result that belongs to a final status. It adds no event, because
 // that of the status belongs to the result too.
-func (r *run) recreateResult(status *artifact.Status, outcome artifact.Outcome) {
+func (r *runner) recreateResult(status *artifact.Status, outcome artifact.Outcome) {
 	d := &directive.Directive{Type: directive.Result, Outcome: outcome, Message: status.Message, Details: status.Details,
 		HasExitCode: outcome == artifact.OutcomeCompleted}
 	r.record(d, Moment{Time: status.Time})

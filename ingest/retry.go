@@ -25,14 +25,14 @@ func (f *failure) lengthenPause() time.Duration {
 }
 
 // commitFailed warns about a write error and plans the next try.
-func (r *run) commitFailed(err error) {
+func (r *runner) commitFailed(err error) {
 	c := &r.committer
 	now := time.Now()
 	if c.failure.since.IsZero() {
 		c.failure.since = now
 	}
-	r.batch.status.failed(now)
-	r.batch.result.failed(now)
+	r.batch.status.noteFailed(now)
+	r.batch.result.noteFailed(now)
 	c.report.retriedError(err)
 	if r.state.disk == degraded {
 		c.failure.nextTry = time.Now().Add(degradedPause)
@@ -40,7 +40,7 @@ func (r *run) commitFailed(err error) {
 }
 
 // retry pauses and commits again or, when the write timeout is over, gives up waiting.
-func (r *run) retry() event {
+func (r *runner) retry() event {
 	c := &r.committer
 	if r.isWriteTimeOver() {
 		r.degrade()
@@ -58,7 +58,7 @@ func (r *run) retry() event {
 
 // isWriteTimeOver reports whether commits have failed for WriteTimeout. A copying
 // stream has no time limit until a stop is requested.
-func (r *run) isWriteTimeOver() bool {
+func (r *runner) isWriteTimeOver() bool {
 	if r.Source != nil && r.state.stops == 0 {
 		return false
 	}
@@ -68,7 +68,7 @@ func (r *run) isWriteTimeOver() bool {
 
 // degrade prepares the stream to read on although commits fail, and warns about what may
 // be lost.
-func (r *run) degrade() {
+func (r *runner) degrade() {
 	c := &r.committer
 	r.Dir.Events.LockWait = time.Millisecond // the writer stays in the queue for the lock while the stream reads
 	failing := time.Since(c.failure.since).Round(time.Millisecond)
@@ -83,18 +83,18 @@ func (r *run) degrade() {
 // result, finish tries again until the write timeout has passed since the first failure,
 // because the host needs them to know how the run ended. Then it writes as many events as
 // fit.
-func (r *run) finish() event {
+func (r *runner) finish() event {
 	c := &r.committer
 	switch {
 	case r.state.disk != degraded:
 		return r.commit()
 	case r.state.stops >= 2:
-		return r.commitAs(lastTime)
+		return r.commitAs(tryEachLast)
 	case !c.failure.lastTried:
 		c.failure.lastTried = true
 		return r.commit()
 	case !r.awaitsStatusOrResult():
-		r.commitAs(lastTime)
+		r.commitAs(tryEachLast)
 		return writeTimeout
 	}
 	e := r.wait(c.failure.lengthenPause(), false)
@@ -106,7 +106,7 @@ func (r *run) finish() event {
 
 // awaitsStatusOrResult reports whether the status or the result is not on disk, and the
 // write timeout has not passed since it first could not be written.
-func (r *run) awaitsStatusOrResult() bool {
+func (r *runner) awaitsStatusOrResult() bool {
 	if r.committer.report.silent {
 		return false // waiting does not help
 	}
@@ -118,7 +118,7 @@ func (r *run) awaitsStatusOrResult() bool {
 
 // giveUp counts what is left in the batch as lost when a stream ends, and warns about a
 // lost status or result.
-func (r *run) giveUp() {
+func (r *runner) giveUp() {
 	b := &r.batch
 	r.Dropped += uint64(b.events.Len()+b.numbered.Len()) + b.lines
 	r.DroppedRejects += b.lines

@@ -37,7 +37,7 @@ const pollSource = 100 * time.Millisecond
 
 // A copier is the handler of a stream with a source.
 type copier struct {
-	*run
+	*runner
 	source Source
 }
 

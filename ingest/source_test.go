@@ -206,10 +206,10 @@ func TestSource_degraded(t *testing.T) {
 		"no room":      {maxBatch, Record{Event: event(1, 2)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := readingRun(t)
+			r := readingRunner(t)
 			r.committer.failure.nextTry = time.Now().Add(time.Hour)
 			r.state.disk = degraded
-			cp := &copier{run: r}
+			cp := &copier{runner: r}
 			cp.add(&Record{Event: event(c.size, 1)})
 			cp.add(&c.next)
 			r.batch.numbered.Reset() // there is room again

@@ -99,10 +99,10 @@ type Summary struct {
 // Run reads and commits until the input ends or a stop is requested. It returns
 // an error if the input could not be read or, unless Stream.Unusable is set, if the
 // state directory cannot be used. If there is a supervisor and another run writes to the
-// directory, it returns a *writerlock.HeldError before it calls the supervisor. The summary reports write errors. Run must be called
-// only once.
+// directory, it returns a *writerlock.HeldError before it calls the supervisor. The
+// summary reports write errors. Run must be called only once.
 func (s *Stream) Run() (Summary, error) {
-	r := newRun(s)
+	r := newRunner(s)
 	if err := r.begin(); err != nil {
 		return r.Summary, err
 	}

@@ -126,7 +126,7 @@ func TestDraining_input_read_by_another_process(t *testing.T) {
 	g := newGuest(t)
 	in := newPipe(t)
 	g.In = int(in.r.Fd())
-	r := newRun(&g.Stream)
+	r := newRunner(&g.Stream)
 	r.state.phase, r.state.stops = draining, 1
 	r.drain = drain{deadline: time.Now(), unread: 5}
 	for range 3 {

@@ -66,7 +66,7 @@ func newReportedOutcome(d *directive.Directive) *reportedOutcome {
 
 // addSupervised adds the supervisor's result. If the last state is stopped or destroyed,
 // it is recorded again after the result, so that it stays the current state.
-func (r *run) addSupervised() {
+func (r *runner) addSupervised() {
 	d := r.Supervisor.Outcome().directive()
 	r.now = r.Clock()
 	if r.decider.reported != nil {
@@ -85,7 +85,7 @@ func (r *run) addSupervised() {
 }
 
 // mergeReported adds to d the message and details that the program reported.
-func (r *run) mergeReported(d *directive.Directive) {
+func (r *runner) mergeReported(d *directive.Directive) {
 	reported := r.decider.reported
 	if reported.outcome != d.Outcome {
 		exit := ""

@@ -99,7 +99,7 @@ func TestWatchdog_stream_hangs(t *testing.T) {
 func TestWatchdog_slow_disk(t *testing.T) {
 	g, d := newGuest(t), new(fakeWatchdog)
 	g.Watchdog = d.every(10 * time.Millisecond)
-	r := newRun(&g.Stream)
+	r := newRunner(&g.Stream)
 	testenv.Must(t, r.begin())
 	defer g.Dir.Close()
 	r.committer.store = slowStore{r.committer.store}
@@ -141,7 +141,7 @@ func TestWatchdog_wait_limit(t *testing.T) {
 	g, d := newGuest(t), new(fakeWatchdog)
 	in := newPipe(t)
 	g.In, g.Watchdog = int(in.r.Fd()), d.every(time.Nanosecond) // counts as 1 ms
-	r := newRun(&g.Stream)
+	r := newRunner(&g.Stream)
 	const limit = 50 * time.Millisecond
 	begun := time.Now()
 	got := r.waitAlive(limit, true)

@@ -21,19 +21,24 @@ const seqMode = 0o600
 // digits and a newline.
 const maxSeqFile = 32
 
-// read returns the number in the seq file; 0 if the file is empty or contains
-// something else. read ignores NUL bytes at the end: after a power loss the new
-// size of a file may be durable although its new bytes are not.
+// read returns the number in the seq file, see ParseSeq.
 func (l *seqFile) read() (uint64, error) {
 	text, err := l.text()
 	if err != nil {
 		return 0, err
 	}
+	return ParseSeq(text), nil
+}
+
+// ParseSeq returns the number in the text of a seq file; 0 if it is empty or something
+// else. ParseSeq ignores NUL bytes at the end: after a power loss the new size of a file
+// may be durable although its new bytes are not.
+func ParseSeq(text []byte) uint64 {
 	seq, err := strconv.ParseUint(string(bytes.Trim(text, "\x00 \t\r\n")), 10, 64) //fault:trim-nuls
 	if err != nil || seq > math.MaxInt64 {
-		return 0, nil
+		return 0
 	}
-	return seq, nil
+	return seq
 }
 
 // text returns at most maxSeqFile bytes of the seq file.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -52,8 +53,7 @@ func readStat(path string) (s processStat, err error) {
 		return s, err
 	}
 	// The name of the program comes first, in parentheses, and may contain others.
-	_, rest, _ := cutLast(string(text), ") ")
-	fields := strings.Fields(rest)
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(fields) < 20 {
 		return s, fmt.Errorf("%s: %q", path, text)
 	}
@@ -66,15 +66,6 @@ func readStat(path string) (s processStat, err error) {
 	s.threads, errs[2] = strconv.Atoi(fields[17])
 	s.start, errs[3] = strconv.ParseUint(fields[19], 10, 64)
 	return s, errors.Join(append(errs[:], flagsErr)...)
-}
-
-// cutLast is strings.Cut at the last separator.
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
 }
 
 // hasEnded reports whether all threads of a process have ended or are ending. If only the

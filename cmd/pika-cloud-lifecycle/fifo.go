@@ -31,8 +31,8 @@ type fifoWatch struct {
 	warn func(line string)
 
 	mu      sync.Mutex
-	id      fileID // of the FIFO that belongs at the path
-	created bool   // by this process
+	id      dirfs.ID // of the FIFO that belongs at the path
+	created bool     // by this process
 	first   int
 	write   int
 	copies  []*fifoCopy
@@ -40,21 +40,15 @@ type fifoWatch struct {
 	over    bool   // a stop was requested: nothing is created any more
 }
 
-// A fileID identifies a file.
-type fileID struct{ dev, ino uint64 }
-
-func idOf(st *unix.Stat_t) fileID { return fileID{uint64(st.Dev), st.Ino} }
-
 // watchFIFO watches the FIFO whose ends are read and write. write is -1 if another process
 // keeps the FIFO: then nothing is created. It does not look at a path that does not lead to
 // the FIFO from the start, such as that of systemd in another mount namespace.
 func watchFIFO(path string, read, write int, created bool, warn func(string)) *fifoWatch {
-	var opened, current unix.Stat_t
+	var opened unix.Stat_t
 	_ = unix.Fstat(read, &opened)
-	w := &fifoWatch{path: path, warn: warn, id: idOf(&opened), created: created, first: write, write: write}
-	isThere := unix.Lstat(path, &current) == nil && idOf(&current) == w.id
+	w := &fifoWatch{path: path, warn: warn, id: dirfs.IDOf(&opened), created: created, first: write, write: write}
 	switch {
-	case !isThere && opened.Nlink > 0:
+	case !w.isAtPath() && opened.Nlink > 0:
 	case write < 0:
 		go w.run(func() { w.warnOnce("the FIFO of the socket unit was removed or replaced; restart the socket unit") })
 	default:
@@ -67,19 +61,23 @@ func watchFIFO(path string, read, write int, created bool, warn func(string)) *f
 func (w *fifoWatch) run(gone func()) {
 	for range time.Tick(fifoInterval) {
 		w.mu.Lock()
-		var st unix.Stat_t
-		isThere := unix.Lstat(w.path, &st) == nil && idOf(&st) == w.id
 		switch {
 		case w.over:
 			w.mu.Unlock()
 			return
-		case isThere:
+		case w.isAtPath():
 			w.warned = ""
 		default:
 			gone()
 		}
 		w.mu.Unlock()
 	}
+}
+
+// isAtPath reports whether the path leads to the FIFO.
+func (w *fifoWatch) isAtPath() bool {
+	var st unix.Stat_t
+	return unix.Lstat(w.path, &st) == nil && dirfs.IDOf(&st) == w.id
 }
 
 // warnOnce warns, but does not repeat its last warning.
@@ -98,9 +96,9 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 	if err == unix.EEXIST {
 		err = nil
 	}
-	var in input
+	var read, write int
 	if err == nil {
-		err = in.openBothEnds(w.path)
+		read, write, err = openBothEnds(w.path)
 	}
 	switch {
 	case err == nil:
@@ -120,13 +118,14 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 	text := "the FIFO was replaced by another one; reading both"
 	if created {
 		text = "the FIFO was removed; created it again"
-		if err := restoreMode(in.fd, like); err != nil {
+		if err := restoreMode(read, like); err != nil {
 			text += fmt.Sprintf(", but only for its owner: %v; correct its owner and mode with chown and chmod", err)
 		}
 	}
 	to, err := unix.FcntlInt(uintptr(w.first), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		in.closeEnds()
+		unix.Close(read)
+		unix.Close(write)
 		w.warnOnce("the FIFO was removed: %v; raise the limit of open files (ulimit -n)", err)
 		return
 	}
@@ -135,9 +134,9 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 		unix.Close(w.write) // its copy ends with its last writer
 	}
 	var st unix.Stat_t
-	_ = unix.Fstat(in.fd, &st)
-	w.id, w.created, w.write, w.warned = idOf(&st), created, in.keepOpen, ""
-	c := &fifoCopy{from: in.fd, to: to}
+	_ = unix.Fstat(read, &st)
+	w.id, w.created, w.write, w.warned = dirfs.IDOf(&st), created, write, ""
+	c := &fifoCopy{from: read, to: to}
 	w.copies = append(w.copies, c)
 	go c.run()
 }
@@ -194,8 +193,7 @@ func (w *fifoWatch) remove() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
-	var st unix.Stat_t
-	if w.created && unix.Lstat(w.path, &st) == nil && idOf(&st) == w.id {
+	if w.created && w.isAtPath() {
 		_ = unix.Unlink(w.path)
 	}
 }
@@ -274,11 +272,6 @@ func (c *fifoCopy) isIdle() bool {
 	}
 	arrived, err := unix.IoctlGetInt(c.from, unix.TIOCINQ)
 	return err != nil || arrived == 0
-}
-
-// poll waits until an event of fd.
-func poll(fd int, event int16) {
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: event}}, -1)
 }
 
 // pathOf returns the path with which a descriptor was opened.

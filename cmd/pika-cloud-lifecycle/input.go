@@ -14,7 +14,6 @@ import (
 // An input is the source of a stream.
 type input struct {
 	fd       int
-	keepOpen int        // a descriptor that keeps a FIFO from ending; 0 for none
 	watch    *fifoWatch // of the path of a FIFO; nil if there is none
 	manyRuns bool       // it is a FIFO, which one writer after another may open
 	standard bool       // it is standard input because the command line names no other
@@ -97,28 +96,26 @@ func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
 // openFIFO opens the FIFO at path, and creates it if it is missing. It also opens
 // the FIFO for writing, so that it does not end between two writers.
 func (f *ingestFlags) openFIFO(path string, warn func(string)) (input, error) {
-	in := input{manyRuns: true}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return in, f.fifoError("", err)
+		return input{}, f.fifoError("", err)
 	}
 	err := unix.Mkfifo(path, 0o600)
 	created := err == nil
 	if !created && err != unix.EEXIST {
-		return in, f.fifoError("", &fs.PathError{Op: "mkfifo", Path: path, Err: err})
+		return input{}, f.fifoError("", &fs.PathError{Op: "mkfifo", Path: path, Err: err})
 	}
-	err = in.openBothEnds(path)
+	read, write, err := openBothEnds(path)
 	switch err {
 	case nil:
-		in.watch = watchFIFO(path, in.fd, in.keepOpen, created, warn)
-		return in, nil
+		return input{fd: read, manyRuns: true, watch: watchFIFO(path, read, write, created, warn)}, nil
 	case errNotFIFO:
-		return in, f.fifoError(" "+path+" is not a FIFO; name another path", nil)
+		return input{}, f.fifoError(" "+path+" is not a FIFO; name another path", nil)
 	case unix.ELOOP:
-		return in, f.fifoError(" "+path+" is a symbolic link; name the FIFO itself", nil)
+		return input{}, f.fifoError(" "+path+" is a symbolic link; name the FIFO itself", nil)
 	case errInUse:
-		return in, f.fifoError(" "+path+": another ingest reads it; stop that one, or name another path", nil)
+		return input{}, f.fifoError(" "+path+": another ingest reads it; stop that one, or name another path", nil)
 	}
-	return in, f.fifoError("", &fs.PathError{Op: "open", Path: path, Err: err})
+	return input{}, f.fifoError("", &fs.PathError{Op: "open", Path: path, Err: err})
 }
 
 // The reasons for which an existing file cannot be used as FIFO.
@@ -142,26 +139,22 @@ func (f *ingestFlags) fifoError(text string, err error) error {
 
 // openBothEnds opens both ends of a FIFO, and locks it. It returns errInUse if another
 // process has locked it.
-func (in *input) openBothEnds(path string) (err error) {
-	in.fd, err = openIfFIFO(path, unix.O_RDONLY)
+func openBothEnds(path string) (read, write int, err error) {
+	read, err = openIfFIFO(path, unix.O_RDONLY)
 	if err != nil {
-		return err
+		return -1, -1, err
 	}
-	in.keepOpen, err = openIfFIFO(path, unix.O_WRONLY)
+	write, err = openIfFIFO(path, unix.O_WRONLY)
 	if err != nil {
-		unix.Close(in.fd)
-		return err
+		unix.Close(read)
+		return -1, -1, err
 	}
-	if unix.Flock(in.fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
-		in.closeEnds()
-		return errInUse
+	if unix.Flock(read, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		unix.Close(read)
+		unix.Close(write)
+		return -1, -1, errInUse
 	}
-	return nil
-}
-
-func (in *input) closeEnds() {
-	unix.Close(in.fd)
-	unix.Close(in.keepOpen)
+	return read, write, nil
 }
 
 // openIfFIFO opens a file if it is a FIFO, and otherwise returns errNotFIFO. It does not

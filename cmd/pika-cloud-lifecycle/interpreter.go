@@ -20,9 +20,27 @@ const maxFirstLine = 256
 // maxNesting is how many interpreters execve(2) accepts if each is itself a script.
 const maxNesting = 5
 
+// openProgram opens a file to read what execve(2) reads of it. It opens only regular files,
+// as execve(2) does: the open of a FIFO, or a read of a terminal, could wait forever.
+func openProgram(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = syscall.EACCES
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // firstLine returns the first line of a file, or its start; "" if it cannot be read.
 func firstLine(path string) string {
-	f, err := os.Open(path)
+	f, err := openProgram(path)
 	if err != nil {
 		return ""
 	}
@@ -82,6 +100,8 @@ func explainInterpreter(program string) (what, remedy string) {
 			return what + "cannot be used: " + errors.Unwrap(err).Error(), "correct the first line of " + file
 		case info.IsDir():
 			return what + "is a directory", "correct the first line of " + file
+		case !info.Mode().IsRegular():
+			return what + "is not a regular file", "correct the first line of " + file
 		case unix.Access(interpreter, unix.X_OK) != nil:
 			return what + "is not executable", "check its mode, or correct the first line of " + file
 		}
@@ -110,7 +130,7 @@ func explainLoader(binary, its string) (what, remedy string) {
 // loaderOf returns the dynamic loader that a binary names (elf(5), PT_INTERP); "" if it
 // names none. Package debug/elf would do the same, and make this program 5% larger.
 func loaderOf(path string) string {
-	f, err := os.Open(path)
+	f, err := openProgram(path)
 	if err != nil {
 		return ""
 	}

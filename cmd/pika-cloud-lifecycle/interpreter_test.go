@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -30,6 +32,7 @@ func TestRun_interpreter(t *testing.T) {
 		"carriage return": {"#!/bin/sh\r\n", `cannot be run: its interpreter \"/bin/sh\\r\" ends in a carriage return`,
 			`its interpreter "/bin/sh\r" ends in a carriage return; convert DIR/job to Unix line ends`, 127},
 		"directory":      {"#!/\n", "cannot be run: its interpreter / is a directory", "correct the first line of DIR/job", 126},
+		"FIFO":           {"#!DIR/fifo\n", "cannot be run: its interpreter DIR/fifo is not a regular file", "correct the first line of DIR/job", 126},
 		"not executable": {"#!DIR/text\n", "cannot be run: its interpreter DIR/text is not executable", "check its mode", 126},
 		"below a file":   {"#!DIR/text/sh\n", "cannot be run: its interpreter DIR/text/sh cannot be used: not a directory", "", 126},
 		"link to itself": {"#!DIR/link\n", "cannot be run: its interpreter DIR/link cannot be used: too many levels of symbolic links", "", 126},
@@ -58,7 +61,7 @@ func TestRun_interpreter(t *testing.T) {
 			}
 			write("text", "text\n", 0o644)
 			write("job", c.program, 0o755)
-			testenv.Must(t, os.Symlink("link", dir+"/link"))
+			testenv.Must(t, os.Symlink("link", dir+"/link"), unix.Mkfifo(dir+"/fifo", 0o755))
 			p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "PATH="+dir+":/usr/bin:/bin") }, "run", "--", dir+"/job")
 			stderr := p.exits(c.code)
 			p.contains("result.json", `"message": "job `+strings.ReplaceAll(c.message, "DIR", dir)+`"`)
@@ -67,6 +70,18 @@ func TestRun_interpreter(t *testing.T) {
 			}
 			p.checkDir()
 		})
+	}
+}
+
+// A file that is not a regular one is not opened: that could wait forever.
+func TestRun_not_regular_file(t *testing.T) {
+	job := t.TempDir() + "/job"
+	testenv.Must(t, unix.Mkfifo(job, 0o755))
+	p := launch(t, t.TempDir(), nil, "run", "--", job)
+	stderr := p.exits(exitNotStarted)
+	p.contains("result.json", `"message": "job cannot be run: permission denied"`)
+	if warning := job + " is not a regular file; give the path of a program\n"; !strings.Contains(stderr, warning) {
+		t.Errorf("stderr has no %q:\n%s", warning, stderr)
 	}
 }
 

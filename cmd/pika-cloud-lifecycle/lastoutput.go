@@ -108,7 +108,7 @@ func (t *outputTail) print(text []byte) {
 			t.written.Add(int64(n))
 		case unix.EINTR:
 		case unix.EAGAIN: // another process has made it non-blocking
-			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(t.out), Events: unix.POLLOUT}}, -1)
+			poll(t.out, unix.POLLOUT)
 		case unix.EPIPE:
 			t.close()
 			return
@@ -171,8 +171,9 @@ func readAvailable(fd int) []byte {
 // maxStuck is how long flush waits for a reader that does not read.
 const maxStuck = 5 * time.Second
 
-// flush waits until everything is passed on. It gives up when the reader of out has read nothing for maxStuck, because it may never read again, for
-// example a terminal after Ctrl-S.
+// flush waits until everything is passed on. It gives up when the reader of out has read
+// nothing for maxStuck, because it may never read again, for example a terminal after
+// Ctrl-S.
 func (t *outputTail) flush() {
 	t.end() // if the command was not started
 	for before := int64(-1); before != t.written.Load(); {
@@ -186,8 +187,8 @@ func (t *outputTail) flush() {
 }
 
 // lastLines returns the last lines of a text as valid UTF-8, without the last newline: at
-// most so many lines, and at most maxLastOutput bytes. Each line is whole, except that of a
-// last line that is too long, only "…" and the end is returned.
+// most so many lines, and at most maxLastOutput bytes. All lines are whole, unless the last
+// one is too long: then it returns "…" and the end of that one.
 func lastLines(text []byte, lines int) string {
 	all := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 	i := len(all) - 1

@@ -50,6 +50,8 @@ func (c *command) explainStart(err error) *startError {
 		e.what, e.remedy = fmt.Sprintf("%s: %v", program, err), "check the modes of the directories in its path"
 	case info.IsDir():
 		e.what, e.remedy = program+" is a directory", "give the path of a program"
+	case !info.Mode().IsRegular():
+		e.what, e.remedy = program+" is not a regular file", "give the path of a program"
 	case err == syscall.EACCES && info.Mode()&0o111 == 0:
 		e.what, e.remedy = program+" is not executable", fmt.Sprintf("run chmod +x %s, or pass it to its interpreter: run -- sh %[1]s", program)
 	case interpreterFault != "":

@@ -70,3 +70,8 @@ func freeDescriptor() int {
 		}
 	}
 }
+
+// poll waits until fd is ready for event, or a signal arrives.
+func poll(fd int, event int16) {
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: event}}, -1)
+}

@@ -245,17 +245,12 @@ func (s *supervisor) requestStop() { unix.Write(s.stopWrite, []byte{0}) }
 func (s *supervisor) forwardStops() {
 	time.Sleep(signalPause)
 	ignored := map[os.Signal]bool{}
-	for {
-		select {
-		case sig := <-s.signals:
-			if isStop(sig) && ignored[sig] {
-				s.requestStop()
-			}
-			ignored[sig] = true
-			continue
-		default:
+	for len(s.signals) > 0 { // nothing else receives from it now
+		sig := <-s.signals
+		if isStop(sig) && ignored[sig] {
+			s.requestStop()
 		}
-		break
+		ignored[sig] = true
 	}
 	for sig := range s.signals {
 		if isStop(sig) {

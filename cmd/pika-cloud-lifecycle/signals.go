@@ -53,22 +53,23 @@ func stopPipe(signals <-chan os.Signal, in input) (int, error) {
 	}
 	go func() {
 		ignoreInterrupt := isPipe(in.fd) && !in.manyRuns
-		var first time.Time
+		var first time.Time // when the first request was handled
 		got := map[os.Signal]bool{}
 		for s := range signals {
 			if s == syscall.SIGINT && ignoreInterrupt {
 				ignoreInterrupt = false
 				continue
 			}
-			if len(got) == 0 {
-				first = time.Now()
-			}
-			isSame := len(got) > 0 && !got[s] && s != syscall.SIGINT && time.Since(first) < signalPause
+			isFirst := len(got) == 0
+			isSame := !isFirst && !got[s] && s != syscall.SIGINT && time.Since(first) < signalPause
 			got[s] = true
 			if isSame {
 				continue
 			}
 			in.settle()
+			if isFirst {
+				first = time.Now() // the others may have arrived during settle
+			}
 			unix.Write(pipe[1], []byte{0})
 			in.closeWriters()
 		}

@@ -6,6 +6,9 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
@@ -184,4 +187,29 @@ func TestSignal_readers_closed(t *testing.T) {
 	}
 	p.contains("result.json", `"message": "last"`)
 	p.hasEvents(3)
+}
+
+// SIGTERM and SIGHUP that arrive together are one request, even if it takes long until
+// everything has arrived in the first FIFO.
+func TestStopPipe_slow_FIFO(t *testing.T) {
+	var pipe [2]int
+	testenv.Must(t, makePipe(&pipe))
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	slow := new(fifoCopy)
+	slow.mu.Lock()
+	time.AfterFunc(signalPause+100*time.Millisecond, func() {
+		slow.ended = true
+		slow.mu.Unlock()
+	})
+	signals := make(chan os.Signal)
+	stop, err := stopPipe(signals, input{fd: pipe[0], watch: &fifoWatch{first: -1, write: -1, copies: []*fifoCopy{slow}}})
+	testenv.Must(t, err)
+	signals <- syscall.SIGTERM
+	signals <- syscall.SIGHUP
+	signals <- syscall.SIGINT // it is ignored, and received after the others were handled
+	requests, err := unix.IoctlGetInt(stop, unix.TIOCINQ)
+	if err != nil || requests != 1 {
+		t.Errorf("%d requests, %v", requests, err)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -36,18 +35,9 @@ type waiter struct {
 }
 
 const (
-	// writersInterval is how often wait looks at the writers: inotify does not report
-	// that one has died.
-	writersInterval = 500 * time.Millisecond
 	// patience is how long wait gives a writer that has died for a restart, and a guest
 	// that has stopped for a fallback result.
 	patience = time.Second
-	// statusDelay is how long wait gives a writer to replace the status after the event.
-	statusDelay = 100 * time.Millisecond
-	// passTime is how long wait reads the log before it looks at everything else again.
-	passTime = 100 * time.Millisecond
-	// catchUp is how long wait reads the log at most before it ends with an error.
-	catchUp = 2 * time.Second
 	// waitMemory makes the Go runtime collect garbage earlier: a hostile writer may
 	// replace large files without a pause.
 	waitMemory = 32 << 20
@@ -174,13 +164,13 @@ type observation struct {
 // A passage is what the events that count show about the states that the guest has passed.
 type passage struct {
 	reached uint64 // seq of the first event with which the guest reached a state; 0 for none
-	// outcome is that of the last run that ended, with event ended; "" if none has ended
-	// or a new run has begun since.
+	// outcome is that of the last run that ended; "" if none has ended or a new run has
+	// begun since. ended is the seq of the event with which it ended.
 	outcome artifact.Outcome
 	ended   uint64
-	// past are the events with which earlier runs ended, by outcome. Their results have
-	// been replaced, or will be.
-	past map[artifact.Outcome]uint64
+	// past are the outcomes of earlier runs, each once, and the last one at the end. Their
+	// results have been replaced, or will be.
+	past []artifact.Outcome
 }
 
 // counts reports whether wait takes account of something with this boot ID and seq.
@@ -198,11 +188,8 @@ func (w *waiter) add(p *passage, e *artifact.Event) {
 	case final:
 		p.outcome, p.ended = outcome, e.Seq
 	case p.outcome != "" && e.Kind.StartsRun():
-		if p.past == nil {
-			p.past = make(map[artifact.Outcome]uint64)
-		}
-		p.past[p.outcome] = p.ended
-		p.outcome = ""
+		p.past = slices.DeleteFunc(p.past, func(past artifact.Outcome) bool { return past == p.outcome })
+		p.past, p.outcome = append(p.past, p.outcome), ""
 	}
 	if p.reached == 0 && w.isReached(e.Kind) {
 		p.reached = e.Seq
@@ -235,11 +222,8 @@ func (w *waiter) decide(o *observation) (done bool, err error) {
 	if !hasOutcome && r != nil && o.log.outcome != "" && r.Seq == o.log.ended {
 		outcome = r.Outcome // the status has already changed, or is not replaced yet
 	}
-	outcomes := []artifact.Outcome{outcome}
-	for past := range o.log.past {
-		outcomes = append(outcomes, past)
-	}
-	for _, ended := range outcomes {
+	past := o.log.past
+	for _, ended := range append(slices.Clone(past), outcome) {
 		if slices.Contains(w.states, artifact.State(ended)) {
 			return true, nil
 		}
@@ -247,8 +231,8 @@ func (w *waiter) decide(o *observation) (done bool, err error) {
 	if outcome != "" {
 		return true, &otherOutcomeError{outcome, writer.ResultName}
 	}
-	for past := range o.log.past {
-		return true, &otherOutcomeError{past, writer.PrevResultName}
+	if len(past) > 0 {
+		return true, &otherOutcomeError{past[len(past)-1], writer.PrevResultName}
 	}
 	if s != nil && w.isTooLate(s.State, o.idleFor) {
 		return true, &guestEndedError{s.State}
@@ -278,37 +262,7 @@ func (w *waiter) isTooLate(state artifact.State, idleFor time.Duration) bool {
 }
 
 // lastEvent returns the seq of the last event that decide may have used.
-func (p *passage) lastEvent() uint64 {
-	last := max(p.reached, p.ended)
-	for _, seq := range p.past {
-		last = max(last, seq)
-	}
-	return last
-}
-
-// An observer looks at a state directory again and again.
-type observer struct {
-	*waiter
-	observation
-	changes *watch.Dir
-	events  history.Tail
-	skipped bool  // events is at the start position
-	logErr  error // of the last attempt to read events
-
-	writersAt time.Time // when the writers were read last
-	deadAt    time.Time // when dead was first seen
-	idleAt    time.Time // when no writer was first seen alive; zero if one is, or if it is unknown
-
-	endAt time.Time // when unread events no longer delay the end; zero if they do not yet
-
-	polls  bool // it was reported that wait polls
-	noLog  bool // it was reported that the log cannot be read
-	hinted bool // the hint was printed
-}
-
-func (w *waiter) newObserver() *observer {
-	return &observer{waiter: w, skipped: w.hasAfter, events: history.Tail{Path: filepath.Join(w.dir, writer.EventsName)}}
-}
+func (p *passage) lastEvent() uint64 { return max(p.reached, p.ended) }
 
 // wait waits until decide reports that the wait is over, or until the time limit is
 // reached. It returns the last snapshot that it read; nil if it read none.
@@ -350,174 +304,6 @@ func (w *waiter) wait() (*history.Snapshot, error) {
 			return o.files, &unreadableError{err}
 		}
 	}
-}
-
-// mayEnd reports whether wait may end with err. Events that were not read yet may show that
-// the guest has reached a state, so with an error wait first reads them, for at most
-// catchUp: another process may write them without a pause.
-func (o *observer) mayEnd(err error, more bool, now time.Time) bool {
-	if err == nil || !more {
-		return true
-	}
-	if o.endAt.IsZero() {
-		o.endAt = now.Add(catchUp)
-	}
-	return !now.Before(o.endAt)
-}
-
-// look reads everything again. It reads the events for at most passTime; more reports
-// whether there are others. The error is of a file that cannot be read.
-func (o *observer) look() (more bool, err error) {
-	logErr := o.skip()
-	o.files = nil // they may be large
-	o.files, err = history.Read(o.dir)
-	if err != nil {
-		return false, err
-	}
-	if logErr == nil {
-		more, logErr = o.readEvents()
-	}
-	o.logErr = logErr
-	if now := time.Now(); o.untilWriters(now) == 0 {
-		o.readWriters(now)
-	}
-	return more, nil
-}
-
-// untilWriters returns how long wait may pause until it has to look at the writers. A change
-// of a file ends a pause early, and must not delay that look.
-func (o *observer) untilWriters(now time.Time) time.Duration {
-	return max(0, writersInterval-now.Sub(o.writersAt))
-}
-
-// skip moves to the start position in the log, once.
-func (o *observer) skip() error {
-	if o.skipped {
-		return nil
-	}
-	err := o.events.Skip()
-	o.skipped = err == nil
-	return err
-}
-
-// readEvents adds new events to the passage.
-func (o *observer) readEvents() (more bool, err error) {
-	for start := time.Now(); time.Since(start) < passTime; {
-		line, err := o.events.Next()
-		switch {
-		case err == io.EOF:
-			return false, nil
-		case err == history.ErrMore:
-		case err != nil:
-			return false, err
-		case line.Event != nil:
-			o.add(&o.log, line.Event)
-		}
-	}
-	return true, nil
-}
-
-// readWriters finds out which writers are alive.
-func (o *observer) readWriters(now time.Time) {
-	o.writersAt = now
-	writers, err := writerlock.Read(o.dir, o.thisBoot)
-	o.setWriters(writers, err != nil, now)
-}
-
-// setWriters records which writers are alive. unreadable is true if that is unknown.
-func (o *observer) setWriters(writers []writerlock.Writer, unreadable bool, now time.Time) {
-	var dead *writerlock.Writer
-	runs, alive, unknown := false, false, unreadable
-	for i := range writers {
-		switch w := &writers[i]; w.State {
-		case writerlock.Alive:
-			alive, runs = true, runs || w.Kind == writerlock.Run
-		case writerlock.Unknown:
-			unknown = true
-		case writerlock.Dead:
-			if dead == nil {
-				dead = w
-			}
-		}
-	}
-	if runs {
-		dead = nil // run records the result
-	}
-	if dead != nil && (o.dead == nil || *o.dead != *dead) {
-		o.deadAt = now
-	}
-	if alive || unknown {
-		o.idleAt = time.Time{}
-	} else if o.idleAt.IsZero() {
-		o.idleAt = now
-	}
-	o.dead, o.deadFor, o.idleFor, o.unknown = dead, 0, 0, unknown
-	if dead != nil {
-		o.deadFor = now.Sub(o.deadAt)
-	}
-	if !o.idleAt.IsZero() {
-		o.idleFor = now.Sub(o.idleAt)
-	}
-}
-
-// settle returns the files. If the status is older than the event or the result that has
-// decided, it first gives the writer a moment to replace it.
-func (o *observer) settle() *history.Snapshot {
-	end := time.Now().Add(statusDelay)
-	for {
-		left := time.Until(end)
-		if left <= 0 || !o.isStatusBehind() {
-			return o.files
-		}
-		if _, err := o.changes.Wait(left); err != nil {
-			return o.files
-		}
-		files, err := history.Read(o.dir)
-		if err != nil {
-			return o.files
-		}
-		o.files = files
-	}
-}
-
-// isStatusBehind reports whether the status is missing or older than something that decide
-// may have used. A status without a seq cannot be compared.
-func (o *observer) isStatusBehind() bool {
-	last := o.log.lastEvent()
-	if o.files.Result != nil {
-		last = max(last, o.files.Result.Seq)
-	}
-	s := o.files.Status
-	if s == nil {
-		return last > 0
-	}
-	return s.Seq > 0 && s.Seq < last
-}
-
-// reportWaiting warns if wait has to poll or cannot read the log, and prints the hint, each
-// once.
-func (o *observer) reportWaiting() {
-	if o.logErr != nil && !o.noLog {
-		o.noLog = true
-		o.warn(fmt.Sprintf("wait: a state that passes quickly may be missed, because the log cannot be read: %v", openError(o.logErr)))
-	}
-	if text := limitWarning(o.changes); text != "" && !o.polls {
-		o.polls = true
-		o.warn("wait: " + text)
-	}
-	if o.files.Status == nil && o.note != nil && !o.hinted {
-		o.note(fmt.Sprintf("wait: there is no status in %s yet; waiting for one, Ctrl-C to stop", o.dir))
-	}
-	o.hinted = true
-}
-
-// limitWarning returns the warning about a limit of inotify that is reached; "" if none is.
-func limitWarning(changes *watch.Dir) string {
-	limit := changes.Limit()
-	if limit == "" {
-		return ""
-	}
-	return fmt.Sprintf("the limit %s is reached, so changes are noticed only once a second; raise it, as in sysctl -w %s=100000", limit, limit)
 }
 
 // A timeoutError is errTimeout with what is known about the writers.

@@ -164,6 +164,22 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// If several runs have ended, the error names the outcome that is in result.json.prev.
+func TestDecide_earlier_runs(t *testing.T) {
+	w := waiter{bootID: testBoot, states: []artifact.State{artifact.Ready}}
+	o := observation{files: new(history.Snapshot)}
+	for i, kind := range []artifact.State{"completed", "starting", "failed", "starting", "completed", "starting"} {
+		w.add(&o.log, &artifact.Event{Kind: kind, BootID: testBoot, Seq: uint64(i + 1)})
+	}
+	for range 20 {
+		_, err := w.decide(&o)
+		var other *otherOutcomeError
+		if !errors.As(err, &other) || *other != (otherOutcomeError{"completed", "result.json.prev"}) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // The times for which a writer has died, or none is alive, are counted from the first look.
 func TestSetWriters(t *testing.T) {
 	const (

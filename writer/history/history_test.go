@@ -112,6 +112,10 @@ func TestLastSeq(t *testing.T) {
 	}
 	path := filepath.Join(dir, writer.EventsName)
 	want(0)
+	for text, seq := range map[string]uint64{"7\n": 7, "7\n\x00": 7, "+7\n": 0, "x\n": 0} { // as writers read it
+		testenv.Must(t, os.WriteFile(filepath.Join(dir, writer.SeqName), []byte(text), 0o644))
+		want(seq)
+	}
 	testenv.Must(t, os.WriteFile(path+".1", []byte(event+"\n"), 0o644))
 	want(2)
 	testenv.Must(t, os.WriteFile(path, []byte("x\n"), 0o644))

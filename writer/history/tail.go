@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -47,9 +46,9 @@ type TailLine struct {
 // the last rotation (Path + ".1"). Call Skip or SkipOld before the first Next to leave
 // lines out. An incomplete line is not returned until its writer has completed it.
 //
-// Memory is bounded by artifact.MaxSize, and the work of a call by maxWork and openWork. A caller of
-// Next in a loop must check its deadline in each round, because another process may append
-// as fast as the caller reads. Not for concurrent use.
+// Memory is bounded by artifact.MaxSize, and the work of a call by maxWork and openWork. A
+// caller of Next in a loop must check its deadline in each round, because another process
+// may append as fast as the caller reads. Not for concurrent use.
 //
 // A Tail does not wait: use it with package watch. The caller opens the watch before it
 // calls Next or Skip.
@@ -379,14 +378,15 @@ func (t *Tail) isNew(old *os.File) (bool, error) {
 	return seq > t.last, err
 }
 
-// isOld reports whether old is still the log that was renamed by the last rotation.
+// isOld reports whether old is still the log that was renamed by the last rotation. old is
+// nil if openOld found none.
 func (t *Tail) isOld(old *os.File) bool {
-	info, err := os.Lstat(t.Path + oldSuffix)
-	if old == nil {
-		return err != nil || !info.Mode().IsRegular()
+	now, err := t.openOld()
+	if err != nil || now == nil {
+		return err == nil && old == nil
 	}
-	mine, mineErr := old.Stat()
-	return err == nil && mineErr == nil && os.SameFile(info, mine)
+	defer now.Close()
+	return old != nil && isSame(old, now)
 }
 
 func isSame(a, b *os.File) bool {
@@ -432,11 +432,7 @@ func LastSeq(dir string) (uint64, error) {
 	defer f.Close()
 	var text [32]byte
 	n, _ := io.ReadFull(f, text[:])
-	seq, err := strconv.ParseInt(string(bytes.Trim(text[:n], "\x00 \t\r\n")), 10, 64)
-	if err != nil || seq < 0 {
-		return 0, nil // writers ignore it too
-	}
-	return uint64(seq), nil
+	return writer.ParseSeq(text[:n]), nil
 }
 
 // A logEnd is the end of the complete lines of a log.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -394,6 +395,24 @@ func TestTail_other_files(t *testing.T) {
 				t.Error("Skip returned no error")
 			}
 		})
+	}
+}
+
+// A Tail leaves out the log that was renamed by the last rotation if its user may not read it.
+func TestTail_unreadable_old_log(t *testing.T) {
+	l := newTailed(t)
+	l.append(0, "one")
+	testenv.Must(t, os.WriteFile(l.path+".1", nil, 0))
+	if os.Geteuid() == 0 {
+		testenv.Root(t)
+		testenv.OpenToAll(t, l.dir)
+		runtime.LockOSThread() // never unlocked, so the thread ends with the test
+		testenv.Must(t, unix.Setfsuid(1000))
+		defer unix.Setfsuid(0) // for the removal of the directory
+	}
+	l.want("one")
+	if err := (&history.Tail{Path: l.path}).Skip(); err != nil {
+		t.Error(err)
 	}
 }
 

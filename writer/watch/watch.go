@@ -37,7 +37,8 @@ import (
 )
 
 // PollInterval is how long Wait waits at most if the directory may be on a shared file
-// system, or if a limit of inotify is reached. It is short enough for a person, and takes no measurable processor time.
+// system, or if a limit of inotify is reached. It is short enough for a person, and takes no
+// measurable processor time.
 const PollInterval = time.Second
 
 // A Dir is a directory that is watched. Not for concurrent use.
@@ -121,19 +122,18 @@ func (d *Dir) Wait(timeout time.Duration) (changed bool, err error) {
 			}
 		}
 		inotify, mounts, stop, err := d.poll(limit)
-		switch {
-		case err != nil:
+		if err != nil {
 			return false, err
-		case mounts:
+		}
+		inside, onPath := false, false
+		if inotify {
+			inside, onPath = d.watches.drain()
+		}
+		switch {
+		case mounts, onPath:
 			return true, d.reset()
-		case inotify:
-			inside, onPath := d.watches.drain()
-			if onPath {
-				return true, d.reset()
-			}
-			if inside {
-				return true, nil
-			}
+		case inside:
+			return true, nil
 		case stop:
 			return false, nil
 		case d.watches.shared && time.Since(d.polled) >= PollInterval:

@@ -13,14 +13,13 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
-// A run is a stream in progress: its state, and its parts. Despite its name it may
-// contain several runs of a guest, see Stream.ManyRuns.
+// A runner runs a stream: it has the state of the stream, and its parts.
 //
 // line is the line that is being handled; its memory belongs to lines. committed is
 // the number of lines that successful commits have covered. While lines.number is
 // higher, there are lines to commit or to acknowledge. drain is set by the first request
 // to stop. readError is why the input could not be read to its end.
-type run struct {
+type runner struct {
 	*Stream
 	Summary
 	state state
@@ -54,8 +53,8 @@ type handler interface {
 	inputTimeout() time.Duration
 }
 
-func newRun(s *Stream) *run {
-	r := &run{Stream: s, now: s.Clock()}
+func newRunner(s *Stream) *runner {
+	r := &runner{Stream: s, now: s.Clock()}
 	r.lines = lines{fd: s.In, max: orDefault(s.MaxLine, DefaultMaxLine)}
 	r.waiter = waiter{in: s.In, stop: s.Stop}
 	r.decider = decider{policy: s.Transitions, manyRuns: s.ManyRuns}
@@ -64,9 +63,9 @@ func newRun(s *Stream) *run {
 	r.acker = acker{fd: s.Ack, warn: r.warn}
 	r.committer = committer{store: newStore(s), followers: s.Followers, alive: r.alive, report: reporter{warn: r.warn}}
 	r.committer.writerLock = writerLock{store: r.committer.store, warn: r.warn}
-	r.handler = &directives{run: r}
+	r.handler = &directives{runner: r}
 	if s.Source != nil {
-		r.handler = &copier{run: r, source: s.Source}
+		r.handler = &copier{runner: r, source: s.Source}
 	}
 	if s.Supervisor == nil {
 		r.state.phase = reading
@@ -85,7 +84,7 @@ func orDefault[T comparable](v, otherwise T) T {
 // begin opens the state directory, enlarges the pipe, reads the current status, and
 // warns if other users may forge the files. Under a supervisor, it returns an error if
 // another run writes to the directory.
-func (r *run) begin() error {
+func (r *runner) begin() error {
 	if err := r.openStore(); err != nil {
 		return err
 	}
@@ -116,7 +115,7 @@ func (r *run) begin() error {
 // openStore opens the state directory before anything is read, so that the caller of
 // Run can still act on an error that waiting does not solve. It warns about any other
 // error, and the first commit tries again.
-func (r *run) openStore() error {
+func (r *runner) openStore() error {
 	c := &r.committer
 	err := c.store.open()
 	switch {
@@ -134,10 +133,10 @@ func (r *run) openStore() error {
 }
 
 // dir returns the path of the state directory.
-func (r *run) dir() string { return filepath.Dir(r.Dir.Status.Path) }
+func (r *runner) dir() string { return filepath.Dir(r.Dir.Status.Path) }
 
 // step does the work of the current state, and returns the event that results.
-func (r *run) step() event {
+func (r *runner) step() event {
 	if r.state.disk == retrying {
 		return r.retry()
 	}
@@ -159,7 +158,7 @@ func (r *run) step() event {
 
 // open commits the supervisor's first transition. The supervised program starts even
 // if that fails: it must not wait for a disk.
-func (r *run) open() event {
+func (r *runner) open() event {
 	r.record(r.Supervisor.Opening().directive(), r.now)
 	e := r.commit()
 	r.Supervisor.Start()
@@ -168,7 +167,7 @@ func (r *run) open() event {
 
 // read handles the lines in the buffer, commits when the next read would block or
 // the batch is full, and reads on.
-func (r *run) read() event {
+func (r *runner) read() event {
 	for r.lines.next(&r.line) {
 		r.handle(&r.line)
 		if r.batch.full() && r.mayCommit() {
@@ -207,7 +206,7 @@ func (r *run) read() event {
 const flood = 64 << 10
 
 // waitForInput waits for input, at most for limit, and reads it.
-func (r *run) waitForInput(limit time.Duration) event {
+func (r *runner) waitForInput(limit time.Duration) event {
 	e := r.wait(limit, true)
 	if e != input {
 		return e
@@ -233,7 +232,7 @@ func (r *run) waitForInput(limit time.Duration) event {
 // wait returns when a stop is requested, when there is input (if forInput), or after
 // limit (negative: no limit). If an acknowledgement is pending and the pipe has space,
 // wait sends it and returns nothing before the limit.
-func (r *run) wait(limit time.Duration, forInput bool) event {
+func (r *runner) wait(limit time.Duration, forInput bool) event {
 	got := r.waitAlive(limit, forInput)
 	if got.ack {
 		r.acker.send(r.Summary.Rejected)
@@ -251,7 +250,7 @@ func (r *run) wait(limit time.Duration, forInput bool) event {
 }
 
 // waitAlive calls waiter.wait, and calls Watchdog.Alive whenever it is due until then.
-func (r *run) waitAlive(limit time.Duration, forInput bool) readiness {
+func (r *runner) waitAlive(limit time.Duration, forInput bool) readiness {
 	for {
 		r.alive.report()
 		begun, until := time.Now(), r.alive.untilNext(limit)
@@ -266,7 +265,7 @@ func (r *run) waitAlive(limit time.Duration, forInput bool) readiness {
 }
 
 // inputTimeout returns how long to wait for input before something else is due.
-func (r *run) inputTimeout() time.Duration {
+func (r *runner) inputTimeout() time.Duration {
 	limit := r.handler.inputTimeout()
 	if r.state.disk == degraded && !r.batch.empty() {
 		limit = shorter(limit, degradedPause)
@@ -287,7 +286,7 @@ func shorter(a, b time.Duration) time.Duration {
 }
 
 // isOver reports whether a reading or draining stream reads no more.
-func (r *run) isOver() bool {
+func (r *runner) isOver() bool {
 	switch {
 	case r.lines.ended:
 		return true
@@ -298,16 +297,16 @@ func (r *run) isOver() bool {
 }
 
 // hasUncommitted reports whether there is something to write, or lines to acknowledge.
-func (r *run) hasUncommitted() bool { return !r.batch.empty() || r.committed < r.lines.number }
+func (r *runner) hasUncommitted() bool { return !r.batch.empty() || r.committed < r.lines.number }
 
 // mayCommit reports whether a commit may be tried now: a degraded stream pauses
 // for degradedPause between two commits.
-func (r *run) mayCommit() bool {
+func (r *runner) mayCommit() bool {
 	return r.state.disk != degraded || !time.Now().Before(r.committer.failure.nextTry)
 }
 
 // close handles the lines that were read and not handled yet, and commits them.
-func (r *run) close() event {
+func (r *runner) close() event {
 	for r.lines.next(&r.line) {
 		r.handle(&r.line)
 		if r.batch.full() && r.mayCommit() {
@@ -325,7 +324,7 @@ func (r *run) close() event {
 }
 
 // conclude adds the supervisor's result, or the fallback result.
-func (r *run) conclude() {
+func (r *runner) conclude() {
 	switch {
 	case r.Supervisor != nil:
 		r.addSupervised()
@@ -337,7 +336,7 @@ func (r *run) conclude() {
 
 // acknowledge warns about what could not be written, and waits for at most the grace
 // period until the last acknowledgement is written.
-func (r *run) acknowledge() event {
+func (r *runner) acknowledge() event {
 	if !r.batch.empty() || r.batch.hasMounted() {
 		r.giveUp()
 	}
@@ -357,7 +356,7 @@ func (r *run) acknowledge() event {
 const maxWarnings = 100
 
 // handle skips a line, rejects it, or makes it part of the next commit.
-func (r *run) handle(ln *line) {
+func (r *runner) handle(ln *line) {
 	var rejected *directive.Error
 	if ln.long {
 		rejected = directive.Errorf(r.lines.max, "the line has %d bytes; expected at most %d (--max-line)", ln.length, r.lines.max)
@@ -370,7 +369,7 @@ func (r *run) handle(ln *line) {
 }
 
 // reject counts a rejected line, warns about it, and adds it to the batch.
-func (r *run) reject(ln *line, why *directive.Error) {
+func (r *runner) reject(ln *line, why *directive.Error) {
 	r.Rejected++
 	switch {
 	case r.Rejected <= maxWarnings:
@@ -389,7 +388,7 @@ func (r *run) reject(ln *line, why *directive.Error) {
 	}
 }
 
-func (r *run) warn(format string, args ...any) {
+func (r *runner) warn(format string, args ...any) {
 	if r.Warn != nil {
 		r.Warn(fmt.Sprintf(format, args...))
 	}
