@@ -315,7 +315,7 @@ func (c *committer) warnReplaced(other *artifact.Result) {
 	if other != nil && other.ExitCode != nil {
 		outcome += fmt.Sprintf(" (exit code %d)", *other.ExitCode)
 	}
-	c.report.warn("another program has recorded the result%s of this run; it is now in %s; let only one program report the result", outcome, writer.PrevResultName)
+	c.report.warn("another program has recorded the result%s; it is now in %s; let only one program report the result of a run", outcome, writer.PrevResultName)
 }
 
 func (c *committer) writeResult(b *batch) error {

@@ -266,7 +266,7 @@ func TestResult_of_another_writer(t *testing.T) {
 		g.feed("")
 		g.checkContains("result.json", `"exit_code": 3`)
 		check(t, "the other result", g.read("result.json.prev"), other)
-		check(t, "the warning", g.warnings(), another+" completed (exit code 0) of this run; it is now in result.json.prev; let only one program report the result")
+		check(t, "the warning", g.warnings(), another+" completed (exit code 0); it is now in result.json.prev; let only one program report the result of a run")
 	})
 	t.Run("two_streams", func(t *testing.T) {
 		a, b := newGuest(t), newGuest(t)

@@ -85,6 +85,22 @@ func hasEnded(pid int, s processStat) bool {
 	return true
 }
 
+// isAncestor reports whether a process has started this one, directly or not, as far as /proc
+// shows it.
+func isAncestor(pid int) bool {
+	for at := os.Getppid(); at > 1; {
+		if at == pid {
+			return true
+		}
+		s, err := readStat(fmt.Sprintf("/proc/%d/stat", at))
+		if err != nil {
+			return false
+		}
+		at = s.parent
+	}
+	return false
+}
+
 // readNames returns the names in a directory.
 func readNames(dir string) ([]string, error) {
 	d, err := os.Open(dir)

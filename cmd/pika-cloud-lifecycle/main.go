@@ -38,6 +38,9 @@ func main() {
 	err := openPoller()
 	if err != nil {
 		a.log(sd.PriErr, err.Error())
+		if len(os.Args) > 1 && os.Args[1] == "run" {
+			os.Exit(exitNotStarted)
+		}
 		os.Exit(exitFailed)
 	}
 	os.Exit(a.main(os.Args[1:]))

@@ -55,7 +55,7 @@ func (a *app) newNotifiers(f *flagSet, words string) (n notifiers, err error) {
 				a.warn(fmt.Sprintf("%s: the watchdog is not notified: %v", f.Name(), err))
 			}
 		case word == "systemd":
-			a.warn(f.Name() + ": --notify systemd: $NOTIFY_SOCKET is not set, so systemd is not notified; start it in a unit with Type=notify or NotifyAccess=")
+			a.warn(f.Name() + ": --notify systemd: $NOTIFY_SOCKET is not set or empty, so systemd is not notified; start it in a unit with Type=notify or NotifyAccess=")
 		case word == "incus" && incus != "":
 			n.all = append(n.all, notify.Incus(incus))
 		case word == "incus":

@@ -163,7 +163,7 @@ func TestNotify_invalid_watchdog(t *testing.T) {
 	s := newNotifySocket(t)
 	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+s.path, "WATCHDOG_USEC=1s") },
 		"run", "--", "true")
-	if text := p.exits(0); !strings.Contains(text, `run: the watchdog is not notified: $WATCHDOG_USEC is "1s"; expected a number of microseconds`) {
+	if text := p.exits(0); !strings.Contains(text, `run: the watchdog is not notified: $WATCHDOG_USEC is "1s"; expected microseconds, from 1 to 9007199254740991`) {
 		t.Errorf("stderr is %q", text)
 	}
 	if s.count("BARRIER=1") != 1 || s.count("WATCHDOG=1") != 0 {

@@ -50,6 +50,7 @@ func (c *command) explainStart(err error) *startError {
 		e.what, e.remedy = fmt.Sprintf("%s: %v", program, err), "check the modes of the directories in its path"
 	case info.IsDir():
 		e.what, e.remedy = program+" is a directory", "give the path of a program"
+		e.message = "cannot be run: it is a directory"
 	case !info.Mode().IsRegular():
 		e.what, e.remedy = program+" is not a regular file", "give the path of a program"
 	case err == syscall.EACCES && info.Mode()&0o111 == 0:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
@@ -33,9 +34,10 @@ type observer struct {
 	skipped bool  // events is at the start position
 	logErr  error // of the last attempt to read events
 
-	writersAt time.Time // when the writers were read last
-	deadAt    time.Time // when dead was first seen
-	idleAt    time.Time // when no writer was first seen alive; zero if one is, or if it is unknown
+	writersAt time.Time           // when the writers were read last
+	deadFirst []writerlock.Writer // those that were dead at the first look
+	deadAt    time.Time           // when dead was first seen
+	idleAt    time.Time           // when no writer was first seen alive; zero if one is, or if it is unknown
 
 	endAt time.Time // when unread events no longer delay the end; zero if they do not yet
 
@@ -115,9 +117,22 @@ func (o *observer) readEvents() (more bool, err error) {
 
 // readWriters finds out which writers are alive.
 func (o *observer) readWriters(now time.Time) {
-	o.writersAt = now
 	writers, err := writerlock.Read(o.dir, o.thisBoot)
+	if o.writersAt.IsZero() {
+		o.deadFirst = writers
+	}
+	o.writersAt = now
 	o.setWriters(writers, err != nil, now)
+}
+
+// isEarlier reports whether a writer died before the start position that --after gives: it
+// was dead at the first look, and nothing that counts was written.
+func (o *observer) isEarlier(dead writerlock.Writer) bool {
+	if !o.hasAfter || o.log.any || !slices.Contains(o.deadFirst, dead) {
+		return false
+	}
+	s := o.files.Status
+	return s == nil || !o.counts(s.BootID, s.Seq)
 }
 
 // setWriters records which writers are alive. unreadable is true if that is unknown.
@@ -131,7 +146,7 @@ func (o *observer) setWriters(writers []writerlock.Writer, unreadable bool, now 
 		case writerlock.Unknown:
 			unknown = true
 		case writerlock.Dead:
-			if dead == nil {
+			if dead == nil && !o.isEarlier(*w) {
 				dead = w
 			}
 		}

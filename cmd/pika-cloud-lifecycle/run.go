@@ -127,7 +127,7 @@ func (a *app) heldByRun(dir string, err error) error {
 		by += " with PID " + strconv.Itoa(held.PID)
 	}
 	remedy := "wait until it has ended, or set " + stateDirOption + " to another directory"
-	if a.getenv(streamVar) != "" {
+	if a.getenv(streamVar) != "" || isAncestor(held.PID) {
 		remedy = "start it without run and report to that run with echo STATE=ready >&\"$" + streamVar + "\", or set --state-dir to another directory"
 	}
 	return &heldError{fmt.Sprintf("run: %s writes to %s, so the command was not started; %s", by, dir, remedy)}
@@ -222,7 +222,14 @@ func (s *supervisor) Opening() *ingest.Transition {
 	return &ingest.Transition{State: artifact.Starting, Message: message, Details: details.Value()}
 }
 
-func (s *supervisor) name() string { return filepath.Base(s.shownArgv()[0]) }
+// name returns the name of the program for messages.
+func (s *supervisor) name() string {
+	path := s.shownArgv()[0]
+	if path == "" {
+		return `""`
+	}
+	return filepath.Base(path)
+}
 
 // Start starts the command, and warns if that fails.
 func (s *supervisor) Start() {

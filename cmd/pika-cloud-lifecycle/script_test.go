@@ -36,7 +36,11 @@ const noRaceSleep = "atexit_sleep_ms=0"
 var update = flag.Bool("u", false, "rewrite what scripts compare with")
 
 // TestMain makes this test binary available to scripts under the name of the program.
+//
+// Most tests wait for other processes, so more of them run in parallel than there are
+// processors.
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "8")
 	if testenv.IsChild() {
 		os.Exit(tests{m}.Run()) // no scripts; their programs need the path of this file, which may not exist here
 	}

@@ -85,6 +85,10 @@ func TestTogether(t *testing.T) {
 		if !strings.Contains(output, want) {
 			t.Errorf("stderr is\n%s\nexpected\n%s", output, want)
 		}
+		q := launchRun(t, "env -u PIKA_LIFECYCLE_FD "+program+" run -- true; exit 7")
+		if output := q.exits(7); !strings.Contains(output, "start it without run and report to that run with ") {
+			t.Errorf("without the variable, stderr is\n%s", output)
+		}
 		p.contains("events.jsonl", `"message":"code-125"`)
 		p.contains("result.json", `"exit_code": 7`)
 		p.hasEvents(3)
@@ -106,7 +110,7 @@ func TestTogether(t *testing.T) {
 		p.succeeds("STATE=completed MESSAGE=early\n", "ingest")
 		p.contains("result.json", `"status": "completed"`)
 		end()
-		if output := p.exits(7); strings.Count(output, anotherResult+" completed (exit code 0) of this run") != 1 {
+		if output := p.exits(7); strings.Count(output, anotherResult+" completed (exit code 0)") != 1 {
 			t.Errorf("stderr is %s", output)
 		}
 		p.contains("result.json", `"exit_code": 7`)
@@ -134,7 +138,7 @@ func TestTogether(t *testing.T) {
 		p.contains("events.jsonl", `"message":"beside"`)
 		p.succeeds("", "result", "--status", "failed", "--exit-code", "9", "--message", "m")
 		end()
-		if output := p.exits(7); strings.Count(output, anotherResult+" failed (exit code 9) of this run") != 1 {
+		if output := p.exits(7); strings.Count(output, anotherResult+" failed (exit code 9)") != 1 {
 			t.Errorf("stderr is %s", output)
 		}
 		p.contains("result.json", `"exit_code": 7`)
@@ -184,7 +188,7 @@ func TestTogether(t *testing.T) {
 		p.write("STATE=completed")
 		p.ackUpTo(2)
 		testenv.Must(t, p.in.Close(), q.in.Close())
-		if output := p.exits(0); strings.Count(output, anotherResult+" failed (exit code 9) of this run") != 1 {
+		if output := p.exits(0); strings.Count(output, anotherResult+" failed (exit code 9)") != 1 {
 			t.Errorf("stderr is %s", output)
 		}
 		if output := q.exits(0); output != "" {
@@ -280,9 +284,44 @@ func TestDeadWriter_shown(t *testing.T) {
 	p.killWithCommand()
 	check(true)
 	p.outputOf("STATE=ready\n", "ingest")
+	p.succeeds("", "status", "--state", "ready", "--message", "m")
 	check(true)
-	p.outputOf("", "run", "--", "true")
+	p.succeeds("", "status", "--state", "starting", "--message", "a new run")
 	check(false)
+}
+
+// On a full disk a run has its lock without a record, so a second run is rejected. It writes
+// the record once there is space.
+func TestRun_lock_disk_full(t *testing.T) {
+	testenv.Tools(t, "sh", "sleep")
+	dir := smallTmpfs(t)
+	state, fill := dir+"/state", dir+"/fill"
+	testenv.Must(t, os.Mkdir(state, 0o755), os.WriteFile(state+"/writer.lock", nil, 0o600))
+	_ = os.WriteFile(fill, make([]byte, 1<<20), 0o600)
+	p := launch(t, state, nil, "run", "--", "sh", "-c", "sleep 1000")
+	p.awaitStderr("no space left on device")
+	output, code := p.outputOf("", "run", "--", "true")
+	if code != exitHeld || !strings.Contains(output, "run: another run writes to "+state) {
+		t.Errorf("the second run exits with %d: %s", code, output)
+	}
+	testenv.Must(t, os.Remove(fill))
+	p.await("status.json", `"state": "starting"`)
+	waitUntil(t, "the record of run", func() bool {
+		writers, _ := writerlock.Read(state, testBoot)
+		return len(writers) == 1 && writers[0].PID == p.cmd.Process.Pid && writers[0].State == writerlock.Alive
+	})
+	p.signal(unix.SIGTERM)
+	p.exits(143)
+}
+
+// A run that ends normally clears the records of dead writers.
+func TestDeadWriter_cleared_by_run(t *testing.T) {
+	p, _ := runUntil(t)
+	p.killWithCommand()
+	p.outputOf("", "run", "--", "true")
+	if output, _ := p.outputOf("", "show"); strings.Contains(output, "has died") {
+		t.Error(output)
+	}
 }
 
 // A command that outlives run does not hold the lock of run.

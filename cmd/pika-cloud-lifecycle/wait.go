@@ -62,7 +62,7 @@ func (e *guestEndedError) Error() string { return "the guest is " + string(e.sta
 type writerDiedError struct{ writer writerlock.Writer }
 
 func (e *writerDiedError) Error() string {
-	return fmt.Sprintf("%s (PID %d) has died", e.writer.Kind, e.writer.PID)
+	return fmt.Sprintf("%s with PID %d has died, or could not write its result", e.writer.Kind, e.writer.PID)
 }
 
 // waitMain runs the subcommand wait: it waits for a state and prints the status.
@@ -127,7 +127,9 @@ func (w *waiter) setStates(f *flagSet, words string) error {
 		if err != nil {
 			return err
 		}
-		w.states = append(w.states, state)
+		if !slices.Contains(w.states, state) {
+			w.states = append(w.states, state)
+		}
 	}
 	return nil
 }
@@ -163,6 +165,7 @@ type observation struct {
 
 // A passage is what the events that count show about the states that the guest has passed.
 type passage struct {
+	any     bool   // there is an event that counts
 	reached uint64 // seq of the first event with which the guest reached a state; 0 for none
 	// outcome is that of the last run that ended; "" if none has ended or a new run has
 	// begun since. ended is the seq of the event with which it ended.
@@ -180,7 +183,11 @@ func (w *waiter) counts(bootID string, seq uint64) bool {
 
 // add adds an event to a passage.
 func (w *waiter) add(p *passage, e *artifact.Event) {
-	if !w.counts(e.BootID, e.Seq) || e.Plain {
+	if !w.counts(e.BootID, e.Seq) {
+		return
+	}
+	p.any = true
+	if e.Plain {
 		return
 	}
 	outcome, final := e.Kind.Outcome()

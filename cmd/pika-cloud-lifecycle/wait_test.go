@@ -212,7 +212,7 @@ func TestSetWriters(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			start := time.Now()
-			var o observer
+			o := observer{waiter: new(waiter)}
 			for i, l := range c.looks {
 				o.setWriters(l.writers, l.failed, start.Add(l.at))
 				deadFor := o.deadFor

@@ -24,7 +24,7 @@ func Watchdog(socket, usec, pid string) (ingest.Watchdog, error) {
 	}
 	n, err := strconv.ParseUint(usec, 10, 53) // 285 years
 	if err != nil || n == 0 {
-		return ingest.Watchdog{}, fmt.Errorf("$WATCHDOG_USEC is %q; expected a number of microseconds", usec)
+		return ingest.Watchdog{}, fmt.Errorf("$WATCHDOG_USEC is %q; expected microseconds, from 1 to %d", usec, uint64(1<<53-1))
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -109,13 +109,15 @@ func Open(dir, name string) (*os.File, error) {
 }
 
 // openCause replaces ELOOP, which open(2) returns for a symbolic link because of
-// O_NOFOLLOW, and EISDIR.
+// O_NOFOLLOW, EISDIR, and ENXIO, which it returns for a socket.
 func openCause(err error) error {
 	switch err {
 	case unix.ELOOP:
 		return ErrSymlink
 	case unix.EISDIR:
 		return ErrDirectory
+	case unix.ENXIO:
+		return ErrNotRegular
 	}
 	return err
 }

@@ -51,6 +51,7 @@ const lockPause = time.Millisecond
 type Lock struct {
 	file         *dirfs.File
 	slot         int
+	hasRecord    bool // the record was written
 	replacedDead bool
 	hasWaited    bool // Acquire has reached lockWait
 }
@@ -91,9 +92,15 @@ func (e *HeldError) Error() string {
 // it. It creates the file if it is missing. If kind is Run and another run holds its slot,
 // Acquire returns a *HeldError. After any other error, the caller can only try again later.
 //
+// If the record cannot be written, for example because the disk is full, the slot stays
+// locked, so that a second run is rejected. The next call writes the record.
+//
 // Acquire never waits for a writer. It waits at most a second for processes that lock a
 // slot for a moment; once it has reached that limit, later calls do not wait.
 func (l *Lock) Acquire(dir *dirfs.Dir, kind Kind, bootID string) error {
+	if l.file != nil && l.file.Dir() == dir.ID() && !l.hasRecord {
+		return l.writeRecord(kind, bootID)
+	}
 	l.Release(false) // in a directory that is no longer at its path
 	deadline := time.Now().Add(lockWait)
 	for {
@@ -115,28 +122,23 @@ func (l *Lock) try(dir *dirfs.Dir, kind Kind, bootID string) error {
 	if err != nil {
 		return err
 	}
-	locked, err := lockFile(dir, file, kind, bootID)
+	slot, err := lockFile(dir, file, kind)
 	if err != nil {
 		file.Close()
 		return err
 	}
-	locked.hasWaited = l.hasWaited
-	*l = *locked
-	return nil
+	*l = Lock{file: file, slot: slot, hasWaited: l.hasWaited}
+	return l.writeRecord(kind, bootID)
 }
 
-// lockFile locks a slot of a file that has just been opened in dir, and writes a record
-// into it. Another process may have removed or replaced the file meanwhile.
-func lockFile(dir *dirfs.Dir, file *dirfs.File, kind Kind, bootID string) (*Lock, error) {
-	slot, err := lockFree(file, kind)
-	if err != nil {
-		return nil, err
+// lockFile locks a slot of a file that has just been opened in dir. Another process may
+// have removed or replaced the file meanwhile.
+func lockFile(dir *dirfs.Dir, file *dirfs.File, kind Kind) (slot int, err error) {
+	slot, err = lockFree(file, kind)
+	if err == nil {
+		err = checkName(dir, file)
 	}
-	if err := checkName(dir, file); err != nil {
-		return nil, err
-	}
-	replacedDead, err := writeRecord(file, slot, kind, bootID)
-	return &Lock{file: file, slot: slot, replacedDead: replacedDead}, err
+	return slot, err
 }
 
 // lockFree locks the first free slot for a stream of a kind.
@@ -180,25 +182,28 @@ func checkName(dir *dirfs.Dir, file *dirfs.File) error {
 	return err
 }
 
-// writeRecord writes the record of this process into a slot. It reports whether it has
-// replaced the record of a dead writer.
-func writeRecord(file *dirfs.File, slot int, kind Kind, bootID string) (replacedDead bool, err error) {
-	old, err := readSlot(file.Fd(), slot)
+// writeRecord writes the record of this process into its slot, which is locked.
+func (l *Lock) writeRecord(kind Kind, bootID string) error {
+	old, err := readSlot(l.file.Fd(), l.slot)
 	if err != nil {
-		return false, lockError(file, err)
+		return lockError(l.file, err)
 	}
 	r, ok := parse(old)
-	replacedDead = ok && r.isOf(bootID, file.ID())
-	_, err = file.WriteAt(newRecord(kind, bootID, file.ID()).text(), int64(slot)*recordSize) //fault:write-record
-	if err != nil {                                                                          // perhaps a part of it was written
-		_, _ = file.WriteAt(blank[:], int64(slot)*recordSize)
+	l.replacedDead = l.replacedDead || (ok && r.isOf(bootID, l.file.ID()))
+	text, at := newRecord(kind, bootID, l.file.ID()).text(), int64(l.slot)*recordSize
+	_, err = l.file.WriteAt(text, at) //fault:write-record
+	if err != nil {                   // perhaps a part of it was written
+		_, _ = l.file.WriteAt(blank[:], at)
 	}
-	return replacedDead, err
+	l.hasRecord = err == nil
+	return err
 }
 
-// IsHeldIn reports whether the lock is held in the open directory dir. It makes no system
-// call.
-func (l *Lock) IsHeldIn(dir *dirfs.Dir) bool { return l.file != nil && l.file.Dir() == dir.ID() }
+// IsHeldIn reports whether the lock is held in the open directory dir, with a record. It
+// makes no system call.
+func (l *Lock) IsHeldIn(dir *dirfs.Dir) bool {
+	return l.file != nil && l.file.Dir() == dir.ID() && l.hasRecord
+}
 
 // ReplacedDead reports whether the record of this stream has replaced the record of a
 // writer that had died.
@@ -210,19 +215,38 @@ func (l *Lock) ClearDead() error {
 	if l.file == nil {
 		return nil
 	}
-	all, err := readAll(l.file.Fd())
+	l.replacedDead = false
+	return clearSlots(l.file, l.slot)
+}
+
+// ClearDead blanks the records of all writers that have died, as Lock.ClearDead does, for a
+// program that holds no lock. It does nothing if the directory has no file.
+func ClearDead(dir *dirfs.Dir) error {
+	file, err := dir.OpenFile(Name, unix.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		return lockError(l.file, err)
+		return err
+	}
+	defer file.Close()
+	return clearSlots(file, -1)
+}
+
+// clearSlots blanks the records of dead writers in all slots but one.
+func clearSlots(file *dirfs.File, except int) error {
+	all, err := readAll(file.Fd())
+	if err != nil {
+		return lockError(file, err)
 	}
 	for slot := range slots {
-		if slot == l.slot || isBlank(slotOf(all, slot)) {
+		if slot == except || isBlank(slotOf(all, slot)) {
 			continue
 		}
-		if err := clearSlot(l.file, slot); err != nil {
+		if err := clearSlot(file, slot); err != nil {
 			return err
 		}
 	}
-	l.replacedDead = false
 	return nil
 }
 

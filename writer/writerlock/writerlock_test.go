@@ -571,11 +571,11 @@ func TestAcquire_file_lost_its_name(t *testing.T) {
 	f, err := d.OpenFile(Name, unix.O_RDWR|unix.O_CREAT, 0o600)
 	testenv.Must(t, err, os.Remove(path))
 	defer f.Close()
-	if _, err := lockFile(d, f, Run, testBoot); !errors.Is(err, errReplaced) || !isBrief(err) {
+	if _, err := lockFile(d, f, Run); !errors.Is(err, errReplaced) || !isBrief(err) {
 		t.Errorf("removed: error %v; expected %v", err, errReplaced)
 	}
 	testenv.Must(t, os.WriteFile(path, nil, 0o600))
-	if _, err := lockFile(d, f, Run, testBoot); !errors.Is(err, errReplaced) || !isBrief(err) {
+	if _, err := lockFile(d, f, Run); !errors.Is(err, errReplaced) || !isBrief(err) {
 		t.Errorf("replaced: error %v; expected %v", err, errReplaced)
 	}
 	acquire(t, dir, Run)
