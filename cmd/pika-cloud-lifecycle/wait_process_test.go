@@ -211,9 +211,8 @@ func TestWait_writer_killed(t *testing.T) {
 // may begin late. If the writer has written something after SEQ, its death does end wait.
 func TestWait_after_death(t *testing.T) {
 	t.Parallel()
-	p := launch(t, t.TempDir(), nil, "run", "--", "sh", "-c", "exec sleep 1000")
-	p.await("status.json", `"state": "starting"`)
-	p.killWithCommand()
+	p := launch(t, t.TempDir(), nil, "run", "--", "sh", "-c", "kill -9 $PPID")
+	p.awaitEnd()
 	next := make(chan int)
 	go func() {
 		_, code := p.outputOf("", "wait", "--for", "completed", "--after", "1", "--timeout", "1m")
@@ -228,9 +227,8 @@ func TestWait_after_death(t *testing.T) {
 			t.Errorf("wait exits with %d after the next run", code)
 		}
 	}
-	q := launch(t, t.TempDir(), nil, "run", "--", "sh", "-c", "exec sleep 1000")
-	q.await("status.json", `"state": "starting"`)
-	q.killWithCommand()
+	q := launch(t, t.TempDir(), nil, "run", "--", "sh", "-c", "kill -9 $PPID")
+	q.awaitEnd()
 	if output, code := q.outputOf("", "wait", "--for", "completed", "--after", "0"); code != exitDied {
 		t.Errorf("wait exits with %d: %s", code, output)
 	}
