@@ -118,7 +118,6 @@ func (d death) testRun(t *testing.T) {
 	args := append(append(append([]string{"run"}, d.flags...), "--"), d.argv()...)
 	p := launch(t, dir, func(cmd *exec.Cmd) {
 		cmd.Env = append(cmd.Env, "D="+dir)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal
 	}, args...)
 	d.interrupt(p)
 	p.awaitEnd()

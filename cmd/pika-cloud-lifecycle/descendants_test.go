@@ -202,7 +202,7 @@ func TestRun_left_running(t *testing.T) {
 		"stopped":            {`setsid sh -c 'kill -STOP $$; sleep 1' 3>&- & until grep -q ") T" /proc/$!/stat; do :; done; echo $! >>$1`, 1, 0},
 		"several":            {`for i in 1 2 3 4 5; do (sleep 1000 & echo $! >>$1); done; exit 3`, 5, 3},
 		"one, then killed":   {`sleep 1000 & echo $! >>$1; kill -9 $$`, 1, 137},
-		"its child is dead":  {`sh -c 'sh -c "exit 9" & echo $$ >>$1; exec sleep 1000' - $1 & until [ -s $1 ]; do :; done; exit 4`, 1, 4},
+		"its child is dead":  {`sh -c 'sh -c "exit 9" & while read -r stat </proc/$!/stat; do case $stat in *") Z "*) break; esac; done; echo $$ >>$1; exec sleep 1000' - $1 & until [ -s $1 ]; do :; done; exit 4`, 1, 4},
 		"orphan ends before": {`(sh -c 'exit 9' &); (sh -c 'sleep 0.2; exit 9' &) ; sleep 0.5; exit 3`, 0, 3},
 		"orphan killed":      {`(sh -c 'kill -9 $$' &); sleep 0.3; exit 3`, 0, 3},
 	} {

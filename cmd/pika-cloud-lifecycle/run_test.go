@@ -18,12 +18,14 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// launch starts a subcommand other than ingest, without an input.
+// launch starts a subcommand other than ingest, without an input. It has no terminal, even if
+// the tests have one: if a command dies of SIGINT in a terminal, run sends SIGINT to its group.
 func launch(t *testing.T, dir string, change func(*exec.Cmd), args ...string) *process {
 	t.Helper()
 	return startIn(t, dir, func(cmd *exec.Cmd) {
 		cmd.Args = append([]string{cmd.Args[0]}, args...)
 		cmd.Stdin, cmd.ExtraFiles = nil, nil
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		cmd.Env = append(cmd.Env, "PIKA_LIFECYCLE_DIR="+dir)
 		if change != nil {
 			change(cmd)
@@ -153,7 +155,7 @@ func waitUntil(t *testing.T, what string, is func() bool) {
 // Without a terminal, SIGTSTP and SIGCONT act on the command only.
 func TestRun_stop_and_continue(t *testing.T) {
 	testenv.Tool(t, "bash")
-	p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }, // no terminal
+	p := launch(t, t.TempDir(), nil,
 		"run", "--", "bash", "-c", `trap 'exit 7' TERM; echo STATE=ready >&3; while :; do sleep 1000 & wait $!; done`)
 	p.await("status.json", `"state": "ready"`)
 	child := p.commandPID()

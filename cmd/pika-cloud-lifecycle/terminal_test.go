@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -93,7 +92,7 @@ func TestRun_ends_by_interrupt(t *testing.T) {
 	for s, want := range map[syscall.Signal]int{unix.SIGINT: -1, unix.SIGTERM: 143, unix.SIGHUP: 129, unix.SIGQUIT: 131} {
 		t.Run(unix.SignalName(s), func(t *testing.T) {
 			t.Parallel()
-			p := launch(t, t.TempDir(), func(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} },
+			p := launch(t, t.TempDir(), nil,
 				"run", "--", "sh", "-c", `ulimit -c 0; echo STATE=ready >&3; exec sleep 1000`)
 			p.await("status.json", `"state": "ready"`)
 			p.signal(s)
