@@ -102,7 +102,7 @@ func TestRun_timeout_ends_descendants(t *testing.T) {
 func TestRun_timeout_cleanup(t *testing.T) {
 	t.Parallel()
 	cleanup := func(name, pause string) string {
-		return fmt.Sprintf(`trap "echo TERM >>$1.%[1]s; sleep %[2]s; echo clean >>$1.%[1]s; exit" TERM; touch $1.%[1]s; while :; do sleep 1000 & wait $!; done`, name, pause)
+		return fmt.Sprintf(`trap "echo TERM >>$1.%[1]s; sleep %[2]s; echo clean >>$1.%[1]s; exit" TERM; touch $1.%[1]s; while :; do sleep 0.05; done`, name, pause)
 	}
 	file := ""
 	p, _ := launchTimeout(t, func(path string) []string {
