@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -145,6 +146,17 @@ type Main struct {
 // shared is the directory that Main.Run creates; "" before and after.
 var shared string
 
+// passOnIgnored makes the children of this process receive SIGHUP and SIGINT by default, also
+// if nohup(1) or a shell's & has started the tests, which ignore them. A caught signal has its
+// default action again in a child (execve(2)).
+func passOnIgnored() {
+	for _, s := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+}
+
 // Run sets the umask, creates the shared directory, runs the tests, removes the directory
 // and returns the exit code. The directory is not in memory, because containers often
 // mount such directories noexec.
@@ -153,6 +165,7 @@ func (m Main) Run() (code int) {
 		m.Umask = 0o022
 	}
 	unix.Umask(m.Umask)
+	passOnIgnored()
 	base := os.Getenv("GOTMPDIR") // the go command also runs programs there
 	if base == "" {
 		base = os.TempDir()

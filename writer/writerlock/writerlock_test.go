@@ -474,8 +474,13 @@ func TestAcquire_waits_for_a_moment(t *testing.T) {
 			if locked, err := setLock(int(f.Fd()), r); !locked || err != nil {
 				t.Fatal(locked, err)
 			}
-			time.AfterFunc(20*time.Millisecond, func() { unlock(int(f.Fd()), r) })
+			unlocked := make(chan struct{})
+			time.AfterFunc(20*time.Millisecond, func() {
+				unlock(int(f.Fd()), r)
+				close(unlocked)
+			})
 			acquire(t, dir, Run)
+			<-unlocked
 		})
 	}
 }
