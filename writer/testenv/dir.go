@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -146,12 +147,16 @@ type Main struct {
 // shared is the directory that Main.Run creates; "" before and after.
 var shared string
 
-// passOnIgnored makes the children of this process receive SIGHUP and SIGINT by default, also
-// if nohup(1) or a shell's & has started the tests, which ignore them. A caught signal has its
-// default action again in a child (execve(2)).
+// passOnIgnored makes the children of this process start with the default action of all
+// signals, also of those that the process which started the tests has ignored: nohup(1), a
+// shell's &, or bash -i. A caught signal has its default action in a child (execve(2)).
 func passOnIgnored() {
-	for _, s := range []os.Signal{unix.SIGHUP, unix.SIGINT} {
-		if signal.Ignored(s) {
+	status, _ := os.ReadFile("/proc/self/status")
+	_, mask, _ := strings.Cut(string(status), "\nSigIgn:\t")
+	mask, _, _ = strings.Cut(mask, "\n")
+	ignored, _ := strconv.ParseUint(mask, 16, 64)
+	for s := unix.SIGHUP; s <= unix.SIGSYS; s++ {
+		if ignored&(1<<(s-1)) != 0 {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
 	}
