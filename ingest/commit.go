@@ -323,6 +323,7 @@ func (c *committer) writeResult(b *batch) error {
 		return nil
 	}
 	err := c.store.replaceResult(&b.result.value)
+	c.result = c.store.resultVersion() // also after an error: the file may have been renamed
 	if err != nil {
 		b.result.mounted = c.noteMounted(err)
 		if b.result.mounted {
@@ -330,7 +331,6 @@ func (c *committer) writeResult(b *batch) error {
 		}
 		return err
 	}
-	c.result = c.store.resultVersion()
 	again := b.result.noteWritten()
 	if !again {
 		b.startsRun = false
