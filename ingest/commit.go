@@ -53,7 +53,7 @@ func (r *runner) commitAs(mode commitMode) event {
 	lines := r.lines.number
 	startsOrEndsRun := r.batch.startsRun || r.batch.result.due()
 	err := c.write(&r.batch, mode)
-	defer r.batch.trim(r.Supervisor != nil && isStopped(r.decider.state))
+	defer r.batch.trim(r.Supervisor != nil && r.decider.state.IsStopped())
 	defer c.notify() // after the acknowledgement, which a follower must not delay, and before trim
 	c.noSpace = writer.IsFull(err)
 	c.reportUnmovable()

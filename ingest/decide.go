@@ -56,7 +56,7 @@ func followers(last artifact.State) string {
 // mayFollowResult reports whether d may follow the result of a run: a process that
 // outlives the run must not change its result.
 func (dc *decider) mayFollowResult(d *directive.Directive) bool {
-	if d.Type == directive.Event || isStopped(d.State) {
+	if d.Type == directive.Event || d.State.IsStopped() {
 		return true
 	}
 	return dc.manyRuns && startsRun(d)
@@ -212,7 +212,7 @@ func (s *ServiceResult) details() strictjson.Value {
 // While a run is alive, it will record the result itself.
 func (r *runner) addFallback() {
 	status, current := r.lastStatus()
-	if r.decider.hasResult || isStopped(r.decider.state) || (current && isStopped(status.State)) {
+	if r.decider.hasResult || r.decider.state.IsStopped() || (current && status.State.IsStopped()) {
 		return
 	}
 	var outcome artifact.Outcome // of the current status
@@ -240,8 +240,6 @@ func (r *runner) addFallback() {
 	t := Transition{State: artifact.Failed, Message: "lifecycle stream ended without a result", Details: r.Service.details()}
 	r.record(t.directive(), r.now)
 }
-
-func isStopped(s artifact.State) bool { return s == artifact.Stopped || s == artifact.Destroyed }
 
 // lastStatus returns the last status, which another program may have written; nil if there is
 // none. current reports whether it is of this boot. If the ID of this boot is unknown, only

@@ -73,7 +73,7 @@ func (r *runner) addSupervised() {
 		r.mergeReported(d)
 	}
 	last := r.decider.state
-	if !isStopped(last) {
+	if !last.IsStopped() {
 		r.record(d, r.now)
 		return
 	}

@@ -11,7 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
@@ -334,6 +337,28 @@ func TestResult_of_another_writer(t *testing.T) {
 			t.Errorf("warnings:\n%s", g.warnings())
 		}
 	})
+	t.Run("own_not_confirmed", func(t *testing.T) { // it is at its path, but the sync has failed
+		g := newGuest(t)
+		g.ManyRuns = true
+		previous := existingFiles("failed", 7, thisBoot)
+		g.write("result.json", previous["result.json"])
+		g.write("status.json", previous["status.json"])
+		r := newRunner(&g.Stream)
+		testenv.Must(t, r.begin())
+		defer g.Dir.Close()
+		r.committer.store = &unconfirmedStore{store: r.committer.store}
+		for n, text := range []string{"STATE=starting", "STATE=completed"} {
+			r.handle(&line{text: []byte(text), number: uint64(n + 1), length: uint64(len(text))})
+		}
+		if e := r.commit(); e != writeFailed {
+			t.Fatalf("the first commit returns %v", e)
+		}
+		if e := r.commit(); e != written {
+			t.Fatalf("the second commit returns %v", e)
+		}
+		g.checkContains("result.json", `"completed"`)
+		check(t, "the previous result", g.read("result.json.prev"), previous["result.json"])
+	})
 	t.Run("cannot_be_kept", func(t *testing.T) { // the result is more important
 		g := newGuest(t)
 		g.WriteTimeout = 1
@@ -366,4 +391,20 @@ func TestRequireResult_run_alive(t *testing.T) {
 		t.Errorf("%+v; expected the fallback result after the run has died", sum)
 	}
 	g.checkWriters()
+}
+
+// An unconfirmedStore replaces the result and returns an error the first time, as if the sync
+// of the directory had failed after the rename.
+type unconfirmedStore struct {
+	store
+	done bool
+}
+
+func (s *unconfirmedStore) replaceResult(r *artifact.Result) error {
+	err := s.store.replaceResult(r)
+	if err == nil && !s.done {
+		s.done = true
+		return unix.EIO
+	}
+	return err
 }

@@ -74,7 +74,7 @@ func launchTimeout(t *testing.T, args func(file string) []string) (p *process, p
 	return nil, nil
 }
 
-// After a timeout nothing that the command has started is left, wherever it is.
+// After a timeout nothing that the command has started is left, in any group or session.
 func TestRun_timeout_ends_descendants(t *testing.T) {
 	for name, script := range trees() {
 		for _, end := range []string{"wait; sleep 1000", "exec sleep 1000"} {
@@ -190,7 +190,7 @@ func (p *process) isReaped() bool {
 // After a normal end the descendants are left alone and counted, without zombies. The exit
 // of an orphan does not count as that of the command.
 func TestRun_left_running(t *testing.T) {
-	// The pipe of run and that of the test are closed, so that nobody waits for them.
+	// The pipe of run and that of the test are closed, so that no process waits for them.
 	for name, c := range map[string]struct {
 		script string
 		left   int
@@ -327,7 +327,7 @@ func TestRun_pid1_interrupted(t *testing.T) {
 	p.contains("result.json", `"signal":"SIGINT"`)
 }
 
-// If /proc is not that of the PID namespace, nobody can count the processes.
+// If /proc is not that of the PID namespace, run cannot count the processes.
 func TestRun_left_running_unknown(t *testing.T) {
 	t.Parallel()
 	as := asPID1(t)

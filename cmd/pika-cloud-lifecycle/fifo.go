@@ -100,19 +100,8 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 	if err == nil {
 		read, write, err = openBothEnds(w.path)
 	}
-	switch {
-	case err == nil:
-	case err == errNotFIFO, err == unix.ELOOP:
-		w.warnOnce("the FIFO was replaced by another file, which is not read; remove it, and ingest creates the FIFO again")
-		return
-	case err == errInUse:
-		w.warnOnce("the FIFO was replaced by one that another ingest reads; stop that one")
-		return
-	case err == unix.ENOENT:
-		w.warnOnce("the FIFO and its directory were removed; create the directory, and ingest creates the FIFO again")
-		return
-	default:
-		w.warnOnce("the FIFO was removed and cannot be opened again: %v; create it with mkfifo", err)
+	if err != nil {
+		w.warnNotReplaced(err)
 		return
 	}
 	text := "the FIFO was replaced by another one; reading both"
@@ -139,6 +128,20 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 	c := &fifoCopy{from: read, to: to}
 	w.copies = append(w.copies, c)
 	go c.run()
+}
+
+// warnNotReplaced warns that replace has failed with err.
+func (w *fifoWatch) warnNotReplaced(err error) {
+	switch err {
+	case errNotFIFO, unix.ELOOP:
+		w.warnOnce("the FIFO was replaced by another file, which is not read; remove it, and ingest creates the FIFO again")
+	case errInUse:
+		w.warnOnce("the FIFO was replaced by one that another ingest reads; stop that one")
+	case unix.ENOENT:
+		w.warnOnce("the FIFO and its directory were removed; create the directory, and ingest creates the FIFO again")
+	default:
+		w.warnOnce("the FIFO was removed and cannot be opened again: %v; create it with mkfifo", err)
+	}
 }
 
 // restoreMode gives a FIFO the owner and the mode of another one. It changes nothing if it

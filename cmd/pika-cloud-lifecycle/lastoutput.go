@@ -33,7 +33,7 @@ const maxTailLines = 100
 //   - Once ended is set, nothing is read from the pipe: end was called, and a child of the
 //     command that still runs may write to it without limit, or out has no reader any
 //     more, and the pipe is closed.
-//   - kept is the end of what was read.
+//   - kept is the end of the output so far.
 type outputTail struct {
 	lines int // --tail
 	out   int // descriptor of the standard error of this process
@@ -47,7 +47,7 @@ type outputTail struct {
 	mu    sync.Mutex
 	kept  []byte
 	ended bool
-	rest  []byte // what was in the pipe at the end
+	rest  []byte // the output that was in the pipe at the end
 }
 
 // newOutputTail creates the pipe, and the thread that reads from it: later, the command

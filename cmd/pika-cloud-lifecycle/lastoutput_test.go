@@ -149,7 +149,7 @@ func TestRun_tail_child_lives_on(t *testing.T) {
 			if name == "silent" {
 				testenv.Must(t, unix.Kill(pid, unix.SIGKILL))
 			}
-			// The other one gets SIGPIPE, because nobody reads the pipe any more.
+			// The other one gets SIGPIPE, because no process reads the pipe any more.
 			waitUntil(t, "the child has ended", func() bool { return unix.Kill(pid, 0) != nil || isZombie(pid) })
 			if !strings.HasPrefix(stderr, "first\n") || !strings.HasSuffix(stderr, "\n") {
 				t.Errorf("stderr is %.100q…", stderr)

@@ -56,37 +56,53 @@ type supervisor struct {
 	code   int            // exit code of the command, after Outcome
 }
 
-// runMain runs a command and records how it ended.
-func runMain(a *app, args []string) error {
-	f := a.newFlags("run", runUsage)
-	s := &supervisor{command: new(command), warn: a.warn, exited: make(chan exit, 1), terms: make(chan os.Signal, 1)}
-	defer s.endByInterrupt()
-	dir := a.stateDir(f)
+// runFlags are the flags of run that are not fields of the supervisor.
+type runFlags struct {
+	*flagSet
+	dir    string
+	notify string
+	mirror string
+	tail   int // lines; 0 for none
+}
+
+// parseRun parses the command line of run. It sets the fields of s that come from flags.
+func (a *app) parseRun(s *supervisor, args []string) (*runFlags, error) {
+	f := &runFlags{flagSet: a.newFlags("run", runUsage)}
+	dir := a.stateDir(f.flagSet)
 	f.StringVar(&s.message, "message", "", "")
 	f.DurationVar(&s.timeout, "timeout", 0, "")
 	f.DurationVar(&s.killAfter, "kill-after", 10*time.Second, "")
-	notify := f.String("notify", "auto", "")
-	mirror := f.String("journal", "never", "")
-	tailLines := f.String("tail", "", "")
 	f.BoolVar(&s.hidden, "no-argv", false, "")
+	f.StringVar(&f.notify, "notify", "auto", "")
+	f.StringVar(&f.mirror, "journal", "never", "")
+	tail := f.String("tail", "", "")
 	if err := f.parseFlags(args); err != nil {
-		return err
+		return nil, err
 	}
-	s.argv = f.Args()
+	s.argv, f.dir = f.Args(), *dir
 	if len(s.argv) == 0 {
-		return f.badUsage("expected a command after --, as in run -- make test")
+		return nil, f.badUsage("expected a command after --, as in run -- make test")
 	}
-	if err := f.checkStateDir(*dir); err != nil {
-		return err
+	if err := f.checkStateDir(f.dir); err != nil {
+		return nil, err
 	}
-	if err := f.checkMirror(*mirror); err != nil {
-		return err
+	if err := f.checkMirror(f.mirror); err != nil {
+		return nil, err
 	}
-	tail, err := parseTail(f, *tailLines)
+	var err error
+	f.tail, err = parseTail(f.flagSet, *tail)
+	return f, err
+}
+
+// runMain runs a command and records how it ended.
+func runMain(a *app, args []string) error {
+	s := &supervisor{command: new(command), warn: a.warn, exited: make(chan exit, 1), terms: make(chan os.Signal, 1)}
+	defer s.endByInterrupt()
+	f, err := a.parseRun(s, args)
 	if err != nil {
 		return err
 	}
-	notifiers, err := a.newNotifiers(f, *notify)
+	notifiers, err := a.newNotifiers(f.flagSet, f.notify)
 	if err != nil {
 		return err
 	}
@@ -94,16 +110,16 @@ func runMain(a *app, args []string) error {
 	if err := s.prepare(a); err != nil {
 		return err
 	}
-	s.keepLastOutput(tail)
-	stream := a.supervisedStream(*dir, s)
+	s.keepLastOutput(f.tail)
+	stream := a.supervisedStream(f.dir, s)
 	s.env = notifiers.commandEnv(s.env)
 	notifiers.follow(stream)
 	stream.Unusable = func(err error) {
-		what, remedy := dirProblem(*dir, stateDirOption, err)
+		what, remedy := dirProblem(f.dir, stateDirOption, err)
 		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
 	}
-	err = a.runMirrored(stream, *mirror)
-	if held := a.heldByRun(*dir, err); held != nil {
+	err = a.runMirrored(stream, f.mirror)
+	if held := a.heldByRun(f.dir, err); held != nil {
 		return held
 	}
 	if s.tail != nil {

@@ -62,7 +62,7 @@ func (e *guestEndedError) Error() string { return "the guest is " + string(e.sta
 type writerDiedError struct{ writer writerlock.Writer }
 
 func (e *writerDiedError) Error() string {
-	return fmt.Sprintf("%s with PID %d has died, or could not write its result", e.writer.Kind, e.writer.PID)
+	return deadText(e.writer)
 }
 
 // waitMain runs the subcommand wait: it waits for a state and prints the status.
@@ -253,7 +253,7 @@ func (w *waiter) decide(o *observation) (done bool, err error) {
 // isTooLate reports whether none of the states can come after state without a new run.
 // idleFor is how long no writer has been alive.
 func (w *waiter) isTooLate(state artifact.State, idleFor time.Duration) bool {
-	if state != artifact.Stopped && state != artifact.Destroyed {
+	if !state.IsStopped() {
 		return false
 	}
 	for _, want := range w.states {

@@ -68,6 +68,10 @@ func (s State) Ended() bool {
 	return false
 }
 
+// IsStopped reports whether a guest in state s was stopped or destroyed. Its run may have no
+// result.
+func (s State) IsStopped() bool { return s == Stopped || s == Destroyed }
+
 // StartsRun reports whether a transition to s may start a run. If the guest already has
 // a result, it does start a new one.
 func (s State) StartsRun() bool {

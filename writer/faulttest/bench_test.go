@@ -33,7 +33,7 @@ type bench struct {
 	lost    bool             // the disk has lost its power since reset
 
 	crowd     *crowd     // the waiters of the current point; nil if there are none
-	waitTimes *waitTimes // of the waiters of all points; nil if nobody needs them
+	waitTimes *waitTimes // of the waiters of all points; nil if no test needs them
 }
 
 func (b *bench) watched() string { return filepath.Join(b.base, "watched") }

@@ -81,7 +81,8 @@ type Tail struct {
 const seenSize = 16 << 10
 
 // An identity identifies an event in copies of a log: it is a hash of its normal form, with
-// a random seed, so that nobody can make two events with the same one. 0 means unknown.
+// a random seed, so that the writer of a log cannot make two events with the same one. 0
+// means unknown.
 type identity uint64
 
 var seed = maphash.MakeSeed()

@@ -39,31 +39,12 @@ func unlock(fd int, r byteRange) {
 	_ = dirfs.Retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_SETLK, &lock) })
 }
 
-// A holder is who has locked a slot.
-type holder int
-
-const (
-	byNobody holder = iota
-	byWriter
-	forMoment
-)
-
-// A lockTest returns who has locked a slot.
-type lockTest func(fd int, slot byteRange) (holder, error)
-
-// testLock returns who has locked a slot, or a part of it.
-func testLock(fd int, slot byteRange) (holder, error) {
+// hasWriter reports whether a writer has locked a slot: a lock of another range, which a
+// process holds for a moment, is not that of a writer.
+func hasWriter(fd int, slot byteRange) (bool, error) {
 	lock := slot.flock(unix.F_WRLCK)
 	err := dirfs.Retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock) })
-	switch {
-	case err != nil:
-		return byNobody, err
-	case lock.Type == unix.F_UNLCK:
-		return byNobody, nil
-	case byteRange{lock.Start, lock.Len} == slot:
-		return byWriter, nil
-	}
-	return forMoment, nil
+	return err == nil && lock.Type != unix.F_UNLCK && byteRange{lock.Start, lock.Len} == slot, err
 }
 
 func (r byteRange) flock(kind int16) unix.Flock_t {

@@ -57,7 +57,7 @@ func Read(dir, bootID string) ([]Writer, error) {
 		if isBlank(slotOf(all, slot)) {
 			continue
 		}
-		w, ok := readWriter(fd, slot, bootID, dirfs.IDOf(&st), testLock)
+		w, ok := readWriter(fd, slot, bootID, dirfs.IDOf(&st), hasWriter)
 		if ok {
 			writers = append(writers, w)
 		}
@@ -71,8 +71,8 @@ const maxReads = 8
 // readWriter returns the writer that has a record in a slot. A writer may start or end at
 // any moment, but it has its lock for as long as its record exists. Therefore the test of
 // the lock is valid only if the same record is there before and after it. No record is
-// written twice, see record.start. test is testLock, except in tests.
-func readWriter(fd, slot int, bootID string, file dirfs.ID, test lockTest) (w Writer, ok bool) {
+// written twice, see record.start. test is hasWriter, except in tests.
+func readWriter(fd, slot int, bootID string, file dirfs.ID, test func(fd int, slot byteRange) (bool, error)) (w Writer, ok bool) {
 	for range maxReads {
 		before, err := readSlot(fd, slot)
 		r, valid := parse(before)
@@ -83,7 +83,7 @@ func readWriter(fd, slot int, bootID string, file dirfs.ID, test lockTest) (w Wr
 		if !r.isOf(bootID, file) {
 			return w, true
 		}
-		by, err := test(fd, slotRange(slot))
+		isAlive, err := test(fd, slotRange(slot))
 		if err != nil {
 			return w, true
 		}
@@ -92,7 +92,7 @@ func readWriter(fd, slot int, bootID string, file dirfs.ID, test lockTest) (w Wr
 			continue
 		}
 		w.State = Dead
-		if by == byWriter {
+		if isAlive {
 			w.State = Alive
 		}
 		return w, true

@@ -153,11 +153,11 @@ func lockFree(file *dirfs.File, kind Kind) (slot int, err error) {
 		if locked || err != nil {
 			return slot, lockError(file, err)
 		}
-		by, err := testLock(file.Fd(), slotRange(slot))
+		isTaken, err := hasWriter(file.Fd(), slotRange(slot))
 		if err != nil {
 			return 0, lockError(file, err)
 		}
-		busy = busy || by != byWriter
+		busy = busy || !isTaken
 	}
 	switch {
 	case busy:

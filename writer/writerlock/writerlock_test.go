@@ -200,7 +200,7 @@ func TestRead_copied_directory(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(from, Name))
 		testenv.Must(t, err, os.WriteFile(filepath.Join(to, Name), text, 0o600))
 		expect(t, to, Writer{Run, w.pid(), Unknown})
-		l := acquire(t, to, Run) // a record of nobody does not prevent a run
+		l := acquire(t, to, Run) // a record whose slot is not locked does not prevent a run
 		if l.ReplacedDead() {
 			t.Error("a record of another file counts as a dead writer")
 		}
@@ -597,17 +597,17 @@ func TestRead_writer_ends_meanwhile(t *testing.T) {
 		testenv.Must(t, err)
 		defer f.Close()
 		tests := 0
-		w, ok := readWriter(f.Fd(), 0, testBoot, f.ID(), func(fd int, slot byteRange) (holder, error) {
+		w, ok := readWriter(f.Fd(), 0, testBoot, f.ID(), func(fd int, slot byteRange) (bool, error) {
 			tests++
 			if tests > 1 {
-				return testLock(fd, slot)
+				return hasWriter(fd, slot)
 			}
 			l.Release(false)
-			by, err := testLock(fd, slot)
+			isAlive, err := hasWriter(fd, slot)
 			if again {
 				testenv.Must(t, l.Acquire(d, Run, testBoot))
 			}
-			return by, err
+			return isAlive, err
 		})
 		if want := (Writer{Run, os.Getpid(), Alive}); ok != again || (again && w != want) {
 			t.Errorf("it starts again: %v; the writer is %v, %v", again, w, ok)
@@ -623,10 +623,10 @@ func TestRead_slot_changes_always(t *testing.T) {
 	f, err := d.OpenFile(Name, unix.O_RDONLY, 0)
 	testenv.Must(t, err)
 	defer f.Close()
-	w, ok := readWriter(f.Fd(), 0, testBoot, f.ID(), func(int, byteRange) (holder, error) {
+	w, ok := readWriter(f.Fd(), 0, testBoot, f.ID(), func(int, byteRange) (bool, error) {
 		l.Release(false)
 		testenv.Must(t, l.Acquire(d, Run, testBoot))
-		return byNobody, nil
+		return false, nil
 	})
 	if want := (Writer{Run, os.Getpid(), Unknown}); !ok || w != want {
 		t.Errorf("the writer is %v, %v; expected %v", w, ok, want)
