@@ -64,7 +64,7 @@ func crashMutants() []mutant {
 			"ingest/one directive", gap, allRecoveryJobs, "write run/events.jsonl"},
 		{"without the lock of a writer", []edit{{"lock-writer", drop}},
 			"ingest/three directives", wrongWait, waiterJobs, "fdatasync run/events.jsonl"},
-		{"without the record of a writer", []edit{{"write-record", drop}},
+		{"without the record of a writer", []edit{{"write-record", replace("l.file.WriteAt(text, at)", "len(text), error(nil)")}},
 			"run/exit 4", wrongWait, waiterJobs, "fdatasync run/events.jsonl"},
 		{"with a record whose slot is not locked", []edit{{"lock-slot", replace("setLock(file.Fd(), slotRange(slot))", "true, error(nil)")}},
 			"ingest/one directive", wrongWait, stopJobs, "pwrite64 run/writer.lock"},

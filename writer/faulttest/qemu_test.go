@@ -333,8 +333,7 @@ func (b *boot) killAt(t *testing.T, number int) (acked int) {
 func (b *boot) examine(t *testing.T, acked int) []finding {
 	t.Helper()
 	found, repaired, code := map[string]string{}, map[string]string{}, 0
-	for repaired["status.json"] == "" { // the last file that the guest shows
-		text := b.line(t)
+	for text := b.line(t); text != "@SHOWN"; text = b.line(t) {
 		words := strings.Split(text, " ") // an empty file has an empty text
 		switch {
 		case len(words) == 3 && words[0] == "@FOUND":

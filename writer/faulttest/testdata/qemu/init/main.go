@@ -143,7 +143,11 @@ func read(dir string) error {
 	cmd.Stdin = next
 	text, _ := cmd.CombinedOutput() // exits with 3, because the input has an invalid line
 	fmt.Printf("@NEXT %d %q\n", cmd.ProcessState.ExitCode(), text)
-	return show("@REPAIRED", dir)
+	if err := show("@REPAIRED", dir); err != nil {
+		return err
+	}
+	fmt.Println("@SHOWN")
+	return nil
 }
 
 func show(word, dir string) error {
