@@ -25,8 +25,8 @@ func TestBinary_size(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%.2f MiB", float64(st.Size())/(1<<20))
-	if st.Size() > 9<<19 {
-		t.Errorf("the binary has %d bytes; expected 4.5 MiB at most", st.Size())
+	if st.Size() > 5<<20 {
+		t.Errorf("the binary has %d bytes; expected 5 MiB at most", st.Size())
 	}
 }
 
