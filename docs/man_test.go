@@ -115,7 +115,7 @@ func TestManPage_flags(t *testing.T) {
 
 // Each flag in the docs is a flag of some command.
 func TestPages_unknown_flag(t *testing.T) {
-	known := []string{"help", "version"}
+	known := []string{"help", "version", "type", "socket-path", "shared-dir"} // the last three are of incus and virtiofsd
 	for _, name := range commandsOf(t) {
 		known = append(known, flagsOf(t, name)...)
 	}
