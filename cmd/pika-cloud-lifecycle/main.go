@@ -91,6 +91,7 @@ func subcommands() []subcommand {
 	return []subcommand{
 		{"run", runMain},
 		{"ingest", ingestMain},
+		{"send", sendMain},
 		{"rebuild", rebuildMain},
 		{"wait", waitMain},
 		{"status", statusMain},
@@ -184,7 +185,7 @@ func unknownCommand(name string) error {
 	case startsWithLongDash(name):
 		return badUsage("%q is not a command; a flag starts with --, and follows the command, as in show --utc", name)
 	case isDirective(name):
-		return badUsage("%q is not a command; pass it to ingest, as in echo %s | pika-cloud-lifecycle ingest", name, name)
+		return badUsage("%q is not a command; did you mean send %s?", name, name)
 	case near != "":
 		return badUsage("%q is not a command; did you mean %s?", name, near)
 	}

@@ -144,7 +144,7 @@ func (a *app) heldByRun(dir string, err error) error {
 	}
 	remedy := "wait until it has ended, or set " + stateDirOption + " to another directory"
 	if a.getenv(streamVar) != "" || isAncestor(held.PID) {
-		remedy = "start it without run and report to that run with echo STATE=ready >&\"$" + streamVar + "\", or set --state-dir to another directory"
+		remedy = "start it without run and report to that run with pika-cloud-lifecycle send STATE=ready, or set --state-dir to another directory"
 	}
 	return &heldError{fmt.Sprintf("run: %s writes to %s, so the command was not started; %s", by, dir, remedy)}
 }
@@ -189,7 +189,7 @@ func (s *supervisor) prepare(a *app) error {
 		return commandExit(exitNotStarted)
 	}
 	s.path, s.umask = a.getenv("PATH"), a.umask
-	s.env = append(without(os.Environ(), streamVar), streamVar+"="+strconv.Itoa(s.streamFD))
+	s.env = append(without(os.Environ(), streamVar, streamIDVar), streamVar+"="+strconv.Itoa(s.streamFD), streamEnv(s.streamWrite))
 	s.signals = make(chan os.Signal, 16)
 	for _, sig := range forwardedSignals() {
 		if !isIgnored(sig) {

@@ -138,8 +138,10 @@ func nearestCommand(name string) string {
 		return "--help"
 	case "start", "exec", "launch", "execute":
 		return "run"
-	case "read", "listen", "stream", "report":
+	case "read", "listen", "stream":
 		return "ingest"
+	case "report", "write", "emit", "notify", "tell", "push":
+		return "send"
 	case "restore", "import", "copy", "recover":
 		return "rebuild"
 	case "await", "until":
