@@ -65,6 +65,9 @@ Flags:
 Advanced:
   --kill-after DURATION  send SIGKILL to those that still run this long after
                          the SIGTERM of --timeout (default 10s)
+  --fifo PATH            read what the command reports from a FIFO, which
+                         programs without the descriptor can open; create it if
+                         it does not exist, and remove it at the end
   --message TEXT         message of the state starting (default "starting" and
                          the name of the command)
   --notify LIST          also notify systemd and Incus of each state: auto (each
@@ -88,6 +91,7 @@ always come from the process.
 Environment:
   PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
   PIKA_LIFECYCLE_FD      set for the command: number of a descriptor, 3 to 9
+  PIKA_LIFECYCLE_FIFO    set for the command: absolute path of --fifo
   PATH                   where to look for the command
   NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
                          set by systemd; if run notifies systemd, they are not
