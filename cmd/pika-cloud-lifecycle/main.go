@@ -2,9 +2,9 @@
 // to its host: status.json, events.jsonl and result.json.
 //
 // It runs a command and records how it ended (run), reads a stream of directives
-// (ingest), rebuilds the files from a journal (rebuild), waits for a state (wait),
-// writes one file (status, event, result), or shows and checks the files (show,
-// plot, verify). The man page in docs is the reference.
+// (ingest), sends a directive to one of these (send), rebuilds the files from a journal
+// (rebuild), waits for a state (wait), writes one file (status, event, result), or shows
+// and checks the files (show, plot, verify). The man page in docs is the reference.
 package main
 
 import (

@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,11 +59,13 @@ func (f *flagSet) encodeLine(pairs []string) ([]byte, error) {
 	longest := 0
 	for i, arg := range pairs {
 		name, value, found := strings.Cut(arg, "=")
-		if !found || strings.Trim(name, ":") == "" {
+		switch {
+		case !found || strings.Trim(name, ":") == "":
 			return nil, f.badUsage("%s is not NAME=value; %s", shorten(arg), pairHint(pairs, i))
-		}
-		if !isName(name) {
-			return nil, f.badUsage("%s: a name begins with a letter, and has no spaces, line breaks, quotes or backslashes; for such a key write DETAILS:=JSON", shorten(arg))
+		case !startsWithLetter(name): // the line could be JSON or a comment
+			return nil, f.badUsage("%s: a name begins with a letter; write a directive such as STATE=ready", shorten(arg))
+		case strings.ContainsAny(name, " \t\r\n'\"\\"):
+			return nil, f.badUsage("%s: a name has no spaces, line breaks, quotes or backslashes; for such a name in the details write DETAILS:=JSON", shorten(arg))
 		}
 		if i > 0 {
 			line = append(line, ' ')
@@ -89,16 +92,14 @@ func (f *flagSet) encodeLine(pairs []string) ([]byte, error) {
 	}
 	line = append(line, '\n')
 	if len(line) > pipeBuf {
-		return nil, f.badUsage("the directive has %d bytes; in a FIFO, more than %d bytes (PIPE_BUF) can be mixed with those of other programs; shorten %s", len(line), pipeBuf, shorten(pairs[longest]))
+		return nil, f.badUsage("the directive has %d bytes, with its newline, but a FIFO keeps only %d together (PIPE_BUF); shorten %s", len(line), pipeBuf, shorten(pairs[longest]))
 	}
 	return line, nil
 }
 
-// isName reports whether a KEY=value line can have name as the name of a pair. A name that
-// begins with a letter does not make the line JSON or a comment.
-func isName(name string) bool {
+func startsWithLetter(name string) bool {
 	c := name[0] | 0x20 // in lower case
-	return 'a' <= c && c <= 'z' && !strings.ContainsAny(name, " \t\r\n'\"\\")
+	return 'a' <= c && c <= 'z'
 }
 
 // appendQuoted appends a value as a word of a KEY=value line. It quotes everything that is
@@ -140,14 +141,14 @@ func pairHint(pairs []string, i int) string {
 		before = pairs[i-1]
 	}
 	switch {
-	case strings.HasPrefix(pairs[i], "="), strings.HasPrefix(pairs[i], ":"):
+	case strings.HasPrefix(pairs[i], "="), strings.HasPrefix(pairs[i], ":"), i+1 < len(pairs) && strings.HasPrefix(pairs[i+1], "="):
 		return "write NAME=value without spaces"
 	case before != "" && strings.Index(before, "=") == len(before)-1:
 		return "write " + before + pairs[i] + " without spaces"
 	case isState:
 		return "write STATE=" + word
-	case i+1 < len(pairs) && strings.HasPrefix(pairs[i+1], "="):
-		return "write NAME=value without spaces"
+	case slices.Contains(directiveKeys(), word):
+		return "write " + pairs[i] + "=value"
 	case before != "":
 		return "quote a value that has spaces, as in MESSAGE=\"two words\""
 	case word != "" && word[0] == '{':
