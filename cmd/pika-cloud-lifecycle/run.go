@@ -24,7 +24,19 @@ import (
 const (
 	streamVar = "PIKA_LIFECYCLE_FD"   // its descriptor
 	fifoVar   = "PIKA_LIFECYCLE_FIFO" // its path, with --fifo
+
+	// streamIDVar has the device and the inode of the stream, as JOURNAL_STREAM of
+	// systemd.exec(5) has those of the journal. sudo(8) and others close descriptors; the
+	// number in streamVar may then be another file.
+	streamIDVar = "PIKA_LIFECYCLE_STREAM"
 )
+
+// streamEnv returns the variable with the device and the inode of the stream.
+func streamEnv(stream int) string {
+	var st unix.Stat_t
+	_ = unix.Fstat(stream, &st)
+	return fmt.Sprintf("%s=%d:%d", streamIDVar, st.Dev, st.Ino)
+}
 
 // drainTime is how long the stream reads on after the command has ended and the
 // pipe is empty: long enough for a child of the command that ends at the same time,
@@ -155,7 +167,7 @@ func (a *app) heldByRun(dir string, err error) error {
 	}
 	remedy := "wait until it has ended, or set " + stateDirOption + " to another directory"
 	if a.getenv(streamVar) != "" || isAncestor(held.PID) {
-		remedy = "start it without run and report to that run with echo STATE=ready >&\"$" + streamVar + "\", or set --state-dir to another directory"
+		remedy = "start it without run and report to that run with pika-cloud-lifecycle send STATE=ready, or set --state-dir to another directory"
 	}
 	return &heldError{fmt.Sprintf("run: %s writes to %s, so the command was not started; %s", by, dir, remedy)}
 }
@@ -200,7 +212,7 @@ func (s *supervisor) prepare(a *app) error {
 		return commandExit(exitNotStarted)
 	}
 	s.path, s.umask = a.getenv("PATH"), a.umask
-	s.env = append(without(os.Environ(), streamVar, fifoVar), streamVar+"="+strconv.Itoa(s.streamFD))
+	s.env = append(without(os.Environ(), streamVar, streamIDVar, fifoVar), streamVar+"="+strconv.Itoa(s.streamFD), streamEnv(s.streamWrite))
 	if s.fifoPath != "" {
 		s.env = append(s.env, fifoVar+"="+s.fifoPath)
 	}
