@@ -114,11 +114,12 @@ func kinds(events []artifact) (all []string) {
 func TestPages_shell_examples(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	for page, want := range map[string][]string{
-		"run.md":    {"starting", "ready", "completed", "starting", "ready", "completed", "starting", "failed"},
+		"run.md":    {"starting", "ready", "completed", "starting", "ready", "completed", "starting", "ready", "completed", "starting", "failed"},
 		"wait.md":   {"starting", "completed", "starting", "completed"},
 		"ingest.md": {"starting", "completed", "starting", "ready", "completed"},
 	} {
 		t.Run(page, func(t *testing.T) {
+			testenv.Tool(t, "python3")
 			state := t.TempDir()
 			for _, block := range fenced(t, page, "sh", "bash") {
 				if _, stderr, code := (command{state: state}).run(t, bash, "-ec", block); code != 0 || stderr != "" {
@@ -171,13 +172,36 @@ func TestReadme_bash_child_fails(t *testing.T) {
 	}
 }
 
+// The example also works with a background job and a plain wait. Outside the subshell, this
+// wait would wait for ingest, which waits for the end of its input.
+func TestReadme_bash_wait(t *testing.T) {
+	bash := testenv.Tool(t, "bash")
+	testenv.Tool(t, "timeout")
+	script := oneBlock(t, "../README.md", "bash")
+	inside := strings.Replace(script, "\tcode=$?\n", "\tcode=$?\n\tsleep 0.1 3>&- &\n\twait\n", 1)
+	outside := strings.Replace(script, "\nexec 3>&-\n", "\nsleep 0.1 3>&- &\nwait\nexec 3>&-\n", 1)
+	if inside == script || outside == script {
+		t.Fatal("the script has changed")
+	}
+	state := t.TempDir()
+	if stdout, stderr, code := (command{state: state}).run(t, bash, "-c", inside); code != 0 || stdout != "working\n" || stderr != "" {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	if got := kinds(read(t, state, "events.jsonl")); !slices.Equal(got, []string{"booted", "starting", "failed"}) {
+		t.Errorf("events %v", got)
+	}
+	if _, _, code := (command{}).run(t, "timeout", "1", bash, "-c", outside); code != 124 {
+		t.Errorf("with wait outside the subshell: exit code %d; expected a timeout", code)
+	}
+}
+
 func TestReadme_bash_ingest_ended(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	script := oneBlock(t, "../README.md", "bash")
 	// The replacement of ingest reads a line before it exits: if it ended before the
 	// script continues, bash might not know its exit code.
 	replaced := strings.Replace(script, "exec "+program+" ingest --require-result", "read -r; exit 7", 1)
-	replaced = strings.Replace(replaced, "\nreport ", "\nwhile printf '\\n' >&3; do :; done 2>/dev/null # until it has ended\nreport ", 1)
+	replaced = strings.Replace(replaced, "\treport ", "\twhile printf '\\n' >&3; do :; done 2>/dev/null # until it has ended\n\treport ", 1)
 	if strings.Count(replaced, "\n") != strings.Count(script, "\n")+1 || strings.Contains(replaced, program) {
 		t.Fatal("the script does not start ingest as expected")
 	}
