@@ -150,6 +150,37 @@ func TestIngestPage_FIFO_path_is_file(t *testing.T) {
 	}
 }
 
+// What ingest.md describes about a FIFO that is opened for reading and writing.
+func TestIngestPage_open_read_write(t *testing.T) {
+	bash := testenv.Tool(t, "bash")
+	testenv.Tools(t, "mkfifo", "head", "timeout")
+	for name, c := range map[string]struct {
+		script string
+		events []string
+	}{
+		"read later":    {`echo STATE=ready >&3; ingest; exec 3>&-; wait`, []string{"ready"}},
+		"lost at close": {`echo STATE=booted >&3; exec 3>&-; exec 3<>fifo; echo STATE=ready >&3; ingest; exec 3>&-; wait`, []string{"ready"}},
+		"full FIFO": {`head -c 65536 /dev/zero >&3; timeout 0.2 head -c 1 /dev/zero >&3; [ $? = 124 ]; code=$?
+			head -c 65536 <&3 >/dev/null; echo STATE=ready >&3; ingest; exec 3>&-; wait; exit $code`, []string{"ready"}},
+		"no error": {`echo STATE=ready >&3; ingest; wait; echo STATE=completed >&3`, []string{"ready"}},
+		"send":     {`exec 3>&-; pika-cloud-lifecycle send --to fifo STATE=ready; [ $? = 1 ]; code=$?; exec 3<>fifo; echo STATE=booted >&3; ingest; wait; exit $code`, []string{"booted"}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			state := t.TempDir()
+			script := `ingest() { echo KIND=failed >&3; pika-cloud-lifecycle ingest --fifo fifo --grace 0s 3>&- & until grep -qs failed "$PIKA_LIFECYCLE_DIR/events.jsonl"; do sleep 0.01; done; kill $!; }
+				mkfifo fifo; exec 3<>fifo; ` + c.script
+			_, stderr, code := command{state: state}.run(t, bash, "-c", script)
+			if code != 0 {
+				t.Errorf("exit code %d\n%s", code, stderr)
+			}
+			if got := kinds(read(t, state, "events.jsonl")); !slices.Equal(got, append(c.events, "failed")) {
+				t.Errorf("events %v; expected %v", got, c.events)
+			}
+		})
+	}
+}
+
 func TestReadme_bash_child_fails(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	state := t.TempDir()
