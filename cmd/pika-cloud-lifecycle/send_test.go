@@ -425,10 +425,17 @@ func TestSend_full(t *testing.T) {
 			}
 			waiting := c.command(t, "STATE=ready", "MESSAGE=late", "--timeout", "1h")
 			testenv.Must(t, waiting.Start())
-			waitUntil(t, "send waits", func() bool { return isPolling(waiting.Process.Pid) })
-			if during := statusFlags(t, c.write); during != before {
-				t.Errorf("the flags of the shared open file are %#o, and were %#o", during, before)
-			}
+			asleep := 0
+			waitUntil(t, "send waits", func() bool {
+				if during := statusFlags(t, c.write); during != before {
+					t.Fatalf("the flags of the shared open file are %#o, and were %#o", during, before)
+				}
+				asleep++
+				if !isAsleep(waiting.Process.Pid) {
+					asleep = 0
+				}
+				return asleep == 50
+			})
 			text := contents(t, c.read)
 			testenv.Must(t, waiting.Wait())
 			text += contents(t, c.read)
@@ -442,17 +449,10 @@ func TestSend_full(t *testing.T) {
 	}
 }
 
-// isPolling reports whether a process is in ppoll(2) or poll(2).
-func isPolling(pid int) bool {
-	names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
-	for _, name := range names {
-		text, _ := os.ReadFile(name)
-		number, _, _ := strings.Cut(string(text), " ")
-		if number == fmt.Sprint(unix.SYS_PPOLL) {
-			return true
-		}
-	}
-	return false
+// isAsleep reports whether the main thread of a process sleeps (proc_pid_stat(5)).
+func isAsleep(pid int) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return strings.Contains(string(text), ") S ")
 }
 
 // Another process may fill a pipe between poll(2) and write(2). The write then blocks, but
