@@ -418,8 +418,8 @@ func TestSend_full(t *testing.T) {
 				t.Fatal("the channel does not block")
 			}
 			start := time.Now()
-			sends(t, c.command(t, "STATE=ready", "--timeout", "0s"), exitFailed, " is full, and its reader has not read for 0s; ")
-			sends(t, c.command(t, "STATE=ready", "--timeout", "50ms"), exitFailed, " is full, and its reader has not read for 50ms; ")
+			sends(t, c.command(t, "STATE=ready", "--timeout", "0s"), exitFailed, " is full, after 0s too; ")
+			sends(t, c.command(t, "STATE=ready", "--timeout", "50ms"), exitFailed, " is full, after 50ms too; ")
 			if took := time.Since(start); took < 50*time.Millisecond {
 				t.Errorf("waits only %v", took)
 			}
@@ -455,19 +455,22 @@ func isAsleep(pid int) bool {
 	return strings.Contains(string(text), ") S ")
 }
 
-// Another process may fill a pipe between poll(2) and write(2). The write then blocks, but
-// send does not.
+// A pipe that cannot be reopened is written to only if it is not full. Another process may
+// fill it between poll(2) and write(2). The write then blocks, but send does not.
 func TestSend_filled_after_poll(t *testing.T) {
 	read, write := newPipe(t)
 	fill(t, write)
 	c := channel{fd: int(write.Fd()), shared: true}
+	if n, err := c.tryWrite([]byte("STATE=ready\n"), time.Now().Add(time.Hour)); n != 0 || err != unix.EAGAIN {
+		t.Errorf("%d bytes, %v; want EAGAIN", n, err)
+	}
 	if n, err := c.writeShared([]byte("STATE=ready\n"), time.Now()); n != 0 || err != unix.EAGAIN {
 		t.Errorf("%d bytes, %v; want EAGAIN", n, err)
 	}
 	read.Close() // ends the write
 }
 
-// TestSend_path checks what send does with a path at which there is no FIFO. In the state
+// TestSend_path checks what send does with a path that does not lead to a FIFO. In the state
 // directory it follows no symbolic link, because others may be able to create files there.
 func TestSend_path(t *testing.T) {
 	dir := t.TempDir()
