@@ -112,7 +112,7 @@ func openToWrite(path string, noFollow int) (int, error) {
 }
 
 // newChannel returns the channel that openToWrite has opened, or its error with what to do
-// about it. missing is what to do if there is no such file.
+// about it. missing is what to do if the file does not exist.
 func newChannel(name string, fd int, err error, missing string) (channel, error) {
 	switch err {
 	case nil:
@@ -144,7 +144,7 @@ func (c *channel) write(line []byte, timeout time.Duration) error {
 		case err == unix.EAGAIN && rest > 0:
 			pollFor(c.fd, unix.POLLOUT, rest)
 		case err == unix.EAGAIN:
-			return fmt.Errorf("send: %s is full, and its reader has not read for %v; find out why run or ingest does not read, or set a longer --timeout", c.name, timeout)
+			return fmt.Errorf("send: %s is full, after %v too; find out why run or ingest does not read, or set a longer --timeout", c.name, timeout)
 		case err == unix.EPIPE, err == unix.ECONNRESET:
 			return fmt.Errorf("send: %s has no reader; start run or ingest first", c.name)
 		default:
