@@ -10,14 +10,14 @@ report() (
 # json TEXT prints TEXT as a JSON string.
 json() (
 	LC_ALL=C # one byte is one character
-	text=$1 done=
+	text=$1 json=
 	while plain=${text%%["\"\\"[:cntrl:]]*} && [ "$plain" != "$text" ]; do
 		text=${text#"$plain"}
-		byte=${text%"${text#?}"} text=${text#?}
+		byte=${text%%"${text#?}"} text=${text#?}
 		code=${json_codes#*"$byte"} # starts with the code of byte
-		done=$done$plain\\u00${code%"${code#??}"}
+		json=$json$plain\\u00${code%%"${code#??}"}
 	done
-	printf '"%s"' "$done$text"
+	printf '"%s"' "$json$text"
 )
 
 # The bytes that need an escape, each with its hexadecimal code.
