@@ -96,8 +96,7 @@ func startsRun(d *directive.Directive) bool {
 // directives is the handler of a stream of directives.
 type directives struct {
 	*runner
-	decoder  directive.Decoder
-	warnings int
+	decoder directive.Decoder
 }
 
 func (t *directives) idle()                       {}

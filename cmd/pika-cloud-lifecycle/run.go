@@ -62,6 +62,7 @@ type runFlags struct {
 	dir    string
 	notify string
 	mirror string
+	ready  readyWay
 	tail   int // lines; 0 for none
 }
 
@@ -76,6 +77,7 @@ func (a *app) parseRun(s *supervisor, args []string) (*runFlags, error) {
 	f.StringVar(&f.notify, "notify", "auto", "")
 	f.StringVar(&f.mirror, "journal", "never", "")
 	tail := f.String("tail", "", "")
+	ready := f.String("ready", "", "")
 	if err := f.parseFlags(args); err != nil {
 		return nil, err
 	}
@@ -90,6 +92,10 @@ func (a *app) parseRun(s *supervisor, args []string) (*runFlags, error) {
 		return nil, err
 	}
 	var err error
+	f.ready, err = parseReady(f.flagSet, *ready)
+	if err != nil {
+		return nil, err
+	}
 	f.tail, err = parseTail(f.flagSet, *tail)
 	return f, err
 }
@@ -102,18 +108,19 @@ func runMain(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	notifiers, err := a.newNotifiers(f.flagSet, f.notify)
+	notifiers, err := a.newNotifiers(f.flagSet, f.notify, f.ready.notify)
 	if err != nil {
 		return err
 	}
 	defer a.closeNotifiers(notifiers)
-	if err := s.prepare(a); err != nil {
+	if err := s.prepare(a, f.ready.fd); err != nil {
 		return err
 	}
 	s.keepLastOutput(f.tail)
 	stream := a.supervisedStream(f.dir, s)
 	s.env = notifiers.commandEnv(s.env)
 	notifiers.follow(stream)
+	s.expectReady(stream, f.ready, &notifiers)
 	stream.Unusable = func(err error) {
 		what, remedy := dirProblem(f.dir, stateDirOption, err)
 		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
@@ -178,9 +185,10 @@ func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 	}
 }
 
-// prepare creates the pipes, and catches the signals that are for the command.
-func (s *supervisor) prepare(a *app) error {
-	s.streamFD = freeDescriptor()
+// prepare creates the pipes, and catches the signals that are for the command. readyFD is
+// the descriptor of --ready, which is not for the stream.
+func (s *supervisor) prepare(a *app, readyFD int) error {
+	s.streamFD = freeDescriptor(readyFD)
 	if s.streamFD > 9 {
 		s.cannotStart = newStartError(errors.New("descriptors 3 to 9 are all open; close one for the command's stream, as in run -- COMMAND 9>&-"))
 	}
