@@ -17,12 +17,13 @@ import (
 const completions = "../../nix/completions/"
 
 // flagWords are the words that the completions offer for flags whose help has the
-// placeholder WORD or LIST.
+// placeholder WORD, LIST or HOW.
 var flagWords = map[string][]string{
 	"--boot":        {"current", "any"},
 	"--format":      {"text", "json"},
 	"--journal":     {"never", "auto", "always"},
 	"--notify":      {"auto", "never", "systemd", "incus", "systemd,incus"},
+	"--ready":       {"notify", "fd:"},
 	"--transitions": {"warn", "enforce", "off"},
 }
 
@@ -162,16 +163,15 @@ func checkCompletions(t *testing.T, all func(shell string) []completion) {
 				c := cases[i]
 				last := c.line[strings.LastIndex(c.line, " ")+1:]
 				for j, word := range got {
-					if strings.HasPrefix(word, "--") {
-						if _, value, found := strings.Cut(word, "="); found {
-							word = value
-						}
+					if word == last && !slices.Contains(c.want, word) {
+						word = "" // nothing was offered
+					}
+					if prefix, value, found := strings.Cut(word, "="); found && strings.HasPrefix(last, prefix+"=") {
+						word = value
 					}
 					got[j] = strings.TrimSuffix(word, "/")
 				}
-				got = slices.DeleteFunc(got, func(word string) bool {
-					return word == "" || (word == last && !slices.Contains(c.want, word))
-				})
+				got = slices.DeleteFunc(got, func(word string) bool { return word == "" })
 				want := slices.Sorted(slices.Values(c.want))
 				slices.Sort(got)
 				if got = slices.Compact(got); !slices.Equal(got, want) {
@@ -252,9 +252,10 @@ func TestCompletions_values(t *testing.T) {
 					want = []string{"my dir"}
 				case "PATH":
 					want = []string{"my dir", "my file"}
-				case "WORD", "LIST":
+				case "DURATION", "JSON", "N", "SEQ", "SIZE", "TEXT", "UID":
+				default:
 					if want = flagWords[flag]; want == nil {
-						t.Fatalf("%s has words; add them to flagWords", start)
+						t.Fatalf("the help has %s %s; add the words to flagWords, or the placeholder to those without words", start, value)
 					}
 				}
 				all = append(all, completion{start + " ", want}, completion{start + "=", want})
@@ -290,6 +291,17 @@ func TestCompletions_words(t *testing.T) {
 	}
 }
 
+// keys are the beginnings of the arguments of send. TYPE is never needed.
+func keys() []string {
+	all := []string{"DETAILS."}
+	for _, key := range directiveKeys() {
+		if key != "type" {
+			all = append(all, strings.ToUpper(key)+"=")
+		}
+	}
+	return all
+}
+
 func TestCompletions_operands(t *testing.T) {
 	checkCompletions(t, func(string) []completion {
 		return []completion{
@@ -302,6 +314,13 @@ func TestCompletions_operands(t *testing.T) {
 			{"schema ", []string{"directive", "events", "rejected", "result", "status"}},
 			{"schema re", []string{"rejected", "result"}},
 			{"ingest m", nil},
+			{"send ", keys()},
+			{"send STATE=ready D", []string{"DETAILS=", "DETAILS."}},
+			{"send STATE=re", []string{"ready", "requested"}},
+			{"send KIND=re", []string{"ready", "requested"}},
+			{"send STATUS=", []string{"completed", "failed"}},
+			{"send MESSAGE=x", nil},
+			{"send --timeout 1s -- STATE=re", []string{"ready", "requested"}},
 			{"wait --timeout 2m m", nil},
 			{"wait --for=ready,com", []string{"ready,completed"}},
 			{"wait --for ready,com", []string{"ready,completed"}},

@@ -3,7 +3,7 @@
 # the program.
 
 _pika_cloud_lifecycle() {
-  local commands='run ingest rebuild wait status event result show plot verify schema'
+  local commands='run ingest send rebuild wait status event result show plot verify schema'
   local states='requested provisioning booted starting ready completed failed unreachable stopped destroyed'
   COMPREPLY=()
 
@@ -40,9 +40,10 @@ _pika_cloud_lifecycle() {
   # The flags of the command. Those with = have a value.
   local flags command=${words[1]}
   case $command in
-    run) flags='--timeout= --state-dir= --kill-after= --message= --notify= --journal= --tail= --no-argv' ;;
+    run) flags='--timeout= --state-dir= --kill-after= --message= --notify= --journal= --tail= --no-argv --fifo= --ready=' ;;
     ingest) flags='--require-result --dry-run --fifo= --state-dir= --transitions= --exit-on-result --grace=
       --write-timeout= --fd= --ack-fd= --max-line= --max-events= --max-rejected= --notify= --journal=' ;;
+    send) flags='--to= --timeout= --state-dir=' ;;
     rebuild) flags='--state-dir= --trust-uid= --fd= --ack-fd= --grace= --max-line= --max-events= --max-rejected=' ;;
     wait) flags='--for= --timeout= --state-dir= --after= --boot= --format=' ;;
     status) flags='--state= --message= --details-json= --state-dir= --status-path=' ;;
@@ -87,13 +88,17 @@ _pika_cloud_lifecycle() {
 
   case $flag in
     --state-dir) compopt -o dirnames ;;
-    --fifo | --*-path) compopt -o default ;;
+    --fifo | --to | --*-path) compopt -o default ;;
     --state | --kind) _pika_cloud_lifecycle_reply "$prefix" "$states" ;;
     --for)
       word=${cur#"$prefix"}
       _pika_cloud_lifecycle_reply "$prefix${word%"${word##*,}"}" "$states"
       ;;
     --status) _pika_cloud_lifecycle_reply "$prefix" 'completed failed' ;;
+    --ready)
+      compopt -o nospace
+      _pika_cloud_lifecycle_reply "$prefix" 'notify fd:'
+      ;;
     --transitions) _pika_cloud_lifecycle_reply "$prefix" 'warn enforce off' ;;
     --boot) _pika_cloud_lifecycle_reply "$prefix" 'current any' ;;
     --format) _pika_cloud_lifecycle_reply "$prefix" 'text json' ;;
@@ -107,6 +112,16 @@ _pika_cloud_lifecycle() {
       fi
       case $command in
         run) _pika_cloud_lifecycle_command "${first[last]}" "${offset[last]}" ;;
+        send)
+          case $cur in
+            STATE=* | KIND=*) _pika_cloud_lifecycle_reply "${cur%%=*}=" "$states" ;;
+            STATUS=*) _pika_cloud_lifecycle_reply STATUS= 'completed failed' ;;
+            *)
+              compopt -o nospace
+              _pika_cloud_lifecycle_reply '' 'STATE= KIND= STATUS= MESSAGE= EXIT_CODE= DETAILS= DETAILS. TIMESTAMP='
+              ;;
+          esac
+          ;;
         show | plot) compopt -o default ;;
         verify) compopt -o dirnames ;;
         schema)

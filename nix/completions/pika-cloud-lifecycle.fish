@@ -16,7 +16,7 @@ function __pika_cloud_lifecycle_command
     set -l words (commandline -opc)
     test "$words[2]" = run
     or return
-    set -l has_value --timeout --state-dir --kill-after --message --notify --journal --tail
+    set -l has_value --timeout --state-dir --kill-after --message --notify --journal --tail --fifo --ready
     set -l i 3
     while test $i -le (count $words)
         switch $words[$i]
@@ -53,8 +53,21 @@ function __pika_cloud_lifecycle_directories
     __fish_complete_directories (string replace -r '^--[a-z-]+=' '' -- (commandline -ct))
 end
 
+# Prints the keys of a directive, or the values of the key before the cursor.
+function __pika_cloud_lifecycle_pair
+    switch (commandline -ct)
+        case 'STATE=*' 'KIND=*'
+            set -l key (string split -f 1 = -- (commandline -ct))
+            printf '%s\n' $key=$argv
+        case 'STATUS=*'
+            printf '%s\n' STATUS=completed STATUS=failed
+        case '*'
+            printf '%s\n' STATE= KIND= STATUS= MESSAGE= EXIT_CODE= DETAILS= DETAILS. TIMESTAMP=
+    end
+end
+
 set -l states requested provisioning booted starting ready completed failed unreachable stopped destroyed
-set -l commands run ingest rebuild wait status event result show plot verify schema
+set -l commands run ingest send rebuild wait status event result show plot verify schema
 
 complete -c pika-cloud-lifecycle -f
 complete -c pika-cloud-lifecycle -l help -d 'Print the help' -n 'not __pika_cloud_lifecycle_command >/dev/null'
@@ -62,6 +75,7 @@ complete -c pika-cloud-lifecycle -l version -d 'Print the version' -n __pika_clo
 complete -c pika-cloud-lifecycle -n '__pika_cloud_lifecycle_is help; and test (count (commandline -opc)) -eq 2' -a "$commands"
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a run -d 'Run a command, and record when it starts and how it ends'
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a ingest -d 'Read lines such as STATE=ready, and record each of them'
+complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a send -d 'Send one directive to run or ingest'
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a rebuild -d 'Rebuild the files of a guest from a systemd journal'
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a wait -d 'Wait until the guest is in a given state, such as ready'
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a status -d 'Replace status.json'
@@ -78,7 +92,7 @@ function __pika_cloud_lifecycle_flag
     complete -c pika-cloud-lifecycle -l $argv[2] $argv[3..] \
         -n "__pika_cloud_lifecycle_is $argv[1]; and not __pika_cloud_lifecycle_command >/dev/null"
 end
-__pika_cloud_lifecycle_flag 'run ingest rebuild wait status event result show plot verify' state-dir -xa '(__pika_cloud_lifecycle_directories)' -d 'Directory of the files'
+__pika_cloud_lifecycle_flag 'run ingest send rebuild wait status event result show plot verify' state-dir -xa '(__pika_cloud_lifecycle_directories)' -d 'Directory of the files'
 __pika_cloud_lifecycle_flag 'run status event result' message -x -d 'Text for an operator'
 __pika_cloud_lifecycle_flag 'status event result' details-json -x -d 'More information, as JSON'
 __pika_cloud_lifecycle_flag 'run ingest' notify -xa 'auto never systemd incus systemd,incus' -d 'Also notify systemd and Incus'
@@ -93,13 +107,16 @@ __pika_cloud_lifecycle_flag 'ingest rebuild' max-rejected -x -d 'Stop writing to
 __pika_cloud_lifecycle_flag 'run' timeout -x -d 'Send SIGTERM if the command runs longer'
 __pika_cloud_lifecycle_flag 'run' kill-after -x -d 'Send SIGKILL this long after the SIGTERM of --timeout'
 __pika_cloud_lifecycle_flag 'run' tail -x -d 'Add the last lines of standard error to the result'
+__pika_cloud_lifecycle_flag 'run' ready -xa 'notify fd:' -d 'How the command reports that it is ready'
 __pika_cloud_lifecycle_flag 'run' no-argv -d 'Do not record the arguments of the command'
 __pika_cloud_lifecycle_flag 'ingest' require-result -d 'If the input ends without a result, record failed'
 __pika_cloud_lifecycle_flag 'ingest' dry-run -d 'Print what would be written'
-__pika_cloud_lifecycle_flag 'ingest' fifo -rF -d 'Read from a FIFO'
+__pika_cloud_lifecycle_flag 'run ingest' fifo -rF -d 'Read from a FIFO'
 __pika_cloud_lifecycle_flag 'ingest' transitions -xa 'warn enforce off' -d 'What to do with an unusual transition'
 __pika_cloud_lifecycle_flag 'ingest' exit-on-result -d 'Exit after the result is written'
 __pika_cloud_lifecycle_flag 'ingest' write-timeout -x -d 'Retry for this long if a file cannot be written'
+__pika_cloud_lifecycle_flag 'send' to -rF -d 'Write to this FIFO'
+__pika_cloud_lifecycle_flag 'send' timeout -x -d 'If the FIFO is full, wait this long'
 __pika_cloud_lifecycle_flag 'rebuild' trust-uid -x -d 'Also accept the entries of this user'
 __pika_cloud_lifecycle_flag 'wait' for -xa "(__pika_cloud_lifecycle_list $states)" -d 'States to wait for'
 __pika_cloud_lifecycle_flag 'wait' timeout -x -d 'Stop waiting after this time'
@@ -120,6 +137,7 @@ __pika_cloud_lifecycle_flag 'verify' repair -d 'Repair what can be repaired'
 functions --erase __pika_cloud_lifecycle_flag
 
 complete -c pika-cloud-lifecycle -n '__pika_cloud_lifecycle_is run' -xa '(__pika_cloud_lifecycle_run)'
+complete -c pika-cloud-lifecycle -n '__pika_cloud_lifecycle_is send' -xa "(__pika_cloud_lifecycle_pair $states)"
 complete -c pika-cloud-lifecycle -n '__pika_cloud_lifecycle_is show plot' -F
 complete -c pika-cloud-lifecycle -n '__pika_cloud_lifecycle_is verify' -xa '(__pika_cloud_lifecycle_directories)'
 complete -c pika-cloud-lifecycle -n '__pika_cloud_lifecycle_is schema' -xa 'directive events rejected result status'
