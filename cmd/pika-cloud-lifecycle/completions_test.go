@@ -54,7 +54,7 @@ func bashCompleter(before string) completer {
 	return func(t *testing.T, lines []string) [][]string {
 		file, err := filepath.Abs(completions + "pika-cloud-lifecycle.bash")
 		testenv.Must(t, err)
-		rc := "bind 'set enable-bracketed-paste off'; bind 'set completion-ignore-case off'\n"
+		rc := "set -o emacs; bind 'set enable-bracketed-paste off'; bind 'set completion-ignore-case off'\n"
 		if before != "" {
 			if _, err := os.Stat(before); err != nil {
 				testenv.Missing(t, "the package bash-completion is not installed")
@@ -70,7 +70,7 @@ func zshCompleter(t *testing.T, lines []string) [][]string {
 	testenv.Tool(t, "zsh")
 	dir, err := filepath.Abs(completions)
 	testenv.Must(t, err)
-	return typed(t, lines, `fpath=('`+dir+`' $fpath); autoload -Uz compinit; compinit -u -D
+	return typed(t, lines, `fpath=('`+dir+`' $fpath); autoload -Uz compinit; compinit -u -D; bindkey -e
 zle -C all-matches complete-word _generic; bindkey '^T' all-matches
 zstyle ':completion:all-matches::::' completer _all_matches _complete
 zstyle ':completion:all-matches:*' insert true; unsetopt automenu prompt_sp beep; unset zle_bracketed_paste`, "\x14", "-c", "exec zsh -f -i")

@@ -33,8 +33,9 @@ func TestHost_shared_directory(t *testing.T) {
 			if err := first.Wait(); err != nil {
 				t.Errorf("wait that has started before the guest: %v; %s", err, &output)
 			}
-			if out, err := waits("ready", guestLimit.String(), "--after=200").CombinedOutput(); err != nil {
-				t.Errorf("wait for a later event: %v; %s", err, out)
+			if out, err := waits("ready", "100s", "--after=30").CombinedOutput(); err != nil {
+				shown, _ := exec.Command(program, "show", dir).CombinedOutput()
+				t.Errorf("wait for a later event: %v; %s%s", err, out, shown[max(0, len(shown)-1000):])
 			}
 			b.killAt(t, 0)
 			out, _ := waits("completed", "2s").CombinedOutput()
@@ -42,7 +43,7 @@ func TestHost_shared_directory(t *testing.T) {
 				t.Errorf("wait after the guest was killed prints %q; expected that the time is over", out)
 			}
 			// The last line may be incomplete, which is valid.
-			if out, err := exec.Command(program, "show", dir).CombinedOutput(); err != nil || !strings.Contains(string(out), "line-200") {
+			if out, err := exec.Command(program, "show", dir).CombinedOutput(); err != nil || !strings.Contains(string(out), "line-40") {
 				t.Errorf("show: %v; %.2000s", err, out)
 			}
 		})
