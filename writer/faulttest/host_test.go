@@ -33,7 +33,7 @@ func TestHost_shared_directory(t *testing.T) {
 			if err := first.Wait(); err != nil {
 				t.Errorf("wait that has started before the guest: %v; %s", err, &output)
 			}
-			if out, err := waits("ready", "100s", "--after=30").CombinedOutput(); err != nil {
+			if out, err := waits("ready", guestLimit.String(), "--after=30").CombinedOutput(); err != nil {
 				shown, _ := exec.Command(program, "show", dir).CombinedOutput()
 				t.Errorf("wait for a later event: %v; %s%s", err, out, shown[max(0, len(shown)-1000):])
 			}
