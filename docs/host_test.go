@@ -106,3 +106,28 @@ func TestHostPage_states(t *testing.T) {
 		t.Errorf("host.md lists %v; expected %v", got, want)
 	}
 }
+
+// run and ingest need no capability, also as root.
+func TestHostPage_capabilities(t *testing.T) {
+	var without []string
+	if testenv.IsRoot() {
+		without = []string{testenv.Tool(t, "setpriv"), "--bounding-set=-all", "--inh-caps=-all", "--"}
+	}
+	for name, c := range map[string]struct {
+		argv []string
+		want string
+	}{
+		"run":    {[]string{"run", "--", "grep", "CapEff:.0000000000000000", "/proc/self/status"}, "completed"},
+		"ingest": {[]string{"ingest"}, "ready"},
+	} {
+		state := t.TempDir()
+		argv := append(slices.Clone(without), append([]string{testenv.Program(t)}, c.argv...)...)
+		_, stderr, code := (command{state: state, input: "STATE=ready\n"}).run(t, argv...)
+		if code != 0 || stderr != "" {
+			t.Fatalf("%s: exit code %d\n%s", name, code, stderr)
+		}
+		if got := readOne(t, state, "status.json").State; got != c.want {
+			t.Errorf("%s: the status is %s; expected %s", name, got, c.want)
+		}
+	}
+}

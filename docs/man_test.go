@@ -115,10 +115,11 @@ func TestManPage_flags(t *testing.T) {
 
 // Each flag in the docs is a flag of some command.
 func TestPages_unknown_flag(t *testing.T) {
-	known := []string{"help", "version"}
+	known := []string{"help", "version", "preserve-env"} // the last one is of sudo
 	for _, name := range commandsOf(t) {
 		known = append(known, flagsOf(t, name)...)
 	}
+	known = append(known, "type", "socket-path", "shared-dir") // of incus and virtiofsd
 	for _, page := range []string{manPage, "format.md", "protocol.md", "run.md", "ingest.md", "notify.md", "host.md", "stability.md", "look.md", "../README.md"} {
 		text := testenv.ReadFile(t, page)
 		for _, flag := range submatches(`(?:\bFl -|[^-\w]--)([a-z][a-z-]*[a-z])`, text) {
@@ -212,7 +213,7 @@ func TestManPage_environment(t *testing.T) {
 		}
 	}
 	want := submatches(`getenv\("([A-Z_]+)"\)`, source.String())
-	want = append(want, "PIKA_LIFECYCLE_FD")
+	want = append(want, "PIKA_LIFECYCLE_FD", "PIKA_LIFECYCLE_FIFO", "PIKA_LIFECYCLE_STREAM")
 	if strings.Contains(source.String(), "time.Local") {
 		want = append(want, "TZ")
 	}

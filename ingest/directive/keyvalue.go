@@ -18,6 +18,7 @@ const detailsPrefix = "DETAILS."
 // decodePairs decodes a KEY=value line.
 func (dec *Decoder) decodePairs(text []byte) *Error {
 	dec.pairs.line, dec.pairs.pos, dec.pairs.buf = text, 0, dec.pairs.buf[:0]
+	dec.pairs.joined = 0
 	dec.details, dec.names = dec.details[:0], dec.names[:0]
 	for {
 		ok, r := dec.pairs.next(&dec.pair)
@@ -35,6 +36,7 @@ func (dec *Decoder) decodePairs(text []byte) *Error {
 		dec.details = append(dec.details, '}')
 		dec.d.Details = dec.details
 	}
+	dec.d.joined = dec.pairs.joined
 	return nil
 }
 
@@ -119,7 +121,7 @@ func (dec *Decoder) detail(p *pair, name []byte) *Error {
 		return Errorf(p.at, "DETAILS.name and DETAILS are both given; give one or the other")
 	}
 	if len(dec.names) == 2*maxNames {
-		return Errorf(p.at, "more than %d DETAILS.name pairs; write the line as JSON", maxNames)
+		return Errorf(p.at, "more than %d DETAILS.name pairs; write them as JSON in one DETAILS", maxNames)
 	}
 	if len(dec.names) == 0 {
 		dec.details = append(dec.details[:0], '{')

@@ -107,11 +107,11 @@
 // The tests need permission to trace, which many containers do not give. As root
 // they also give the attacked directory to another user, and use loop devices, which
 // need mkfs.ext4 and mkfs.xfs. TestFileSystems also needs mkfs.btrfs and bindfs.
-// TestKilledMachine and TestFileSystems_guest run only with SWEEP=full. They need
-// qemu-system-x86_64 and a kernel in the directory PIKA_QEMU_KERNEL (run
-// testdata/qemu/fetch-kernel to get one). TestKilledMachine kills PIKA_QEMU_CYCLES
-// machines. TestFileSystems_guest needs mkfs.f2fs, mkfs.vfat and mkfs.exfat. A test
-// that needs something that is missing is skipped.
+// TestKilledMachine, TestFileSystems_guest and TestHost_shared_directory run only with
+// SWEEP=full. They need qemu-system-x86_64 and a kernel in the directory
+// PIKA_QEMU_KERNEL (run testdata/qemu/fetch-kernel to get one). TestKilledMachine kills
+// PIKA_QEMU_CYCLES machines. TestFileSystems_guest needs mkfs.f2fs, mkfs.vfat and
+// mkfs.exfat. A test that needs something that is missing is skipped.
 //
 // If a point fails, the test names the scenario, the fault, the call and its number.
 // If you add an artifact or a step of a commit, add it to the checks too

@@ -233,10 +233,9 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 		"-append", fmt.Sprintf("console=ttyS0 quiet panic=-1 fs=%s fsoptions=%s %s", m.fs.kind, m.fs.options, options)}
 	switch m.fs.kind {
 	case "9p":
-		args = append(args, "-virtfs", "local,security_model=passthrough,mount_tag=shared,path="+m.shared)
+		args = append(args, sharedWith9p(m.shared)...)
 	case "virtiofs":
-		args = append(args, "-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-numa", "node,memdev=memory",
-			"-chardev", "socket,id=fs,path="+m.serve(t), "-device", "vhost-user-fs-pci,chardev=fs,tag=shared")
+		args = append(args, sharedWithVirtiofs(m.serve(t))...)
 	default:
 		args = append(args, "-drive", "file="+m.disk+",if=virtio,format=raw,cache=writeback")
 	}
@@ -248,6 +247,18 @@ func (m *machine) boot(t *testing.T, options string) *boot {
 	w.Close()
 	t.Cleanup(func() { cmd.Process.Kill(); r.Close() })
 	return &boot{cmd, r, bufio.NewReader(r)}
+}
+
+// sharedWith9p returns the arguments of qemu that share a directory of the host.
+func sharedWith9p(dir string) []string {
+	return []string{"-virtfs", "local,security_model=passthrough,mount_tag=shared,path=" + dir}
+}
+
+// sharedWithVirtiofs returns the arguments of qemu that share the directory of the virtiofsd
+// that listens on the socket.
+func sharedWithVirtiofs(socket string) []string {
+	return []string{"-object", "memory-backend-memfd,id=memory,size=512M,share=on", "-numa", "node,memdev=memory",
+		"-chardev", "socket,id=fs,path=" + socket, "-device", "vhost-user-fs-pci,chardev=fs,tag=shared"}
 }
 
 // virtiofsd is the path of the server of virtiofs, which is not in PATH (package

@@ -1,6 +1,7 @@
-// Command init is the only program in the guests of TestKilledMachine and
-// TestFileSystems_guest. It mounts the file system. The options on the command line of the
-// kernel, which name state directories on it, say what it does then, in their order:
+// Command init is the only program in the guests of TestKilledMachine,
+// TestFileSystems_guest and TestHost_shared_directory. It mounts the file system. The
+// options on the command line of the kernel, which name state directories on it, say what
+// it does then, in their order:
 //
 //	check=NAME         run the checks of the conformance program
 //	check-shared=NAME  the same, in a directory to which the host can write
