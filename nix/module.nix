@@ -12,12 +12,15 @@ let
   inherit (lib) mkOption types;
 
   octal = types.strMatching "0?[0-7]{3}";
-  normalised = path: builtins.match "(/[^/[:space:]%]+)+" path != null && builtins.match ".*/[.][.]?(/.*)?" path == null;
+  name = types.strMatching "[A-Za-z_][A-Za-z0-9._-]*";
+  # These characters mean the same in a command line, a setting, a tmpfiles rule and a word of ingestFlags.
+  plain = path: builtins.match "(/[A-Za-z0-9._+@:-]+)+" path != null && builtins.match ".*/[.][.]?(/.*)?" path == null;
   limits = {
     LogRateLimitIntervalSec = cfg.rateLimit.interval;
     LogRateLimitBurst = cfg.rateLimit.burst;
   };
   inside = lib.hasPrefix "${cfg.stateDir}/" cfg.fifo.path;
+  artifact = builtins.match "[.]?(status[.]json|events[.]jsonl|result[.]json|rejected[.]jsonl|writer[.]lock).*" (lib.removePrefix "${cfg.stateDir}/" cfg.fifo.path) != null;
 in
 {
   options.services.pika-cloud-lifecycle = {
@@ -42,7 +45,7 @@ in
     };
 
     owner = mkOption {
-      type = types.str;
+      type = name;
       default = "root";
       example = "lifecycle";
       description = ''
@@ -52,7 +55,7 @@ in
     };
 
     group = mkOption {
-      type = types.str;
+      type = name;
       default = "root";
       example = "lifecycle";
       description = "Group of the state directory.";
@@ -74,7 +77,7 @@ in
 
     rateLimit = {
       interval = mkOption {
-        type = types.strMatching "[1-9][0-9]*(us|ms|s|min|h)?";
+        type = types.strMatching "[1-9][0-9]{0,8}(us|ms|s|min|h)?";
         default = "30s";
         example = "10s";
         description = ''
@@ -83,7 +86,7 @@ in
         '';
       };
       burst = mkOption {
-        type = types.ints.positive;
+        type = types.ints.between 1 4294967295; # systemd ignores a greater number
         default = 1000000;
         example = 50000;
         description = ''
@@ -127,7 +130,7 @@ in
       };
 
       group = mkOption {
-        type = types.str;
+        type = name;
         default = cfg.group;
         defaultText = lib.literalExpression "group";
         example = "wheel";
@@ -176,8 +179,8 @@ in
   config = lib.mkIf cfg.enable {
     assertions = [
       {
-        assertion = normalised cfg.stateDir;
-        message = "services.pika-cloud-lifecycle.stateDir is \"${cfg.stateDir}\"; expected an absolute path without \".\", \"..\", repeated or trailing slashes, spaces or %";
+        assertion = plain cfg.stateDir;
+        message = "services.pika-cloud-lifecycle.stateDir is \"${cfg.stateDir}\"; expected an absolute path of letters, digits and ._+@:-, without \".\", \"..\", repeated or trailing slashes";
       }
       {
         assertion = config.users.users ? ${cfg.owner};
@@ -188,8 +191,8 @@ in
         message = "services.pika-cloud-lifecycle.group is \"${cfg.group}\", which users.groups does not define; define it, or choose another group";
       }
       {
-        assertion = !cfg.fifo.enable || normalised cfg.fifo.path && inside;
-        message = "services.pika-cloud-lifecycle.fifo.path is \"${cfg.fifo.path}\"; expected a path inside ${cfg.stateDir}";
+        assertion = !cfg.fifo.enable || plain cfg.fifo.path && inside && !artifact;
+        message = "services.pika-cloud-lifecycle.fifo.path is \"${cfg.fifo.path}\"; expected a path inside ${cfg.stateDir}, of letters, digits and ._+@:-, that does not start with the name of an artifact";
       }
       {
         assertion = !cfg.fifo.enable || config.users.groups ? ${cfg.fifo.group};
