@@ -19,8 +19,8 @@ func TestManagedAgentImage_booted(t *testing.T) {
 	s := evalSystem(t, "./nix/incus/managed-agent-image.nix", `{
 		services.pika-cloud-lifecycle.stateDir = "/opt/lab/state";
 		services.pika-cloud-managed-agent = {
-			command = [ "/opt/lab/fake-agent.sh" ];
-			probe = "test -e /run/healthy";
+			command = [ "/opt/lab/fake-agent.sh" "%n %s %% $HOME \${X} \\x41 \"a\" ; é\n100%" ];
+			probe = "printf %s '%n %s %% $HOME \${X} \\x41 \"a\" ; é\n100%' >/opt/lab/out/probe; test -e /run/healthy";
 			probes = 600;
 		};
 	}`)
@@ -32,6 +32,11 @@ func TestManagedAgentImage_booted(t *testing.T) {
 	}
 	if got := l.lines("agent"); !slices.Equal(got[:4], []string{"agent", "agent", "/var/lib/agent", "notify none"}) || len(got) != 8 {
 		t.Errorf("the agent reports %q; expected its own user, and nothing forged", got)
+	}
+	for _, name := range []string{"argument", "probe"} {
+		if got, want := testenv.ReadFile(t, l.path("out/"+name)), "%n %s %% $HOME ${X} \\x41 \"a\" ; é\n100%"; got != want {
+			t.Errorf("the %s is %q; expected %q", name, got, want)
+		}
 	}
 	ready := l.guest("out/ready")
 	if ready.kinds(0) != "booted starting starting ready" || ready.Status.State != "ready" || ready.Result != nil {
@@ -68,6 +73,7 @@ func TestCIImage_booted(t *testing.T) {
 	needPackage(t)
 	s := evalSystem(t, "./nix/incus/ci-image.nix", `{
 		services.pika-cloud-ci = {
+			request = "/var/lib/pika-cloud/re quest %n $X \"\\x41\" 100%.json";
 			killAfterSeconds = 1;
 			logsSize = "1M";
 			artifactsSize = "1M";

@@ -26,3 +26,4 @@ touch /run/healthy
 await in_state ready
 await active "$unit" active
 cp /var/lib/agent/output "$out/agent"
+cp /var/lib/agent/argument "$out/argument"

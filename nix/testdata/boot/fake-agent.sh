@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # fake-agent.sh is an agent that exits with the code that it reads from a FIFO. It
-# reports its user and whether it can forge a status.
+# reports its user, its argument and whether it can forge a status.
 set -euo pipefail
 
 trap 'exit 0' TERM
+printf %s "$1" >/var/lib/agent/argument
 {
 	id -un
 	id -Gn
