@@ -195,6 +195,11 @@ in
         message = "services.pika-cloud-lifecycle.fifo.path is \"${cfg.fifo.path}\"; expected a path inside ${cfg.stateDir}, of letters, digits and ._+@:-, that does not start with the name of an artifact";
       }
       {
+        # as PrivateTmp= and ProtectHome= below
+        assertion = !cfg.fifo.enable || builtins.match "/(tmp|var/tmp|home|root|run/user)(/.*)?" cfg.stateDir == null;
+        message = "services.pika-cloud-lifecycle.stateDir is \"${cfg.stateDir}\", which the unit of the FIFO cannot see; choose a directory outside /tmp, /var/tmp, /home, /root and /run/user";
+      }
+      {
         assertion = !cfg.fifo.enable || config.users.groups ? ${cfg.fifo.group};
         message = "services.pika-cloud-lifecycle.fifo.group is \"${cfg.fifo.group}\", which users.groups does not define; define it, or choose another group";
       }

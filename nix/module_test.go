@@ -62,6 +62,8 @@ func TestModule_invalid_settings(t *testing.T) {
 		{"", `owner = "a b";`, "services.pika-cloud-lifecycle.owner' is not of type"},
 		{"", `group = "%n";`, "services.pika-cloud-lifecycle.group' is not of type"},
 		{"", `fifo.group = "a;b";`, "services.pika-cloud-lifecycle.fifo.group' is not of type"},
+		{"", `stateDir = "/var/tmp/state";`, `stateDir is "/var/tmp/state", which the unit of the FIFO cannot see`},
+		{"", `stateDir = "/root";`, `stateDir is "/root", which the unit of the FIFO cannot see`},
 		{"", `owner = "no-user";`, `owner is "no-user", which users.users does not define`},
 		{"", `group = "no-group";`, `services.pika-cloud-lifecycle.group is "no-group", which users.groups does not define`},
 		{"", `fifo = { enable = true; path = "/run/other"; };`, `fifo.path is "/run/other"; expected a path inside /run/pika-cloud`},
