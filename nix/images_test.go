@@ -11,13 +11,14 @@ import (
 )
 
 // A managed agent in its image, in two boots. The state directory survives the first
-// boot, as one outside /run does.
+// boot, as one outside /run does. Its path has all special characters that the module
+// allows.
 func TestManagedAgentImage_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	needPackage(t)
 	s := evalSystem(t, "./nix/incus/managed-agent-image.nix", `{
-		services.pika-cloud-lifecycle.stateDir = "/opt/lab/state";
+		services.pika-cloud-lifecycle.stateDir = "/opt/lab/state._+@:-";
 		services.pika-cloud-managed-agent = {
 			command = [ "/opt/lab/fake-agent.sh" "%n %s %% $HOME \${X} \\x41 \"a\" ; é\n100%" ];
 			probe = "printf %s '%n %s %% $HOME \${X} \\x41 \"a\" ; é\n100%' >/opt/lab/out/probe; test -e /run/healthy";
@@ -50,7 +51,7 @@ func TestManagedAgentImage_booted(t *testing.T) {
 	if got := l.lines("restarts"); got[0] != "1" {
 		t.Errorf("the unit was restarted %s times; expected 1", got)
 	}
-	stopped := l.guest("state")
+	stopped := l.guest("state._+@:-")
 	if stopped.kinds(7) != "starting ready stopped" || stopped.Status.State != "stopped" || stopped.Result != nil {
 		t.Errorf("after the power-off: events %s, status %+v, result %+v", stopped.kinds(7), stopped.Status, stopped.Result)
 	}

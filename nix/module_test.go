@@ -93,7 +93,7 @@ func TestModule_invalid_settings(t *testing.T) {
 		{ci, `uid = 65535;`, "uid' is not of type"},
 		{ci, `processes = 4194305;`, "processes' is not of type"},
 		{ci, `killAfterSeconds = 3601;`, "killAfterSeconds' is not of type"},
-		{ci, `request = "request.json";`, "request' is not of type"},
+		{ci, `request = "request.json";`, "request' is not of type `absolute path without control characters"},
 		{ci, `request = "/srv/a\\";`, "request' is not of type"},
 		{ci, `request = "/srv/a ";`, "request' is not of type"},
 		{ci, `request = "/srv/a\nUser=nobody";`, "request' is not of type"},

@@ -30,7 +30,8 @@ in
   options.services.pika-cloud-ci = {
     request = mkOption {
       # systemd removes blanks at the end of a line, and joins a line that ends with \ to the next.
-      type = types.addCheck types.path (path: builtins.match "[^[:cntrl:]]*[^[:space:]\\]" (toString path) != null);
+      type = types.addCheck types.path (path: builtins.match "[^[:cntrl:]]*[^[:space:]\\]" (toString path) != null)
+        // { description = "absolute path without control characters, and without a blank or backslash at its end"; };
       default = "/var/lib/pika-cloud/request.json";
       example = "/mnt/job/request.json";
       description = ''

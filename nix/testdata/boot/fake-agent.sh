@@ -10,7 +10,7 @@ printf %s "$1" >/var/lib/agent/argument
 	id -Gn
 	echo "$HOME"
 	echo "notify ${NOTIFY_SOCKET-none}"
-	if echo forged >/opt/lab/state/status.json; then echo forged; fi
+	if echo forged >/opt/lab/state._+@:-/status.json; then echo forged; fi
 } >>/var/lib/agent/output 2>/dev/null
 [[ -p /var/lib/agent/orders ]] || mkfifo /var/lib/agent/orders
 exec 4<>/var/lib/agent/orders
