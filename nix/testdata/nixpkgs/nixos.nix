@@ -11,7 +11,7 @@ let
   inherit (lib) mkOption types;
   option = type: default: mkOption { inherit type default; };
   texts = option (types.listOf types.str) [ ];
-  names = option (types.listOf (types.strMatching "[a-zA-Z0-9@%:_.\\-]+[.](service|socket|mount|target|path|timer|slice)")) [ ];
+  names = option (types.listOf (types.strMatching "[a-zA-Z0-9@%:_.\\-]+[.](service|socket|device|mount|automount|swap|target|path|timer|scope|slice)")) [ ];
   settings = option (types.attrsOf types.setting) { };
 
   # The options of all kinds of units.
