@@ -140,8 +140,10 @@ func (l *lab) writeUnits(s *system, script string) {
 	}
 	wants := strings.Join(append(wanted["multi-user.target"], "lab.service"), " ")
 	l.write("units/lab.target", "[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=lab-keep.service "+wants+"\n", 0o644)
-	for _, name := range wanted["sockets.target"] {
-		l.link(name, "units/sockets.target.wants/"+name)
+	for _, target := range []string{"sysinit.target", "sockets.target"} {
+		for _, name := range wanted[target] {
+			l.link(name, "units/"+target+".wants/"+name)
+		}
 	}
 	for _, name := range []string{"lab.service", "lab-setup.service", "lab-keep.service"} {
 		l.write("units/"+name, testenv.ReadFile(l.t, "testdata/boot/"+name), 0o644)
