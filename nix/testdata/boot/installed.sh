@@ -7,7 +7,7 @@ fifo=$state/lifecycle.fifo
 explained() { journalctl -x --no-pager SYSLOG_IDENTIFIER=pika-cloud-lifecycle | grep 'Subject: Guest has booted'; }
 has_seq() { [[ $(jq .seq "$state/status.json") == "$1" ]]; }
 
-timeout 60 cloud-init status --wait --long >"$out/cloud-init" || { cat "$out/cloud-init" && exit 1; }
+timeout 180 cloud-init status --wait --long >"$out/cloud-init" || { cat "$out/cloud-init" && exit 1; }
 active pika-cloud-lifecycle.socket active
 active pika-cloud-lifecycle.service inactive
 stat -c "%A %U %G" "$fifo" >>"$out/modes"
@@ -26,7 +26,7 @@ else
   echo poweroff >"$out/next"
   mv "$out/off" "$out/first"
   [[ ! -e $state/status.json ]] # /run was empty
-  timeout 20 sh -c "echo STATE=booted >$fifo"
+  timeout 60 sh -c "echo STATE=booted >$fifo"
   reaches booted
   systemctl start farewell.service
   await has_seq 2

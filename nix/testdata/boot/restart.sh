@@ -15,13 +15,13 @@ row() { exec >"$out/rows/$1" 2>&1; }
 # print MESSAGE prints a directive to the path, as any program does.
 print() {
 	# shellcheck disable=SC2016 # the inner shell expands it
-	timeout 20 sh -c 'echo "STATE=ready MESSAGE=$1" >"$0"' "$fifo" "$1" || echo "$1: exit code $?"
+	timeout 60 sh -c 'echo "STATE=ready MESSAGE=$1" >"$0"' "$fifo" "$1" || echo "$1: exit code $?"
 }
 
 # arrives MESSAGE... waits for events with these messages, and prints their order.
 arrives() {
 	local try
-	for ((try = 0; try < 200; try++)); do
+	for ((try = 0; try < 600; try++)); do
 		if grep -qs "\"${*: -1}\"" "$state/events.jsonl"; then break; fi
 		sleep 0.1
 	done
