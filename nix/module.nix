@@ -17,8 +17,6 @@ let
     LogRateLimitIntervalSec = cfg.rateLimit.interval;
     LogRateLimitBurst = cfg.rateLimit.burst;
   };
-  inside = lib.hasPrefix "${cfg.stateDir}/" cfg.fifo.path;
-
   # A shell script between single quotes in a unit file. NixOS has its programs in
   # /run/current-system/sw/bin. Another user may own the directory: mv and
   # systemd-tmpfiles do not follow a symbolic link there.
@@ -27,6 +25,8 @@ let
     + "if [ -L $$f ] || [ -e $$f ] && [ ! -p $$f ]; then mv -T --backup=numbered $$f $$f.unread && "
     + ''echo "<4>pika-cloud-lifecycle: $$f: was not a FIFO, so its lines were not read; find them in $$f.unread" >&2; fi; ''
     + ''echo "p $$f $$(systemctl show --value -p SocketMode %n) root root -" | systemd-tmpfiles --create -'';
+
+  inside = lib.hasPrefix "${cfg.stateDir}/" cfg.fifo.path;
 in
 {
   options.services.pika-cloud-lifecycle = {
