@@ -17,6 +17,7 @@ let
     LogRateLimitIntervalSec = cfg.rateLimit.interval;
     LogRateLimitBurst = cfg.rateLimit.burst;
   };
+
   # A shell script between single quotes in a unit file. NixOS has its programs in
   # /run/current-system/sw/bin. Another user may own the directory: mv and
   # systemd-tmpfiles do not follow a symbolic link there.

@@ -115,7 +115,7 @@ func TestModule_settings_in_units(t *testing.T) {
 	limits := "LogRateLimitBurst=12345\nLogRateLimitIntervalSec=10s\n"
 	for name, wants := range map[string][]string{
 		"pika-cloud-lifecycle.service": {" ingest " + flags + " --require-result --grace", limits, "ReadWritePaths=/var/lib/pika-cloud\n"},
-		"pika-cloud-lifecycle.socket":  {"; f=/var/lib/pika-cloud/lifecycle.fifo; ", "ListenFIFO=/var/lib/pika-cloud/lifecycle.fifo\n", "SocketMode=0622\n"},
+		"pika-cloud-lifecycle.socket":  {"ListenFIFO=/var/lib/pika-cloud/lifecycle.fifo\n", "SocketMode=0622\n"},
 		"pika-cloud-managed-agent.service": {`INGEST_FLAGS=` + flags + `"`, limits, "Type=simple\n", "AGENT_STOP_SECONDS=33", "TimeoutStopSec=78\n", "KillMode=mixed\n",
 			`"agent" "with space" "100%% $$HOME"`, "ExecStopPost=" + s.Path[0] + "/bin/pika-cloud-lifecycle ingest " + flags + " --require-result\n"},
 		"pika-cloud-ci.service": {`INGEST_FLAGS=` + flags + `"`, limits, `"--kill-after=44" "/srv/request.json"`, "KillMode=mixed\n", "OOMPolicy=continue\n", "StandardOutput=null\n", "ConditionPathExists=/srv/request.json\n",
