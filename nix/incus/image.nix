@@ -44,7 +44,7 @@ in
 
   config = lib.mkMerge [
     { services.pika-cloud-lifecycle.enable = lib.mkDefault true; }
-    # Without the module there is no state directory, and so no unit.
+    # The unit needs the state directory, which exists only if the module is enabled.
     (lib.mkIf lifecycle.enable {
       assertions = [
         {
