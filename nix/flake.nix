@@ -22,12 +22,12 @@
           }
         );
 
-      # Adds the package of this flake to a module.
-      withPackage =
-        module:
+      # Makes the package of this flake the default. The key makes it one module, however
+      # many of the modules below a system imports.
+      flakePackage =
         { lib, pkgs, ... }:
         {
-          imports = [ module ];
+          key = "pika-cloud-lifecycle/flakePackage";
           services.pika-cloud-lifecycle.package = lib.mkDefault (package pkgs);
         };
 
@@ -55,9 +55,9 @@
       overlays.default = import ./overlay.nix;
 
       nixosModules = {
-        default = withPackage ./module.nix;
-        managed-agent-image = withPackage ./incus/managed-agent-image.nix;
-        ci-image = withPackage ./incus/ci-image.nix;
+        default.imports = [ ./module.nix flakePackage ];
+        managed-agent-image.imports = [ ./incus/managed-agent-image.nix flakePackage ];
+        ci-image.imports = [ ./incus/ci-image.nix flakePackage ];
       };
 
       checks = each (host: {

@@ -11,16 +11,17 @@ import (
 )
 
 // A managed agent in its image, in two boots. The state directory survives the first
-// boot, as one outside /run does.
+// boot, as one outside /run does. Its path has all special characters that the module
+// allows.
 func TestManagedAgentImage_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	needPackage(t)
 	s := evalSystem(t, "./nix/incus/managed-agent-image.nix", `{
-		services.pika-cloud-lifecycle.stateDir = "/opt/lab/state";
+		services.pika-cloud-lifecycle.stateDir = "/opt/lab/state._+@:-";
 		services.pika-cloud-managed-agent = {
-			command = [ "/opt/lab/fake-agent.sh" ];
-			probe = "test -e /run/healthy";
+			command = [ "/opt/lab/fake-agent.sh" "%n %s %% $HOME \${X} \\x41 \"a\" ; é\n100%" ];
+			probe = "printf %s '%n %s %% $HOME \${X} \\x41 \"a\" ; é\n100%' >/opt/lab/out/probe; test -e /run/healthy";
 			probes = 600;
 		};
 	}`)
@@ -32,6 +33,11 @@ func TestManagedAgentImage_booted(t *testing.T) {
 	}
 	if got := l.lines("agent"); !slices.Equal(got[:4], []string{"agent", "agent", "/var/lib/agent", "notify none"}) || len(got) != 8 {
 		t.Errorf("the agent reports %q; expected its own user, and nothing forged", got)
+	}
+	for _, name := range []string{"argument", "probe"} {
+		if got, want := testenv.ReadFile(t, l.path("out/"+name)), "%n %s %% $HOME ${X} \\x41 \"a\" ; é\n100%"; got != want {
+			t.Errorf("the %s is %q; expected %q", name, got, want)
+		}
 	}
 	ready := l.guest("out/ready")
 	if ready.kinds(0) != "booted starting starting ready" || ready.Status.State != "ready" || ready.Result != nil {
@@ -45,7 +51,7 @@ func TestManagedAgentImage_booted(t *testing.T) {
 	if got := l.lines("restarts"); got[0] != "1" {
 		t.Errorf("the unit was restarted %s times; expected 1", got)
 	}
-	stopped := l.guest("state")
+	stopped := l.guest("state._+@:-")
 	if stopped.kinds(7) != "starting ready stopped" || stopped.Status.State != "stopped" || stopped.Result != nil {
 		t.Errorf("after the power-off: events %s, status %+v, result %+v", stopped.kinds(7), stopped.Status, stopped.Result)
 	}
@@ -68,6 +74,7 @@ func TestCIImage_booted(t *testing.T) {
 	needPackage(t)
 	s := evalSystem(t, "./nix/incus/ci-image.nix", `{
 		services.pika-cloud-ci = {
+			request = "/var/lib/pika-cloud/re quest %n $X \"\\x41\" 100%.json";
 			killAfterSeconds = 1;
 			logsSize = "1M";
 			artifactsSize = "1M";

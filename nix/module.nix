@@ -12,12 +12,25 @@ let
   inherit (lib) mkOption types;
 
   octal = types.strMatching "0?[0-7]{3}";
-  normalised = path: builtins.match "(/[^/[:space:]%]+)+" path != null && builtins.match ".*/[.][.]?(/.*)?" path == null;
+  name = types.strMatching "[A-Za-z_][A-Za-z0-9._-]*";
+  # These characters mean the same in a command line, a setting, a tmpfiles rule and a word of ingestFlags.
+  plain = path: builtins.match "(/[A-Za-z0-9._+@:-]+)+" path != null && builtins.match ".*/[.][.]?(/.*)?" path == null;
   limits = {
     LogRateLimitIntervalSec = cfg.rateLimit.interval;
     LogRateLimitBurst = cfg.rateLimit.burst;
   };
+
+  # A shell script between single quotes in a unit file. NixOS has its programs in
+  # /run/current-system/sw/bin. Another user may own the directory: mv and
+  # systemd-tmpfiles do not follow a symbolic link there.
+  prepareFIFO =
+    "PATH=$$PATH:/run/current-system/sw/bin; f=${cfg.fifo.path}; "
+    + "if [ -L $$f ] || [ -e $$f ] && [ ! -p $$f ]; then mv -T --backup=numbered $$f $$f.unread && "
+    + ''echo "<4>pika-cloud-lifecycle: $$f: was not a FIFO, so its lines were not read; find them in $$f.unread" >&2; fi; ''
+    + ''echo "p $$f $$(systemctl show --value -p SocketMode %n) root root -" | systemd-tmpfiles --create -'';
+
   inside = lib.hasPrefix "${cfg.stateDir}/" cfg.fifo.path;
+  artifact = builtins.match "[.]?(status[.]json|events[.]jsonl|result[.]json|rejected[.]jsonl|writer[.]lock).*" (lib.removePrefix "${cfg.stateDir}/" cfg.fifo.path) != null;
 in
 {
   options.services.pika-cloud-lifecycle = {
@@ -42,7 +55,7 @@ in
     };
 
     owner = mkOption {
-      type = types.str;
+      type = name;
       default = "root";
       example = "lifecycle";
       description = ''
@@ -52,7 +65,7 @@ in
     };
 
     group = mkOption {
-      type = types.str;
+      type = name;
       default = "root";
       example = "lifecycle";
       description = "Group of the state directory.";
@@ -74,7 +87,7 @@ in
 
     rateLimit = {
       interval = mkOption {
-        type = types.strMatching "[1-9][0-9]*(us|ms|s|min|h)?";
+        type = types.strMatching "[1-9][0-9]{0,8}(us|ms|s|min|h)?";
         default = "30s";
         example = "10s";
         description = ''
@@ -83,7 +96,7 @@ in
         '';
       };
       burst = mkOption {
-        type = types.ints.positive;
+        type = types.ints.between 1 4294967295; # systemd ignores a greater number
         default = 1000000;
         example = 50000;
         description = ''
@@ -127,7 +140,7 @@ in
       };
 
       group = mkOption {
-        type = types.str;
+        type = name;
         default = cfg.group;
         defaultText = lib.literalExpression "group";
         example = "wheel";
@@ -176,8 +189,8 @@ in
   config = lib.mkIf cfg.enable {
     assertions = [
       {
-        assertion = normalised cfg.stateDir;
-        message = "services.pika-cloud-lifecycle.stateDir is \"${cfg.stateDir}\"; expected an absolute path without \".\", \"..\", repeated or trailing slashes, spaces or %";
+        assertion = plain cfg.stateDir;
+        message = "services.pika-cloud-lifecycle.stateDir is \"${cfg.stateDir}\"; expected an absolute path of letters, digits and ._+@:-, without \".\", \"..\", repeated or trailing slashes";
       }
       {
         assertion = config.users.users ? ${cfg.owner};
@@ -188,8 +201,13 @@ in
         message = "services.pika-cloud-lifecycle.group is \"${cfg.group}\", which users.groups does not define; define it, or choose another group";
       }
       {
-        assertion = !cfg.fifo.enable || normalised cfg.fifo.path && inside;
-        message = "services.pika-cloud-lifecycle.fifo.path is \"${cfg.fifo.path}\"; expected a path inside ${cfg.stateDir}";
+        assertion = !cfg.fifo.enable || plain cfg.fifo.path && inside && !artifact;
+        message = "services.pika-cloud-lifecycle.fifo.path is \"${cfg.fifo.path}\"; expected a path inside ${cfg.stateDir}, of letters, digits and ._+@:-, that does not start with the name of an artifact";
+      }
+      {
+        # as PrivateTmp= and ProtectHome= below
+        assertion = !cfg.fifo.enable || builtins.match "/(tmp|var/tmp|home|root|run/user)(/.*)?" cfg.stateDir == null;
+        message = "services.pika-cloud-lifecycle.stateDir is \"${cfg.stateDir}\", which the unit of the FIFO cannot see; choose a directory outside /tmp, /var/tmp, /home, /root and /run/user";
       }
       {
         assertion = !cfg.fifo.enable || config.users.groups ? ${cfg.fifo.group};
@@ -199,7 +217,12 @@ in
 
     environment.systemPackages = [ cfg.package ];
 
-    systemd.tmpfiles.rules = [ "d ${cfg.stateDir} ${cfg.mode} ${cfg.owner} ${cfg.group} -" ];
+    systemd.tmpfiles.rules = [
+      "d ${cfg.stateDir} ${cfg.mode} ${cfg.owner} ${cfg.group} -"
+    ]
+    # Until the socket is up, a writer waits for it instead of creating a regular file.
+    # The "!" keeps later calls of systemd-tmpfiles from changing the mode of the FIFO.
+    ++ lib.optional cfg.fifo.enable "p! ${cfg.fifo.path} 0600 root root -";
 
     systemd.sockets = lib.mkIf cfg.fifo.enable {
       pika-cloud-lifecycle = {
@@ -211,12 +234,29 @@ in
           SocketUser = cfg.owner;
           SocketGroup = cfg.fifo.group;
           SocketMode = cfg.fifo.mode;
-          RemoveOnStop = true;
+          # The FIFO stays, so a writer never creates a regular file, and the running
+          # ingest reads the same FIFO after a restart.
+          RemoveOnStop = false;
+          # systemd uses an existing FIFO only if it belongs to root and has SocketMode.
+          ExecStartPre = "-/bin/sh -c '${prepareFIFO}'";
+          # A socket cannot start while the unit of Service= is active. So it must not be
+          # the unit of ingest.
+          Service = "pika-cloud-lifecycle-start.service";
         };
       };
     };
 
     systemd.services = lib.mkIf cfg.fifo.enable {
+      pika-cloud-lifecycle-start = {
+        description = "Start ingest, because a directive has arrived in the FIFO";
+        documentation = [ "man:pika-cloud-lifecycle(1)" ];
+        requires = [ "pika-cloud-lifecycle.service" ];
+        serviceConfig = {
+          Type = "oneshot";
+          ExecStart = "/bin/sh -c :"; # a service must have a command
+        };
+      };
+
       # systemd keeps the FIFO open, so lines wait in it while this unit is down.
       pika-cloud-lifecycle = {
         description = "Lifecycle artifacts of this guest";
@@ -227,6 +267,7 @@ in
         serviceConfig = limits // {
           # A FIFO has no end of file: ingest reads the remaining lines in the grace period.
           ExecStart = "${cfg.package}/bin/pika-cloud-lifecycle ingest ${toString cfg.ingestFlags} --require-result --grace=1s";
+          Sockets = "pika-cloud-lifecycle.socket";
           NotifyAccess = "main";
           User = cfg.owner;
           Group = cfg.group;

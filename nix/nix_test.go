@@ -205,3 +205,54 @@ func TestFlake_checks(t *testing.T) {
 		}
 	}
 }
+
+// A system may import any of the modules of the flake together, also more than once.
+func TestFlake_modules_together(t *testing.T) {
+	t.Parallel()
+	const flake = `((import ./nix/flake.nix).outputs {
+		self = { rev = "0123"; shortRev = "01"; };
+		nixpkgs = { lib = import ./nix/testdata/nixpkgs/lib.nix; legacyPackages = { }; };
+	}).nixosModules`
+	for _, names := range [][]string{
+		{"default", "default"}, {"ci-image", "ci-image"},
+		{"default", "ci-image"}, {"ci-image", "managed-agent-image"}, {"managed-agent-image", "default"},
+		{"default", "managed-agent-image", "ci-image"},
+	} {
+		modules := []string{`{ services.pika-cloud-lifecycle.enable = true; }`}
+		for _, name := range names {
+			modules = append(modules, "("+flake+"."+name+")")
+			if name == "managed-agent-image" {
+				modules = append(modules, `{ services.pika-cloud-managed-agent = { command = [ "x" ]; probe = "true"; }; }`)
+			}
+		}
+		if s := evalSystem(t, modules...); len(s.Path) != 1 || !strings.HasSuffix(s.Path[0], "+01") {
+			t.Errorf("the system of %v has the packages %v; expected that of the flake", names, s.Path)
+		}
+	}
+}
+
+// The stand-in rejects what nixpkgs rejects, and prints what NixOS prints.
+func TestStandIn_strict(t *testing.T) {
+	t.Parallel()
+	const a = `{ type = "derivation"; outPath = "/a"; }`
+	for _, c := range []struct{ module, why string }{
+		{`{ services.pika-cloud-lifecycle.package = ` + a + `; } { services.pika-cloud-lifecycle.package = ` + a + `; }`, "package' is defined multiple times"},
+		{`{ systemd.services.x.serviceConfig.A = "x"; } { systemd.services.x.serviceConfig.A = "y"; }`, "has conflicting definition values"},
+		{`{ systemd.services.x.serviceConfig.A = "x"; } { systemd.services.x.serviceConfig.A = [ "x" ]; }`, "has conflicting definition values"},
+		{`{ systemd.services.x.after = [ "network" ]; }`, "after' is not of type"},
+		{`{ systemd.services.x.description = "a\nb"; }`, "description' is not of type"},
+		{`{ systemd.tmpfiles.rules = [ ./VERSION ]; }`, "rules' is not of type"},
+		{`({ pkgs, ... }: { imports = [ pkgs.module ]; })`, "infinite recursion"},
+		{`({ utils, ... }: { imports = utils.modules; })`, "infinite recursion"},
+		{`{ users.users.x.group = "x"; }`, "Exactly one of users.users.x.isSystemUser"},
+		{`{ users.users.x.isNormalUser = true; }`, "users.users.x.group is unset"},
+	} {
+		if why := evalError(t, "./nix/module.nix", "{ services.pika-cloud-lifecycle.enable = true; }", c.module); !strings.Contains(strings.ReplaceAll(why, "\n", " "), c.why) {
+			t.Errorf("%s: the error is\n%s\nexpected %s", c.module, why, c.why)
+		}
+	}
+	settings := evalSystem(t, `{ systemd.services.x.serviceConfig = { Path = ./VERSION; Copy = "${./VERSION}"; Empty = null; }; }`).Services["x"].ServiceConfig
+	if dir := needTree(t); settings["Path"] != dir+"/VERSION" || !strings.HasPrefix(fmt.Sprint(settings["Copy"]), storeDir()+"/") || settings["Empty"] != "" {
+		t.Errorf("the settings are %q; expected the path in %s, one in the store, and nothing", settings, dir)
+	}
+}

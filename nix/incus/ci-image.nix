@@ -13,57 +13,40 @@ let
   cfg = config.services.pika-cloud-ci;
   lifecycle = config.services.pika-cloud-lifecycle;
   inherit (lib) mkOption types;
-  size = types.strMatching "[1-9][0-9]*[KMG%]";
+  size = types.strMatching "[1-9][0-9]{0,5}[KMG]|([1-9][0-9]?|100)%";
+  literal = builtins.replaceStrings [ "%" ] [ "%%" ]; # % starts a specifier in a unit
 
   own = name: limit: {
     description = "The job's ${name}";
     where = "${lifecycle.stateDir}/${name}";
     what = "tmpfs";
     type = "tmpfs";
-    options = "size=${limit},nr_inodes=16k,mode=0755,uid=${toString cfg.uid},gid=${toString cfg.uid},nosuid,nodev";
+    options = "size=${literal limit},nr_inodes=16k,mode=0755,uid=${toString cfg.uid},gid=${toString cfg.uid},nosuid,nodev";
   };
 in
 {
-  imports = [ ../module.nix ];
+  imports = [ (import ./image.nix { unit = "pika-cloud-ci"; user = "ci"; what = "a job"; stop = "killAfterSeconds"; }) ];
 
   options.services.pika-cloud-ci = {
     request = mkOption {
-      type = types.path;
+      # systemd removes blanks at the end of a line, and joins a line that ends with \ to the next.
+      type = types.addCheck types.path (path: builtins.match "[^[:cntrl:]]*[^[:space:]\\]" (toString path) != null)
+        // { description = "absolute path without control characters, and without a blank or backslash at its end"; };
       default = "/var/lib/pika-cloud/request.json";
       example = "/mnt/job/request.json";
       description = ''
         File that describes the job, as JSON with schema_version (2), command,
-        timeout_secs and run_as_root. The job runs at boot. If the host writes the file
-        later, it must start pika-cloud-ci.service.
+        timeout_secs and run_as_root; if that is false, user runs the job. The job runs at
+        boot. If the host writes the file later, it must start pika-cloud-ci.service.
       '';
-    };
-
-    user = mkOption {
-      type = types.strMatching "[a-z][a-z0-9-]*";
-      default = "ci";
-      example = "runner";
-      description = "User and group of a job with run_as_root set to false. The home directory is in /var/lib.";
+      apply = path: "${path}"; # a file of the configuration is copied to the store
     };
 
     uid = mkOption {
-      type = types.ints.positive;
+      type = types.ints.between 1 60000; # as in login.defs(5)
       default = 900;
       example = 1000;
-      description = "User ID and group ID of that user.";
-    };
-
-    path = mkOption {
-      type = types.listOf types.package;
-      default = [ ];
-      example = lib.literalExpression "[ pkgs.git pkgs.gnumake ]";
-      description = "Packages on the PATH of the job.";
-    };
-
-    killAfterSeconds = mkOption {
-      type = types.ints.positive;
-      default = 10;
-      example = 60;
-      description = "Seconds that a job may take to stop after SIGTERM. Then it is killed.";
+      description = "User ID and group ID of user.";
     };
 
     logsSize = mkOption {
@@ -81,30 +64,15 @@ in
     };
 
     processes = mkOption {
-      type = types.ints.positive;
+      type = types.ints.between 1 4194304; # as in pid_max (proc(5))
       default = 8192;
       example = 30000;
       description = "Maximum number of processes and threads of the user of the job.";
     };
   };
 
-  config = {
-    assertions = [
-      {
-        assertion = cfg.user != lifecycle.owner;
-        message = "services.pika-cloud-ci.user is \"${cfg.user}\", which owns ${lifecycle.stateDir}, so a job could forge the result; choose another user";
-      }
-    ];
-
-    services.pika-cloud-lifecycle.enable = true;
-
-    users.users.${cfg.user} = {
-      inherit (cfg) uid;
-      isSystemUser = true;
-      group = cfg.user;
-      home = "/var/lib/${cfg.user}";
-      createHome = true;
-    };
+  config = lib.mkIf lifecycle.enable {
+    users.users.${cfg.user} = { inherit (cfg) uid; };
     users.groups.${cfg.user}.gid = cfg.uid;
 
     systemd.mounts = [
@@ -114,12 +82,8 @@ in
 
     systemd.services.pika-cloud-ci = {
       description = "CI job";
-      documentation = [ "man:pika-cloud-lifecycle(1)" ];
-      wantedBy = [ "multi-user.target" ];
-      wants = [ "network-online.target" ];
-      after = [ "network-online.target" ];
       unitConfig = {
-        ConditionPathExists = cfg.request;
+        ConditionPathExists = literal cfg.request;
         StartLimitIntervalSec = 0; # the host decides when to start it again
         RequiresMountsFor = [
           "${lifecycle.stateDir}/logs"
@@ -127,15 +91,7 @@ in
         ];
       };
       restartIfChanged = false; # it would end the job
-      path = [
-        lifecycle.package
-        pkgs.bash
-      ] ++ cfg.path;
-      environment = {
-        PIKA_LIFECYCLE_DIR = lifecycle.stateDir;
-        INGEST_FLAGS = toString lifecycle.ingestFlags;
-      };
-      serviceConfig = lifecycle.streamConfig // {
+      serviceConfig = {
         Type = "oneshot";
         # Otherwise a job could send notifications to systemd as this unit, and have it killed.
         NotifyAccess = "none";
@@ -151,16 +107,10 @@ in
         # The output of the job is in logs/guest.log. In the journal it would use up the
         # rate limit of the unit, which the mirror needs.
         StandardOutput = "null";
-        # systemd sends SIGTERM only to the runner. If the job received it too, it could
-        # end first, and the runner would report that it failed by itself.
-        KillMode = "mixed";
-        # 30 s of the rest are for ingest, which retries the result if the disk is full.
-        TimeoutStopSec = cfg.killAfterSeconds + 45;
         # A job that forks or allocates without limit must not stop the stream. It
         # reaches LimitNPROC first, which does not apply to root.
         LimitNPROC = cfg.processes;
         TasksMax = 2 * cfg.processes;
-        OOMPolicy = "continue";
       };
     };
   };

@@ -3,7 +3,7 @@
 # and stopped by the power-off that ends this boot.
 # shellcheck source=lab.sh source-path=SCRIPTDIR
 . /opt/lab/lab.sh
-state=/opt/lab/state
+state=/opt/lab/state._+@:-
 unit=pika-cloud-managed-agent.service
 
 await in_state starting
@@ -26,3 +26,4 @@ touch /run/healthy
 await in_state ready
 await active "$unit" active
 cp /var/lib/agent/output "$out/agent"
+cp /var/lib/agent/argument "$out/argument"

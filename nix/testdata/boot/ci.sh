@@ -3,11 +3,13 @@
 # shellcheck source=lab.sh source-path=SCRIPTDIR
 . /opt/lab/lab.sh
 unit=pika-cloud-ci.service
+# shellcheck disable=SC2016 # the name of the file is hostile
+request='/var/lib/pika-cloud/re quest %n $X "\x41" 100%.json'
 
 # ask NAME REQUEST runs a job and keeps its artifacts.
 ask() {
   mkdir -p /var/lib/pika-cloud
-  echo "$2" >/var/lib/pika-cloud/request.json
+  echo "$2" >"$request"
   systemctl start "$unit" || :
   systemctl show --value -p ExecMainStatus "$unit" >"$out/$1.exit"
   keep "$1"
@@ -36,7 +38,7 @@ ask after "$(job 'echo harmless')"
 stat -c '%A %U %n' "$state" "$state"/* >"$out/modes"
 
 # The power-off ends the last job.
-job 'echo up; sleep infinity' >/var/lib/pika-cloud/request.json
+job 'echo up; sleep infinity' >"$request"
 systemctl start --no-block "$unit"
 await in_state starting
 await grep -q up "$state/logs/guest.log"

@@ -3,7 +3,7 @@
 # the agent, with its stream.
 # shellcheck source=lab.sh source-path=SCRIPTDIR
 . /opt/lab/lab.sh
-state=/opt/lab/state
+state=/opt/lab/state._+@:-
 unit=pika-cloud-managed-agent.service
 
 touch /run/healthy

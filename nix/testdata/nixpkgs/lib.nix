@@ -39,6 +39,8 @@ let
     filterAttrs = keep: set: listToAttrs (concatMap (name: optional (keep name set.${name}) { inherit name; value = set.${name}; }) (attrNames set));
     unique = foldl' (seen: x: if elem x seen then seen else seen ++ [ x ]) [ ];
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
+    removePrefix = prefix: text:
+      if hasPrefix prefix text then builtins.substring (builtins.stringLength prefix) (-1) text else text;
     removeSuffix = suffix: text:
       let rest = builtins.stringLength text - builtins.stringLength suffix; in
       if builtins.substring rest (-1) text == suffix then builtins.substring 0 rest text else text;
@@ -98,15 +100,20 @@ let
         one = path: values:
           if all (value: value == head values) values then head values
           else throw "The option `${at path}' has conflicting definition values.";
+        single = path: values:
+          if length values == 1 then head values
+          else throw "The option `${at path}' is defined multiple times while it's expected to be unique.";
         simple = description: check: { inherit description check; merge = one; };
       in
       rec {
         bool = simple "boolean" isBool;
         int = simple "signed integer" isInt;
         ints.positive = simple "positive integer" (value: isInt value && value > 0);
+        ints.between = low: high: simple "integer between ${toString low} and ${toString high}" (value: isInt value && low <= value && value <= high);
         str = simple "string" isString;
-        path = simple "absolute path" (value: isPath value || isString value && hasPrefix "/" value);
-        package = simple "package" (value: isAttrs value && (value.type or "") == "derivation");
+        path = simple "absolute path" (value: (isPath value || isString value || value ? outPath) && hasPrefix "/" (toString value));
+        package = simple "package" (value: isAttrs value && (value.type or "") == "derivation") // { merge = single; };
+        addCheck = type: check: type // { check = value: type.check value && check value; };
         anything = simple "anything" (_: true);
         enum = words: simple "one of ${toJSON words}" (value: elem value words);
         strMatching = pattern: simple "string matching the pattern ${pattern}" (value: isString value && match pattern value != null);
@@ -122,6 +129,7 @@ let
           check = isList;
           merge = path: values: map (value: mergeDefs path type [ value ]) (concatLists values);
         };
+        nonEmptyListOf = type: addCheck (listOf type) (list: list != [ ]) // { description = "non-empty list of ${type.description}"; };
         attrsOf = type: {
           description = "attribute set of ${type.description}";
           check = isAttrs;
@@ -130,11 +138,14 @@ let
             genAttrs (unique (concatMap attrNames sets)) (name:
               mergeDefs (path ++ [ name ]) type (concatMap (set: optional (set ? ${name}) set.${name}) sets));
         };
-        # A setting of a unit: one value, or a list that several modules extend.
+        # A setting of a unit: one value, or a list that several modules extend. NixOS prints
+        # a path with toString, which does not copy the file to the store.
         setting = {
           description = "systemd option";
           check = value: isBool value || isInt value || isString value || isPath value || isList value || value == null;
-          merge = path: values: if all isList values then concatLists values else one path values;
+          merge = path: values:
+            let print = value: if isPath value || value == null then toString value else value; in
+            if all isList values then map print (concatLists values) else print (one path values);
         };
         submodule = module: {
           description = "submodule";
@@ -151,22 +162,23 @@ let
     evalModules = { modules, specialArgs ? { }, path ? [ ] }:
       let
         args = specialArgs // { inherit config lib; };
-        load = module:
+        # load adds a module to those before it, after its imports. A file, or a module with a
+        # key, is added only once.
+        load = seen: module:
           let
             given = if isPath module then import module else module;
             wanted = functionArgs given;
             value = if isFunction given then given (if wanted == { } then args else intersectAttrs wanted args) else given;
+            key = value.key or (if isPath module then toString module else null);
             full = value ? options || value ? config;
-            rest = removeAttrs value [ "options" "config" "imports" ];
+            rest = removeAttrs value [ "options" "config" "imports" "key" ];
           in
-          if full && rest != { } then throw "Module has an unsupported attribute `${head (attrNames rest)}'."
+          if key != null && any (other: other.key == key) seen then seen
+          else if full && rest != { } then throw "Module has an unsupported attribute `${head (attrNames rest)}'."
           else
-            concatMap load (value.imports or [ ])
-            ++ [ { file = if isPath module then toString module else null; options = value.options or { }; config = if full then value.config or { } else rest; } ];
-        # A file that several modules import is evaluated once.
-        loaded = foldl' (seen: module:
-          if module.file != null && any (other: other.file == module.file) seen then seen else seen ++ [ module ]
-        ) [ ] (concatMap load modules);
+            foldl' load seen (value.imports or [ ])
+            ++ [ { inherit key; options = value.options or { }; config = if full then value.config or { } else rest; } ];
+        loaded = foldl' load [ ] modules;
 
         join = path: a: b:
           a // mapAttrs (name: value:
@@ -192,16 +204,21 @@ let
       in
       { inherit config options; };
 
-    # nixosSystem evaluates modules together with those of nixos.nix.
+    # nixosSystem evaluates modules together with those of nixos.nix. NixOS defines pkgs and
+    # utils in the configuration, so that a module cannot use them in its imports.
     nixosSystem = { system ? builtins.currentSystem, modules }:
-      evalModules {
-        modules = [ ./nixos.nix ] ++ modules;
-        specialArgs = {
-          pkgs = import ./. { inherit system; };
-          # systemd also expands % and $ inside quotes.
-          utils.escapeSystemdExecArgs = args: concatStringsSep " " (map (arg: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (toJSON arg)) args);
+      let
+        late = builtins.seq result.options;
+        result = evalModules {
+          modules = [ ./nixos.nix ] ++ modules;
+          specialArgs = {
+            pkgs = late (import ./. { inherit system; });
+            # systemd also expands % and $ inside quotes.
+            utils = late { escapeSystemdExecArgs = args: concatStringsSep " " (map (arg: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (toJSON arg)) args); };
+          };
         };
-      };
+      in
+      result;
   };
 in
 lib

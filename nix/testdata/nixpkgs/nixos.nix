@@ -10,13 +10,14 @@
 let
   inherit (lib) mkOption types;
   option = type: default: mkOption { inherit type default; };
-  names = option (types.listOf types.str) [ ];
+  texts = option (types.listOf types.str) [ ];
+  names = option (types.listOf (types.strMatching "[a-zA-Z0-9@%:_.\\-]+[.](service|socket|device|mount|automount|swap|target|path|timer|scope|slice)")) [ ];
   settings = option (types.attrsOf types.setting) { };
 
   # The options of all kinds of units.
   unit = {
-    description = option types.str "";
-    documentation = names;
+    description = option (types.strMatching "[^\n\r]*") "";
+    documentation = texts;
     wantedBy = names;
     requiredBy = names;
     requires = names;
@@ -36,9 +37,9 @@ in
     environment.systemPackages = option (types.listOf types.package) [ ];
     system.stateVersion = mkOption { type = types.str; };
     system.build.toplevel = mkOption { type = types.package; };
-    systemd.tmpfiles.rules = names;
+    systemd.tmpfiles.rules = texts;
     systemd.sockets = units {
-      listenStreams = names;
+      listenStreams = texts;
       socketConfig = settings;
     };
     systemd.services = units {
@@ -70,6 +71,18 @@ in
   };
 
   config = {
+    assertions = builtins.concatLists (
+      lib.mapAttrsToList (name: user: [
+        {
+          assertion = (user.isSystemUser || user.uid != null && user.uid < 1000) != user.isNormalUser;
+          message = "Exactly one of users.users.${name}.isSystemUser and users.users.${name}.isNormalUser must be set.";
+        }
+        {
+          assertion = user.group != "";
+          message = "users.users.${name}.group is unset.";
+        }
+      ]) config.users.users
+    );
     users.users.root = {
       uid = 0;
       group = "root";
@@ -88,7 +101,7 @@ in
           inherit (pkgs) system;
           builder = "/bin/bash";
           args = [ "-c" "echo $units >$out" ];
-          units = builtins.toJSON { inherit (config.systemd) services sockets mounts; inherit (config.systemd.tmpfiles) rules; };
+          units = builtins.toJSON { inherit (config.systemd) services sockets mounts; inherit (config.systemd.tmpfiles) rules; packages = map toString config.environment.systemPackages; };
         };
   };
 }
