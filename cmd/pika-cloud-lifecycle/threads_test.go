@@ -145,32 +145,6 @@ func TestRun_process_limit(t *testing.T) {
 	}
 }
 
-// run creates a FIFO again, and reads it, although the command has started as many processes
-// as it may.
-func TestRunFIFO_process_limit(t *testing.T) {
-	perl := testenv.Tool(t, "perl")
-	for round := range limitRounds {
-		t.Run(strconv.Itoa(round), func(t *testing.T) {
-			t.Parallel()
-			dir := openDir(t)
-			p := launch(t, dir, limitedProcess(t, enterCgroup(t, processLimit)), "run", "--fifo", dir+"/fifo", "--", perl, "-e", forkAll+`
-				for my $n (1..3) {
-					unlink $ENV{PIKA_LIFECYCLE_FIFO};
-					select(undef, undef, undef, 0.01) until -p $ENV{PIKA_LIFECYCLE_FIFO};
-					sysopen(my $fifo, $ENV{PIKA_LIFECYCLE_FIFO}, 1) or redo; # run has not opened it yet
-					for (1..20) {
-						syswrite($fifo, "KIND=ready MESSAGE=$_\n");
-						syswrite($stream, "KIND=ready MESSAGE=$_\n");
-						select(undef, undef, undef, 0.001);
-					}
-				}
-				exit 5;`)
-			p.exits(5)
-			p.hasEvents(1 + 3*40 + 1)
-		})
-	}
-}
-
 // ingest continues beside a program that starts as many processes as it may.
 func TestIngest_process_limit(t *testing.T) {
 	perl := testenv.Tool(t, "perl")
