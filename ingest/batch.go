@@ -17,17 +17,18 @@ const maxBatch = 2 << 20
 
 // A batch contains what the next commit writes. The zero batch is empty.
 //
-// Until clearEvents, the message and details of status.value may be in the memory of
-// events. Those of result.value may be there only if they are huge.
+// If statusShares, the message and details of status.value are in the memory of events, at
+// most until clearEvents. Those of result.value may be there only if they are huge.
 type batch struct {
 	events  writer.Batch
 	rejects []byte
 	lines   uint64 // in rejects
 
-	status    staged[artifact.Status]
-	ready     bool // ready was reached since the last status was written
-	result    staged[artifact.Result]
-	startsRun bool // a run starts: an existing result becomes the previous one
+	status       staged[artifact.Status]
+	statusShares bool
+	ready        bool // ready was reached since the last status was written
+	result       staged[artifact.Result]
+	startsRun    bool // a run starts: an existing result becomes the previous one
 
 	// For a copying stream.
 	numbered  writer.NumberedBatch
@@ -145,9 +146,18 @@ func (b *batch) addReject(reject *artifact.Reject, limited bool) bool {
 func (b *batch) setStatus(d *directive.Directive, when Moment, bootID string, event eventNumber) {
 	b.status = staged[artifact.Status]{set: true, event: event, value: artifact.Status{
 		State: d.State, Time: when.Time, BootID: bootID, Message: d.Message, Details: d.Details}}
+	b.statusShares = true
 	if event == noEvent {
 		b.copyStatus()
 	}
+}
+
+// setMessage replaces the message of the status, which may be on disk already. Its other
+// values stay the same, also its seq and its time: the guest does not repeat its state.
+func (b *batch) setMessage(message string) {
+	b.message = strictjson.AppendText(b.message[:0], message)
+	b.status.value.Message = b.message
+	b.status.set, b.status.early = true, false
 }
 
 // copyStatus copies the values of the status before their memory is reused.
@@ -156,6 +166,7 @@ func (b *batch) copyStatus() {
 	b.message = append(b.message[:0], s.Message...)
 	b.details = append(b.details[:0], s.Details...)
 	s.Message, s.Details = b.message, b.details
+	b.statusShares = false
 }
 
 // huge is the size in bytes from which the message and details of a status or result are
@@ -196,11 +207,11 @@ func (b *batch) setSeqs(written *writer.Batch) {
 func (b *batch) clearEvents() {
 	if b.events.Size() > huge {
 		b.events.Drop()
-		b.dropped = true
+		b.dropped, b.statusShares = true, false
 		runtime.GC() // free the decoder's copy before a follower makes another one
 		return
 	}
-	if b.status.set {
+	if b.statusShares {
 		b.copyStatus()
 	}
 	b.events.Reset()

@@ -53,12 +53,15 @@ func (r *runner) commitAs(mode commitMode) event {
 	lines := r.lines.number
 	startsOrEndsRun := r.batch.startsRun || r.batch.result.due()
 	err := c.write(&r.batch, mode)
-	defer r.batch.trim(r.Supervisor != nil && r.decider.state.IsStopped())
+	defer r.batch.trim(r.Reports != nil || (r.Supervisor != nil && r.decider.state.IsStopped()))
 	defer c.notify() // after the acknowledgement, which a follower must not delay, and before trim
 	c.noSpace = writer.IsFull(err)
 	c.reportUnmovable()
 	if err != nil {
 		r.commitFailed(err)
+		if r.state.disk == degraded {
+			r.answer() // nobody waits for a disk that fails
+		}
 		return writeFailed
 	}
 	if !c.failure.since.IsZero() {
@@ -72,6 +75,7 @@ func (r *runner) commitAs(mode commitMode) event {
 		r.acker.advance(lines, c.lastSeq)
 	}
 	r.acker.send(r.Rejected)
+	r.answer()
 	return written
 }
 

@@ -38,7 +38,9 @@ type runner struct {
 	drain     drain
 	committed uint64
 	readError error
-	lost      bool // the last status or result could not be written
+	warnings  int      // about unusual transitions
+	answers   []func() // called after the next commit, see Reports.AfterCommit
+	lost      bool     // the last status or result could not be written
 }
 
 // A handler turns lines into parts of the next commit.
@@ -56,7 +58,10 @@ type handler interface {
 func newRunner(s *Stream) *runner {
 	r := &runner{Stream: s, now: s.Clock()}
 	r.lines = lines{fd: s.In, max: orDefault(s.MaxLine, DefaultMaxLine)}
-	r.waiter = waiter{in: s.In, stop: s.Stop}
+	r.waiter = waiter{in: s.In, stop: s.Stop, reports: -1}
+	if s.Reports != nil {
+		r.waiter.reports = s.Reports.fd
+	}
 	r.decider = decider{policy: s.Transitions, manyRuns: s.ManyRuns}
 	r.alive = newAliveReporter(s.Watchdog)
 	s.Dir.Events.LockWait = r.alive.lockWait(orDefault(s.Dir.Events.LockWait, writer.DefaultLockWait))
@@ -174,6 +179,7 @@ func (r *runner) read() event {
 			return r.commit()
 		}
 	}
+	r.takeReports(false)
 	if r.isOver() {
 		if r.state.phase == draining {
 			return graceOver
@@ -191,7 +197,10 @@ func (r *runner) read() event {
 		return e
 	}
 	e := r.waitForInput(r.inputTimeout())
-	if e == nothing {
+	switch {
+	case e == nothing && r.Reports != nil && r.Reports.untilDue() == 0:
+		return reported
+	case e == nothing:
 		r.drain.unread = 0 // another process may have read the rest
 		r.now = r.Clock()
 		r.handler.idle()
@@ -231,9 +240,11 @@ func (r *runner) waitForInput(limit time.Duration) event {
 
 // wait returns when a stop is requested, when there is input (if forInput), or after
 // limit (negative: no limit). If an acknowledgement is pending and the pipe has space,
-// wait sends it and returns nothing before the limit.
+// wait sends it and returns nothing before the limit. It also returns when there are
+// reports, unless the limit is 0: the caller has then taken reports and is about to commit,
+// which a flood of reports must not prevent.
 func (r *runner) wait(limit time.Duration, forInput bool) event {
-	got := r.waitAlive(limit, forInput)
+	got := r.waitAlive(limit, forInput, forInput && limit != 0)
 	if got.ack {
 		r.acker.send(r.Summary.Rejected)
 	}
@@ -245,16 +256,18 @@ func (r *runner) wait(limit time.Duration, forInput bool) event {
 		return stopRequested
 	case got.input:
 		return input
+	case got.reports:
+		return reported
 	}
 	return nothing
 }
 
 // waitAlive calls waiter.wait, and calls Watchdog.Alive whenever it is due until then.
-func (r *runner) waitAlive(limit time.Duration, forInput bool) readiness {
+func (r *runner) waitAlive(limit time.Duration, forInput, forReports bool) readiness {
 	for {
 		r.alive.report()
 		begun, until := time.Now(), r.alive.untilNext(limit)
-		got := r.waiter.wait(until, forInput, r.state.stops < 2, r.acker.pendingFD())
+		got := r.waiter.wait(until, forInput, r.state.stops < 2, forReports, r.acker.pendingFD())
 		if got != (readiness{}) || until == limit {
 			return got
 		}
@@ -272,6 +285,11 @@ func (r *runner) inputTimeout() time.Duration {
 	}
 	if r.state.phase == draining {
 		limit = shorter(limit, max(0, time.Until(r.drain.deadline)))
+	}
+	if r.Reports != nil {
+		if due := r.Reports.untilDue(); due >= 0 {
+			limit = shorter(limit, due)
+		}
 	}
 	return limit
 }
@@ -317,6 +335,7 @@ func (r *runner) close() event {
 		r.handle(&r.line)
 	}
 	r.handler.end()
+	r.takeReports(true)
 	if r.hasUncommitted() && r.mayCommit() {
 		return r.commit()
 	}

@@ -57,6 +57,10 @@ type Stream struct {
 	Followers []Follower // notified of each commit, in this order
 	Watchdog  Watchdog   // of the process; none if zero
 
+	// Reports, if not nil, passes what the program reports without writing a line. Source
+	// must then be nil.
+	Reports *Reports
+
 	// Supervisor starts the program that writes to the stream and provides the
 	// result; nil if the result comes from a directive.
 	Supervisor Supervisor
@@ -109,6 +113,7 @@ func (s *Stream) Run() (Summary, error) {
 	for r.state.phase != finished {
 		r.state = r.state.next(r.step())
 	}
+	r.answer()
 	r.committer.writerLock.end(r.lost)
 	r.Lines, r.Degraded = r.lines.number, r.Degraded || r.state.disk == degraded
 	r.Summary.Unusable = r.committer.report.silent

@@ -44,6 +44,7 @@ type event uint8
 const (
 	nothing       event = iota // time has passed
 	input                      // input was read
+	reported                   // Reports have something
 	inputEnded                 // the input ended, or ExitOnResult is set and there is a result
 	stopRequested              // a signal, or the end of the supervised command
 	graceOver                  // a draining stream has read long enough

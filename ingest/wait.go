@@ -10,19 +10,20 @@ import (
 
 // A waiter waits for the descriptors of a stream.
 type waiter struct {
-	in   int
-	stop int // 0 if there is none, or its other end is closed
+	in      int
+	stop    int // 0 if there is none, or its other end is closed
+	reports int // the descriptor of Reports; -1 if there are none
 }
 
 // A readiness is what a wait returns: what is ready. All fields are false after the time
 // limit.
-type readiness struct{ input, stop, ack bool }
+type readiness struct{ input, stop, reports, ack bool }
 
 // wait waits, for at most limit (negative: no limit), for input (if forInput), a
-// request to stop (if forStop), or space in the pipe ackFD (if it is not negative). It
-// consumes a request to stop.
-func (w *waiter) wait(limit time.Duration, forInput, forStop bool, ackFD int) (got readiness) {
-	fds := [3]unix.PollFd{{Fd: -1}, {Fd: -1}, {Fd: -1}}
+// request to stop (if forStop), reports (if forReports), or space in the pipe ackFD (if it
+// is not negative). It consumes a request to stop.
+func (w *waiter) wait(limit time.Duration, forInput, forStop, forReports bool, ackFD int) (got readiness) {
+	fds := [4]unix.PollFd{{Fd: -1}, {Fd: -1}, {Fd: -1}, {Fd: -1}}
 	if forInput {
 		fds[0] = unix.PollFd{Fd: int32(w.in), Events: unix.POLLIN}
 	}
@@ -32,11 +33,14 @@ func (w *waiter) wait(limit time.Duration, forInput, forStop bool, ackFD int) (g
 	if ackFD >= 0 {
 		fds[2] = unix.PollFd{Fd: int32(ackFD), Events: unix.POLLOUT}
 	}
+	if forReports {
+		fds[3] = unix.PollFd{Fd: int32(w.reports), Events: unix.POLLIN}
+	}
 	n, err := unix.Poll(fds[:], milliseconds(limit))
 	if n <= 0 || err != nil {
 		return readiness{}
 	}
-	return readiness{input: fds[0].Revents != 0, stop: fds[1].Revents != 0 && w.readStop(), ack: fds[2].Revents != 0}
+	return readiness{input: fds[0].Revents != 0, stop: fds[1].Revents != 0 && w.readStop(), ack: fds[2].Revents != 0, reports: fds[3].Revents != 0}
 }
 
 // milliseconds returns a timeout for poll(2). It rounds up: with a timeout of 0, a loop

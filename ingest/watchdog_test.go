@@ -144,7 +144,7 @@ func TestWatchdog_wait_limit(t *testing.T) {
 	r := newRunner(&g.Stream)
 	const limit = 50 * time.Millisecond
 	begun := time.Now()
-	got := r.waitAlive(limit, true)
+	got := r.waitAlive(limit, true, false)
 	took := time.Since(begun)
 	if got != (readiness{}) || took < limit {
 		t.Errorf("the wait returned %+v after %v; want nothing after %v", got, took, limit)

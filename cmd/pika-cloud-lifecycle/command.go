@@ -20,17 +20,20 @@ import (
 // until the program has started. Until the program is reaped, no other process or group
 // can have its pid.
 type command struct {
-	argv      []string
-	hidden    bool // the arguments are, in details and messages
-	env       []string
-	path      string         // the $PATH in which argv[0] is looked up
-	stderr    int            // the descriptor that becomes its standard error
-	stream    int            // the stream's write end
-	streamFD  int            // the descriptor of the stream in the program
-	timeout   time.Duration  // none if 0
-	killAfter time.Duration  // from SIGTERM to SIGKILL
-	signals   chan os.Signal // that this process receives for the program
-	umask     int            // of the program
+	argv       []string
+	hidden     bool // the arguments are, in details and messages
+	env        []string
+	path       string         // the $PATH in which argv[0] is looked up
+	stderr     int            // the descriptor that becomes its standard error
+	stream     int            // the stream's write end
+	streamFD   int            // the descriptor of the stream in the program
+	readyFD    int            // the descriptor of --ready in the program; 0 if there is none
+	readyWrite int            // the write end of the pipe that becomes readyFD
+	ready      readyReceiver  // nil without --ready
+	timeout    time.Duration  // none if 0
+	killAfter  time.Duration  // from SIGTERM to SIGKILL
+	signals    chan os.Signal // that this process receives for the program
+	umask      int            // of the program
 
 	cannotStart *startError // why the program cannot be started; nil if nothing is known
 
@@ -71,8 +74,16 @@ func (c *command) run(ended func(exit)) {
 		ended(exit{err: c.cannotStart})
 		return
 	}
+	c.earlier = findEarlier()
+	if c.ready != nil {
+		c.ready.Start()
+	}
 	startThreads()
-	if err := c.start(); err != nil {
+	err := c.start()
+	if c.readyFD > 0 {
+		unix.Close(c.readyWrite)
+	}
+	if err != nil {
 		c.restoreTerminal(false)
 		ended(exit{err: c.explainStart(err)})
 		return
@@ -92,11 +103,7 @@ func (c *command) start() error {
 		return err
 	}
 	attr := &syscall.ProcAttr{Env: c.env, Sys: &syscall.SysProcAttr{Setpgid: true}}
-	for fd := range c.streamFD {
-		attr.Files = append(attr.Files, uintptr(fd))
-	}
-	attr.Files[2] = uintptr(c.stderr)
-	attr.Files = append(attr.Files, uintptr(c.stream))
+	attr.Files = c.files()
 	if fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
 		c.terminal = fd
 	}
@@ -104,7 +111,6 @@ func (c *command) start() error {
 		c.saveSettings()
 		attr.Sys.Foreground, attr.Sys.Ctty, c.gaveTerminal = true, c.terminal, true
 	}
-	c.earlier = findEarlier()
 	c.children = make(chan os.Signal, 1)
 	signal.Notify(c.children, unix.SIGCHLD)
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // never fails (Linux 3.4)
@@ -117,6 +123,23 @@ func (c *command) start() error {
 	// stty tostop, writes to it. The command must not inherit that it is ignored.
 	signal.Ignore(unix.SIGTTOU)
 	return err
+}
+
+// files returns what the descriptors of the command are copies of, from 0 on: the inherited
+// ones, standard error, the stream, and that of --ready, which replaces an inherited one.
+func (c *command) files() []uintptr {
+	files := make([]uintptr, max(c.streamFD, c.readyFD)+1)
+	for fd := range files {
+		files[fd] = uintptr(fd)
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd > 2 && (err != nil || flags&unix.FD_CLOEXEC != 0) {
+			files[fd] = ^uintptr(0) // closed
+		}
+	}
+	files[2], files[c.streamFD] = uintptr(c.stderr), uintptr(c.stream)
+	if c.readyFD > 0 {
+		files[c.readyFD] = uintptr(c.readyWrite)
+	}
+	return files
 }
 
 // lookUp finds a program as execvp(3) does. If it finds only files that may not be
@@ -226,6 +249,7 @@ func (c *command) reap(how *exit, deadline time.Time) {
 			c.kill(unix.SIGKILL)
 		}
 	}
+	c.prepareReap()
 	for {
 		if _, err := unix.Wait4(c.pid, &how.status, 0, nil); err != unix.EINTR {
 			break

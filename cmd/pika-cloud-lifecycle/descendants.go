@@ -357,6 +357,14 @@ func (c *command) reapOrphans() {
 		if err != nil || pid == 0 || (pid == c.pid && !c.reaped) {
 			return
 		}
+		c.prepareReap()
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+	}
+}
+
+// prepareReap handles what a child has sent, while /proc still shows whose child it is.
+func (c *command) prepareReap() {
+	if c.ready != nil {
+		c.ready.Drain()
 	}
 }

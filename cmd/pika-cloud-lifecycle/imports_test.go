@@ -34,8 +34,9 @@ func imports() map[string][]string {
 		"ingest":                            with("writer", "writer/writerlock", "ingest/directive"),
 		"ingest/journal":                    with("ingest", "writer"),
 		"ingest/notify":                     {"ingest", "writer/artifact"},
+		"ingest/ready":                      {"ingest", "writer/dirfs"},
 		"cmd/pika-cloud-lifecycle/timeline": {"writer/artifact", "writer/strictjson"},
-		"cmd/pika-cloud-lifecycle": with("bootid", "ingest", "ingest/directive", "ingest/journal", "ingest/notify", "writer",
+		"cmd/pika-cloud-lifecycle": with("bootid", "ingest", "ingest/directive", "ingest/journal", "ingest/notify", "ingest/ready", "writer",
 			"writer/writerlock", "writer/watch", "writer/history", "writer/verify", "docs/schema", "cmd/pika-cloud-lifecycle/timeline"),
 	}
 }

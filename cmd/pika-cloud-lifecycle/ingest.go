@@ -62,7 +62,7 @@ func ingestMain(a *app, args []string) error {
 	if err := f.parse(args); err != nil {
 		return err
 	}
-	notifiers, err := a.newNotifiers(f.flagSet, f.notify)
+	notifiers, err := a.newNotifiers(f.flagSet, f.notify, false)
 	if err != nil {
 		return err
 	}

@@ -17,12 +17,16 @@ type notifiers struct {
 	all      []*notify.Notifier
 	systemd  bool
 	watchdog ingest.Watchdog
+
+	forwarder    *notify.Forwarder // for the notifications of the command; nil if they are not forwarded
+	watchdogUsec string            // for the command: $WATCHDOG_USEC; empty if it has no watchdog
 }
 
 // newNotifiers returns the notifiers for the value of --notify. auto means all
 // service managers that are present: systemd sets $NOTIFY_SOCKET if a unit expects
-// notifications, and Incus provides a socket if the host allows it.
-func (a *app) newNotifiers(f *flagSet, words string) (n notifiers, err error) {
+// notifications, and Incus provides a socket if the host allows it. forward reports whether
+// notifications of the command are forwarded to systemd, and its watchdog with them.
+func (a *app) newNotifiers(f *flagSet, words string, forward bool) (n notifiers, err error) {
 	if words == "never" {
 		return n, nil
 	}
@@ -48,9 +52,12 @@ func (a *app) newNotifiers(f *flagSet, words string) (n notifiers, err error) {
 		case word == "systemd" && systemd && !strings.HasPrefix(socket, "/") && !strings.HasPrefix(socket, "@"):
 			a.warn(fmt.Sprintf("%s: $NOTIFY_SOCKET is %q, so systemd is not notified; expected a path such as /run/systemd/notify", f.Name(), socket))
 		case word == "systemd" && systemd:
-			n.all = append(n.all, notify.Systemd(socket))
 			n.systemd = true
 			n.watchdog, err = notify.Watchdog(socket, a.getenv("WATCHDOG_USEC"), a.getenv("WATCHDOG_PID"))
+			if err == nil && forward {
+				err = n.forward(socket, a.getenv("WATCHDOG_USEC"))
+			}
+			n.all = append(n.all, notify.Systemd(socket, n.forwarder))
 			if err != nil {
 				a.warn(fmt.Sprintf("%s: the watchdog is not notified: %v", f.Name(), err))
 			}
@@ -63,6 +70,15 @@ func (a *app) newNotifiers(f *flagSet, words string) (n notifiers, err error) {
 		}
 	}
 	return n, nil
+}
+
+// forward makes the command notify the watchdog instead of the stream.
+func (n *notifiers) forward(socket, usec string) (err error) {
+	n.forwarder, err = notify.NewForwarder(socket)
+	if err == nil && n.watchdog.Interval > 0 {
+		n.watchdogUsec, n.watchdog = usec, ingest.Watchdog{}
+	}
+	return err
 }
 
 // follow adds the notifiers to a stream.

@@ -15,7 +15,9 @@ const (
 	forResult = 9
 	// forCommand is enough for a commit, the pipes, the terminal, and what is open while a
 	// process is started.
-	forCommand = 16
+	// The eventfd, the socket or the pipe of --ready, and the socket of the forwarder are
+	// among them.
+	forCommand = 20
 )
 
 // makePipes creates the stream and the stop pipe. If there are too few descriptors for the
@@ -105,10 +107,14 @@ func freeDescriptors(limit int) int {
 	return len(free)
 }
 
-// freeDescriptor returns the first descriptor from 3 on that this process did not
-// inherit: inherited ones have no FD_CLOEXEC, those that the runtime opened do.
-func freeDescriptor() int {
+// freeDescriptor returns the first descriptor from 3 on, other than reserved, that this
+// process did not inherit: inherited ones have no FD_CLOEXEC, those that the runtime opened
+// do.
+func freeDescriptor(reserved int) int {
 	for fd := 3; ; fd++ {
+		if fd == reserved {
+			continue
+		}
 		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err != nil || flags&unix.FD_CLOEXEC != 0 {
 			return fd

@@ -79,6 +79,7 @@ type runFlags struct {
 	dir    string
 	notify string
 	mirror string
+	ready  readyWay
 	tail   int // lines; 0 for none
 }
 
@@ -94,6 +95,7 @@ func (a *app) parseRun(s *supervisor, args []string) (*runFlags, error) {
 	f.StringVar(&f.notify, "notify", "auto", "")
 	f.StringVar(&f.mirror, "journal", "never", "")
 	tail := f.String("tail", "", "")
+	ready := f.String("ready", "", "")
 	if err := f.parseFlags(args); err != nil {
 		return nil, err
 	}
@@ -111,6 +113,10 @@ func (a *app) parseRun(s *supervisor, args []string) (*runFlags, error) {
 		return nil, err
 	}
 	var err error
+	f.ready, err = parseReady(f.flagSet, *ready)
+	if err != nil {
+		return nil, err
+	}
 	f.tail, err = parseTail(f.flagSet, *tail)
 	return f, err
 }
@@ -123,12 +129,12 @@ func runMain(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	notifiers, err := a.newNotifiers(f.flagSet, f.notify)
+	notifiers, err := a.newNotifiers(f.flagSet, f.notify, f.ready.notify)
 	if err != nil {
 		return err
 	}
 	defer a.closeNotifiers(notifiers)
-	err = s.prepare(a)
+	err = s.prepare(a, f.ready.fd)
 	defer s.fifo.close()
 	if err != nil {
 		return err
@@ -137,6 +143,7 @@ func runMain(a *app, args []string) error {
 	stream := a.supervisedStream(f.dir, s)
 	s.env = notifiers.commandEnv(s.env)
 	notifiers.follow(stream)
+	s.expectReady(stream, f.ready, &notifiers)
 	stream.Unusable = func(err error) {
 		what, remedy := dirProblem(f.dir, stateDirOption, err)
 		a.warn("run: " + what + "; the command runs, but nothing is recorded; " + remedy)
@@ -201,9 +208,10 @@ func (a *app) supervisedStream(dir string, s *supervisor) *ingest.Stream {
 	}
 }
 
-// prepare creates the pipes, and catches the signals that are for the command.
-func (s *supervisor) prepare(a *app) error {
-	s.streamFD = freeDescriptor()
+// prepare creates the pipes, and catches the signals that are for the command. readyFD is
+// the descriptor of --ready, which is not for the stream.
+func (s *supervisor) prepare(a *app, readyFD int) error {
+	s.streamFD = freeDescriptor(readyFD)
 	if s.streamFD > 9 {
 		s.cannotStart = newStartError(errors.New("descriptors 3 to 9 are all open; close one for the command's stream, as in run -- COMMAND 9>&-"))
 	}

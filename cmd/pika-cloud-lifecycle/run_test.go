@@ -630,12 +630,12 @@ func TestFreeDescriptor(t *testing.T) {
 	fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
 	testenv.Must(t, err)
 	defer unix.Close(fd)
-	if got := freeDescriptor(); got > fd {
+	if got := freeDescriptor(0); got > fd {
 		t.Errorf("%d is free, expected %d", got, fd)
 	}
 	_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
 	testenv.Must(t, err)
-	if got := freeDescriptor(); got == fd {
+	if got := freeDescriptor(0); got == fd {
 		t.Errorf("%d is free, although it was inherited", got)
 	}
 }

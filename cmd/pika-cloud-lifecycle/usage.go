@@ -56,6 +56,10 @@ starts, run records the state starting. When the command ends, run records the
 result: completed if the exit code is 0, otherwise failed.
 
 Flags:
+  --ready HOW            how the command reports that it is ready, beside
+                         STATE=ready: notify (it sends READY=1 to
+                         $NOTIFY_SOCKET, as a systemd service), or fd:N (it
+                         writes a line to descriptor N, as to s6)
   --timeout DURATION     if the command runs longer, such as 10m, send SIGTERM
                          to it and to all processes that it has started
                          (default 0s, no limit)
@@ -96,7 +100,8 @@ Environment:
   PATH                   where to look for the command
   NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
                          set by systemd; if run notifies systemd, they are not
-                         passed on to the command
+                         passed on to the command; with --ready notify, the
+                         command gets a socket of run
   LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
                          set by systemd; never passed on to the command
 
@@ -119,6 +124,8 @@ Exit status:
 Examples:
   pika-cloud-lifecycle run --state-dir demo -- sh -c 'sleep 1; exit 3'
   pika-cloud-lifecycle run --timeout 10m -- make test
+  pika-cloud-lifecycle run --ready fd:5 -- dbus-daemon --session \
+    --print-address=5
   pika-cloud-lifecycle run -- bash -c 'sleep 5 & service=$!
     echo STATE=ready >&"$PIKA_LIFECYCLE_FD"; wait "$service"'
 `
@@ -138,6 +145,9 @@ completed, failed, unreachable, stopped and destroyed.
 
 ingest writes as soon as a line arrives. It rejects an invalid line: it prints
 the reason, keeps the line in rejected.jsonl, and continues with the next one.
+
+To report text from a script, use send, or printf %q, which works only in bash:
+in dash and busybox it joins the next line to the text.
 
 Flags:
   --require-result       if the input ends without a result, record the result
@@ -212,7 +222,7 @@ Examples:
   echo "STATE=ready MESSAGE='listening on 8080'" |
     pika-cloud-lifecycle ingest --state-dir demo
   echo STATE=redy | pika-cloud-lifecycle ingest --dry-run
-  exec 3> >(exec pika-cloud-lifecycle ingest --require-result)   # in bash
+  exec 3> >(exec pika-cloud-lifecycle ingest --require-result)   # only in bash
   echo STATE=completed >&3; exec 3>&-
 `
 

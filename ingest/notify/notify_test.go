@@ -112,7 +112,7 @@ func closeError(n *Notifier) error { return errors.Join(Close(n)...) }
 
 func TestSystemd(t *testing.T) {
 	m := newManager(t, false)
-	n := Systemd(m.path)
+	n := Systemd(m.path, nil)
 	commit(n, artifact.Starting, "on my way")
 	m.receives("STATUS=starting: on my way")
 	commit(n, artifact.Ready, "listening")
@@ -129,7 +129,7 @@ func TestSystemd(t *testing.T) {
 // If the stream ends while the guest still runs, STOPPING=1 is not sent.
 func TestSystemd_guest_still_running(t *testing.T) {
 	m := newManager(t, false)
-	n := Systemd(m.path)
+	n := Systemd(m.path, nil)
 	commit(n, artifact.Ready, "up")
 	m.receives("STATUS=ready: up\nREADY=1")
 	closeNotifier(t, n)
@@ -140,7 +140,7 @@ func TestSystemd_guest_still_running(t *testing.T) {
 // READY=1 is sent even if the guest has failed since it was ready.
 func TestSystemd_briefly_ready(t *testing.T) {
 	m := newManager(t, false)
-	n := Systemd(m.path)
+	n := Systemd(m.path, nil)
 	n.Committed(commitOf(artifact.Failed, "gone again", true))
 	m.receives("STATUS=failed: gone again\nREADY=1")
 	closeNotifier(t, n)
@@ -150,7 +150,7 @@ func TestSystemd_briefly_ready(t *testing.T) {
 // If nothing was sent, Close sends nothing and does not wait.
 func TestSystemd_no_status(t *testing.T) {
 	m := newManager(t, true)
-	closeNotifier(t, Systemd(m.path))
+	closeNotifier(t, Systemd(m.path, nil))
 	m.receivesNoMore()
 }
 
@@ -159,7 +159,7 @@ func TestSystemd_no_status(t *testing.T) {
 func TestSystemd_descriptor_kept(t *testing.T) {
 	t.Parallel()
 	m := newManager(t, true)
-	n := Systemd(m.path)
+	n := Systemd(m.path, nil)
 	commit(n, artifact.Ready, "up")
 	m.receives("STATUS=ready: up\nREADY=1")
 	begun := time.Now()
@@ -179,7 +179,7 @@ func TestSystemd_socket_closed_after_ready(t *testing.T) {
 	path := filepath.Join(testenv.PlainDir(t), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	testenv.Must(t, err)
-	n := Systemd(path)
+	n := Systemd(path, nil)
 	commit(n, artifact.Ready, "up")
 	if _, err := conn.Read(make([]byte, 8192)); err != nil {
 		t.Error(err)
@@ -196,7 +196,7 @@ func TestSystemd_descriptor_not_read(t *testing.T) {
 	testenv.Must(t, err)
 	defer conn.Close()
 	go io.Copy(io.Discard, conn)
-	n := Systemd(path)
+	n := Systemd(path, nil)
 	commit(n, artifact.Ready, "up")
 	closeNotifier(t, n)
 }
@@ -204,7 +204,7 @@ func TestSystemd_descriptor_not_read(t *testing.T) {
 // A message cannot add an assignment, and a long one is truncated.
 func TestSystemd_status_line(t *testing.T) {
 	m := newManager(t, false)
-	n := Systemd(m.path)
+	n := Systemd(m.path, nil)
 	commit(n, artifact.Starting, "a\nREADY=1\r\x00b")
 	m.receives("STATUS=starting: a READY=1  b")
 	commit(n, artifact.Starting, "x"+strings.Repeat("é", 5000)) // the limit is inside an é

@@ -16,23 +16,30 @@ import (
 // the value of $NOTIFY_SOCKET. It sends the status as text, and READY=1 when the guest
 // is ready. At the end of the stream, it sends STOPPING=1 if the guest has ended, but
 // not if the guest still runs: the service may continue without this stream.
-func Systemd(socket string) *Notifier {
-	s := systemd(socket)
+//
+// forwarder, if not nil, sends the notifications of the command to the same socket.
+func Systemd(socket string, forwarder *Forwarder) *Notifier {
+	s := systemd{socket: socket, forwarder: forwarder}
 	return start("systemd", s.send, s.awaitReceipt)
 }
 
-// systemd is the path of the service manager's socket; it begins with @ if the socket
-// is in the abstract namespace.
-type systemd string
+// systemd sends notifications to systemd. socket begins with @ if it is in the abstract
+// namespace.
+type systemd struct {
+	socket    string
+	forwarder *Forwarder
+}
 
 func (s systemd) send(n notification) error {
 	status := "STATUS=" + statusLine(n)
 	if n.wasReady || !n.streamEnd {
-		text := status
-		if n.wasReady {
-			text += "\nREADY=1"
-		}
-		err := s.sendDatagram(text, nil)
+		err := s.forwarder.sendStatus(n.wasReady, func(ready bool) error {
+			text := status
+			if ready {
+				text += "\nREADY=1"
+			}
+			return s.sendDatagram(text, nil)
+		})
 		if err != nil {
 			return err
 		}
@@ -70,14 +77,14 @@ func (s systemd) awaitReceipt() {
 // sendDatagram sends text and rights, which hold descriptors (unix(7), SCM_RIGHTS) or
 // are nil. It waits while the queue of the service manager is full.
 func (s systemd) sendDatagram(text string, rights []byte) error {
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: string(s), Net: "unixgram"})
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: s.socket, Net: "unixgram"})
 	if err == nil {
 		defer conn.Close()
 		err = writeMessage(conn, text, rights)
 	}
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
-		return fmt.Errorf("%s: %w; check $NOTIFY_SOCKET", string(s), errno)
+		return fmt.Errorf("%s: %w; check $NOTIFY_SOCKET", s.socket, errno)
 	}
 	return err
 }

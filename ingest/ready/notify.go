@@ -1,0 +1,327 @@
+package ready
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+)
+
+const (
+	// maxDatagram is the longest datagram, in bytes, that systemd reads. It ignores longer
+	// ones.
+	maxDatagram = 4096
+	// maxRights is how many descriptors of a datagram are received. One is enough for
+	// BARRIER=1, and a second shows that there are too many. The kernel closes the others
+	// (unix(7), MSG_CTRUNC), so a sender cannot use up the descriptors of this process.
+	maxRights = 2
+	// maxBarriers is how many BARRIER=1 may wait for a commit. At the limit nothing is
+	// received, so the senders wait. A service has one thread that uses it.
+	maxBarriers = 16
+	// forwardPause is the time between two attempts to forward.
+	forwardPause = 50 * time.Millisecond
+)
+
+// A Forwarder sends assignments to the service manager of this process. It must not block,
+// and keeps what could not be sent yet.
+type Forwarder interface {
+	Forward(assignments string)
+	// Retry sends what could not be sent before. It reports whether something is left.
+	Retry() (left bool)
+}
+
+// A Socket receives the notifications of a service, as systemd does (sd_notify(3)), and
+// passes them to a stream.
+//
+// A goroutine (receive) reads the socket. Drain does the same on another goroutine.
+//
+// Invariants:
+//   - mu is held from the receipt of a datagram until it was handled, so datagrams are
+//     handled in the order in which they were sent.
+//   - barriers is how many calls of Reports.AfterCommit are pending. If it is less than
+//     maxBarriers after it was not, answered is full.
+type Socket struct {
+	// Name is the value of $NOTIFY_SOCKET for the service.
+	Name string
+
+	fd      int
+	queue   int // how many datagrams the kernel keeps for the socket at most
+	reports *ingest.Reports
+	isOurs  func(pid, uid int) bool
+	forward Forwarder
+
+	mu       sync.Mutex
+	text     [maxDatagram + 1]byte
+	control  []byte
+	barriers int
+	answered chan struct{}
+}
+
+// NewSocket creates a socket in the abstract namespace, under a name that the kernel
+// chooses (unix(7), "Autobind feature"): a service that cannot see the file system of this
+// process can use it too. isOurs decides whether the notifications of a process are
+// accepted. forward is nil if there is no service manager. Datagrams that arrive before
+// Start wait in the socket.
+func NewSocket(reports *ingest.Reports, isOurs func(pid, uid int) bool, forward Forwarder) (*Socket, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("create a socket: %w", err)
+	}
+	s := &Socket{fd: fd, queue: queueLength(), reports: reports, isOurs: isOurs, forward: forward,
+		control:  make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*maxRights)),
+		answered: make(chan struct{}, 1)}
+	s.Name, err = s.bind()
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return s, nil
+}
+
+// bind makes the kernel bind the socket, and returns its name. Credentials are requested
+// first, so that no datagram comes without them.
+func (s *Socket) bind() (name string, err error) {
+	err = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+	if err == nil {
+		err = unix.Bind(s.fd, &unix.SockaddrUnix{})
+	}
+	if err != nil {
+		return "", fmt.Errorf("bind a socket: %w", err)
+	}
+	address, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return "", fmt.Errorf("get the name of a socket: %w", err)
+	}
+	own, ok := address.(*unix.SockaddrUnix)
+	if !ok || !strings.HasPrefix(own.Name, "@") {
+		return "", fmt.Errorf("the kernel bound a socket to %v; expected an abstract name", address)
+	}
+	return own.Name, nil
+}
+
+// queueLength returns how many datagrams the kernel keeps for a socket (unix(7),
+// max_dgram_qlen).
+func queueLength() int {
+	const unknown = 1024 // more than systemd sets
+	text, err := os.ReadFile("/proc/sys/net/unix/max_dgram_qlen")
+	if err != nil {
+		return unknown
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || n < 0 {
+		return unknown
+	}
+	return n + 1 // the kernel lets one more in
+}
+
+// Start creates the goroutine that receives, with a thread of its own: later, the command
+// may have reached the limit of processes.
+func (s *Socket) Start() {
+	started := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(started)
+		s.receive()
+	}()
+	<-started
+}
+
+// receive handles datagrams as they arrive, until this process ends.
+func (s *Socket) receive() {
+	for {
+		limit := -1
+		if s.forward != nil && s.forward.Retry() {
+			limit = int(forwardPause / time.Millisecond)
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, limit)
+		if !s.next() {
+			s.awaitBarriers()
+		}
+	}
+}
+
+// awaitBarriers waits while the limit of barriers is reached.
+func (s *Socket) awaitBarriers() {
+	for s.isBusy() {
+		<-s.answered
+	}
+}
+
+func (s *Socket) isBusy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.barriers >= maxBarriers
+}
+
+// Drain handles the datagrams that have arrived. It must be called before a child is
+// reaped: after that, nobody knows whether its process ID was that of a descendant.
+func (s *Socket) Drain() {
+	for range s.queue {
+		if !s.next() {
+			return
+		}
+	}
+}
+
+// next receives and handles one datagram. It returns false if there is none, or if it may
+// not receive one now.
+func (s *Socket) next() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.barriers >= maxBarriers {
+		return false
+	}
+	var n, nControl, flags int
+	_, err := dirfs.RetryInt(func() (_ int, err error) {
+		n, nControl, flags, _, err = unix.Recvmsg(s.fd, s.text[:], s.control, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		return n, err
+	})
+	if err != nil {
+		return false
+	}
+	sender, rights := parseControl(s.control[:nControl])
+	answer := s.handle(s.text[:n], flags, sender, rights)
+	for _, fd := range rights {
+		if fd != answer {
+			unix.Close(fd)
+		}
+	}
+	return true
+}
+
+// parseControl returns the sender of a datagram, nil if it is unknown, and the descriptors
+// that the datagram has.
+func parseControl(control []byte) (sender *unix.Ucred, rights []int) {
+	messages, _ := unix.ParseSocketControlMessage(control)
+	for i := range messages {
+		if cred, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
+			sender = cred
+		}
+		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {
+			rights = append(rights, fds...)
+		}
+	}
+	return sender, rights
+}
+
+// handle handles a datagram. It returns the descriptor that it will close itself; -1 if
+// there is none.
+func (s *Socket) handle(text []byte, flags int, sender *unix.Ucred, rights []int) (answer int) {
+	if sender == nil || flags&unix.MSG_TRUNC != 0 || len(text) > maxDatagram {
+		return -1
+	}
+	m, ok := parse(text)
+	if !ok || !s.isOurs(int(sender.Pid), int(sender.Uid)) {
+		return -1
+	}
+	if m.barrier {
+		if len(rights) != 1 || flags&unix.MSG_CTRUNC != 0 {
+			return -1
+		}
+		s.addBarrier(rights[0])
+		return rights[0]
+	}
+	if s.forward != nil && m.forwarded != "" {
+		s.forward.Forward(m.forwarded)
+	}
+	switch {
+	case m.ready:
+		s.reports.Ready(m.status)
+	case m.status != nil:
+		s.reports.Message(*m.status)
+	}
+	return -1
+}
+
+// addBarrier closes fd after the commit of all that was reported before: the sender waits
+// for that (sd_notify_barrier(3)). The caller holds mu.
+func (s *Socket) addBarrier(fd int) {
+	s.barriers++
+	s.reports.AfterCommit(func() {
+		unix.Close(fd)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.barriers--
+		select {
+		case s.answered <- struct{}{}:
+		default: // it is full
+		}
+	})
+}
+
+// A message is what a datagram says.
+type message struct {
+	barrier   bool
+	ready     bool
+	status    *string // nil if there is none
+	forwarded string  // for the service manager
+}
+
+// parse parses a datagram as systemd does: it has assignments on lines of their own.
+// Unknown ones are ignored. If one occurs again, the first counts. ok is false if systemd
+// ignores the whole datagram.
+func parse(text []byte) (m message, ok bool) {
+	text = bytes.TrimSuffix(text, []byte{0})
+	if bytes.IndexByte(text, 0) >= 0 {
+		return m, false
+	}
+	lines := strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' || r == '\r' })
+	has := func(assignment string) bool {
+		for _, line := range lines {
+			if line == assignment {
+				return true
+			}
+		}
+		return false
+	}
+	if has("BARRIER=1") {
+		return message{barrier: true}, len(lines) == 1
+	}
+	var forwarded []string
+	stopping := has("STOPPING=1") // counts more than READY=1, which counts more than RELOADING=1
+	m.ready = has("READY=1") && !stopping
+	switch {
+	case m.ready:
+		forwarded = append(forwarded, "READY=1")
+	case has("RELOADING=1") && !stopping:
+		forwarded = append(forwarded, "RELOADING=1")
+		if usec, ok := value(lines, "MONOTONIC_USEC"); ok && isNumber(usec) {
+			forwarded = append(forwarded, "MONOTONIC_USEC="+usec)
+		}
+	}
+	if usec, ok := value(lines, "EXTEND_TIMEOUT_USEC"); ok && isNumber(usec) {
+		forwarded = append(forwarded, "EXTEND_TIMEOUT_USEC="+usec)
+	}
+	if has("WATCHDOG=1") {
+		forwarded = append(forwarded, "WATCHDOG=1")
+	}
+	if status, ok := value(lines, "STATUS"); ok {
+		m.status = &status
+	}
+	m.forwarded = strings.Join(forwarded, "\n")
+	return m, true
+}
+
+// value returns the first value of a name.
+func value(lines []string, name string) (text string, ok bool) {
+	for _, line := range lines {
+		if text, ok := strings.CutPrefix(line, name+"="); ok {
+			return text, true
+		}
+	}
+	return "", false
+}
+
+func isNumber(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 64)
+	return err == nil
+}
