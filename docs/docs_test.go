@@ -115,6 +115,7 @@ func TestPages_shell_examples(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	for page, want := range map[string][]string{
 		"run.md":    {"starting", "ready", "completed", "starting", "ready", "completed", "starting", "failed"},
+		"send.md":   {"starting", "ready", "completed"},
 		"wait.md":   {"starting", "completed", "starting", "completed"},
 		"ingest.md": {"starting", "completed", "starting", "ready", "completed"},
 	} {

@@ -212,7 +212,7 @@ func TestManPage_environment(t *testing.T) {
 		}
 	}
 	want := submatches(`getenv\("([A-Z_]+)"\)`, source.String())
-	want = append(want, "PIKA_LIFECYCLE_FD")
+	want = append(want, "PIKA_LIFECYCLE_FD", "PIKA_LIFECYCLE_FIFO", "PIKA_LIFECYCLE_STREAM")
 	if strings.Contains(source.String(), "time.Local") {
 		want = append(want, "TZ")
 	}

@@ -27,6 +27,7 @@ const fifoInterval = time.Second
 // that of the FIFO that belongs at the path; both keep their FIFO from ending between two
 // writers, and are -1 after closeWriters.
 type fifoWatch struct {
+	name string // of the subcommand
 	path string
 	warn func(line string)
 
@@ -43,10 +44,10 @@ type fifoWatch struct {
 // watchFIFO watches the FIFO whose ends are read and write. write is -1 if another process
 // keeps the FIFO: then nothing is created. It does not look at a path that does not lead to
 // the FIFO from the start, such as that of systemd in another mount namespace.
-func watchFIFO(path string, read, write int, created bool, warn func(string)) *fifoWatch {
+func watchFIFO(name, path string, read, write int, created bool, warn func(string)) *fifoWatch {
 	var opened unix.Stat_t
 	_ = unix.Fstat(read, &opened)
-	w := &fifoWatch{path: path, warn: warn, id: dirfs.IDOf(&opened), created: created, first: write, write: write}
+	w := &fifoWatch{name: name, path: path, warn: warn, id: dirfs.IDOf(&opened), created: created, first: write, write: write}
 	switch {
 	case !w.isAtPath() && opened.Nlink > 0:
 	case write < 0:
@@ -82,7 +83,7 @@ func (w *fifoWatch) isAtPath() bool {
 
 // warnOnce warns, but does not repeat its last warning.
 func (w *fifoWatch) warnOnce(format string, args ...any) {
-	text := "ingest: " + w.path + ": " + fmt.Sprintf(format, args...)
+	text := w.name + ": " + w.path + ": " + fmt.Sprintf(format, args...)
 	if text != w.warned {
 		w.warn(text)
 		w.warned = text
@@ -118,7 +119,7 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 		w.warnOnce("the FIFO was removed: %v; raise the limit of open files (ulimit -n)", err)
 		return
 	}
-	w.warn("ingest: " + w.path + ": " + text)
+	w.warn(w.name + ": " + w.path + ": " + text)
 	if w.write != w.first {
 		unix.Close(w.write) // its copy ends with its last writer
 	}
@@ -134,11 +135,11 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 func (w *fifoWatch) warnNotReplaced(err error) {
 	switch err {
 	case errNotFIFO, unix.ELOOP:
-		w.warnOnce("the FIFO was replaced by another file, which is not read; remove it, and ingest creates the FIFO again")
+		w.warnOnce("the FIFO was replaced by another file, which is not read; remove it, and %s creates the FIFO again", w.name)
 	case errInUse:
-		w.warnOnce("the FIFO was replaced by one that another ingest reads; stop that one")
+		w.warnOnce("the FIFO was replaced by one that another run or ingest reads; stop that one")
 	case unix.ENOENT:
-		w.warnOnce("the FIFO and its directory were removed; create the directory, and ingest creates the FIFO again")
+		w.warnOnce("the FIFO and its directory were removed; create the directory, and %s creates the FIFO again", w.name)
 	default:
 		w.warnOnce("the FIFO was removed and cannot be opened again: %v; create it with mkfifo", err)
 	}
@@ -198,6 +199,7 @@ func (w *fifoWatch) remove() {
 	w.over = true
 	if w.created && w.isAtPath() {
 		_ = unix.Unlink(w.path)
+		w.created = false // another FIFO may get its inode
 	}
 }
 

@@ -108,7 +108,7 @@ func TestFIFO_replaced(t *testing.T) {
 			testenv.Must(t, err)
 			t.Cleanup(func() { f.Close() })
 			testenv.Must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX), os.Rename(path+"2", path))
-		}, "the FIFO was replaced by one that another ingest reads; stop that one", os.Remove, false},
+		}, "the FIFO was replaced by one that another run or ingest reads; stop that one", os.Remove, false},
 		"directory removed": {func(t *testing.T, path string) {
 			testenv.Must(t, os.Remove(filepath.Dir(path)))
 		}, "the FIFO and its directory were removed; create the directory, and ingest creates the FIFO again",

@@ -39,13 +39,18 @@ func (a *app) openInput(f *ingestFlags) (input, error) {
 }
 
 func (a *app) findInput(f *ingestFlags) (input, error) {
+	if err := f.checkFIFO(f.fifo); err != nil {
+		return input{}, err
+	}
 	switch {
 	case f.isGiven("fifo") && f.isGiven("fd"):
 		return input{}, f.badUsage("--fd and --fifo are both given; give one of them")
-	case f.isGiven("fifo") && f.fifo == "":
-		return input{}, f.badUsage("--fifo is empty; expected the path of a FIFO")
 	case f.isGiven("fifo"):
-		return f.openFIFO(f.fifo, a.warn)
+		in, err := a.openFIFO(f.Name(), f.fifo)
+		if err != nil {
+			return in, fmt.Errorf("ingest: %w", err)
+		}
+		return in, nil
 	case f.isGiven("fd"):
 		return input{fd: f.fd}, f.checkFD()
 	}
@@ -88,34 +93,42 @@ func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
 	in = input{fd: firstPassed, manyRuns: true}
 	path, err := pathOf(firstPassed)
 	if err == nil { // otherwise /proc is hidden
-		in.watch = watchFIFO(path, firstPassed, -1, false, a.warn)
+		in.watch = watchFIFO(f.Name(), path, firstPassed, -1, false, a.warn)
 	}
 	return in, true, nil
 }
 
-// openFIFO opens the FIFO at path, and creates it if it is missing. It also opens
-// the FIFO for writing, so that it does not end between two writers.
-func (f *ingestFlags) openFIFO(path string, warn func(string)) (input, error) {
+// checkFIFO checks --fifo.
+func (f *flagSet) checkFIFO(path string) error {
+	if f.isGiven("fifo") && path == "" {
+		return f.badUsage("--fifo is empty; expected the path of a FIFO")
+	}
+	return nil
+}
+
+// openFIFO opens the FIFO at path for the subcommand of this name, and creates it if it is
+// missing. It also opens the FIFO for writing, so that it does not end between two writers.
+func (a *app) openFIFO(name, path string) (input, *fifoError) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return input{}, f.fifoError("", err)
+		return input{}, newFIFOError(err)
 	}
 	err := unix.Mkfifo(path, 0o600)
 	created := err == nil
 	if !created && err != unix.EEXIST {
-		return input{}, f.fifoError("", &fs.PathError{Op: "mkfifo", Path: path, Err: err})
+		return input{}, newFIFOError(&fs.PathError{Op: "mkfifo", Path: path, Err: err})
 	}
 	read, write, err := openBothEnds(path)
 	switch err {
 	case nil:
-		return input{fd: read, manyRuns: true, watch: watchFIFO(path, read, write, created, warn)}, nil
+		return input{fd: read, manyRuns: true, watch: watchFIFO(name, path, read, write, created, a.warn)}, nil
 	case errNotFIFO:
-		return input{}, f.fifoError(" "+path+" is not a FIFO; name another path", nil)
+		return input{}, &fifoError{" " + path + " is not a FIFO", "name another path"}
 	case unix.ELOOP:
-		return input{}, f.fifoError(" "+path+" is a symbolic link; name the FIFO itself", nil)
+		return input{}, &fifoError{" " + path + " is a symbolic link", "name the FIFO itself"}
 	case errInUse:
-		return input{}, f.fifoError(" "+path+": another ingest reads it; stop that one, or name another path", nil)
+		return input{}, &fifoError{" " + path + ": another run or ingest reads it", "stop that one, or name another path"}
 	}
-	return input{}, f.fifoError("", &fs.PathError{Op: "open", Path: path, Err: err})
+	return input{}, newFIFOError(&fs.PathError{Op: "open", Path: path, Err: err})
 }
 
 // The reasons for which an existing file cannot be used as FIFO.
@@ -124,17 +137,17 @@ var (
 	errInUse   = errors.New("in use")
 )
 
-// fifoError returns an error about --fifo. It contains text if err is nil, and
-// otherwise err and what to do about it.
-func (f *ingestFlags) fifoError(text string, err error) error {
-	switch {
-	case err == nil:
-	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		text = fmt.Sprintf(": %v; use root, or name another path", err)
-	default:
-		text = fmt.Sprintf(": %v; name another path", err)
+// A fifoError reports why --fifo cannot be used.
+type fifoError struct{ what, remedy string }
+
+func (e *fifoError) Error() string { return "--fifo" + e.what + "; " + e.remedy }
+
+// newFIFOError returns a fifoError for an error of the system.
+func newFIFOError(err error) *fifoError {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return &fifoError{fmt.Sprintf(": %v", err), "use root, or name another path"}
 	}
-	return fmt.Errorf("ingest: --fifo%s", text)
+	return &fifoError{fmt.Sprintf(": %v", err), "name another path"}
 }
 
 // openBothEnds opens both ends of a FIFO, and locks it. It returns errInUse if another

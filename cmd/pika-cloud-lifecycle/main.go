@@ -2,9 +2,9 @@
 // to its host: status.json, events.jsonl and result.json.
 //
 // It runs a command and records how it ended (run), reads a stream of directives
-// (ingest), rebuilds the files from a journal (rebuild), waits for a state (wait),
-// writes one file (status, event, result), or shows and checks the files (show,
-// plot, verify). The man page in docs is the reference.
+// (ingest), sends a directive to one of these (send), rebuilds the files from a journal
+// (rebuild), waits for a state (wait), writes one file (status, event, result), or shows
+// and checks the files (show, plot, verify). The man page in docs is the reference.
 package main
 
 import (
@@ -91,6 +91,7 @@ func subcommands() []subcommand {
 	return []subcommand{
 		{"run", runMain},
 		{"ingest", ingestMain},
+		{"send", sendMain},
 		{"rebuild", rebuildMain},
 		{"wait", waitMain},
 		{"status", statusMain},
@@ -184,7 +185,7 @@ func unknownCommand(name string) error {
 	case startsWithLongDash(name):
 		return badUsage("%q is not a command; a flag starts with --, and follows the command, as in show --utc", name)
 	case isDirective(name):
-		return badUsage("%q is not a command; pass it to ingest, as in echo %s | pika-cloud-lifecycle ingest", name, name)
+		return badUsage("%q is not a command; did you mean send %s?", name, name)
 	case near != "":
 		return badUsage("%q is not a command; did you mean %s?", name, near)
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,31 +20,74 @@ const (
 	forCommand = 20
 )
 
-// makePipes creates the pipes. If there are too few descriptors for the command, it is not
-// started, and the input of the stream is empty. makePipes returns an error if nothing can be
-// recorded either.
-func (s *supervisor) makePipes() error {
+// makePipes creates the stream and the stop pipe. If there are too few descriptors for the
+// command, or the FIFO cannot be used, the command is not started, and the input of the
+// stream is empty. makePipes returns an error if nothing can be recorded either.
+func (s *supervisor) makePipes(a *app) error {
 	free := freeDescriptors(forCommand)
 	tooFew := fmt.Errorf("%d descriptors are needed, but only %d can be opened; raise the limit of open files (ulimit -n)", forCommand, free)
 	if free < forResult {
 		return tooFew
 	}
-	var stream, stop [2]int
-	if err := makePipe(&stream); err != nil {
-		return err
-	}
-	s.streamRead, s.streamWrite = stream[0], stream[1]
 	if free < forCommand {
 		s.cannotStart = newStartError(tooFew)
+		if err := s.makeStream(); err != nil {
+			return err
+		}
 		unix.Close(s.streamWrite)
 		s.streamWrite, s.stopWrite = -1, -1
 		return nil
 	}
+	var stop [2]int
 	if err := makePipe(&stop); err != nil {
 		return err
 	}
 	s.stopRead, s.stopWrite = stop[0], stop[1]
+	if s.fifoPath == "" {
+		return s.makeStream()
+	}
+	err := s.openStream(a)
+	if err != nil {
+		s.cannotStart = &startError{"--fifo" + err.what, err.remedy, exitNotStarted, "cannot be run: --fifo" + err.what}
+		return s.makeStream()
+	}
+	return nil
+}
+
+// makeStream creates the pipe of the stream.
+func (s *supervisor) makeStream() error {
+	var stream [2]int
+	if err := makePipe(&stream); err != nil {
+		return err
+	}
+	s.streamRead, s.streamWrite = stream[0], stream[1]
 	s.stream = s.streamWrite
+	return nil
+}
+
+// openStream opens the FIFO of --fifo as the stream, and makes its path absolute, because
+// the command may have another working directory.
+func (s *supervisor) openStream(a *app) *fifoError {
+	if !strings.HasPrefix(s.fifoPath, "/") {
+		dir, err := os.Getwd()
+		if err != nil {
+			return &fifoError{fmt.Sprintf(" %s: %v", s.fifoPath, err), "give an absolute path"}
+		}
+		s.fifoPath = dir + "/" + s.fifoPath // not cleaned: link/.. is the parent of the link's target
+	}
+	in, err := a.openFIFO("run", s.fifoPath)
+	if err != nil {
+		return err
+	}
+	write, dupErr := unix.FcntlInt(uintptr(in.watch.first), unix.F_DUPFD_CLOEXEC, 3)
+	if dupErr == nil {
+		dupErr = unix.SetNonblock(write, false) // for programs that do not expect EAGAIN
+	}
+	if dupErr != nil {
+		in.close()
+		return newFIFOError(dupErr)
+	}
+	s.fifo, s.streamRead, s.streamWrite, s.stream = in, in.fd, write, write
 	return nil
 }
 

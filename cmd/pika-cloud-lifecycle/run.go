@@ -20,8 +20,23 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
-// streamVar names the descriptor of the stream to the command.
-const streamVar = "PIKA_LIFECYCLE_FD"
+// The variables of the command that name the stream.
+const (
+	streamVar = "PIKA_LIFECYCLE_FD"   // its descriptor
+	fifoVar   = "PIKA_LIFECYCLE_FIFO" // its path, with --fifo
+
+	// streamIDVar has the device and the inode of the stream, as JOURNAL_STREAM of
+	// systemd.exec(5) has those of the journal. sudo(8) and others close descriptors; the
+	// number in streamVar may then be another file.
+	streamIDVar = "PIKA_LIFECYCLE_STREAM"
+)
+
+// streamEnv returns the variable with the device and the inode of the stream.
+func streamEnv(stream int) string {
+	var st unix.Stat_t
+	_ = unix.Fstat(stream, &st)
+	return fmt.Sprintf("%s=%d:%d", streamIDVar, st.Dev, st.Ino)
+}
 
 // drainTime is how long the stream reads on after the command has ended and the
 // pipe is empty: long enough for a child of the command that ends at the same time,
@@ -46,6 +61,8 @@ type supervisor struct {
 	warn    func(line string)
 	message string // of starting; empty for the default
 
+	fifoPath                string // of the stream; empty if it is a pipe
+	fifo                    input  // of fifoPath
 	streamRead, streamWrite int
 	stopRead, stopWrite     int
 
@@ -71,6 +88,7 @@ func (a *app) parseRun(s *supervisor, args []string) (*runFlags, error) {
 	f := &runFlags{flagSet: a.newFlags("run", runUsage)}
 	dir := a.stateDir(f.flagSet)
 	f.StringVar(&s.message, "message", "", "")
+	f.StringVar(&s.fifoPath, "fifo", "", "")
 	f.DurationVar(&s.timeout, "timeout", 0, "")
 	f.DurationVar(&s.killAfter, "kill-after", 10*time.Second, "")
 	f.BoolVar(&s.hidden, "no-argv", false, "")
@@ -89,6 +107,9 @@ func (a *app) parseRun(s *supervisor, args []string) (*runFlags, error) {
 		return nil, err
 	}
 	if err := f.checkMirror(f.mirror); err != nil {
+		return nil, err
+	}
+	if err := f.checkFIFO(s.fifoPath); err != nil {
 		return nil, err
 	}
 	var err error
@@ -113,7 +134,9 @@ func runMain(a *app, args []string) error {
 		return err
 	}
 	defer a.closeNotifiers(notifiers)
-	if err := s.prepare(a, f.ready.fd); err != nil {
+	err = s.prepare(a, f.ready.fd)
+	defer s.fifo.close()
+	if err != nil {
 		return err
 	}
 	s.keepLastOutput(f.tail)
@@ -151,7 +174,7 @@ func (a *app) heldByRun(dir string, err error) error {
 	}
 	remedy := "wait until it has ended, or set " + stateDirOption + " to another directory"
 	if a.getenv(streamVar) != "" || isAncestor(held.PID) {
-		remedy = "start it without run and report to that run with echo STATE=ready >&\"$" + streamVar + "\", or set --state-dir to another directory"
+		remedy = "start it without run and report to that run with pika-cloud-lifecycle send STATE=ready, or set --state-dir to another directory"
 	}
 	return &heldError{fmt.Sprintf("run: %s writes to %s, so the command was not started; %s", by, dir, remedy)}
 }
@@ -192,12 +215,15 @@ func (s *supervisor) prepare(a *app, readyFD int) error {
 	if s.streamFD > 9 {
 		s.cannotStart = newStartError(errors.New("descriptors 3 to 9 are all open; close one for the command's stream, as in run -- COMMAND 9>&-"))
 	}
-	if err := s.makePipes(); err != nil {
+	if err := s.makePipes(a); err != nil {
 		a.warn("run: " + err.Error() + "; nothing is recorded")
 		return commandExit(exitNotStarted)
 	}
 	s.path, s.umask = a.getenv("PATH"), a.umask
-	s.env = append(without(os.Environ(), streamVar), streamVar+"="+strconv.Itoa(s.streamFD))
+	s.env = append(without(os.Environ(), streamVar, streamIDVar, fifoVar), streamVar+"="+strconv.Itoa(s.streamFD), streamEnv(s.streamWrite))
+	if s.fifoPath != "" {
+		s.env = append(s.env, fifoVar+"="+s.fifoPath)
+	}
 	s.signals = make(chan os.Signal, 16)
 	for _, sig := range forwardedSignals() {
 		if !isIgnored(sig) {
@@ -263,8 +289,10 @@ func (s *supervisor) Start() {
 			s.warn("run: " + e.err.what + "; " + e.err.remedy)
 		}
 		s.exited <- e
+		s.fifo.settle()
 		unix.Close(s.streamWrite)
 		s.requestStop()
+		s.fifo.closeWriters()
 		go s.forwardStops()
 	})
 }
@@ -298,6 +326,7 @@ func isStop(sig os.Signal) bool {
 // Outcome waits for the command to end.
 func (s *supervisor) Outcome() *ingest.Transition {
 	e := <-s.exited
+	s.fifo.close() // nothing is read any more: a program that opens it later must fail
 	e.terminated = e.status.Signaled() && e.status.Signal() == unix.SIGTERM && s.wasTerminated()
 	code, text, details := e.describe()
 	s.code = code

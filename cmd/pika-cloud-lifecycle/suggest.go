@@ -34,6 +34,9 @@ func (e *unknownFlagError) Error() string {
 	switch {
 	case e.command == "plot" && slices.Contains([]string{"o", "out", "output"}, name):
 		return fmt.Sprintf("unknown flag %s; plot prints the picture on standard output, as in plot > history.svg", e.flag)
+	case e.command == "send" && slices.Contains(directiveKeys(), strings.ReplaceAll(name, "-", "_")):
+		key := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		return fmt.Sprintf("unknown flag %s; give it without dashes, as in %s=value", e.flag, key)
 	case name == "version" || name == "V":
 		suggestion = "did you mean pika-cloud-lifecycle --version? "
 	case near != "":
@@ -93,7 +96,9 @@ func flagAliases(name string) []string {
 	case "f", "tail", "watch":
 		return []string{"follow"}
 	case "pipe":
-		return []string{"fifo"}
+		return []string{"fifo", "to"}
+	case "fifo", "fd", "socket":
+		return []string{"to"}
 	case "n", "check":
 		return []string{"dry-run"}
 	case "fix":
@@ -118,6 +123,11 @@ func startsWithLongDash(arg string) bool {
 	return strings.ContainsRune(longDashes, first) && size < len(arg)
 }
 
+// directiveKeys returns the keys of a directive.
+func directiveKeys() []string {
+	return []string{"type", "state", "kind", "status", "message", "exit_code", "details", "timestamp"}
+}
+
 // isDirective reports whether arg is a word such as STATE=ready, which the shell
 // passes on unchanged.
 func isDirective(arg string) bool {
@@ -138,8 +148,10 @@ func nearestCommand(name string) string {
 		return "--help"
 	case "start", "exec", "launch", "execute":
 		return "run"
-	case "read", "listen", "stream", "report":
+	case "read", "listen", "stream":
 		return "ingest"
+	case "report", "write", "emit", "notify", "tell", "push":
+		return "send"
 	case "restore", "import", "copy", "recover":
 		return "rebuild"
 	case "await", "until":

@@ -80,7 +80,7 @@ func TestTogether(t *testing.T) {
 		testenv.Tool(t, "bash")
 		p := launchRun(t, program+" run -- true; code=$?; echo KIND=ready MESSAGE=code-$code >&3; exit 7")
 		output := p.exits(7)
-		want := fmt.Sprintf("run: another run with PID %d writes to %s, so the command was not started; start it without run and report to that run with echo STATE=ready >&\"$PIKA_LIFECYCLE_FD\", or set --state-dir to another directory\n",
+		want := fmt.Sprintf("run: another run with PID %d writes to %s, so the command was not started; start it without run and report to that run with pika-cloud-lifecycle send STATE=ready, or set --state-dir to another directory\n",
 			p.cmd.Process.Pid, p.dir)
 		if !strings.Contains(output, want) {
 			t.Errorf("stderr is\n%s\nexpected\n%s", output, want)

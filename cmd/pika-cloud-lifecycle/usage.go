@@ -16,6 +16,7 @@ unreachable, stopped and destroyed.
 Commands that write the files:
   run      run a command, and record when it starts and how it ends
   ingest   read lines such as STATE=ready, and record each of them
+  send     send one such line to run or ingest, from any program
   status   replace status.json
   event    append one event to events.jsonl
   result   replace result.json
@@ -68,6 +69,9 @@ Flags:
 Advanced:
   --kill-after DURATION  send SIGKILL to those that still run this long after
                          the SIGTERM of --timeout (default 10s)
+  --fifo PATH            read what the command reports from a FIFO, which
+                         programs without the descriptor can open; create it if
+                         it does not exist, and remove it at the end
   --message TEXT         message of the state starting (default "starting" and
                          the name of the command)
   --notify LIST          also notify systemd and Incus of each state: auto (each
@@ -91,6 +95,8 @@ always come from the process.
 Environment:
   PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
   PIKA_LIFECYCLE_FD      set for the command: number of a descriptor, 3 to 9
+  PIKA_LIFECYCLE_STREAM  set for the command: device and inode of that descriptor
+  PIKA_LIFECYCLE_FIFO    set for the command: absolute path of --fifo
   PATH                   where to look for the command
   NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
                          set by systemd; if run notifies systemd, they are not
@@ -218,6 +224,47 @@ Examples:
   echo STATE=redy | pika-cloud-lifecycle ingest --dry-run
   exec 3> >(exec pika-cloud-lifecycle ingest --require-result)   # only in bash
   echo STATE=completed >&3; exec 3>&-
+`
+
+const sendUsage = `Usage: pika-cloud-lifecycle send [FLAGS] NAME=VALUE...
+
+Send one directive to run or ingest, which records it. Each argument is one key
+and its value. VALUE may have any bytes, and needs no quotes but those of the
+shell. NAME:=VALUE gives a JSON value.
+
+The names are STATE, MESSAGE, EXIT_CODE, DETAILS, DETAILS.name and TIMESTAMP.
+With KIND instead of STATE, only an event is recorded; with STATUS instead of
+STATE, only the result. The states are requested, provisioning, booted,
+starting, ready, completed, failed, unreachable, stopped and destroyed.
+
+send checks the directive, and writes it to the first of these that is given:
+--to, the descriptor in $PIKA_LIFECYCLE_FD, the FIFO in $PIKA_LIFECYCLE_FIFO.
+Otherwise it writes to lifecycle.fifo in the state directory, the FIFO of the
+systemd units. If the descriptor is not the stream of run any more, because sudo
+has closed it for example, send uses $PIKA_LIFECYCLE_FIFO.
+
+Flags:
+  --to PATH            write to this FIFO
+  --timeout DURATION   if the FIFO is full, wait this long (default 5s)
+  --state-dir DIR      directory of lifecycle.fifo (default $PIKA_LIFECYCLE_DIR,
+                       otherwise /run/pika-cloud)
+
+Environment:
+  PIKA_LIFECYCLE_FD, PIKA_LIFECYCLE_STREAM, PIKA_LIFECYCLE_FIFO
+                       set by run for its command: the number of a descriptor,
+                       its device and inode, and the path of the FIFO
+  PIKA_LIFECYCLE_DIR   state directory, if --state-dir is not given
+
+Exit status:
+  0  the directive is in the FIFO, but not yet on disk
+  1  the directive was not sent: nothing reads the FIFO, it is full, or there is
+     none
+  2  the command line or the directive is wrong; nothing was sent
+
+Examples:
+  pika-cloud-lifecycle run -- sh -c 'pika-cloud-lifecycle send STATE=ready'
+  pika-cloud-lifecycle send STATE=failed EXIT_CODE=7 MESSAGE="$message"
+  pika-cloud-lifecycle send STATE=ready DETAILS.port:=8080 DETAILS.host="$host"
 `
 
 const rebuildUsage = `Usage: journalctl -o json --all ... | pika-cloud-lifecycle rebuild [FLAGS]

@@ -589,7 +589,7 @@ func TestDecoder_details_too_many_names(t *testing.T) {
 		fmt.Fprintf(&details, `,"%d":"x"`, i)
 	}
 	check(t, "256 names", decodeLine(line.String()), `transition ready "ready" details={`+details.String()[1:]+"}")
-	want := fmt.Sprintf("column %d: more than 256 DETAILS.name pairs; write the line as JSON", line.Len()+2)
+	want := fmt.Sprintf("column %d: more than 256 DETAILS.name pairs; write them as JSON in one DETAILS", line.Len()+2)
 	check(t, "257 names", decodeLine(line.String()+" DETAILS.y=x"), want)
 }
 

@@ -121,7 +121,7 @@ func (dec *Decoder) detail(p *pair, name []byte) *Error {
 		return Errorf(p.at, "DETAILS.name and DETAILS are both given; give one or the other")
 	}
 	if len(dec.names) == 2*maxNames {
-		return Errorf(p.at, "more than %d DETAILS.name pairs; write the line as JSON", maxNames)
+		return Errorf(p.at, "more than %d DETAILS.name pairs; write them as JSON in one DETAILS", maxNames)
 	}
 	if len(dec.names) == 0 {
 		dec.details = append(dec.details[:0], '{')
