@@ -134,6 +134,9 @@ func TestCost_one_shot_system_calls(t *testing.T) {
 		if n.calls["epoll_create1"]+n.calls["socket"] > 0 && (c.args[0] == "event" || c.args[0] == "send") {
 			t.Errorf("%s opens an epoll instance or a socket, and needs neither", c.args[0])
 		}
+		if n.calls["ppoll"] > 0 {
+			t.Errorf("%s makes a ppoll; an inherited pipe is opened again, and is not full", c.args[0])
+		}
 	}
 }
 
