@@ -30,11 +30,13 @@ func sendMain(a *app, args []string) error {
 	}
 	var c channel
 	switch {
+	case f.isGiven("to") && f.isGiven("state-dir"):
+		return f.badUsage("--to and --state-dir are both given; give one of them")
 	case f.isGiven("to") && *to == "":
 		return f.badUsage("--to is empty; expected the path of a FIFO")
 	case f.isGiven("to"):
 		c, err = openNamed(*to)
-	case a.getenv(streamVar) != "" || a.getenv(fifoVar) != "":
+	case !f.isGiven("state-dir") && (a.getenv(streamVar) != "" || a.getenv(fifoVar) != ""):
 		c, err = a.openGiven()
 	default:
 		if err := f.checkStateDir(*dir); err != nil {
