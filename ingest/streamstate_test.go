@@ -10,7 +10,7 @@ import (
 var (
 	phaseNames = [...]string{"opening", "reading", "draining", "closing", "concluding", "finishing", "acknowledging", "finished"}
 	diskNames  = [...]string{"healthy", "retrying", "degraded"}
-	eventNames = [...]string{"nothing", "input", "inputEnded", "stopRequested", "graceOver", "written",
+	eventNames = [...]string{"nothing", "input", "reported", "inputEnded", "stopRequested", "graceOver", "written",
 		"writeFailed", "writeTimeout", "closed", "concluded", "acknowledged"}
 )
 
@@ -116,7 +116,7 @@ func TestState_next(t *testing.T) {
 			}
 		}
 	}
-	if tried != 7*3*3*11 || len(want) > 0 {
+	if tried != 7*3*3*12 || len(want) > 0 {
 		t.Errorf("%d tried; rows for no state: %v", tried, want)
 	}
 }

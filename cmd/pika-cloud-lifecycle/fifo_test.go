@@ -183,8 +183,9 @@ func TestFIFO_removed_nothing_lost(t *testing.T) {
 		want[long]++
 		writeLine(t, f, "KIND=ready MESSAGE="+long)
 	}
-	p.signal(unix.SIGSTOP)      // so that nothing is read before the stop
-	for i, f := range writers { // as much as both FIFOs can hold
+	p.ackUpTo(len(writers) * (lines + 1)) // a long line that is still being copied could mix with the next ones
+	p.signal(unix.SIGSTOP)                // so that nothing is read before the stop
+	for i, f := range writers {           // as much as both FIFOs can hold
 		testenv.Must(t, unix.SetNonblock(int(f.Fd()), true))
 		for n := 0; ; n++ {
 			message := fmt.Sprintf("stopped-%d-%d", i, n)

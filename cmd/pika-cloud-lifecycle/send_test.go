@@ -520,6 +520,52 @@ func TestSend_path(t *testing.T) {
 	sends(t, sendCommand(t, nil, "STATE=ready", "--state-dir", ""), exitUsage, "--state-dir is empty")
 }
 
+// TestSend_path_replaced replaces the FIFO by another file between the checks and the open,
+// as another user of the directory can.
+func TestSend_path_replaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), fifoName)
+	newFIFO(t, path)
+	testenv.Must(t, os.WriteFile(path+".other", nil, 0o600))
+	exchange := func() error {
+		return unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, path+".other", unix.RENAME_EXCHANGE)
+	}
+	if err := exchange(); err != nil {
+		testenv.Missing(t, "RENAME_EXCHANGE in %s: %v", filepath.Dir(path), err)
+	}
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = exchange()
+			}
+		}
+	}()
+	opened, rejected := 0, 0
+	for end := time.Now().Add(waitLimit); (opened < 2000 || rejected < 2000) && time.Now().Before(end); {
+		fd, err := openToWrite(path, unix.O_NOFOLLOW)
+		switch {
+		case err == errNotFIFO:
+			rejected++
+		case err != nil:
+			t.Fatal(err)
+		case !isPipe(fd):
+			t.Fatal("another file was opened")
+		default:
+			opened++
+			unix.Close(fd)
+		}
+	}
+	close(stop)
+	<-stopped
+	if opened == 0 || rejected == 0 {
+		t.Errorf("the FIFO was opened %d times, and the other file rejected %d times", opened, rejected)
+	}
+}
+
 func bindSocket(path string) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

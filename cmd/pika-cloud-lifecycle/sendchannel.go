@@ -161,7 +161,7 @@ func (c *channel) tryWrite(line []byte, deadline time.Time) (int, error) {
 		return dirfs.RetryInt(func() (int, error) { return unix.Write(c.fd, line) })
 	case !isPipe(c.fd):
 		return dirfs.RetryInt(func() (int, error) {
-			return unix.SendmsgN(c.fd, line, nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+			return unix.SendmsgN(c.fd, line, nil, nil, unix.MSG_DONTWAIT)
 		})
 	case !pollFor(c.fd, unix.POLLOUT, 0):
 		return 0, unix.EAGAIN

@@ -25,11 +25,8 @@ func (w *pairReader) noteJoined() {
 		at--
 	}
 	word := w.line[at:w.pos]
-	if w.joined > 0 || len(word) == 0 || len(word) > len("status") {
-		return
-	}
 	k, ok := parseKey(bytes.ToLower(word))
-	if !ok || k == typeKey || !k.hasChoices() {
+	if w.joined > 0 || !ok || k == typeKey || !k.hasChoices() {
 		return
 	}
 	if w.line[at-1] != '=' && !bytes.Equal(word, bytes.ToUpper(word)) {

@@ -64,6 +64,7 @@ func TestJoined(t *testing.T) {
 		{"STATE=failed MESSAGE=STATE=", ""},
 		{"STATE=failed MESSAGE=type=AVC\\ msg=audit", ""},
 		{"STATE=failed MESSAGE=TYPE=event", ""},
+		{"STATE=failed MESSAGE=MESSAGE=ready", ""},
 		{"STATE=failed MESSAGE=STATUS=ready", ""},
 		{"STATE=failed MESSAGE=ActiveState=failed", ""},
 		{"STATE=failed MESSAGE=ACTIVE_STATE=failed", ""},
