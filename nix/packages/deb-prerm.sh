@@ -1,0 +1,8 @@
+#!/bin/sh
+# Runs before dpkg removes or upgrades the package. An upgrade stops nothing.
+set -e
+
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+	deb-systemd-invoke stop pika-cloud-lifecycle.socket pika-cloud-lifecycle.service >/dev/null || true
+	systemctl stop 'pika-cloud-fleet@*.service' || true
+fi
