@@ -51,6 +51,7 @@ if [[ -n $changed ]]; then
   fail "the working tree has changes; commit or remove them:"$'\n'"$changed"
 fi
 commit=$(git rev-parse HEAD)
+maintainer=$(sed -n 's/^maintainer: //p' nix/nfpm.yaml)
 version=$(<VERSION)
 tag=v$version
 for other in $(git tag --points-at HEAD 'v[0-9]*'); do
@@ -73,14 +74,16 @@ trap 'rm -rf "$work"' EXIT
 
 # nfpm on PATH is used if it has the right version, so that a build needs no network.
 nfpm=$(command -v nfpm) || nfpm=
-if [[ -z $nfpm ]] || ! go version -m "$nfpm" | grep -qE "mod[[:space:]]+github.com/goreleaser/nfpm/v2[[:space:]]+$nfpm_version[[:space:]]"; then
+if [[ -z $nfpm ]] || ! go version -m "$nfpm" | grep -qE "mod[[:space:]]+github.com/goreleaser/nfpm/v2[[:space:]]+${nfpm_version}[[:space:]]"; then
   GOBIN=$work go install "github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version" ||
     fail "nfpm $nfpm_version is missing; run: go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version"
   nfpm=$work/nfpm
 fi
 
-# What could change the files: the umask, the language, the time zone, and the settings of Go.
+# What could change the files: the umask, the language, the time zone, and the settings of
+# tar, gzip and Go.
 umask 022
+unset TAR_OPTIONS GZIP
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH
 export CGO_ENABLED=0 GOOS=linux GOAMD64=v1 GOARM64=v8.0 GOFLAGS=-mod=readonly GOWORK=off
@@ -90,7 +93,7 @@ pack() {
   tar --sort=name --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -c "${@:2}" | gzip -9n >"$1.tar.gz"
 }
 
-# build PREFIX installs the program and all other files below the current directory.
+# install_below PREFIX installs the program and all other files below the current directory.
 install_below() {
   DESTDIR=$PWD "$work/src/nix/install.sh" "$1"
   mkdir -p ".$1/bin" ".$1/share/doc/$name"
@@ -99,6 +102,18 @@ install_below() {
   gzip -9n <"$work/third-party-licenses" >".$1/share/doc/$name/third-party-licenses.gz"
   gzip -9n <"$work/src/CHANGELOG.md" >".$1/share/doc/$name/changelog.gz"
   gzip -9n ".$1/share/man/man1/$name.1"
+}
+
+# for_debian changes the files in usr to what Debian expects.
+for_debian() {
+  mv usr/share/zsh/site-functions usr/share/zsh/vendor-completions # zsh does not search the other one
+  gzip -9n >"usr/share/doc/$name/changelog.Debian.gz" <<END
+$name ($version-1) unstable; urgency=medium
+
+  * Release $version. changelog.gz lists the changes.
+
+ -- $maintainer  $(date -Rd "@$SOURCE_DATE_EPOCH")
+END
 }
 
 mkdir "$work/src"
@@ -130,15 +145,18 @@ for arch in "${archs[@]}"; do
   install_below /usr
   mkdir nix
   cp -r "$work/src/nix/nfpm.yaml" "$work/src/nix/packages" "$work/src/nix/openrc" nix/
-  for packager in deb rpm apk; do
-    VERSION=$version ARCH=$arch "$nfpm" package --config nix/nfpm.yaml --packager "$packager" --target "$out/"
-  done
+  find nix -exec touch -d "@$SOURCE_DATE_EPOCH" {} + # nfpm keeps the times of the scripts
+  package() { VERSION=$version ARCH=$arch "$nfpm" package --config nix/nfpm.yaml --packager "$1" --target "$out/"; }
+  package rpm
+  package apk
+  for_debian
+  package deb
   cd "$work"
-  rm -r "$work/local" "$work/usr"
+  rm -r local usr
 done
 
 cd "$out"
-printf '%s\n\nThe files were built from commit %s with %s.\n' "$notes" "$commit" "$(go env GOVERSION)" | sed '/./,$!d' >notes.md
+printf '%s\n\nThe files were built from commit %s with %s.\n' "$notes" "$commit" "$(go env GOVERSION)" | sed '/./,$!d' >notes.md # without the first empty lines
 sha256sum -- "$name"* >SHA256SUMS
 if [[ -z ${tagged-} ]]; then
   echo "release.sh: this commit has no tag yet; before you publish the files, run: git tag $tag" >&2

@@ -3,6 +3,5 @@
 set -e
 
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-	deb-systemd-invoke stop pika-cloud-lifecycle.socket pika-cloud-lifecycle.service >/dev/null || true
-	systemctl stop 'pika-cloud-fleet@*.service' || true
+	deb-systemd-invoke stop pika-cloud-lifecycle.socket pika-cloud-lifecycle.service 'pika-cloud-fleet@*.service' >/dev/null || true
 fi
