@@ -50,7 +50,7 @@ func watchFIFO(path string, read, write int, created bool, warn func(string)) *f
 	switch {
 	case !w.isAtPath() && opened.Nlink > 0:
 	case write < 0:
-		go w.run(func() { w.warnOnce("the FIFO of the socket unit was removed or replaced; restart the socket unit") })
+		go w.run(func() { w.readNext(read) })
 	default:
 		go w.run(func() { w.replace(&opened) })
 	}
@@ -111,7 +111,28 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 			text += fmt.Sprintf(", but only for its owner: %v; correct its owner and mode with chown and chmod", err)
 		}
 	}
-	to, err := unix.FcntlInt(uintptr(w.first), unix.F_DUPFD_CLOEXEC, 0)
+	w.copyTo(w.first, read, write, created, text)
+}
+
+// readNext reads the FIFO that is at the path after the socket unit was restarted. passed is
+// the first FIFO, as systemd has opened it: for reading and writing.
+func (w *fifoWatch) readNext(passed int) {
+	read, write, err := openBothEnds(w.path)
+	switch err {
+	case nil:
+	case errNotFIFO, unix.ELOOP, unix.ENOENT:
+		w.warnOnce("the FIFO of the socket unit was removed or replaced; restart the socket unit")
+		return
+	default:
+		w.warnOnce("the FIFO of the socket unit was replaced by one that cannot be opened: %v; restart this unit", err)
+		return
+	}
+	w.copyTo(passed, read, write, false, "the FIFO of the socket unit was replaced by another one; reading both")
+}
+
+// copyTo copies what arrives in another FIFO to the first one, and warns with text.
+func (w *fifoWatch) copyTo(first, read, write int, created bool, text string) {
+	to, err := unix.FcntlInt(uintptr(first), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		unix.Close(read)
 		unix.Close(write)
