@@ -35,11 +35,9 @@ place lib/tmpfiles.d nix/systemd/*.conf
 
 # Each shell looks for completions under its own name.
 completion() {
-  if [[ -e nix/completions/$1 ]]; then
-    mkdir -p "$to/${2%/*}"
-    cp "nix/completions/$1" "$to/$2"
-    chmod 0644 "$to/$2"
-  fi
+  mkdir -p "$to/${2%/*}"
+  cp "nix/completions/$1" "$to/$2"
+  chmod 0644 "$to/$2"
 }
 completion pika-cloud-lifecycle.bash share/bash-completion/completions/pika-cloud-lifecycle
 completion _pika-cloud-lifecycle share/zsh/site-functions/_pika-cloud-lifecycle

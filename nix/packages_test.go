@@ -243,13 +243,6 @@ var (
 		"/usr/share/fish/vendor_completions.d/" + program + ".fish": plainFile,
 		"/usr/share/man/man1/" + program + ".1.gz":                  plainFile,
 	}
-	forSystemd = map[string]string{
-		"/usr/lib/systemd/catalog/" + program + ".catalog":  plainFile,
-		"/usr/lib/systemd/system/pika-cloud-fleet@.service": plainFile,
-		"/usr/lib/systemd/system/" + program + ".service":   plainFile,
-		"/usr/lib/systemd/system/" + program + ".socket":    plainFile,
-		"/usr/lib/tmpfiles.d/" + program + ".conf":          plainFile,
-	}
 	forZsh = map[string]string{"/usr/share/zsh/site-functions/_" + program: plainFile}
 	inDeb  = map[string]string{
 		"/usr/share/doc/" + program + "/changelog.Debian.gz": plainFile,
@@ -261,6 +254,23 @@ var (
 		"/etc/init.d/" + program: executable,
 	}
 )
+
+// forSystemd are the units, the tmpfiles rule and the message catalog.
+func forSystemd(t *testing.T) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	for pattern, dir := range map[string]string{"systemd/*.service": "systemd/system", "systemd/*.socket": "systemd/system", "../docs/units/*.service": "systemd/system",
+		"systemd/*.conf": "tmpfiles.d", "../docs/catalog/*.catalog": "systemd/catalog"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(names), err)
+		}
+		for _, name := range names {
+			files[path.Join("/usr/lib", dir, filepath.Base(name))] = plainFile
+		}
+	}
+	return files
+}
 
 // A packed file has the mode and the owner of a file in a package, and its content.
 type packed struct {
@@ -364,8 +374,8 @@ func TestPackages_files(t *testing.T) {
 			got   map[string]packed
 			lists []map[string]string
 		}{
-			deb: {inTheDeb, []map[string]string{inAll, forSystemd, inDeb}},
-			rpm: {inTheRPM, []map[string]string{inAll, forSystemd, forZsh}},
+			deb: {inTheDeb, []map[string]string{inAll, forSystemd(t), inDeb}},
+			rpm: {inTheRPM, []map[string]string{inAll, forSystemd(t), forZsh}},
 			apk: {inTheAPK, []map[string]string{inAll, forZsh, inAPK}},
 		} {
 			want := make(map[string]string)
