@@ -253,7 +253,7 @@ func TestProtocol_both_syntaxes(t *testing.T) {
 	var logs [2][]artifact
 	for i, lang := range []string{"jsonl", "sh"} {
 		state := t.TempDir()
-		input := oneBlock(t, "protocol.md", lang)
+		input := fenced(t, "protocol.md", lang)[0]
 		if _, stderr, code := (command{state: state, input: input}).run(t, testenv.Program(t), "ingest"); code != 0 {
 			t.Errorf("exit %d\n%s", code, stderr)
 		}

@@ -126,10 +126,10 @@ func (t *directives) handle(ln *line) *directive.Error {
 		return rejected
 	}
 	if warning != "" {
-		t.warnings++
-		if t.warnings <= maxWarnings {
-			t.warn("line %d: %s", ln.number, warning)
-		}
+		t.warnLimited("line %d: %s", ln.number, warning)
+	}
+	if warning, at := d.Joined(text); warning != "" {
+		t.warnLimited("line %d, column %d: %s", ln.number, at+len(ln.text)-len(text)+1, warning)
 	}
 	if t.Supervisor != nil && d.ReportsOutcome() {
 		t.decider.reported = newReportedOutcome(d) // addSupervised adds it to the result
@@ -142,6 +142,14 @@ func (t *directives) handle(ln *line) *directive.Error {
 	t.record(d, when)
 	d.Message, d.Details = nil, nil // or the decoder would keep the memory of the batch alive
 	return nil
+}
+
+// warnLimited warns about an accepted line. The first maxWarnings are enough.
+func (t *directives) warnLimited(format string, args ...any) {
+	t.warnings++
+	if t.warnings <= maxWarnings {
+		t.warn(format, args...)
+	}
 }
 
 // longLine is the size in bytes from which a line may need several MiB when it is decoded.

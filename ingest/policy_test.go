@@ -139,3 +139,22 @@ func TestParsePolicy(t *testing.T) {
 		}
 	}
 }
+
+// A directive inside a value changes no state, but is reported, at most maxWarnings times
+// with the unusual transitions. Columns count a byte order mark.
+func TestJoined(t *testing.T) {
+	g := newGuest(t)
+	g.feed("\ufeffSTATE=starting MESSAGE=STATE=ready\nSTATE=starting MESSAGE='STATE=ready'\n")
+	const joined = `line 1, column 27: the directive "STATE=ready" is inside a value and has no effect; ` +
+		`if printf has no %q, as in dash and busybox, it has joined two lines: use "pika-cloud-lifecycle send" or docs/report.sh`
+	check(t, "warnings", g.warnings(), joined)
+	if status := g.read("status.json"); !strings.Contains(status, `"state": "starting"`) {
+		t.Error(status)
+	}
+
+	g = newGuest(t)
+	g.feed(strings.Repeat("KIND=ready MESSAGE=STATE=ready\n", maxWarnings+10))
+	if n := strings.Count(g.warnings(), "inside a value"); n != maxWarnings {
+		t.Errorf("%d warnings; expected %d", n, maxWarnings)
+	}
+}

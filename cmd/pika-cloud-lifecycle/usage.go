@@ -133,6 +133,9 @@ completed, failed, unreachable, stopped and destroyed.
 ingest writes as soon as a line arrives. It rejects an invalid line: it prints
 the reason, keeps the line in rejected.jsonl, and continues with the next one.
 
+To report text from a script, use send, or printf %q, which works only in bash:
+in dash and busybox it joins the next line to the text.
+
 Flags:
   --require-result       if the input ends without a result, record the result
                          "failed"; if the status is completed or failed and
@@ -206,7 +209,7 @@ Examples:
   echo "STATE=ready MESSAGE='listening on 8080'" |
     pika-cloud-lifecycle ingest --state-dir demo
   echo STATE=redy | pika-cloud-lifecycle ingest --dry-run
-  exec 3> >(exec pika-cloud-lifecycle ingest --require-result)   # in bash
+  exec 3> >(exec pika-cloud-lifecycle ingest --require-result)   # only in bash
   echo STATE=completed >&3; exec 3>&-
 `
 

@@ -82,6 +82,8 @@ type Directive struct {
 	seen [keyCount]bool // the line has the key
 	has  [keyCount]bool // the line has the key, and its value is not null
 	at   [keyCount]int  // the offset of the value
+
+	joined int // the offset of a directive inside a bare value; 0 if there is none
 }
 
 // Offset returns the offset in the line of the value that names the state, kind
@@ -151,6 +153,7 @@ func (dec *Decoder) decode(text []byte, cut bool) (*Directive, *Error) {
 	case text[at] == '{':
 		r = dec.decodeJSON(text, at)
 	case cut:
+		_ = dec.decodePairs(text) // only to find a joined directive
 		r = Errorf(len(text), "the input ends without a newline, so the last value may be cut; end every line with a newline")
 	default:
 		r = dec.decodePairs(text)
@@ -164,6 +167,9 @@ func (dec *Decoder) decode(text []byte, cut bool) (*Directive, *Error) {
 	nul := bytes.IndexByte(text, 0)
 	if r != nil && nul >= 0 && (text[at] != '{' || nul == at+1) {
 		r = Errorf(nul, "a NUL byte, as in UTF-16 and in binary files; write UTF-8 text")
+	}
+	if r != nil && text[at] != '{' && dec.pairs.joined > 0 {
+		r.Reason += "; " + joinedWarning(text, dec.pairs.joined)
 	}
 	if r == nil && dec.d.Message == nil {
 		dec.message = strictjson.AppendText(dec.message[:0], dec.d.defaultMessage())

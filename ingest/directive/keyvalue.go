@@ -18,6 +18,7 @@ const detailsPrefix = "DETAILS."
 // decodePairs decodes a KEY=value line.
 func (dec *Decoder) decodePairs(text []byte) *Error {
 	dec.pairs.line, dec.pairs.pos, dec.pairs.buf = text, 0, dec.pairs.buf[:0]
+	dec.pairs.joined = 0
 	dec.details, dec.names = dec.details[:0], dec.names[:0]
 	for {
 		ok, r := dec.pairs.next(&dec.pair)
@@ -35,6 +36,7 @@ func (dec *Decoder) decodePairs(text []byte) *Error {
 		dec.details = append(dec.details, '}')
 		dec.d.Details = dec.details
 	}
+	dec.d.joined = dec.pairs.joined
 	return nil
 }
 

@@ -34,6 +34,8 @@ type pairReader struct {
 	line []byte // one line, without its newline
 	pos  int    // everything before this offset has been read
 	buf  []byte // unquoted values; the owner cuts it to [:0] between lines
+
+	joined int // offset of the first directive inside a bare value; 0 if there is none
 }
 
 const blanks = " \t"
@@ -44,10 +46,13 @@ const (
 	endsValue             // a run of bare bytes in a value
 )
 
+// A = in a value is plain text. It ends a run of bare bytes only so that noteJoined
+// costs nothing for a value that has none.
+
 var ends = [256]byte{
 	' ': endsName | endsValue, '\t': endsName | endsValue,
 	'\'': endsName | endsValue, '"': endsName | endsValue, '\\': endsName | endsValue,
-	'=': endsName, '$': endsValue,
+	'=': endsName | endsValue, '$': endsValue,
 }
 
 // next reads the next pair into p; ok is false at the end of the line. After an
@@ -163,9 +168,15 @@ func (w *pairReader) piece() *Error {
 	case rest[0] == '$' && len(rest) > 1 && rest[1] == '\'':
 		return w.ansi()
 	}
-	n := 1 + find(rest[1:], endsValue) // the first byte may be a $ that quotes nothing
+	if rest[0] == '=' {
+		w.noteJoined()
+	}
+	n := 1 + find(rest[1:], endsValue) // the first byte may be a = or a $ that quotes nothing
 	w.buf = append(w.buf, rest[:n]...)
 	w.pos += n
+	if rest[n-1] == '{' && n < len(rest) && rest[n] == '"' {
+		w.noteJoinedJSON()
+	}
 	return nil
 }
 

@@ -1,0 +1,199 @@
+package docs_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
+)
+
+// shells are the shells with which report.sh is tested.
+var shells = [][]string{{"dash"}, {"busybox", "ash"}, {"bash"}, {"bash", "--posix"}, {"zsh"}, {"zsh", "--emulate", "sh"}, {"mksh"}}
+
+// forEachShell runs a test in each shell, with the C and a UTF-8 locale, and with Big5 if
+// the machine has it.
+func forEachShell(t *testing.T, test func(t *testing.T, shell []string, locale string)) {
+	locales := []string{"C", "C.UTF-8"}
+	if list, _ := exec.Command("locale", "-a").Output(); bytes.Contains(list, []byte("zh_TW")) {
+		locales = append(locales, "zh_TW.BIG5")
+	}
+	for _, shell := range shells {
+		for _, locale := range locales {
+			t.Run(strings.Join(shell, " ")+"/"+locale, func(t *testing.T) {
+				testenv.Tool(t, shell[0])
+				test(t, shell, locale)
+			})
+		}
+	}
+}
+
+// shellOutput returns what a script prints with arguments. It fails the test if the script
+// fails or prints anything on stderr.
+func shellOutput(t *testing.T, shell []string, locale, script string, args []string) string {
+	t.Helper()
+	path, err := filepath.Abs("report.sh")
+	testenv.Must(t, err)
+	argv := append(append(shell[1:len(shell):len(shell)], "-euc", strings.ReplaceAll(script, "REPORT", path), "test"), args...)
+	cmd := exec.Command(testenv.Tool(t, shell[0]), argv...)
+	var stderr bytes.Buffer
+	cmd.Env = []string{"LC_ALL=" + locale, "PATH=" + os.Getenv("PATH")}
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil || stderr.Len() > 0 {
+		t.Fatalf("%q: %v\n%s", argv[:2], err, &stderr)
+	}
+	return string(out)
+}
+
+// reportValues returns values with every byte but NUL, and random ones; each byte at the
+// start, in the middle and at the end if SWEEP=full.
+func reportValues() (values []string) {
+	random := 20
+	values = append(values, "", "\n", "\n\n\n", "a\n", "\\n", "%s%d%%", "-n", "--", "-e a", "(", "!", "=", "*", "~", "$HOME", "`id`", "$(id)",
+		"\xa5\x5c\xb3\x5c", "\xc3", "é\xc3", "\xe2\x82", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\u2028\u0085\ufeff",
+		strings.Repeat("long text, é, ", 80), strings.Repeat("\x01\"\\\n", 40))
+	var all []byte
+	for c := 1; c < 256; c++ {
+		all = append(all, byte(c))
+	}
+	values = append(values, string(all[:32]), string(all[32:]), string(all))
+	if os.Getenv("SWEEP") == "full" {
+		random = 300
+		for _, c := range all {
+			b := string([]byte{c})
+			values = append(values, b, "a"+b+b+"1", "é"+b+"é", b+"\n")
+		}
+	}
+	alphabets := []string{"", "\"\\ab \n", "\x01\x02\x07\b\t\n\v\f\r\x1b\x1f\x7f0a", "é€😀\u0085\u2028ab", "\xc2\xc3\xe2\x80\x82\xac\xed\xa0\xf0\x9f\\\""}
+	rnd := rand.New(rand.NewPCG(18, 4))
+	for range random {
+		alphabet := alphabets[rnd.IntN(len(alphabets))]
+		var b []byte
+		for range rnd.IntN(60) {
+			if alphabet == "" {
+				b = append(b, byte(1+rnd.IntN(255)))
+			} else {
+				b = append(b, alphabet[rnd.IntN(len(alphabet))])
+			}
+		}
+		values = append(values, string(b))
+	}
+	return values
+}
+
+// The functions of report.sh print any text as one JSON directive, byte for byte, in each
+// shell, also with set -eu. Invalid UTF-8 arrives as U+FFFD.
+func TestReport_any_text(t *testing.T) {
+	forEachShell(t, func(t *testing.T, shell []string, locale string) {
+		values := reportValues()
+		out := shellOutput(t, shell, locale, `. REPORT; for text do report failed "$text" "\"details\":$(json "$text")"; done`, values)
+		lines := strings.Split(out, "\n")
+		if len(lines) != len(values)+1 {
+			t.Fatalf("%d lines for %d values", len(lines)-1, len(values))
+		}
+		for i, value := range values {
+			var dec directive.Decoder
+			d, r := dec.Decode([]byte(lines[i]), false)
+			if r != nil {
+				t.Fatalf("%q: %s: %v", value, lines[i], r)
+			}
+			want := string(strictjson.AppendText(nil, []byte(value)))
+			if d.Type != directive.Transition || d.State != "failed" || string(d.Message) != want || string(d.Details) != want {
+				t.Fatalf("%q: %s: %s, details %s", value, lines[i], d.Message, d.Details)
+			}
+		}
+	})
+}
+
+// The examples of report.sh are directives, and the message is optional.
+func TestReport_arguments(t *testing.T) {
+	forEachShell(t, func(t *testing.T, shell []string, locale string) {
+		got := shellOutput(t, shell, locale, `. REPORT; report ready; report stopped ''; text='a "b"'; report failed "$text" '"exit_code":7'`, nil)
+		const want = `{"state":"ready","message":"ready"}
+{"state":"stopped","message":""}
+{"state":"failed","message":"a \u0022b\u0022","exit_code":7}
+`
+		if got != want {
+			t.Errorf("got\n%sexpected\n%s", got, want)
+		}
+	})
+}
+
+// A report to a closed pipe does not end the script.
+func TestReport_without_reader(t *testing.T) {
+	for _, shell := range shells {
+		t.Run(strings.Join(shell, " "), func(t *testing.T) {
+			r, w, err := os.Pipe()
+			testenv.Must(t, err, r.Close())
+			defer w.Close()
+			path, err := filepath.Abs("report.sh")
+			testenv.Must(t, err)
+			argv := append(shell[1:len(shell):len(shell)], "-c", `. "$1"; report ready >&3 2>/dev/null || :; echo continued`, "test", path)
+			cmd := exec.Command(testenv.Tool(t, shell[0]), argv...)
+			cmd.ExtraFiles = []*os.File{w}
+			out, err := cmd.CombinedOutput()
+			if err != nil || string(out) != "continued\n" {
+				t.Errorf("%q, %v", out, err)
+			}
+		})
+	}
+}
+
+// The pages show report.sh as it is.
+func TestReport_in_pages(t *testing.T) {
+	script := testenv.ReadFile(t, "report.sh")
+	for _, page := range []string{"protocol.md"} {
+		if !strings.Contains(testenv.ReadFile(t, page), "\n```sh\n"+script+"```\n") {
+			t.Errorf("%s does not contain report.sh", page)
+		}
+	}
+}
+
+// With the printf of dash and of busybox, ingest names the cause: for the line that is
+// accepted, and for the one that is rejected. With that of bash there is no warning.
+func TestPrintf_q(t *testing.T) {
+	for _, c := range []struct {
+		shell    []string
+		warnings int
+	}{{[]string{"dash"}, 4}, {[]string{"busybox", "ash"}, 4}, {[]string{"bash"}, 0}} {
+		t.Run(c.shell[0], func(t *testing.T) {
+			testenv.Tool(t, c.shell[0])
+			const script = `
+printf 'STATE=starting MESSAGE=%q\n' "it's text"
+printf 'STATE=ready\n'
+printf 'KIND=ready DETAILS.n:=%d MESSAGE=step\\ %d:\\ %q\n' 1 2 "it's text"
+printf '{"state":"ready","message":"it is ready"}\n'
+printf 'STATE=ready MESSAGE=%q\n' "it's text"
+printf 'STATE=ready MESSAGE=text\n'
+printf 'STATE=ready MESSAGE=%q\n' "it's text"
+printf 'STATE=stopped MESSAGE=%q\n' "it's text"
+`
+			input, _, _ := command{}.run(t, append(c.shell, "-c", script)...)
+			state := t.TempDir()
+			_, stderr, _ := command{state: state, input: input}.run(t, testenv.Program(t), "ingest")
+			const cause = `is inside a value and has no effect; if printf has no %q, as in dash and busybox, it has joined two lines: use "pika-cloud-lifecycle send" or docs/report.sh`
+			if n := strings.Count(stderr, cause); n != c.warnings {
+				t.Errorf("%d warnings, expected %d; the input is\n%s\n%s", n, c.warnings, input, stderr)
+			}
+			var status struct{ State, Message string }
+			testenv.Must(t, json.Unmarshal([]byte(testenv.ReadFile(t, filepath.Join(state, "status.json"))), &status))
+			got := fmt.Sprint(status.State, ": ", status.Message)
+			want := "starting: STATE=ready"
+			if c.warnings == 0 {
+				want = "stopped: it's text"
+			}
+			if got != want {
+				t.Errorf("the status is %s; expected %s", got, want)
+			}
+		})
+	}
+}
