@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # install.sh installs everything except the binary: the man page, the message
-# catalog, the unit files, the systemd-tmpfiles line for the state directory, and the
-# completions of bash, zsh and fish.
+# catalog, the unit files, the systemd-tmpfiles lines for the state directory, a function
+# for scripts, and the completions of bash, zsh and fish.
 #
 #   usage: [DESTDIR=DIR] nix/install.sh PREFIX
 #
@@ -32,6 +32,7 @@ place share/man/man1 docs/pika-cloud-lifecycle.1
 place lib/systemd/catalog docs/catalog/*.catalog
 place lib/systemd/system nix/systemd/*.service nix/systemd/*.socket docs/units/*.service
 place lib/tmpfiles.d nix/systemd/*.conf
+place share/doc/pika-cloud-lifecycle docs/report.sh # warnings name it
 
 # Each shell looks for completions under its own name.
 completion() {
