@@ -80,8 +80,8 @@ if [[ -z $nfpm ]] || ! go version -m "$nfpm" | grep -qE "mod[[:space:]]+github.c
   nfpm=$work/nfpm
 fi
 
-# What could change the files: the umask, the language, the time zone, and the settings of
-# tar, gzip and Go.
+# The umask, the language, the time zone, and the settings of tar, gzip and Go would change
+# the files.
 umask 022
 unset TAR_OPTIONS GZIP
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
