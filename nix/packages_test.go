@@ -110,7 +110,7 @@ var released = sync.OnceValues(func() (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := script(tree, "nix/release.sh "+dir+" "+strings.Join(archs(), " "))
+	out, err := script(tree, `nix/release.sh "$OUT" `+strings.Join(archs(), " "), "OUT="+dir)
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)
 	}
@@ -179,7 +179,8 @@ func TestRelease_files(t *testing.T) {
 	}
 }
 
-// A build in another folder, with other times and settings, makes the same files.
+// A build in another folder and on another file system, with other times and settings, makes
+// the same files.
 func TestRelease_reproducible(t *testing.T) {
 	t.Parallel()
 	first := needRelease(t)
@@ -188,7 +189,7 @@ func TestRelease_reproducible(t *testing.T) {
 	mustScript(t, needTagged(t), `umask 077; git clone -q . "$TO"`, "TO="+filepath.Join(dir, "tree"))
 	mustScript(t, filepath.Join(dir, "tree"), `umask 077; chmod -R go= .; find . -exec touch -hd 2030-01-01 {} +
 		nix/release.sh "$OUT" `+strings.Join(archs(), " "), "OUT="+second, "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", "LANGUAGE=de",
-		"GOFLAGS=-buildvcs=true", "GOAMD64=v3", "CGO_ENABLED=1", "SOURCE_DATE_EPOCH=1", "GZIP=-1", "TAR_OPTIONS=--mode=777")
+		"GOFLAGS=-buildvcs=true", "GOAMD64=v3", "CGO_ENABLED=1", "SOURCE_DATE_EPOCH=1", "TMPDIR="+testenv.TempDir(t), "GZIP=-1", "TAR_OPTIONS=--mode=777")
 	out, err := script(second, `diff -r "$FIRST" .`, "FIRST="+first)
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)

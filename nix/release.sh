@@ -75,7 +75,7 @@ trap 'rm -rf "$work"' EXIT
 # nfpm on PATH is used if it has the right version, so that a build needs no network.
 nfpm=$(command -v nfpm) || nfpm=
 if [[ -z $nfpm ]] || ! go version -m "$nfpm" | grep -qE "mod[[:space:]]+github.com/goreleaser/nfpm/v2[[:space:]]+${nfpm_version}[[:space:]]"; then
-  GOBIN=$work go install "github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version" ||
+  GOBIN=$work GOOS='' GOARCH='' GOFLAGS='' go install "github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version" ||
     fail "nfpm $nfpm_version is missing; run: go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version"
   nfpm=$work/nfpm
 fi
@@ -95,7 +95,7 @@ pack() {
 
 # install_below PREFIX installs the program and all other files below the current directory.
 install_below() {
-  DESTDIR=$PWD "$work/src/nix/install.sh" "$1"
+  DESTDIR=$PWD bash "$work/src/nix/install.sh" "$1"
   mkdir -p ".$1/bin" ".$1/share/doc/$name"
   cp "$work/$name" ".$1/bin/"
   cp "$work/src/LICENSE" ".$1/share/doc/$name/copyright"
