@@ -538,8 +538,8 @@ func copyPackages(t *testing.T, l *lab) {
 // they are upgraded, ingest runs and a program writes lines.
 func TestPackages_booted(t *testing.T) {
 	t.Parallel()
-	needRelease(t)
 	l := newLab(t)
+	needRelease(t)
 	testenv.Tools(t, "dpkg", "deb-systemd-helper", "rpm")
 	copyPackages(t, l)
 	l.boot(new(system), "packages.sh")
@@ -552,8 +552,8 @@ func TestPackages_booted(t *testing.T) {
 // The OpenRC service of the apk runs under the openrc of Debian.
 func TestPackages_OpenRC(t *testing.T) {
 	t.Parallel()
-	needRelease(t)
 	l := newLab(t)
+	needRelease(t)
 	testenv.Tools(t, "/sbin/openrc-run", "/sbin/supervise-daemon", "pgrep")
 	copyPackages(t, l)
 	l.boot(new(system), "openrc.sh")
