@@ -96,6 +96,8 @@ stat -c '%A %U %G' "$out/target"
 print linked
 arrives linked
 cat "$out/target"
+ln -sf /nowhere "$fifo"
+restart
 (cd "$state" && echo *.unread*)
 
 row run
