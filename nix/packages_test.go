@@ -406,6 +406,34 @@ func TestPackages_files(t *testing.T) {
 	}
 }
 
+// The archive has the files of the packages, below /usr/local.
+func TestRelease_archive(t *testing.T) {
+	t.Parallel()
+	dir := needRelease(t)
+	for _, arch := range archs() {
+		name := program + "-" + projectVersion(t) + "-linux-" + arch
+		z, err := gzip.NewReader(strings.NewReader(testenv.ReadFile(t, filepath.Join(dir, name+".tar.gz"))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, want := make(map[string]string), make(map[string]string)
+		for file, f := range unpack(t, z) {
+			got[file] = f.mode
+			if file == "/usr/local/bin/"+program && f.text != testenv.ReadFile(t, filepath.Join(dir, name)) {
+				t.Errorf("%s.tar.gz has another program than %s", name, name)
+			}
+		}
+		for _, list := range []map[string]string{inAll, forSystemd(t), forZsh} {
+			for file, mode := range list {
+				want["/usr/local"+strings.TrimPrefix(file, "/usr")] = mode
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s.tar.gz has\n%s\nexpected\n%s", name, listed(got), listed(want))
+		}
+	}
+}
+
 func listed(files map[string]string) (text string) {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		text += name + " " + files[name] + "\n"

@@ -90,7 +90,7 @@ export CGO_ENABLED=0 GOOS=linux GOAMD64=v1 GOARM64=v8.0 GOFLAGS=-mod=readonly GO
 
 # pack NAME DIR... writes NAME.tar.gz with the directories of the current one.
 pack() {
-  tar --sort=name --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -c "${@:2}" | gzip -9n >"$1.tar.gz"
+  tar --sort=name --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=root:0 --group=root:0 -c "${@:2}" | gzip -9n >"$1.tar.gz"
 }
 
 # install_below PREFIX installs the program and all other files below the current directory.
