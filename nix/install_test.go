@@ -28,25 +28,6 @@ func block(t *testing.T, page, lang, holds string) (found string) {
 	return found
 }
 
-// blockScalar returns the more deeply indented lines below a line of a YAML text: the value
-// of a block scalar.
-func blockScalar(t *testing.T, yaml, line string) (text string) {
-	t.Helper()
-	_, rest, ok := strings.Cut(yaml, "\n"+line+"\n")
-	if !ok {
-		t.Fatalf("the user data has no line %q", line)
-	}
-	indent := rest[:len(rest)-len(strings.TrimLeft(rest, " "))]
-	for next := range strings.Lines(rest) {
-		inner, deeper := strings.CutPrefix(next, indent)
-		if !deeper {
-			break
-		}
-		text += inner
-	}
-	return text
-}
-
 // Follows docs/install.md: packs the archive, and boots a system without the program, in which
 // cloud-init runs the user data. Then the system reboots.
 func TestInstallPage_booted(t *testing.T) {
