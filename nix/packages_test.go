@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"debug/buildinfo"
 	"errors"
 	"fmt"
@@ -324,22 +325,28 @@ func debFiles(t *testing.T, file string) (data, control map[string]packed) {
 	return read("--fsys-tarfile"), read("--ctrl-tarfile")
 }
 
-// apkFiles returns the files of an apk, which is several compressed tar archives, and
-// those for apk.
+// apkFiles returns the files of an apk, and those for apk. An unsigned apk is two compressed
+// tar archives, and the first has the checksum of the second.
 func apkFiles(t *testing.T, file string) (data, control map[string]packed) {
 	t.Helper()
-	z, err := gzip.NewReader(strings.NewReader(testenv.ReadFile(t, file)))
+	r := strings.NewReader(testenv.ReadFile(t, file))
+	z, err := gzip.NewReader(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, control = unpack(t, z), make(map[string]packed)
-	for name, f := range data {
-		if strings.HasPrefix(name, "/.") {
-			control[name] = f
-			delete(data, name)
-		}
+	z.Multistream(false)
+	control = unpack(t, z)
+	rest, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return data, control
+	if sum := fmt.Sprintf("\ndatahash = %x\n", sha256.Sum256(rest)); !strings.Contains(control["/.PKGINFO"].text, sum) {
+		t.Errorf("%s: the checksum is not %s", file, sum)
+	}
+	if err := z.Reset(bytes.NewReader(rest)); err != nil {
+		t.Fatal(err)
+	}
+	return unpack(t, z), control
 }
 
 // rpmFiles returns the files of an rpm.
