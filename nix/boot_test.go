@@ -61,7 +61,7 @@ func (l *lab) write(name, text string, mode fs.FileMode) {
 func (l *lab) boot(s *system, script string) {
 	l.t.Helper()
 	l.writeUnits(s, script)
-	cmd := exec.Command("../testdata/boot/boot", l.path("units"), l.dir, "lab.target", "240") // most take a few seconds, and the longest 20
+	cmd := exec.Command("../testdata/boot/boot", l.path("units"), l.dir, "lab.target", "240") // seconds; most boots take a few
 	if out, err := cmd.CombinedOutput(); err != nil {
 		l.t.Fatalf("%v\n%s\n%s", err, out, l.output())
 	}

@@ -8,6 +8,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -172,10 +173,12 @@ func (n *Notifier) wait(late context.Context) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	switch n.failures {
-	case 0:
+	switch {
+	case errors.Is(n.lastErr, errNotSupported):
+		return n.lastErr
+	case n.failures == 0:
 		return nil
-	case 1:
+	case n.failures == 1:
 		return fmt.Errorf("1 notification to %s failed: %w; the files are not affected", n.name, n.lastErr)
 	}
 	return fmt.Errorf("%d notifications to %s failed: %w; the files are not affected", n.failures, n.name, n.lastErr)

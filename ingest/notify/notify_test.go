@@ -214,18 +214,31 @@ func TestSystemd_status_line(t *testing.T) {
 	closeNotifier(t, n)
 }
 
-// A host is a fake Incus host that serves the socket of an instance.
+// The answers to GET /1.0 of hosts, from the source of the programs: devlxdAPIGet in
+// lxd/devlxd.go of LXD, shared/api/devlxd.go since LXD 5.0.2, and devIncusAPIHandler in
+// cmd/incusd/dev_incus.go of Incus. The programs encode them with encoding/json.
+const (
+	lxd500   = `{"api_version":"1.0","instance_type":"container","location":"none"}` + "\n"            // 5.0.0 and 5.0.1
+	lxd509   = `{"state":"","api_version":"1.0","instance_type":"container","location":"none"}` + "\n" // 5.0.2 to 5.0.9
+	lxd521   = `{"state":"Started","api_version":"1.0","instance_type":"virtual-machine","location":"host1"}` + "\n"
+	incus600 = `{"state":"Ready","api_version":"1.0","location":"host1","instance_type":"container"}` + "\n"
+)
+
+// A host is a fake Incus or LXD host that serves the socket of an instance. As LXD 5.0
+// does, it answers to each method.
 type host struct {
-	path   string
-	answer int
+	path    string
+	version string // the answer to GET
+	answer  int    // the code of the answer to PATCH
 
 	mu       sync.Mutex
-	requests []string
+	gets     int
+	requests []string // except GET
 }
 
-func newHost(t *testing.T, answer int) *host {
+func newHost(t *testing.T, version string, answer int) *host {
 	t.Helper()
-	h := &host{path: filepath.Join(testenv.PlainDir(t), "sock"), answer: answer}
+	h := &host{path: filepath.Join(testenv.PlainDir(t), "sock"), version: version, answer: answer}
 	l, err := net.Listen("unix", h.path)
 	if err != nil {
 		t.Fatal(err)
@@ -239,8 +252,13 @@ func newHost(t *testing.T, answer int) *host {
 func (h *host) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r.Method == http.MethodGet {
+		h.gets++
+		io.WriteString(w, h.version)
+		return
+	}
 	h.requests = append(h.requests, fmt.Sprintf("%s %s %s %s %v", r.Method, r.URL.Path, r.Header.Get("Content-Type"), body, err))
-	h.mu.Unlock()
 	w.WriteHeader(h.answer)
 }
 
@@ -267,7 +285,7 @@ func (h *host) receives(t *testing.T, want ...string) {
 }
 
 func TestIncus(t *testing.T) {
-	h := newHost(t, http.StatusOK)
+	h := newHost(t, lxd521, http.StatusOK)
 	n := Incus(h.path)
 	commit(n, artifact.Starting, "")
 	h.receives(t, "Started")
@@ -278,10 +296,77 @@ func TestIncus(t *testing.T) {
 	h.receives(t, "Started", "Ready", "Started")
 	closeNotifier(t, n)
 	h.receives(t, "Started", "Ready", "Started")
+	if h.gets != 1 {
+		t.Errorf("the host received %d GET requests, want 1", h.gets)
+	}
+}
+
+// The host does not know states of instances: it is notified of nothing, and there is
+// one warning, whatever the number of notifications.
+func TestIncus_without_states(t *testing.T) {
+	for name, version := range map[string]string{"LXD_5.0.0": lxd500, "LXD_5.0.9": lxd509, "other": "not JSON"} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, version, http.StatusOK)
+			n := Incus(h.path)
+			for _, state := range []artifact.State{artifact.Starting, artifact.Ready, artifact.Failed} {
+				commit(n, state, "")
+				time.Sleep(interval)
+			}
+			want := h.path + ": the host ignores states of instances, because it has no API extension instance_ready_state; " +
+				"update it to LXD 5.5 or newer, or to Incus, or use --notify without incus"
+			if errs := Close(n); len(errs) != 1 || errs[0].Error() != want {
+				t.Errorf("Close returns %q, want %q", errs, want)
+			}
+			h.receives(t)
+			if h.gets != 1 {
+				t.Errorf("the host received %d GET requests, want 1", h.gets)
+			}
+		})
+	}
+}
+
+// The answer is longer than what the HTTP server of the host sends without chunks.
+func TestIncus_long_answer(t *testing.T) {
+	drivers := `"supported_storage_drivers":[` + strings.Repeat(`{"name":"zfs","remote":false},`, 300) + `{"name":"ceph","remote":true}],`
+	h := newHost(t, strings.Replace(incus600, "{", "{"+drivers, 1), http.StatusOK)
+	n := Incus(h.path)
+	commit(n, artifact.Ready, "")
+	closeNotifier(t, n)
+	h.receives(t, "Ready")
+}
+
+// The host does not answer at first. Each notification asks again.
+func TestIncus_asks_again(t *testing.T) {
+	path := filepath.Join(testenv.PlainDir(t), "sock")
+	i := &incus{path: path}
+	if err := i.send(notification{state: artifact.Starting}); err == nil {
+		t.Error("send returns no error although nothing listens")
+	}
+	h := newHost(t, incus600, http.StatusOK)
+	i.path = h.path
+	testenv.Must(t, i.send(notification{state: artifact.Ready}))
+	h.receives(t, "Ready")
+}
+
+// Hosts accept only root of the instance: hoistReq in lxd/devlxd.go.
+func TestIncus_ordinary_user(t *testing.T) {
+	path := filepath.Join(testenv.PlainDir(t), "sock")
+	l, err := net.Listen("unix", path)
+	testenv.Must(t, err)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "Access denied for non-root user", http.StatusUnauthorized)
+	})}
+	go server.Serve(l)
+	t.Cleanup(func() { server.Close() })
+	err = (&incus{path: path}).send(notification{state: artifact.Ready})
+	want := path + `: the host answered "HTTP/1.0 401 Unauthorized" to GET /1.0; it accepts only root in the guest`
+	if err == nil || err.Error() != want {
+		t.Errorf("send returns %v, want %s", err, want)
+	}
 }
 
 func TestIncus_briefly_ready(t *testing.T) {
-	h := newHost(t, http.StatusOK)
+	h := newHost(t, incus600, http.StatusOK)
 	n := Incus(h.path)
 	n.Committed(commitOf(artifact.Failed, "", true))
 	closeNotifier(t, n)
@@ -290,7 +375,7 @@ func TestIncus_briefly_ready(t *testing.T) {
 
 // Failures are counted, and the next notification requests the same state again.
 func TestIncus_host_rejects(t *testing.T) {
-	h := newHost(t, http.StatusForbidden)
+	h := newHost(t, incus600, http.StatusForbidden)
 	n := Incus(h.path)
 	commit(n, artifact.Ready, "")
 	h.receives(t, "Ready")
@@ -298,7 +383,7 @@ func TestIncus_host_rejects(t *testing.T) {
 	h.receives(t, "Ready", "Ready")
 	err := closeError(n) // tries once more
 	if err == nil || !strings.Contains(err.Error(), `3 notifications to incus failed: `) ||
-		!strings.Contains(err.Error(), `the host answered "HTTP/1.1 403 Forbidden" to the state Ready`) {
+		!strings.Contains(err.Error(), `the host answered "HTTP/1.0 403 Forbidden" to PATCH /1.0`) {
 		t.Errorf("Close returns %v", err)
 	}
 	if err := closeError(Incus(filepath.Join(t.TempDir(), "missing"))); err != nil {

@@ -10,6 +10,11 @@ if [[ -e /opt/lab/user-data ]]; then
   mkdir -p $seed
   cp /opt/lab/user-data $seed/
   echo 'instance-id: lab' >$seed/meta-data
-  # No search for other sources, and no modules that this machine may not support.
-  printf '%s\n' 'datasource_list: [NoCloud]' 'locale: false' 'ssh_genkeytypes: []' >/etc/cloud/cloud.cfg.d/lab.cfg
+  # No search for other sources, and only the modules that the user data needs, in their stages.
+  cat >/etc/cloud/cloud.cfg.d/lab.cfg <<END
+datasource_list: [NoCloud]
+cloud_init_modules: [write-files]
+cloud_config_modules: [runcmd]
+cloud_final_modules: [scripts-user]
+END
 fi
