@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # install.sh installs everything except the binary: the man page, the message
-# catalog, the unit files and the systemd-tmpfiles line for the state directory.
+# catalog, the unit files, the systemd-tmpfiles lines for the state directory, a function
+# for scripts, and the completions of bash, zsh and fish.
 #
 #   usage: [DESTDIR=DIR] nix/install.sh PREFIX
 #
@@ -31,3 +32,14 @@ place share/man/man1 docs/pika-cloud-lifecycle.1
 place lib/systemd/catalog docs/catalog/*.catalog
 place lib/systemd/system nix/systemd/*.service nix/systemd/*.socket docs/units/*.service
 place lib/tmpfiles.d nix/systemd/*.conf
+place share/doc/pika-cloud-lifecycle docs/report.sh # warnings name it
+
+# Each shell looks for completions under its own name.
+completion() {
+  mkdir -p "$to/${2%/*}"
+  cp "nix/completions/$1" "$to/$2"
+  chmod 0644 "$to/$2"
+}
+completion pika-cloud-lifecycle.bash share/bash-completion/completions/pika-cloud-lifecycle
+completion _pika-cloud-lifecycle share/zsh/site-functions/_pika-cloud-lifecycle
+completion pika-cloud-lifecycle.fish share/fish/vendor_completions.d/pika-cloud-lifecycle.fish

@@ -28,25 +28,6 @@ func block(t *testing.T, page, lang, holds string) (found string) {
 	return found
 }
 
-// blockScalar returns the more deeply indented lines below a line of a YAML text: the value
-// of a block scalar.
-func blockScalar(t *testing.T, yaml, line string) (text string) {
-	t.Helper()
-	_, rest, ok := strings.Cut(yaml, "\n"+line+"\n")
-	if !ok {
-		t.Fatalf("the user data has no line %q", line)
-	}
-	indent := rest[:len(rest)-len(strings.TrimLeft(rest, " "))]
-	for next := range strings.Lines(rest) {
-		inner, deeper := strings.CutPrefix(next, indent)
-		if !deeper {
-			break
-		}
-		text += inner
-	}
-	return text
-}
-
 // Follows docs/install.md: packs the archive, and boots a system without the program, in which
 // cloud-init runs the user data. Then the system reboots.
 func TestInstallPage_booted(t *testing.T) {
@@ -126,6 +107,42 @@ func TestInstallPage_rate_limit_lines(t *testing.T) {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "LogRateLimit") && !slices.Contains(unit, line) {
 			t.Errorf("docs/install.md has %s; the units of the images do not", line)
+		}
+	}
+}
+
+// The commands of docs/install.md that remove everything find each file that nix/install.sh
+// installs.
+func TestInstallPage_removal(t *testing.T) {
+	t.Parallel()
+	testenv.Tool(t, "bash")
+	dir := t.TempDir()
+	_, removal, ok := strings.Cut(block(t, "../docs/install.md", "sh", "systemctl disable --now"), "\ncd /usr/local\n")
+	if !ok {
+		t.Fatal("the commands do not change to /usr/local")
+	}
+	removal = regexp.MustCompile(`(?m)^sudo (rm|journalctl|systemctl)`).ReplaceAllStringFunc(removal, func(command string) string {
+		if command == "sudo rm" {
+			return "rm"
+		}
+		return ": " + command
+	})
+	left := mustScript(t, ".", `mkdir -p "$DESTDIR/usr/local/bin"; touch "$DESTDIR/usr/local/bin/`+program+`"
+		./install.sh /usr/local; cd "$DESTDIR/usr/local"
+		`+removal+`find . -type f`, "DESTDIR="+dir)
+	if left != "" {
+		t.Errorf("after the removal, these files are left:\n%s", left)
+	}
+}
+
+// docs/install.md names the packages of this version.
+func TestInstallPage_packages(t *testing.T) {
+	t.Parallel()
+	page := testenv.ReadFile(t, "../docs/install.md")
+	deb, rpm, apk := packageFiles(projectVersion(t), "amd64")
+	for _, name := range []string{deb, rpm, apk, program + "-" + projectVersion(t) + "-linux-amd64.tar.gz"} {
+		if !strings.Contains(page, name) {
+			t.Errorf("docs/install.md has no %s", name)
 		}
 	}
 }

@@ -39,7 +39,8 @@ func TestPackage_files(t *testing.T) {
 	out := needPackage(t)
 	for _, name := range []string{"bin/" + program, "share/man/man1/" + program + ".1",
 		"lib/systemd/system/" + program + ".service", "lib/systemd/system/" + program + ".socket",
-		"lib/systemd/system/pika-cloud-fleet@.service", "lib/systemd/catalog/" + program + ".catalog", "lib/tmpfiles.d/" + program + ".conf"} {
+		"lib/systemd/system/pika-cloud-fleet@.service", "lib/systemd/catalog/" + program + ".catalog", "lib/tmpfiles.d/" + program + ".conf",
+		"share/bash-completion/completions/" + program, "share/zsh/site-functions/_" + program, "share/fish/vendor_completions.d/" + program + ".fish"} {
 		text := testenv.ReadFile(t, filepath.Join(out, name))
 		if strings.Contains(text, "/usr/local/") && !strings.HasPrefix(name, "bin/") {
 			t.Errorf("%s refers to /usr/local; expected the path of the package", name)
