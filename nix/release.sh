@@ -11,7 +11,7 @@
 set -euo pipefail
 
 name=pika-cloud-lifecycle
-nfpm_version=v2.43.0 # docs/decisions/0023-nfpm.md
+nfpm_version=v2.43.0 # docs/decisions/0019-nfpm.md
 
 fail() {
   echo "release.sh: $1" >&2
