@@ -8,12 +8,10 @@ configure | abort-upgrade | abort-deconfigure | abort-remove) ;;
 *) exit 0 ;;
 esac
 
-# These work without a running systemd, such as when an image is built.
+# This works without a running systemd, such as when an image is built. dpkg itself runs
+# journalctl --update-catalog: the package systemd has a trigger on the directory.
 if command -v systemd-tmpfiles >/dev/null; then
 	systemd-tmpfiles --create pika-cloud-lifecycle.conf || true
-fi
-if command -v journalctl >/dev/null; then
-	journalctl --update-catalog || true
 fi
 
 # A socket that an administrator has disabled stays disabled.

@@ -5,9 +5,6 @@ set -e
 
 case $1 in
 remove)
-	if command -v journalctl >/dev/null; then
-		journalctl --update-catalog || true
-	fi
 	if [ -d /run/systemd/system ]; then
 		systemctl --system daemon-reload || true
 	fi
