@@ -293,7 +293,10 @@ func TestSystemd_notify(t *testing.T) {
 	t.Run("watchdog of the command", func(t *testing.T) {
 		lab.checkOut(t, "own@4", "success")
 		lab.checkOut(t, "own@0", "watchdog")
-		for _, name := range []string{"own-4", "own-0"} {
+		lab.checkOut(t, "ready", "ready: from the command")
+		lab.checkOut(t, "ready@4.0", "success")
+		lab.checkOut(t, "ready@0.0", "watchdog")
+		for _, name := range []string{"own-4", "own-0", "own-4.0", "own-0.0"} {
 			if got, want := lab.read(t, name), "1 1000000\n"; got != want {
 				t.Errorf("sd_watchdog_enabled returns %q, want %q", got, want)
 			}

@@ -124,8 +124,7 @@ Exit status:
 Examples:
   pika-cloud-lifecycle run --state-dir demo -- sh -c 'sleep 1; exit 3'
   pika-cloud-lifecycle run --timeout 10m -- make test
-  pika-cloud-lifecycle run --ready fd:5 -- dbus-daemon --session \
-    --print-address=5
+  pika-cloud-lifecycle run --ready fd:5 -- sh -c 'echo up >&5; sleep 1'
   pika-cloud-lifecycle run -- bash -c 'sleep 5 & service=$!
     echo STATE=ready >&"$PIKA_LIFECYCLE_FD"; wait "$service"'
 `

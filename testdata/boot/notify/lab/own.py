@@ -14,5 +14,5 @@ end = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < end:
     systemd.sd_notify(0, b"WATCHDOG=1")
     time.sleep(0.2)
-if sys.argv[1] == "0":
+if float(sys.argv[1]) == 0:
     time.sleep(1000)

@@ -19,7 +19,7 @@ units() { systemctl list-units --plain --no-legend --state="$1" 'quick@*' | wc -
 settled() { [[ $(units activating) == 0 && $(units active,failed) == 20 ]]; }
 
 # These take seconds, so they run at the same time as the rest.
-systemctl start --no-block alive hung own@4 own@0
+systemctl start --no-block alive hung own@4 own@0 ready@4.0 ready@0.0
 
 python3 /opt/lab/instance.py >>/opt/lab/requests &
 until_ 20 test -S /dev/incus/sock
@@ -36,6 +36,8 @@ done
 kill %1
 rm /dev/incus/sock
 
+until_ 20 is ready@4.0 active
+record ready "$(show ready@4.0 StatusText)"
 until_ 20 is hung active
 kill -STOP "$(show hung MainPID)"
 
@@ -43,7 +45,7 @@ systemctl start --no-block quick@{1..20}
 until_ 40 settled
 record quick "$(units active)"
 
-for unit in alive own@4 own@0 hung; do
+for unit in alive own@4 own@0 ready@4.0 ready@0.0 hung; do
 	until_ 20 is "$unit" 'failed|inactive'
 	record "$unit" "$(show "$unit" Result)"
 done
