@@ -114,7 +114,7 @@ func kinds(events []artifact) (all []string) {
 func TestPages_shell_examples(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	for page, want := range map[string][]string{
-		"run.md":    {"starting", "ready", "completed", "starting", "ready", "completed", "starting", "failed"},
+		"run.md":    {"starting", "ready", "completed", "starting", "ready", "completed", "starting", "ready", "completed", "starting", "failed"},
 		"send.md":   {"starting", "ready", "completed"},
 		"wait.md":   {"starting", "completed", "starting", "completed"},
 		"ingest.md": {"starting", "completed", "starting", "ready", "completed"},
@@ -122,6 +122,9 @@ func TestPages_shell_examples(t *testing.T) {
 		t.Run(page, func(t *testing.T) {
 			state := t.TempDir()
 			for _, block := range fenced(t, page, "sh", "bash") {
+				if strings.Contains(block, "python3") {
+					testenv.Tool(t, "python3")
+				}
 				if _, stderr, code := (command{state: state}).run(t, bash, "-ec", block); code != 0 || stderr != "" {
 					t.Errorf("%sexit code %d\n%s", block, code, stderr)
 				}
@@ -150,6 +153,37 @@ func TestIngestPage_FIFO_path_is_file(t *testing.T) {
 	}
 }
 
+// What ingest.md describes about a FIFO that is opened for reading and writing.
+func TestIngestPage_open_read_write(t *testing.T) {
+	bash := testenv.Tool(t, "bash")
+	testenv.Tools(t, "mkfifo", "head", "timeout")
+	for name, c := range map[string]struct {
+		script string
+		events []string
+	}{
+		"read later":    {`echo STATE=ready >&3; ingest; exec 3>&-; wait`, []string{"ready"}},
+		"lost at close": {`echo STATE=booted >&3; exec 3>&-; exec 3<>fifo; echo STATE=ready >&3; ingest; exec 3>&-; wait`, []string{"ready"}},
+		"full FIFO": {`head -c 65536 /dev/zero >&3; timeout 0.2 head -c 1 /dev/zero >&3; [ $? = 124 ]; code=$?
+			head -c 65536 <&3 >/dev/null; echo STATE=ready >&3; ingest; exec 3>&-; wait; exit $code`, []string{"ready"}},
+		"no error": {`echo STATE=ready >&3; ingest; wait; echo STATE=completed >&3`, []string{"ready"}},
+		"send":     {`exec 3>&-; pika-cloud-lifecycle send --to fifo STATE=ready; [ $? = 1 ]; code=$?; exec 3<>fifo; echo STATE=booted >&3; ingest; wait; exit $code`, []string{"booted"}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			state := t.TempDir()
+			script := `ingest() { echo KIND=failed >&3; pika-cloud-lifecycle ingest --fifo fifo --grace 0s 3>&- & until grep -qs failed "$PIKA_LIFECYCLE_DIR/events.jsonl"; do sleep 0.01; done; kill $!; }
+				mkfifo fifo; exec 3<>fifo; ` + c.script
+			_, stderr, code := command{state: state}.run(t, bash, "-c", script)
+			if code != 0 {
+				t.Errorf("exit code %d\n%s", code, stderr)
+			}
+			if got := kinds(read(t, state, "events.jsonl")); !slices.Equal(got, append(c.events, "failed")) {
+				t.Errorf("events %v; expected %v", got, c.events)
+			}
+		})
+	}
+}
+
 func TestReadme_bash_child_fails(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	state := t.TempDir()
@@ -172,13 +206,37 @@ func TestReadme_bash_child_fails(t *testing.T) {
 	}
 }
 
+// The example also works with a background job and a plain wait. Outside the subshell, this
+// wait would wait for ingest, which waits for the end of its input.
+func TestReadme_bash_wait(t *testing.T) {
+	bash := testenv.Tool(t, "bash")
+	testenv.Tool(t, "timeout")
+	script := oneBlock(t, "../README.md", "bash")
+	inside := strings.Replace(script, "\tcode=$?\n", "\tcode=$?\n\tsleep 0.1 3>&- &\n\twait\n", 1)
+	outside := strings.Replace(script, "\nexec 3>&-\n", "\nsleep 0.1 3>&- &\nwait\nexec 3>&-\n", 1)
+	outside = `case $BASH_VERSION in 5.[012].*) ;; *) exit 124; esac` + "\n" + outside // others do not wait for it
+	if inside == script || !strings.Contains(outside, "\nwait\n") {
+		t.Fatal("the script has changed")
+	}
+	state := t.TempDir()
+	if stdout, stderr, code := (command{state: state}).run(t, bash, "-c", inside); code != 0 || stdout != "working\n" || stderr != "" {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	if got := kinds(read(t, state, "events.jsonl")); !slices.Equal(got, []string{"booted", "starting", "failed"}) {
+		t.Errorf("events %v", got)
+	}
+	if _, _, code := (command{}).run(t, "timeout", "1", bash, "-c", outside); code != 124 {
+		t.Errorf("with wait outside the subshell: exit code %d; expected a timeout", code)
+	}
+}
+
 func TestReadme_bash_ingest_ended(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	script := oneBlock(t, "../README.md", "bash")
 	// The replacement of ingest reads a line before it exits: if it ended before the
 	// script continues, bash might not know its exit code.
 	replaced := strings.Replace(script, "exec "+program+" ingest --require-result", "read -r; exit 7", 1)
-	replaced = strings.Replace(replaced, "\nreport ", "\nwhile printf '\\n' >&3; do :; done 2>/dev/null # until it has ended\nreport ", 1)
+	replaced = strings.Replace(replaced, "\treport ", "\twhile printf '\\n' >&3; do :; done 2>/dev/null # until it has ended\n\treport ", 1)
 	if strings.Count(replaced, "\n") != strings.Count(script, "\n")+1 || strings.Contains(replaced, program) {
 		t.Fatal("the script does not start ingest as expected")
 	}

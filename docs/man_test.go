@@ -115,7 +115,7 @@ func TestManPage_flags(t *testing.T) {
 
 // Each flag in the docs is a flag of some command.
 func TestPages_unknown_flag(t *testing.T) {
-	known := []string{"help", "version"}
+	known := []string{"help", "version", "preserve-env"} // the last one is of sudo
 	for _, name := range commandsOf(t) {
 		known = append(known, flagsOf(t, name)...)
 	}

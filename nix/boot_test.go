@@ -27,6 +27,7 @@ type lab struct {
 	t     *testing.T
 	dir   string
 	boots []string // the boot ID of each boot, as a shell in the system reads it
+	wants []string // units of this machine that each boot starts
 }
 
 func newLab(t *testing.T) *lab {
@@ -60,14 +61,14 @@ func (l *lab) write(name, text string, mode fs.FileMode) {
 func (l *lab) boot(s *system, script string) {
 	l.t.Helper()
 	l.writeUnits(s, script)
-	cmd := exec.Command("../testdata/boot/boot", l.path("units"), l.dir, "lab.target", "120")
+	cmd := exec.Command("../testdata/boot/boot", l.path("units"), l.dir, "lab.target", "240") // most take a few seconds, and the longest 20
 	if out, err := cmd.CombinedOutput(); err != nil {
 		l.t.Fatalf("%v\n%s\n%s", err, out, l.output())
 	}
 	if done := testenv.ReadFile(l.t, l.path("out/done")); done != "0\n" {
 		l.t.Fatalf("%s ended with %s%s", script, done, l.output())
 	}
-	l.boots = append(l.boots, l.lines("boot_id")[0])
+	l.boots = l.lines("boot_id")
 	l.wantValid()
 	l.wantContainerBootIDs()
 	if verified := testenv.ReadFile(l.t, l.path("out/verified")); verified != "0\n" && len(s.Services) > 0 {
@@ -138,10 +139,12 @@ func (l *lab) writeUnits(s *system, script string) {
 	for name, text := range units {
 		l.write("units/"+name, l.copyStorePaths(text), 0o644)
 	}
-	wants := strings.Join(append(wanted["multi-user.target"], "lab.service"), " ")
+	wants := strings.Join(slices.Concat(wanted["multi-user.target"], l.wants, []string{"lab.service"}), " ")
 	l.write("units/lab.target", "[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=lab-keep.service "+wants+"\n", 0o644)
-	for _, name := range wanted["sockets.target"] {
-		l.link(name, "units/sockets.target.wants/"+name)
+	for _, target := range []string{"sysinit.target", "sockets.target"} {
+		for _, name := range wanted[target] {
+			l.link(name, "units/"+target+".wants/"+name)
+		}
 	}
 	for _, name := range []string{"lab.service", "lab-setup.service", "lab-keep.service"} {
 		l.write("units/"+name, testenv.ReadFile(l.t, "testdata/boot/"+name), 0o644)
@@ -156,7 +159,7 @@ func (l *lab) writeUnits(s *system, script string) {
 	for _, name := range []string{"setup.sh", "keep.sh", "lab.sh", script} {
 		l.write(name, testenv.ReadFile(l.t, "testdata/boot/"+name), 0o755)
 	}
-	l.write("test", fmt.Sprintf("#!/bin/sh\nPATH=$PATH%s\ncat "+bootIDPath+" >/opt/lab/out/boot_id\n/opt/lab/%s; echo $? >/opt/lab/out/done\n"+
+	l.write("test", fmt.Sprintf("#!/bin/sh\nPATH=$PATH%s\ncat "+bootIDPath+" >>/opt/lab/out/boot_id\n/opt/lab/%s; echo $? >/opt/lab/out/done\n"+
 		"systemd-analyze verify --man=no /etc/systemd/system/pika-cloud-*.s* >/opt/lab/out/verified 2>&1; echo $? >>/opt/lab/out/verified\n"+
 		"journalctl -b -o short >/opt/lab/out/journal", path, script), 0o755)
 	if err := os.MkdirAll(l.path("out"), 0o755); err != nil {

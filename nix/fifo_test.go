@@ -25,6 +25,13 @@ func TestFIFO_booted(t *testing.T) {
 			rateLimit.burst = 54321;
 			fifo = { enable = true; mode = "0620"; group = "writers"; };
 		};
+		systemd.services.early = {
+			wantedBy = [ "sysinit.target" ];
+			after = [ "systemd-tmpfiles-setup.service" ];
+			before = [ "pika-cloud-lifecycle.socket" ];
+			unitConfig.DefaultDependencies = false;
+			serviceConfig.ExecStart = "/bin/sh -c 'echo STATE=booted MESSAGE=early >/var/lib/pika-cloud/lifecycle.fifo'";
+		};
 		systemd.services.farewell = {
 			wantedBy = [ "multi-user.target" ];
 			after = [ "pika-cloud-lifecycle.socket" "pika-cloud-lifecycle.service" ];
@@ -37,7 +44,28 @@ func TestFIFO_booted(t *testing.T) {
 		};
 	}`)
 	l.write("incus.py", testenv.ReadFile(t, "testdata/boot/incus.py"), 0o644)
+	l.write("restart.sh", testenv.ReadFile(t, "testdata/boot/restart.sh"), 0o755)
 	l.boot(&s, "fifo.sh")
+
+	const usual = "prw--w---- reporter writers\n"
+	for name, want := range map[string]string{
+		"early":   "early\n",
+		"restart": "exit code 0, active active, " + usual + "restarted\nopen\n",
+		"mode":    "exit code 0, active active, prw-rw---- reporter reporter\nmode\nopen-mode\nexit code 0, active active, " + usual,
+		"upgrade": "exit code 0\nexit code 0\nstopped\nstarted\nreexec\n",
+		"killed":  "killed\n",
+		"removed": "exit code 0, active active, " + usual + "removed\nregular file STATE=ready MESSAGE=lost\n",
+		"link": "exit code 0, active active, " + usual + "-rw------- root root\nlinked\nuntouched\n" +
+			"exit code 0, active active, " + usual + "lifecycle.fifo.unread lifecycle.fifo.unread.~1~ lifecycle.fifo.unread.~2~\n",
+		"run":     "goes on\n",
+		"stopped": "exit code 0\n1\nexit code 0\nwaits\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := testenv.ReadFile(t, l.path("out/rows/"+name)); got != want {
+				t.Errorf("the row has\n%s\nexpected\n%s", got, want)
+			}
+		})
+	}
 
 	for name, want := range map[string]string{
 		"modes":  "prw--w---- reporter writers\ndrwxr-x--- reporter reporter\n",

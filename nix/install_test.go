@@ -47,12 +47,12 @@ func blockScalar(t *testing.T, yaml, line string) (text string) {
 	return text
 }
 
-// Follows docs/install.md: packs the archive, and unpacks it with the user data of
-// cloud-init in a system without the program.
+// Follows docs/install.md: packs the archive, and boots a system without the program, in which
+// cloud-init runs the user data. Then the system reboots.
 func TestInstallPage_booted(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	testenv.Tools(t, "curl", "tar", "man")
+	testenv.Tools(t, "curl", "tar", "man", "cloud-init")
 	page := "../docs/install.md"
 	pack := exec.Command("bash", "-euc", block(t, page, "sh", "tar -C image"))
 	pack.Dir = filepath.Join(t.TempDir(), "tree")
@@ -63,16 +63,21 @@ func TestInstallPage_booted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.copy(filepath.Join(pack.Dir, "pika-cloud-lifecycle.tar.gz"), l.path("archive.tar.gz"))
+	l.copy(filepath.Join(pack.Dir, "pika-cloud-lifecycle.tar.gz"), l.path("pika-cloud-lifecycle.tar.gz"))
 
 	data := block(t, page, "yaml", "#cloud-config")
-	run := blockScalar(t, data, "  - |")
-	run = strings.ReplaceAll(run, "https://example.org/pika-cloud-lifecycle.tar.gz", "file:///opt/lab/archive.tar.gz")
-	run = strings.ReplaceAll(run, strings.Repeat("0", 64), strings.Fields(string(sum))[0])
-	l.write("runcmd", run, 0o644)
-	path := regexp.MustCompile(`(?m)^  - path: /etc/systemd/system/(.*)$`).FindStringSubmatch(data)
-	l.write("units/"+path[1], blockScalar(t, data, "    content: |"), 0o644)
+	for _, r := range [][2]string{
+		{"https://example.org/", "file:///opt/lab/"},
+		{strings.Repeat("0", 64), strings.Fields(string(sum))[0]},
+	} {
+		if strings.Count(data, r[0]) != 1 {
+			t.Fatalf("the user data has %s %d times; expected it once", r[0], strings.Count(data, r[0]))
+		}
+		data = strings.Replace(data, r[0], r[1], 1)
+	}
+	l.write("user-data", data, 0o644)
 	l.write("farewell.service", block(t, page, "ini", "Report that the guest boots and stops"), 0o644)
+	l.wants = []string{"cloud-init.target"}
 	l.boot(new(system), "installed.sh")
 
 	if got := testenv.ReadFile(t, l.path("out/verify")); got != "" {
@@ -82,15 +87,20 @@ func TestInstallPage_booted(t *testing.T) {
 	for name, want := range map[string]string{
 		"man":       "/man/man1/pika-cloud-lifecycle.1",
 		"explained": "Subject: Guest has booted",
-		"modes":     "prw--w---- root adm",
+		"modes":     "prw--w---- root adm\nprw--w---- root adm\n",
 	} {
 		if got := testenv.ReadFile(t, l.path("out/"+name)); !strings.Contains(got, want) {
 			t.Errorf("%s is missing %s:\n%s", name, want, got)
 		}
 	}
-	g := l.guest("out/off")
-	if g.kinds(0) != "booted stopped" || g.Status.State != "stopped" {
-		t.Errorf("events %s, status %+v; expected booted stopped", g.kinds(0), g.Status)
+	if len(l.boots) != 2 || l.boots[0] == l.boots[1] {
+		t.Fatalf("the boot IDs are %q; expected two boots", l.boots)
+	}
+	for boot, want := range []struct{ name, kinds string }{{"out/first", "booted stopped"}, {"out/off", "booted booted stopped"}} {
+		g := l.guest(want.name)
+		if g.kinds(0) != want.kinds || g.Status.State != "stopped" || g.Status.BootID != l.boots[boot] {
+			t.Errorf("boot %d: events %s, status %+v; expected %s", boot+1, g.kinds(0), g.Status, want.kinds)
+		}
 	}
 }
 

@@ -17,6 +17,16 @@ let
     LogRateLimitIntervalSec = cfg.rateLimit.interval;
     LogRateLimitBurst = cfg.rateLimit.burst;
   };
+
+  # A shell script between single quotes in a unit file. NixOS has its programs in
+  # /run/current-system/sw/bin. Another user may own the directory: mv and
+  # systemd-tmpfiles do not follow a symbolic link there.
+  prepareFIFO =
+    "PATH=$$PATH:/run/current-system/sw/bin; f=${cfg.fifo.path}; "
+    + "if [ -L $$f ] || [ -e $$f ] && [ ! -p $$f ]; then mv -T --backup=numbered $$f $$f.unread && "
+    + ''echo "<4>pika-cloud-lifecycle: $$f: was not a FIFO, so its lines were not read; find them in $$f.unread" >&2; fi; ''
+    + ''echo "p $$f $$(systemctl show --value -p SocketMode %n) root root -" | systemd-tmpfiles --create -'';
+
   inside = lib.hasPrefix "${cfg.stateDir}/" cfg.fifo.path;
 in
 {
@@ -199,7 +209,12 @@ in
 
     environment.systemPackages = [ cfg.package ];
 
-    systemd.tmpfiles.rules = [ "d ${cfg.stateDir} ${cfg.mode} ${cfg.owner} ${cfg.group} -" ];
+    systemd.tmpfiles.rules = [
+      "d ${cfg.stateDir} ${cfg.mode} ${cfg.owner} ${cfg.group} -"
+    ]
+    # Until the socket is up, a writer waits for it instead of creating a regular file.
+    # The "!" keeps later calls of systemd-tmpfiles from changing the mode of the FIFO.
+    ++ lib.optional cfg.fifo.enable "p! ${cfg.fifo.path} 0600 root root -";
 
     systemd.sockets = lib.mkIf cfg.fifo.enable {
       pika-cloud-lifecycle = {
@@ -211,12 +226,29 @@ in
           SocketUser = cfg.owner;
           SocketGroup = cfg.fifo.group;
           SocketMode = cfg.fifo.mode;
-          RemoveOnStop = true;
+          # The FIFO stays, so a writer never creates a regular file, and the running
+          # ingest reads the same FIFO after a restart.
+          RemoveOnStop = false;
+          # systemd uses an existing FIFO only if it belongs to root and has SocketMode.
+          ExecStartPre = "-/bin/sh -c '${prepareFIFO}'";
+          # A socket cannot start while the unit of Service= is active. So it must not be
+          # the unit of ingest.
+          Service = "pika-cloud-lifecycle-start.service";
         };
       };
     };
 
     systemd.services = lib.mkIf cfg.fifo.enable {
+      pika-cloud-lifecycle-start = {
+        description = "Start ingest, because a directive has arrived in the FIFO";
+        documentation = [ "man:pika-cloud-lifecycle(1)" ];
+        requires = [ "pika-cloud-lifecycle.service" ];
+        serviceConfig = {
+          Type = "oneshot";
+          ExecStart = "/bin/sh -c :"; # a service must have a command
+        };
+      };
+
       # systemd keeps the FIFO open, so lines wait in it while this unit is down.
       pika-cloud-lifecycle = {
         description = "Lifecycle artifacts of this guest";
@@ -227,6 +259,7 @@ in
         serviceConfig = limits // {
           # A FIFO has no end of file: ingest reads the remaining lines in the grace period.
           ExecStart = "${cfg.package}/bin/pika-cloud-lifecycle ingest ${toString cfg.ingestFlags} --require-result --grace=1s";
+          Sockets = "pika-cloud-lifecycle.socket";
           NotifyAccess = "main";
           User = cfg.owner;
           Group = cfg.group;

@@ -108,7 +108,7 @@ func TestModule_settings_in_units(t *testing.T) {
 		services.pika-cloud-ci = { request = "/srv/request.json"; killAfterSeconds = 44; logsSize = "7M"; };
 	}`)
 	text, _ := s.files()
-	if !slices.Equal(s.Rules, []string{"d /var/lib/pika-cloud 0750 root root -"}) {
+	if !slices.Equal(s.Rules, []string{"d /var/lib/pika-cloud 0750 root root -", "p! /var/lib/pika-cloud/lifecycle.fifo 0600 root root -"}) {
 		t.Errorf("the tmpfiles rules are %q", s.Rules)
 	}
 	flags := "--state-dir=/var/lib/pika-cloud --journal=always --notify=incus"

@@ -164,7 +164,7 @@ func TestUnitFiles_match_module(t *testing.T) {
 			t.Errorf("%s differs from the module; go test ./nix -u writes\n%s", path, text)
 		}
 	}
-	if len(want) != 3 {
-		t.Errorf("the module generates %v; expected a service, a socket and a tmpfiles rule", slices.Sorted(maps.Keys(want)))
+	if len(want) != 4 {
+		t.Errorf("the module generates %v; expected two services, a socket and tmpfiles rules", slices.Sorted(maps.Keys(want)))
 	}
 }

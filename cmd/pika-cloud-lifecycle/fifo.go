@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,28 +53,55 @@ func watchFIFO(name, path string, read, write int, created bool, warn func(strin
 	switch {
 	case !w.isAtPath() && opened.Nlink > 0:
 	case write < 0:
-		go w.run(func() { w.warnOnce("the FIFO of the socket unit was removed or replaced; restart the socket unit") })
+		w.start(func() { w.readNext(read) })
 	default:
-		go w.run(func() { w.replace(&opened) })
+		w.start(func() { w.replace(&opened) })
 	}
 	return w
 }
 
-// run calls gone each time when the path does not lead to the FIFO.
+// start starts run on a thread of its own: later, the command of run may have reached the
+// limit of processes.
+func (w *fifoWatch) start(gone func()) {
+	started := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(started)
+		w.run(gone)
+	}()
+	<-started
+}
+
+// run calls gone each time when the path does not lead to the FIFO, and copies lines
+// meanwhile. After a stop was requested, it copies until all copies have ended.
 func (w *fifoWatch) run(gone func()) {
-	for range time.Tick(fifoInterval) {
+	for next := time.Now().Add(fifoInterval); ; {
 		w.mu.Lock()
-		switch {
-		case w.over:
-			w.mu.Unlock()
-			return
-		case w.isAtPath():
-			w.warned = ""
-		default:
-			gone()
+		over := w.over
+		if !over && !time.Now().Before(next) {
+			w.look(gone)
+			next = time.Now().Add(fifoInterval)
 		}
+		copies := slices.DeleteFunc(slices.Clone(w.copies), (*fifoCopy).hasEnded)
 		w.mu.Unlock()
+		switch {
+		case !over:
+			copyAll(copies, time.Until(next))
+		case len(copies) > 0:
+			copyAll(copies, fifoInterval)
+		default:
+			return
+		}
 	}
+}
+
+// look calls gone if the path does not lead to the FIFO.
+func (w *fifoWatch) look(gone func()) {
+	if w.isAtPath() {
+		w.warned = ""
+		return
+	}
+	gone()
 }
 
 // isAtPath reports whether the path leads to the FIFO.
@@ -112,7 +141,28 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 			text += fmt.Sprintf(", but only for its owner: %v; correct its owner and mode with chown and chmod", err)
 		}
 	}
-	to, err := unix.FcntlInt(uintptr(w.first), unix.F_DUPFD_CLOEXEC, 0)
+	w.copyTo(w.first, read, write, created, text)
+}
+
+// readNext reads the FIFO that is at the path after the socket unit was restarted. passed is
+// the first FIFO, as systemd has opened it: for reading and writing.
+func (w *fifoWatch) readNext(passed int) {
+	read, write, err := openBothEnds(w.path)
+	switch err {
+	case nil:
+	case errNotFIFO, unix.ELOOP, unix.ENOENT:
+		w.warnOnce("the FIFO of the socket unit was removed or replaced; restart the socket unit")
+		return
+	default:
+		w.warnOnce("the FIFO of the socket unit was replaced by one that cannot be opened: %v; restart this unit", err)
+		return
+	}
+	w.copyTo(passed, read, write, false, "the FIFO of the socket unit was replaced by another one; reading both")
+}
+
+// copyTo copies what arrives in another FIFO to the first one, and warns with text.
+func (w *fifoWatch) copyTo(first, read, write int, created bool, text string) {
+	to, err := unix.FcntlInt(uintptr(first), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		unix.Close(read)
 		unix.Close(write)
@@ -126,9 +176,7 @@ func (w *fifoWatch) replace(like *unix.Stat_t) {
 	var st unix.Stat_t
 	_ = unix.Fstat(read, &st)
 	w.id, w.created, w.write, w.warned = dirfs.IDOf(&st), created, write, ""
-	c := &fifoCopy{from: read, to: to}
-	w.copies = append(w.copies, c)
-	go c.run()
+	w.copies = append(w.copies, &fifoCopy{from: read, to: to, buf: make([]byte, 0, 64<<10)})
 }
 
 // warnNotReplaced warns that replace has failed with err.
@@ -208,33 +256,47 @@ type fifoCopy struct {
 	from, to int
 
 	mu    sync.Mutex // held from a read until its lines are written
+	buf   []byte     // an incomplete line
 	ended bool
 }
 
-// run copies until from ends.
-func (c *fifoCopy) run() {
-	buf := make([]byte, 0, 64<<10)
-	for {
-		poll(c.from, unix.POLLIN)
-		c.mu.Lock()
-		n, err := dirfs.RetryInt(func() (int, error) { return unix.Read(c.from, buf[len(buf):cap(buf)]) })
-		if err == unix.EAGAIN {
-			c.mu.Unlock()
-			continue
-		}
-		buf = buf[:len(buf)+max(n, 0)]
-		c.ended = n <= 0
-		rest, writeErr := c.writeLines(buf)
-		buf = append(buf[:0], rest...)
-		if c.ended || writeErr != nil {
-			unix.Close(c.from)
-			unix.Close(c.to)
-			c.ended = true
-			c.mu.Unlock()
-			return
-		}
-		c.mu.Unlock()
+// copyAll copies what arrives, and returns after a copy or after limit.
+func copyAll(copies []*fifoCopy, limit time.Duration) {
+	fds := make([]unix.PollFd, len(copies))
+	for i, c := range copies {
+		fds[i] = unix.PollFd{Fd: int32(c.from), Events: unix.POLLIN}
 	}
+	_, _ = unix.Poll(fds, int(max(0, limit).Milliseconds())+1)
+	for i, c := range copies {
+		if fds[i].Revents != 0 {
+			c.copy()
+		}
+	}
+}
+
+// copy copies what has arrived, and ends the copy if from has ended.
+func (c *fifoCopy) copy() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := dirfs.RetryInt(func() (int, error) { return unix.Read(c.from, c.buf[len(c.buf):cap(c.buf)]) })
+	if err == unix.EAGAIN {
+		return
+	}
+	c.buf = c.buf[:len(c.buf)+max(n, 0)]
+	c.ended = n <= 0
+	rest, err := c.writeLines(c.buf)
+	c.buf = append(c.buf[:0], rest...)
+	if c.ended || err != nil {
+		unix.Close(c.from)
+		unix.Close(c.to)
+		c.ended = true
+	}
+}
+
+func (c *fifoCopy) hasEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
 }
 
 // pipeBuf is PIPE_BUF: a write of at most so many bytes is not mixed with those of other

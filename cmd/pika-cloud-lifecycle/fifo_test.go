@@ -183,8 +183,9 @@ func TestFIFO_removed_nothing_lost(t *testing.T) {
 		want[long]++
 		writeLine(t, f, "KIND=ready MESSAGE="+long)
 	}
-	p.signal(unix.SIGSTOP)      // so that nothing is read before the stop
-	for i, f := range writers { // as much as both FIFOs can hold
+	p.ackUpTo(len(writers) * (lines + 1)) // a long line that is still being copied could mix with the next ones
+	p.signal(unix.SIGSTOP)                // so that nothing is read before the stop
+	for i, f := range writers {           // as much as both FIFOs can hold
 		testenv.Must(t, unix.SetNonblock(int(f.Fd()), true))
 		for n := 0; ; n++ {
 			message := fmt.Sprintf("stopped-%d-%d", i, n)
@@ -215,7 +216,7 @@ func TestFIFO_removed_nothing_lost(t *testing.T) {
 	p.absent("fifo")
 }
 
-// The FIFO of a socket unit belongs to systemd: ingest only warns.
+// The FIFO of a socket unit belongs to systemd, which creates the next one: ingest reads it too.
 func TestFIFO_of_systemd_removed(t *testing.T) {
 	testenv.Tool(t, "bash")
 	t.Parallel()
@@ -244,9 +245,30 @@ func TestFIFO_of_systemd_removed(t *testing.T) {
 	_, err = f.WriteString("STATE=ready\n")
 	testenv.Must(t, err)
 	p.ackUpTo(2)
+	p.absent("fifo")
+
+	testenv.Must(t, os.WriteFile(path, nil, 0o600))
+	time.Sleep(2 * fifoInterval)
+	testenv.Must(t, os.Remove(path), unix.Mkfifo(path, 0o600))
+	p.awaitStderr("pika-cloud-lifecycle: ingest: " + path + ": the FIFO of the socket unit was replaced by another one; reading both\n")
+	next, err := os.OpenFile(path, os.O_WRONLY, 0)
+	testenv.Must(t, err)
+	_, err = next.WriteString("STATE=ready\n")
+	testenv.Must(t, err, next.Close())
+	p.ackUpTo(3)
+	_, err = f.WriteString("STATE=ready\n")
+	testenv.Must(t, err)
+	p.ackUpTo(4)
+	next, err = os.OpenFile(path, os.O_WRONLY, 0) // it has not ended with its writer
+	testenv.Must(t, err)
+	_, err = next.WriteString("STATE=completed\n")
+	testenv.Must(t, err, next.Close())
 	p.signal(unix.SIGTERM)
-	if stderr := p.exits(exitOK); strings.Count(stderr, "\n") != 1 {
+	if stderr := p.exits(exitOK); strings.Count(stderr, "\n") != 2 {
 		t.Errorf("stderr\n%s", stderr)
 	}
-	p.absent("fifo")
+	p.contains("result.json", `"status": "completed"`)
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != os.ModeNamedPipe {
+		t.Errorf("the FIFO of systemd is %v, %v after ingest has ended", info, err)
+	}
 }

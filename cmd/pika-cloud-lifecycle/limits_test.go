@@ -65,10 +65,16 @@ func TestLimits_open_files(t *testing.T) {
 // limit of open files.
 func TestLimits_run_open_files(t *testing.T) {
 	testenv.Tool(t, "bash")
+	t.Run("pipe", func(t *testing.T) { checkOpenFiles(t) })
+	t.Run("FIFO", func(t *testing.T) { checkOpenFiles(t, "--fifo", testenv.TempDir(t)+"/fifo") })
+}
+
+func checkOpenFiles(t *testing.T, flags ...string) {
 	recorded := map[int]int{} // the lowest limit with each exit code in the result
 	for limit := 28; limit >= 4; limit-- {
 		state := testenv.TempDir(t)
-		code, stderr := limitedRun(t, fmt.Sprint("ulimit -n ", limit), nil, "run", "--state-dir", state, "--", "true")
+		args := append([]string{"run", "--state-dir", state}, flags...)
+		code, stderr := limitedRun(t, fmt.Sprint("ulimit -n ", limit), nil, append(args, "--", "true")...)
 		result, err := os.ReadFile(filepath.Join(state, "result.json"))
 		inResult := strings.Contains(string(result), fmt.Sprintf(`"exit_code": %d,`, code))
 		switch {

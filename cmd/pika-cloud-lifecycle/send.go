@@ -30,11 +30,13 @@ func sendMain(a *app, args []string) error {
 	}
 	var c channel
 	switch {
+	case f.isGiven("to") && f.isGiven("state-dir"):
+		return f.badUsage("--to and --state-dir are both given; give one of them")
 	case f.isGiven("to") && *to == "":
 		return f.badUsage("--to is empty; expected the path of a FIFO")
 	case f.isGiven("to"):
 		c, err = openNamed(*to)
-	case a.getenv(streamVar) != "" || a.getenv(fifoVar) != "":
+	case !f.isGiven("state-dir") && (a.getenv(streamVar) != "" || a.getenv(fifoVar) != ""):
 		c, err = a.openGiven()
 	default:
 		if err := f.checkStateDir(*dir); err != nil {
@@ -58,19 +60,14 @@ func (f *flagSet) encodeLine(pairs []string) ([]byte, error) {
 	var starts []int // of the pairs, in the line
 	longest := 0
 	for i, arg := range pairs {
-		name, value, found := strings.Cut(arg, "=")
-		switch {
-		case !found || strings.Trim(name, ":") == "":
-			return nil, f.badUsage("%s is not NAME=value; %s", shorten(arg), pairHint(pairs, i))
-		case !startsWithLetter(name): // the line could be JSON or a comment
-			return nil, f.badUsage("%s: a name begins with a letter; write a directive such as STATE=ready", shorten(arg))
-		case strings.ContainsAny(name, " \t\r\n'\"\\"):
-			return nil, f.badUsage("%s: a name has no spaces, line breaks, quotes or backslashes; for such a name in the details write DETAILS:=JSON", shorten(arg))
+		if err := f.checkPair(pairs, i); err != nil {
+			return nil, err
 		}
 		if i > 0 {
 			line = append(line, ' ')
 		}
 		starts = append(starts, len(line))
+		name, value, _ := strings.Cut(arg, "=")
 		line = append(line, name...)
 		line = append(line, '=')
 		line = appendQuoted(line, value)
@@ -95,6 +92,22 @@ func (f *flagSet) encodeLine(pairs []string) ([]byte, error) {
 		return nil, f.badUsage("the directive has %d bytes, with its newline, but a FIFO keeps only %d together (PIPE_BUF); shorten %s", len(line), pipeBuf, shorten(pairs[longest]))
 	}
 	return line, nil
+}
+
+// checkPair checks that the argument with the index i can be a pair of a KEY=value line, on
+// which its name is not quoted.
+func (f *flagSet) checkPair(pairs []string, i int) error {
+	arg := shorten(pairs[i])
+	name, _, found := strings.Cut(pairs[i], "=")
+	switch {
+	case !found || strings.Trim(name, ":") == "":
+		return f.badUsage("%s is not NAME=value; %s", arg, pairHint(pairs, i))
+	case !startsWithLetter(name): // the line could be JSON or a comment
+		return f.badUsage("%s: a name begins with a letter; write a directive such as STATE=ready", arg)
+	case strings.ContainsAny(name, " \t\r\n'\"\\"):
+		return f.badUsage("%s: a name has no spaces, line breaks, quotes or backslashes; for such a name in the details write DETAILS:=JSON", arg)
+	}
+	return nil
 }
 
 func startsWithLetter(name string) bool {

@@ -8,7 +8,7 @@ import (
 // spareThreads is how many threads startThreads starts. At any time the Go runtime needs
 // one for each of maxProcs, and one for each goroutine that is in a system call or about to
 // leave it: the stream, a wait for a lock, the goroutine that watches the command, the
-// mirror, and two notifiers. Those of --tail and --ready have threads of their own.
+// mirror, and two notifiers. Those of --tail, --ready and --fifo have threads of their own.
 const (
 	spareThreads = maxProcs + 6
 	maxProcs     = 2 // threads that run Go code at the same time

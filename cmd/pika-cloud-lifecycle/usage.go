@@ -237,16 +237,16 @@ STATE, only the result. The states are requested, provisioning, booted,
 starting, ready, completed, failed, unreachable, stopped and destroyed.
 
 send checks the directive, and writes it to the first of these that is given:
---to, the descriptor in $PIKA_LIFECYCLE_FD, the FIFO in $PIKA_LIFECYCLE_FIFO.
-Otherwise it writes to lifecycle.fifo in the state directory, the FIFO of the
-systemd units. If the descriptor is not the stream of run any more, because sudo
+--to, --state-dir, the descriptor in $PIKA_LIFECYCLE_FD, the FIFO in
+$PIKA_LIFECYCLE_FIFO. Otherwise it writes to lifecycle.fifo in the state
+directory, the FIFO of the systemd units. If the descriptor is not the stream of run any more, because sudo
 has closed it for example, send uses $PIKA_LIFECYCLE_FIFO.
 
 Flags:
   --to PATH            write to this FIFO
   --timeout DURATION   if the FIFO is full, wait this long (default 5s)
-  --state-dir DIR      directory of lifecycle.fifo (default $PIKA_LIFECYCLE_DIR,
-                       otherwise /run/pika-cloud)
+  --state-dir DIR      write to lifecycle.fifo in this directory (default
+                       $PIKA_LIFECYCLE_DIR, otherwise /run/pika-cloud)
 
 Environment:
   PIKA_LIFECYCLE_FD, PIKA_LIFECYCLE_STREAM, PIKA_LIFECYCLE_FIFO

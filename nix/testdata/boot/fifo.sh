@@ -7,8 +7,9 @@ state=/var/lib/pika-cloud
 unit=pika-cloud-lifecycle.service
 fifo=$state/lifecycle.fifo
 
+bash /opt/lab/restart.sh
 active pika-cloud-lifecycle.socket active
-active "$unit" inactive # there was no directive yet
+active "$unit" inactive # there was no directive since
 stat -c '%A %U %G' "$fifo" "$state" >"$out/modes"
 systemctl show -p LogRateLimitBurst -p LogRateLimitIntervalUSec -p User "$unit" >"$out/shown"
 
@@ -45,5 +46,5 @@ systemctl show --value -p Result "$unit" >"$out/result"
 keep ended
 echo 'STATE=booted MESSAGE=fifth' >"$fifo"
 await in_state booted
-await mirrors PIKA_SEQ=6
-journalctl -o json --all SYSLOG_IDENTIFIER=pika-cloud-lifecycle | jq -r 'select(.MESSAGE_ID) | .PIKA_KIND // .PIKA_OUTCOME // "reject"' >"$out/mirror"
+await mirrors MESSAGE=fifth
+journalctl -o json --all SYSLOG_IDENTIFIER=pika-cloud-lifecycle | jq -r 'select(.MESSAGE_ID) | .PIKA_KIND // .PIKA_OUTCOME // "reject"' | tail -n 8 >"$out/mirror"
