@@ -20,15 +20,21 @@ import (
 var shells = [][]string{{"dash"}, {"busybox", "ash"}, {"bash"}, {"bash", "--posix"}, {"zsh"}, {"zsh", "--emulate", "sh"}, {"mksh"}}
 
 // forEachShell runs a test in each shell, with the C and a UTF-8 locale, and with Big5 if
-// the machine has it.
-func forEachShell(t *testing.T, test func(t *testing.T, shell []string, locale string)) {
-	locales := []string{"C", "C.UTF-8"}
-	if list, _ := exec.Command("locale", "-a").Output(); bytes.Contains(list, []byte("zh_TW")) {
-		locales = append(locales, "zh_TW.BIG5")
+// SWEEP is set: there the last byte of a character can be a backslash.
+func forEachShell(t *testing.T, test func(t *testing.T, shell, locale []string)) {
+	locales := [][]string{{"LC_ALL=C"}, {"LC_ALL=C.UTF-8"}}
+	if os.Getenv("SWEEP") != "" {
+		dir := t.TempDir()
+		// localedef exits with 1 after a warning, also if it has created the locale.
+		out, _ := exec.Command(testenv.Tool(t, "localedef"), "-c", "-i", "zh_TW", "-f", "BIG5", filepath.Join(dir, "zh_TW.BIG5")).CombinedOutput()
+		if _, err := os.Stat(filepath.Join(dir, "zh_TW.BIG5")); err != nil {
+			testenv.Missing(t, "the source of a Big5 locale; install the package locales\n%s", out)
+		}
+		locales = append(locales, []string{"LC_ALL=zh_TW.BIG5", "LOCPATH=" + dir})
 	}
 	for _, shell := range shells {
 		for _, locale := range locales {
-			t.Run(strings.Join(shell, " ")+"/"+locale, func(t *testing.T) {
+			t.Run(strings.Join(shell, " ")+"/"+strings.TrimPrefix(locale[0], "LC_ALL="), func(t *testing.T) {
 				testenv.Tool(t, shell[0])
 				test(t, shell, locale)
 			})
@@ -38,14 +44,14 @@ func forEachShell(t *testing.T, test func(t *testing.T, shell []string, locale s
 
 // shellOutput returns what a script prints with arguments. It fails the test if the script
 // fails or prints anything on stderr.
-func shellOutput(t *testing.T, shell []string, locale, script string, args []string) string {
+func shellOutput(t *testing.T, shell, locale []string, script string, args []string) string {
 	t.Helper()
 	path, err := filepath.Abs("report.sh")
 	testenv.Must(t, err)
 	argv := append(append(shell[1:len(shell):len(shell)], "-euc", strings.ReplaceAll(script, "REPORT", path), "test"), args...)
 	cmd := exec.Command(testenv.Tool(t, shell[0]), argv...)
 	var stderr bytes.Buffer
-	cmd.Env = []string{"LC_ALL=" + locale, "PATH=" + os.Getenv("PATH")}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, locale...)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil || stderr.Len() > 0 {
@@ -54,8 +60,8 @@ func shellOutput(t *testing.T, shell []string, locale, script string, args []str
 	return string(out)
 }
 
-// reportValues returns values with every byte but NUL, and random ones; each byte at the
-// start, in the middle and at the end if SWEEP=full.
+// reportValues returns values with every byte but NUL, and random ones; each byte by
+// itself too if SWEEP=full.
 func reportValues() (values []string) {
 	random := 20
 	values = append(values, "", "\n", "\n\n\n", "a\n", "\\n", "%s%d%%", "-n", "--", "-e a", "(", "!", "=", "*", "~", "$HOME", "`id`", "$(id)",
@@ -67,10 +73,10 @@ func reportValues() (values []string) {
 	}
 	values = append(values, string(all[:32]), string(all[32:]), string(all))
 	if os.Getenv("SWEEP") == "full" {
-		random = 300
+		random = 150
 		for _, c := range all {
 			b := string([]byte{c})
-			values = append(values, b, "a"+b+b+"1", "é"+b+"é", b+"\n")
+			values = append(values, b, "é"+b+b+"1")
 		}
 	}
 	alphabets := []string{"", "\"\\ab \n", "\x01\x02\x07\b\t\n\v\f\r\x1b\x1f\x7f0a", "é€😀\u0085\u2028ab", "\xc2\xc3\xe2\x80\x82\xac\xed\xa0\xf0\x9f\\\""}
@@ -93,9 +99,9 @@ func reportValues() (values []string) {
 // The functions of report.sh print any text as one JSON directive, byte for byte, in each
 // shell, also with set -eu. Invalid UTF-8 arrives as U+FFFD.
 func TestReport_any_text(t *testing.T) {
-	forEachShell(t, func(t *testing.T, shell []string, locale string) {
+	forEachShell(t, func(t *testing.T, shell, locale []string) {
 		values := reportValues()
-		out := shellOutput(t, shell, locale, `. REPORT; for text do report failed "$text" "\"details\":$(json "$text")"; done`, values)
+		out := shellOutput(t, shell, locale, `. REPORT; for text do report failed "$text"; done`, values)
 		lines := strings.Split(out, "\n")
 		if len(lines) != len(values)+1 {
 			t.Fatalf("%d lines for %d values", len(lines)-1, len(values))
@@ -107,8 +113,8 @@ func TestReport_any_text(t *testing.T) {
 				t.Fatalf("%q: %s: %v", value, lines[i], r)
 			}
 			want := string(strictjson.AppendText(nil, []byte(value)))
-			if d.Type != directive.Transition || d.State != "failed" || string(d.Message) != want || string(d.Details) != want {
-				t.Fatalf("%q: %s: %s, details %s", value, lines[i], d.Message, d.Details)
+			if d.Type != directive.Transition || d.State != "failed" || string(d.Message) != want {
+				t.Fatalf("%q: %s: %s", value, lines[i], d.Message)
 			}
 		}
 	})
@@ -116,11 +122,11 @@ func TestReport_any_text(t *testing.T) {
 
 // The examples of report.sh are directives, and the message is optional.
 func TestReport_arguments(t *testing.T) {
-	forEachShell(t, func(t *testing.T, shell []string, locale string) {
-		got := shellOutput(t, shell, locale, `. REPORT; report ready; report stopped ''; text='a "b"'; report failed "$text" '"exit_code":7'`, nil)
+	forEachShell(t, func(t *testing.T, shell, locale []string) {
+		got := shellOutput(t, shell, locale, `. REPORT; report ready; report stopped ''; text='a "b"'; report failed "$text" "\"exit_code\":7,\"details\":$(json "$text")"`, nil)
 		const want = `{"state":"ready","message":"ready"}
 {"state":"stopped","message":""}
-{"state":"failed","message":"a \u0022b\u0022","exit_code":7}
+{"state":"failed","message":"a \u0022b\u0022","exit_code":7,"details":"a \u0022b\u0022"}
 `
 		if got != want {
 			t.Errorf("got\n%sexpected\n%s", got, want)
