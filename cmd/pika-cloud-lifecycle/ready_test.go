@@ -482,3 +482,34 @@ func TestReady_usage(t *testing.T) {
 		p.absent("status.json")
 	}
 }
+
+// A recordingReceiver records the state of a process when Drain is called.
+type recordingReceiver struct {
+	pid  int
+	seen []bool // the process was a zombie
+}
+
+func (r *recordingReceiver) Start() {}
+func (r *recordingReceiver) Drain() { r.seen = append(r.seen, isZombie(r.pid)) }
+
+// What a child has sent is handled before the child is reaped, and so while /proc shows
+// whose child it was.
+func TestReady_drain_before_reaping(t *testing.T) {
+	if !testenv.Alone(t) { // reapOrphans reaps every child of this process
+		return
+	}
+	testenv.Tool(t, "true")
+	for name, reap := range map[string]func(c *command){
+		"orphan":      func(c *command) { c.reapOrphans() },
+		"the command": func(c *command) { c.terminal, c.pid = -1, c.ready.(*recordingReceiver).pid; c.reap(new(exit), time.Time{}) },
+	} {
+		cmd := exec.Command("true")
+		testenv.Must(t, cmd.Start())
+		r := &recordingReceiver{pid: cmd.Process.Pid}
+		waitUntil(t, "the child has ended", func() bool { return isZombie(r.pid) })
+		reap(&command{ready: r})
+		if len(r.seen) != 1 || !r.seen[0] || isZombie(r.pid) {
+			t.Errorf("%s: Drain sees a zombie: %v; the zombie still exists: %v", name, r.seen, isZombie(r.pid))
+		}
+	}
+}
