@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -500,8 +501,11 @@ func TestReady_drain_before_reaping(t *testing.T) {
 	}
 	testenv.Tool(t, "true")
 	for name, reap := range map[string]func(c *command){
-		"orphan":      func(c *command) { c.reapOrphans() },
-		"the command": func(c *command) { c.terminal, c.pid = -1, c.ready.(*recordingReceiver).pid; c.reap(new(exit), time.Time{}) },
+		"orphan": func(c *command) { c.reapOrphans() },
+		"the command": func(c *command) {
+			c.terminal, c.pid = -1, c.ready.(*recordingReceiver).pid
+			c.reap(new(exit), time.Time{})
+		},
 	} {
 		cmd := exec.Command("true")
 		testenv.Must(t, cmd.Start())
@@ -511,5 +515,24 @@ func TestReady_drain_before_reaping(t *testing.T) {
 		if len(r.seen) != 1 || !r.seen[0] || isZombie(r.pid) {
 			t.Errorf("%s: Drain sees a zombie: %v; the zombie still exists: %v", name, r.seen, isZombie(r.pid))
 		}
+	}
+}
+
+// Without a descriptor for the socket, run warns and starts the command anyway.
+func TestReady_no_socket(t *testing.T) {
+	if !testenv.Alone(t) { // it changes a limit
+		return
+	}
+	var warned string
+	s := &supervisor{command: new(command), warn: func(line string) { warned = line }}
+	var limit unix.Rlimit
+	testenv.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	limit.Cur = 3
+	testenv.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	stream := new(ingest.Stream)
+	s.expectReady(stream, readyWay{notify: true}, new(notifiers))
+	const want = "run: --ready: create an eventfd: too many open files; the command cannot report that it is ready in this way"
+	if warned != want || s.ready != nil || stream.Reports != nil {
+		t.Errorf("the warning is %q, want %q", warned, want)
 	}
 }
