@@ -10,6 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -86,8 +89,8 @@ func TestReports_message(t *testing.T) {
 	w.print(`{"state":"ready","message":"up","details":{"port":8080}}` + "\n")
 	w.waitFor(func() bool { return strings.Contains(w.read("status.json"), "8080") })
 	before = w.read("status.json")
-	w.print(`{"kind":"ready","message":"` + strings.Repeat("x", 500) + `"}` + "\n") // uses the memory of the last event again
-	w.waitFor(func() bool { return strings.Contains(w.read("events.jsonl"), "xxx") })
+	w.print(`{"kind":"ready","message":"up","details":{"port":9999}}` + "\n") // uses the memory of the last event again
+	w.waitFor(func() bool { return strings.Contains(w.read("events.jsonl"), "9999") })
 	reports.Message("7 requests")
 	reports.await(w)
 	check(t, "the status", w.read("status.json"), strings.Replace(before, `"up"`, `"7 requests"`, 1))
@@ -150,16 +153,18 @@ func TestReports_message_interval(t *testing.T) {
 	last := ""
 	for i := 0; time.Since(begun) < 300*time.Millisecond; i++ {
 		last = fmt.Sprintf("request %d", i)
+		reports.Ready(&last) // only the first is a transition
+		last += "."
 		reports.Message(last)
 	}
 	reports.await(w)
-	most := int64(time.Since(begun)/messageInterval) + 2 // the opening, and the first
+	most := int64(time.Since(begun)/messageInterval) + 3 // the opening, ready, and the first
 	if n := statuses.Load(); n > most || n < 3 {
 		t.Errorf("%d statuses are written in %v; want 3 to %d", n, time.Since(begun), most)
 	}
 	w.checkContains("status.json", last)
 	w.close()
-	w.checkSeqs(2)
+	w.checkSeqs(3)
 }
 
 // A message that is not due is written when it is due, although nothing else happens.
@@ -321,6 +326,51 @@ func TestReports_flood(t *testing.T) {
 	stop.Store(true)
 	flood.Wait()
 	w.checkSeqs(53)
+}
+
+// A stream that is about to commit does not look for reports.
+func TestReports_commit_not_delayed(t *testing.T) {
+	g := newGuest(t)
+	in := newPipe(t)
+	reports, err := NewReports()
+	testenv.Must(t, err)
+	defer unix.Close(reports.fd)
+	g.In, g.Reports = int(in.r.Fd()), reports
+	r := newRunner(&g.Stream)
+	reports.Ready(nil)
+	if e := r.waitForInput(0); e != nothing {
+		t.Errorf("event %d, want nothing", e)
+	}
+	if e := r.waitForInput(time.Minute); e != reported {
+		t.Errorf("event %d, want reported", e)
+	}
+}
+
+// A message does not lose the details of the status, however long they are.
+func TestReports_huge_details(t *testing.T) {
+	w, reports := openReporting(t, func(g *guest) { g.MaxLine = 8 << 20 })
+	text := strings.Repeat("x", 2*huge)
+	go w.in.WriteString(`{"state":"ready","details":{"text":"` + text + `"}}` + "\n")
+	w.waitFor(func() bool { return strings.Contains(w.read("status.json"), `"ready"`) })
+	reports.Message("new")
+	reports.await(w)
+	w.checkContains("status.json", `"message": "new"`)
+	if !strings.Contains(w.read("status.json"), text) {
+		t.Error("the details are lost")
+	}
+	w.close()
+}
+
+// A new message is passed to the followers, even if only the seq of the status was missing.
+func TestBatch_message_of_early_status(t *testing.T) {
+	b := new(batch)
+	d := directive.Directive{State: artifact.Ready, Message: strictjson.AppendText(nil, "up")}
+	b.setStatus(&d, testMoment, testBoot, 1)
+	b.status.noteWritten() // without its seq
+	b.setMessage("new")
+	if again := b.status.noteWritten(); again || !b.status.early {
+		t.Errorf("again %v, early %v", again, b.status.early)
+	}
 }
 
 // A flood of lines does not delay reports until it ends.

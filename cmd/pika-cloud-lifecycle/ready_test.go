@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -480,5 +481,58 @@ func TestReady_usage(t *testing.T) {
 			t.Errorf("%q: stderr is %q, want %q", value, text, want)
 		}
 		p.absent("status.json")
+	}
+}
+
+// A recordingReceiver records the state of a process when Drain is called.
+type recordingReceiver struct {
+	pid  int
+	seen []bool // the process was a zombie
+}
+
+func (r *recordingReceiver) Start() {}
+func (r *recordingReceiver) Drain() { r.seen = append(r.seen, isZombie(r.pid)) }
+
+// What a child has sent is handled before the child is reaped, and so while /proc shows
+// whose child it was.
+func TestReady_drain_before_reaping(t *testing.T) {
+	if !testenv.Alone(t) { // reapOrphans reaps every child of this process
+		return
+	}
+	testenv.Tool(t, "true")
+	for name, reap := range map[string]func(c *command){
+		"orphan": func(c *command) { c.reapOrphans() },
+		"the command": func(c *command) {
+			c.terminal, c.pid = -1, c.ready.(*recordingReceiver).pid
+			c.reap(new(exit), time.Time{})
+		},
+	} {
+		cmd := exec.Command("true")
+		testenv.Must(t, cmd.Start())
+		r := &recordingReceiver{pid: cmd.Process.Pid}
+		waitUntil(t, "the child has ended", func() bool { return isZombie(r.pid) })
+		reap(&command{ready: r})
+		if len(r.seen) != 1 || !r.seen[0] || isZombie(r.pid) {
+			t.Errorf("%s: Drain sees a zombie: %v; the zombie still exists: %v", name, r.seen, isZombie(r.pid))
+		}
+	}
+}
+
+// Without a descriptor for the socket, run warns and starts the command anyway.
+func TestReady_no_socket(t *testing.T) {
+	if !testenv.Alone(t) { // it changes a limit
+		return
+	}
+	var warned string
+	s := &supervisor{command: new(command), warn: func(line string) { warned = line }}
+	var limit unix.Rlimit
+	testenv.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	limit.Cur = 3
+	testenv.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	stream := new(ingest.Stream)
+	s.expectReady(stream, readyWay{notify: true}, new(notifiers))
+	const want = "run: --ready: create an eventfd: too many open files; the command cannot report that it is ready in this way"
+	if warned != want || s.ready != nil || stream.Reports != nil {
+		t.Errorf("the warning is %q, want %q", warned, want)
 	}
 }
