@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-#
+
 # report STATE [MESSAGE [MEMBERS]] prints a directive as one line of JSON:
 #
 #	report failed "$text" '"exit_code":7' >&"$PIKA_LIFECYCLE_FD"
