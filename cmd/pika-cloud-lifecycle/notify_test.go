@@ -247,10 +247,13 @@ print(systemd.sd_listen_fds(0), os.environ.get("LISTEN_FDNAMES"), os.environ["PI
 	var out, problems strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	testenv.Must(t, cmd.Start())
-	waitUntil(t, "the socket", func() bool { return unix.Access(path, unix.F_OK) == nil })
-	conn, err := net.Dial("unix", path)
-	testenv.Must(t, err)
-	defer conn.Close()
+	waitUntil(t, "the socket", func() bool {
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+		}
+		return err == nil
+	})
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v: %s", err, problems.String())
 	}

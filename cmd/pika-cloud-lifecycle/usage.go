@@ -95,7 +95,7 @@ always come from the process.
 Environment:
   PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
   PIKA_LIFECYCLE_FD      set for the command: number of a descriptor, 3 to 9
-  PIKA_LIFECYCLE_STREAM  set for the command: device and inode of that descriptor
+  PIKA_LIFECYCLE_STREAM  set for the command: device and inode of the descriptor
   PIKA_LIFECYCLE_FIFO    set for the command: absolute path of --fifo
   PATH                   where to look for the command
   NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
@@ -239,8 +239,9 @@ starting, ready, completed, failed, unreachable, stopped and destroyed.
 send checks the directive, and writes it to the first of these that is given:
 --to, --state-dir, the descriptor in $PIKA_LIFECYCLE_FD, the FIFO in
 $PIKA_LIFECYCLE_FIFO. Otherwise it writes to lifecycle.fifo in the state
-directory, the FIFO of the systemd units. If the descriptor is not the stream of run any more, because sudo
-has closed it for example, send uses $PIKA_LIFECYCLE_FIFO.
+directory, the FIFO of the systemd units. If the descriptor is not the stream of
+run any more, for example because sudo has closed it, send uses
+$PIKA_LIFECYCLE_FIFO.
 
 Flags:
   --to PATH            write to this FIFO
