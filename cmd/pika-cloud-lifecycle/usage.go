@@ -95,7 +95,7 @@ always come from the process.
 Environment:
   PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given
   PIKA_LIFECYCLE_FD      set for the command: number of a descriptor, 3 to 9
-  PIKA_LIFECYCLE_STREAM  set for the command: device and inode of that descriptor
+  PIKA_LIFECYCLE_STREAM  set for the command: device and inode of the descriptor
   PIKA_LIFECYCLE_FIFO    set for the command: absolute path of --fifo
   PATH                   where to look for the command
   NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID
