@@ -145,7 +145,7 @@ func (e *fifoError) Error() string { return "--fifo" + e.what + "; " + e.remedy 
 // newFIFOError returns a fifoError for an error of the system.
 func newFIFOError(err error) *fifoError {
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-		return &fifoError{fmt.Sprintf(": %v", err), "use root, or name another path"}
+		return &fifoError{fmt.Sprintf(": %v", err), "run it as root, or name another path"}
 	}
 	return &fifoError{fmt.Sprintf(": %v", err), "name another path"}
 }

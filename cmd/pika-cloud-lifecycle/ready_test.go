@@ -430,8 +430,8 @@ exec ` + redirections + `; exec "$0" "$@"`, testenv.Program(t)}, cmd.Args[1:]...
 func TestReady_line_incomplete(t *testing.T) {
 	testenv.Tools(t, "bash")
 	for script, want := range map[string]string{
-		"printf unix:path >&5":           "run: --ready fd:5: it was closed before the end of the first line, so ready is not recorded; end the line with a newline",
-		"exec 5>&-; sleep 0.1":           "run: --ready fd:5: it was closed before a line was written, so ready is not recorded",
+		"printf unix:path >&5":           "run: --ready fd:5: the descriptor was closed before the end of the first line, so ready is not recorded; end the line with a newline",
+		"exec 5>&-; sleep 0.1":           "run: --ready fd:5: the descriptor was closed before a line was written, so ready is not recorded; check that the command writes to it",
 		"head -c 3000000 /dev/zero >&5":  "before the end of the first line",
 		"echo >&5; exec 5>&-; sleep 0.1": "",
 	} {

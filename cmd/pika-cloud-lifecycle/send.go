@@ -101,11 +101,11 @@ func (f *flagSet) checkPair(pairs []string, i int) error {
 	name, _, found := strings.Cut(pairs[i], "=")
 	switch {
 	case !found || strings.Trim(name, ":") == "":
-		return f.badUsage("%s is not NAME=value; %s", arg, pairHint(pairs, i))
+		return f.badUsage("%s is not KEY=value; %s", arg, pairHint(pairs, i))
 	case !startsWithLetter(name): // the line could be JSON or a comment
-		return f.badUsage("%s: a name begins with a letter; write a directive such as STATE=ready", arg)
+		return f.badUsage("%s: a key begins with a letter; write a directive such as STATE=ready", arg)
 	case strings.ContainsAny(name, " \t\r\n'\"\\"):
-		return f.badUsage("%s: a name has no spaces, line breaks, quotes or backslashes; for such a name in the details write DETAILS:=JSON", arg)
+		return f.badUsage("%s: a key has no spaces, line breaks, quotes or backslashes; for such a name in the details, write DETAILS:=JSON", arg)
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func isPlainValue(value string) bool {
 	return strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:/@%+,") == ""
 }
 
-// pairHint returns what to do about the argument with the index i, which is not NAME=value.
+// pairHint returns what to do about the argument with the index i, which is not KEY=value.
 func pairHint(pairs []string, i int) string {
 	word := strings.ToLower(pairs[i])
 	_, isState := artifact.ParseState([]byte(word))
@@ -155,7 +155,7 @@ func pairHint(pairs []string, i int) string {
 	}
 	switch {
 	case strings.HasPrefix(pairs[i], "="), strings.HasPrefix(pairs[i], ":"), i+1 < len(pairs) && strings.HasPrefix(pairs[i+1], "="):
-		return "write NAME=value without spaces"
+		return "write KEY=value without spaces"
 	case before != "" && strings.Index(before, "=") == len(before)-1:
 		return "write " + before + pairs[i] + " without spaces"
 	case isState:

@@ -418,8 +418,8 @@ func TestSend_full(t *testing.T) {
 				t.Fatal("the channel does not block")
 			}
 			start := time.Now()
-			sends(t, c.command(t, "STATE=ready", "--timeout", "0s"), exitFailed, " is full, after 0s too; ")
-			sends(t, c.command(t, "STATE=ready", "--timeout", "50ms"), exitFailed, " is full, after 50ms too; ")
+			sends(t, c.command(t, "STATE=ready", "--timeout", "0s"), exitFailed, " is still full after 0s; ")
+			sends(t, c.command(t, "STATE=ready", "--timeout", "50ms"), exitFailed, " is still full after 50ms; ")
 			if took := time.Since(start); took < 50*time.Millisecond {
 				t.Errorf("waits only %v", took)
 			}
@@ -588,7 +588,7 @@ func TestSend_permission(t *testing.T) {
 	} else {
 		testenv.Must(t, os.Chmod(path, 0))
 	}
-	sends(t, cmd, exitFailed, "permission denied; use root, or let this user's group write to it (chgrp and chmod 620, or SocketGroup= and SocketMode= of the socket unit)\n")
+	sends(t, cmd, exitFailed, "permission denied; run send as root, or let this user's group write to it (chgrp and chmod 620, or SocketGroup= and SocketMode= of the socket unit)\n")
 }
 
 // Many processes can write to one FIFO at the same time, and no line is mixed with another.

@@ -126,7 +126,7 @@ func newChannel(name string, fd int, err error, missing string) (channel, error)
 	case unix.ENOENT, unix.ENOTDIR:
 		return channel{}, fmt.Errorf("send: %s: %w; %s", name, err, missing)
 	case unix.EACCES, unix.EPERM:
-		return channel{}, fmt.Errorf("send: %s: %w; use root, or let this user's group write to it (chgrp and chmod 620, or SocketGroup= and SocketMode= of the socket unit)", name, err)
+		return channel{}, fmt.Errorf("send: %s: %w; run send as root, or let this user's group write to it (chgrp and chmod 620, or SocketGroup= and SocketMode= of the socket unit)", name, err)
 	}
 	return channel{}, fmt.Errorf("send: %s: %w; name a FIFO with --to", name, err)
 }
@@ -144,7 +144,7 @@ func (c *channel) write(line []byte, timeout time.Duration) error {
 		case err == unix.EAGAIN && rest > 0:
 			pollFor(c.fd, unix.POLLOUT, rest)
 		case err == unix.EAGAIN:
-			return fmt.Errorf("send: %s is full, after %v too; find out why run or ingest does not read, or set a longer --timeout", c.name, timeout)
+			return fmt.Errorf("send: %s is still full after %v; find out why run or ingest does not read, or set a longer --timeout", c.name, timeout)
 		case err == unix.EPIPE, err == unix.ECONNRESET:
 			return fmt.Errorf("send: %s has no reader; start run or ingest first", c.name)
 		default:

@@ -56,10 +56,10 @@ starts, run records the state starting. When the command ends, run records the
 result: completed if the exit code is 0, otherwise failed.
 
 Flags:
-  --ready HOW            how the command reports that it is ready, beside
-                         STATE=ready: notify (it sends READY=1 to
-                         $NOTIFY_SOCKET, as a systemd service), or fd:N (it
-                         writes a line to descriptor N, as to s6)
+  --ready HOW            also record ready when the command reports it to run as
+                         it does to systemd (notify: it sends READY=1 to
+                         $NOTIFY_SOCKET) or to s6 (fd:N: it writes a line to
+                         descriptor N)
   --timeout DURATION     if the command runs longer, such as 10m, send SIGTERM
                          to it and to all processes that it has started
                          (default 0s, no limit)
@@ -117,7 +117,7 @@ Exit status:
   126    the command cannot be run
   127    the command was not found
   128+N  signal N killed the command; if Ctrl-C, or a SIGINT to run, killed
-         it, run is killed by SIGINT too, so that a loop of a shell ends
+         it, run is killed by SIGINT too, so that a shell loop ends
   If a file cannot be written, run prints a warning, and still exits with the
   exit code of the command.
 
@@ -145,8 +145,8 @@ completed, failed, unreachable, stopped and destroyed.
 ingest writes as soon as a line arrives. It rejects an invalid line: it prints
 the reason, keeps the line in rejected.jsonl, and continues with the next one.
 
-To report text from a script, use send, or printf %q, which works only in bash:
-in dash and busybox it joins the next line to the text.
+To report text from a script, use send. printf %q works only in bash: in dash
+and busybox it joins the next line to the text.
 
 Flags:
   --require-result       if the input ends without a result, record the result
@@ -225,13 +225,13 @@ Examples:
   echo STATE=completed >&3; exec 3>&-
 `
 
-const sendUsage = `Usage: pika-cloud-lifecycle send [FLAGS] NAME=VALUE...
+const sendUsage = `Usage: pika-cloud-lifecycle send [FLAGS] KEY=VALUE...
 
 Send one directive to run or ingest, which records it. Each argument is one key
-and its value. VALUE may have any bytes, and needs no quotes but those of the
-shell. NAME:=VALUE gives a JSON value.
+and its value. VALUE can be any text, and needs no quotes except those of the
+shell. KEY:=VALUE gives a JSON value, as in DETAILS.port:=8080.
 
-The names are STATE, MESSAGE, EXIT_CODE, DETAILS, DETAILS.name and TIMESTAMP.
+The keys are STATE, MESSAGE, EXIT_CODE, DETAILS, DETAILS.name and TIMESTAMP.
 With KIND instead of STATE, only an event is recorded; with STATUS instead of
 STATE, only the result. The states are requested, provisioning, booted,
 starting, ready, completed, failed, unreachable, stopped and destroyed.
@@ -239,9 +239,9 @@ starting, ready, completed, failed, unreachable, stopped and destroyed.
 send checks the directive, and writes it to the first of these that is given:
 --to, --state-dir, the descriptor in $PIKA_LIFECYCLE_FD, the FIFO in
 $PIKA_LIFECYCLE_FIFO. Otherwise it writes to lifecycle.fifo in the state
-directory, the FIFO of the systemd units. If the descriptor is not the stream of
-run any more, for example because sudo has closed it, send uses
-$PIKA_LIFECYCLE_FIFO.
+directory, the FIFO of the systemd units. If the descriptor is not the stream
+of run any more, for example because sudo has closed it, send uses
+$PIKA_LIFECYCLE_FIFO, and exits with 1 if that is not set.
 
 Flags:
   --to PATH            write to this FIFO
@@ -257,8 +257,8 @@ Environment:
 
 Exit status:
   0  the directive is in the FIFO, but not yet on disk
-  1  the directive was not sent: nothing reads the FIFO, it is full, or there is
-     none
+  1  the directive was not sent: nothing reads the FIFO, it is full or missing,
+     or this user may not write to it
   2  the command line or the directive is wrong; nothing was sent
 
 Examples:

@@ -143,8 +143,8 @@ func (l *Line) end() {
 	switch {
 	case l.isReady:
 	case len(l.text) > 0:
-		l.warn("it was closed before the end of the first line, so ready is not recorded; end the line with a newline")
+		l.warn("the descriptor was closed before the end of the first line, so ready is not recorded; end the line with a newline")
 	default:
-		l.warn("it was closed before a line was written, so ready is not recorded")
+		l.warn("the descriptor was closed before a line was written, so ready is not recorded; check that the command writes to it")
 	}
 }
