@@ -15,6 +15,19 @@ import (
 // maxReadyFD is the highest descriptor of --ready fd:N: select(2) has no higher ones.
 const maxReadyFD = 1023
 
+// spareFDs is how many descriptors above fd:N must be within the limit of open files:
+// syscall.ForkExec moves two descriptors there while it arranges those of the command.
+const spareFDs = 3
+
+// lastReadyFD returns the highest descriptor of --ready fd:N that this process can use.
+func lastReadyFD() int {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return maxReadyFD
+	}
+	return int(min(limit.Cur, maxReadyFD+1+spareFDs)) - 1 - spareFDs
+}
+
 // A readyWay is how the command of run reports that it is ready, beside the stream.
 type readyWay struct {
 	notify bool // it notifies $NOTIFY_SOCKET
@@ -38,11 +51,7 @@ func parseReady(f *flagSet, text string) (way readyWay, err error) {
 		return readyWay{notify: true}, nil
 	}
 	digits, isFD := strings.CutPrefix(text, "fd:")
-	last := maxReadyFD
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur <= maxReadyFD {
-		last = int(limit.Cur) - 1
-	}
+	last := lastReadyFD()
 	fd, err := strconv.Atoi(digits)
 	switch {
 	case !isFD:

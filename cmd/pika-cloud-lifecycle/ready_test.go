@@ -459,9 +459,7 @@ func TestReady_line_at_the_end(t *testing.T) {
 
 // Wrong values of --ready are usage errors, and the command is not started.
 func TestReady_usage(t *testing.T) {
-	var limit unix.Rlimit
-	testenv.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	last := min(maxReadyFD, int(limit.Cur)-1)
+	last := lastReadyFD()
 	for value, want := range map[string]string{
 		"":                         `expected notify, or fd:N with a descriptor from 3 to %d`,
 		"yes":                      `expected notify, or fd:N with a descriptor from 3 to %d`,
@@ -481,6 +479,24 @@ func TestReady_usage(t *testing.T) {
 			t.Errorf("%q: stderr is %q, want %q", value, text, want)
 		}
 		p.absent("status.json")
+	}
+}
+
+// Each descriptor that --ready accepts can be used, also at a low limit of open files.
+func TestReady_line_limit(t *testing.T) {
+	sh := testenv.Tool(t, "sh")
+	for fd, want := range map[string]int{"60": 0, "61": 2} {
+		p := launchReady(t, "fd:"+fd, func(cmd *exec.Cmd) {
+			cmd.Args = append([]string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
+			cmd.Path = sh
+		}, nil, "sh", "-c", "echo >/dev/fd/"+fd)
+		text := p.exits(want)
+		switch {
+		case want == 0:
+			p.hasEvents(3)
+		case !strings.Contains(text, "expected fd:N with a descriptor from 3 to 60"):
+			t.Errorf("fd:%s: stderr is %q", fd, text)
+		}
 	}
 }
 
