@@ -76,7 +76,7 @@ func (c *command) run(ended func(exit)) {
 	}
 	c.earlier = findEarlier()
 	if c.ready != nil {
-		c.ready.Start()
+		startOnThread(c.ready.Receive)
 	}
 	startThreads()
 	err := c.start()

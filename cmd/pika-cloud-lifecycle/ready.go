@@ -36,8 +36,8 @@ type readyWay struct {
 
 // A readyReceiver receives from the command that it is ready.
 type readyReceiver interface {
-	// Start receives on a goroutine.
-	Start()
+	// Receive handles what arrives, as long as something may arrive.
+	Receive()
 	// Drain handles what has arrived. It is called before a child is reaped.
 	Drain()
 }

@@ -506,8 +506,8 @@ type recordingReceiver struct {
 	seen []bool // the process was a zombie
 }
 
-func (r *recordingReceiver) Start() {}
-func (r *recordingReceiver) Drain() { r.seen = append(r.seen, isZombie(r.pid)) }
+func (r *recordingReceiver) Receive() {}
+func (r *recordingReceiver) Drain()   { r.seen = append(r.seen, isZombie(r.pid)) }
 
 // What a child has sent is handled before the child is reaped, and so while /proc shows
 // whose child it was.
