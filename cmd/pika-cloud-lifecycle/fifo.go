@@ -305,7 +305,7 @@ func (c *fifoCopy) writeLines(text []byte) (rest []byte, err error) {
 		n, err := dirfs.RetryInt(func() (int, error) { return unix.Write(c.to, text[:n]) })
 		switch {
 		case err == unix.EAGAIN:
-			poll(c.to, unix.POLLOUT)
+			poll(c.to, unix.POLLOUT, -1)
 			continue
 		case err != nil:
 			return nil, err

@@ -100,7 +100,7 @@ func (t *outputTail) print(text []byte) {
 			t.written.Add(int64(n))
 		case unix.EINTR:
 		case unix.EAGAIN: // another process has made it non-blocking
-			poll(t.out, unix.POLLOUT)
+			poll(t.out, unix.POLLOUT, -1)
 		case unix.EPIPE:
 			t.close()
 			return

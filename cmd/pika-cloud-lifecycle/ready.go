@@ -125,46 +125,24 @@ func (c *command) isSender(pid, uid int) bool {
 	return is
 }
 
+// maxAncestors limits how long isSender takes. No service starts processes so deep.
+const maxAncestors = 100
+
 // isDescendantNow reports whether a process, or a zombie, is a descendant. The error means
 // that this is unknown.
 func (c *command) isDescendantNow(pid int) (bool, error) {
-	us := os.Getpid()
-	if self, _ := os.Readlink("/proc/self"); self != strconv.Itoa(us) {
+	if !isOurProc() {
 		return false, errProcHidden
 	}
 	for range scanAttempts {
-		is, err := c.walkUp(pid, us)
+		is, err := c.isDescendant(pid, maxAncestors, readProcess)
 		if err == nil {
 			return is, nil
 		}
-		if _, err := readStat(fmt.Sprintf("/proc/%d/stat", pid)); err != nil {
+		if _, err := readProcess(pid); err != nil {
 			return false, err
 		}
 		// A parent has ended. The process now has another one.
 	}
 	return false, errProcHidden
-}
-
-// maxAncestors limits how long walkUp takes. No service starts processes so deep.
-const maxAncestors = 100
-
-// walkUp looks for this process among the ancestors of another one.
-func (c *command) walkUp(pid, us int) (bool, error) {
-	for range maxAncestors {
-		if pid <= 0 || pid == us {
-			return false, nil
-		}
-		s, err := readStat(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return false, err
-		}
-		if c.earlier[pid] == s.start && s.start != 0 {
-			return false, nil
-		}
-		if s.parent == us {
-			return true, nil
-		}
-		pid = s.parent
-	}
-	return false, nil
 }

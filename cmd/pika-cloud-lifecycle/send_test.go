@@ -217,7 +217,7 @@ func contents(t *testing.T, read *os.File) string {
 	t.Helper()
 	var text strings.Builder
 	buf := make([]byte, 64<<10)
-	for pollFor(int(read.Fd()), unix.POLLIN, 0) {
+	for poll(int(read.Fd()), unix.POLLIN, 0) {
 		n, err := unix.Read(int(read.Fd()), buf)
 		testenv.Must(t, err)
 		if n == 0 {
@@ -418,8 +418,8 @@ func TestSend_full(t *testing.T) {
 				t.Fatal("the channel does not block")
 			}
 			start := time.Now()
-			sends(t, c.command(t, "STATE=ready", "--timeout", "0s"), exitFailed, " is full, after 0s too; ")
-			sends(t, c.command(t, "STATE=ready", "--timeout", "50ms"), exitFailed, " is full, after 50ms too; ")
+			sends(t, c.command(t, "STATE=ready", "--timeout", "0s"), exitFailed, " is still full after 0s; ")
+			sends(t, c.command(t, "STATE=ready", "--timeout", "50ms"), exitFailed, " is still full after 50ms; ")
 			if took := time.Since(start); took < 50*time.Millisecond {
 				t.Errorf("waits only %v", took)
 			}
