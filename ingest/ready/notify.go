@@ -150,7 +150,7 @@ func (s *Socket) isBusy() bool {
 }
 
 // Drain handles the datagrams that have arrived. It must be called before a child is
-// reaped: after that, nobody knows whether its process ID was that of a descendant.
+// reaped: after that, /proc does not show whether its process ID was that of a descendant.
 func (s *Socket) Drain() {
 	for range s.queue {
 		if !s.next() {
