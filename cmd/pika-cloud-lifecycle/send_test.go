@@ -300,7 +300,7 @@ func TestSend_descriptor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			read, write := open(t)
-			cmd := sendCommand(t, []string{streamVar + "=3", streamEnv(int(write.Fd()))}, "STATE=ready", "MESSAGE=a b")
+			cmd := sendCommand(t, []string{streamVar + "=3", streamIDVar + "=" + streamID(int(write.Fd()))}, "STATE=ready", "MESSAGE=a b")
 			cmd.ExtraFiles = []*os.File{write}
 			sends(t, cmd, exitOK, "")
 			cmd = sendCommand(t, []string{streamVar + "=1", fifoVar + "=/nowhere"}, "STATE=ready")

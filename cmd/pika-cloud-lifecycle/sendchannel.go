@@ -62,7 +62,7 @@ func streamDescriptor(text, id string) (int, error) {
 	mode, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	kind := st.Mode & unix.S_IFMT
 	switch {
-	case id != "" && streamIDVar+"="+id != streamEnv(fd):
+	case id != "" && id != streamID(fd):
 		return -1, fmt.Errorf("descriptor %d of %s is not the stream of %s, but another file that was opened later", fd, streamVar, streamIDVar)
 	case kind != unix.S_IFIFO && kind != unix.S_IFSOCK:
 		return -1, fmt.Errorf("descriptor %d of %s is not a pipe", fd, streamVar)
@@ -86,7 +86,7 @@ func reopen(fd int) (channel, error) {
 }
 
 // openToWrite opens a FIFO, and does not wait for a reader. It opens no other file: to open
-// a device may already have an effect.
+// a device may already have an effect. noFollow is O_NOFOLLOW or 0.
 func openToWrite(path string, noFollow int) (int, error) {
 	var st unix.Stat_t
 	flag := 0
@@ -103,12 +103,7 @@ func openToWrite(path string, noFollow int) (int, error) {
 	case kind != unix.S_IFIFO:
 		return -1, errNotFIFO
 	}
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC|noFollow, 0)
-	if err == nil && !isPipe(fd) { // it was replaced in between
-		unix.Close(fd)
-		return -1, errNotFIFO
-	}
-	return fd, err
+	return openIfFIFO(path, unix.O_WRONLY|noFollow) // it may have been replaced in between
 }
 
 // newChannel returns the channel that openToWrite has opened, or its error with what to do
