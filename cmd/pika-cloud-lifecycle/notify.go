@@ -58,10 +58,10 @@ func (a *app) newNotifiers(f *flagSet, words string, forward bool) (n notifiers,
 				a.warn(fmt.Sprintf("%s: the watchdog is not notified: %v", f.Name(), err))
 			}
 			if forward {
-				err = n.forward(socket, a.getenv("WATCHDOG_USEC"))
-			}
-			if forward && err != nil {
-				a.warn(fmt.Sprintf("%s: the notifications of the command are not forwarded to systemd: %v", f.Name(), err))
+				err := n.forward(socket, a.getenv("WATCHDOG_USEC"))
+				if err != nil {
+					a.warn(fmt.Sprintf("%s: the notifications of the command are not forwarded to systemd: %v", f.Name(), err))
+				}
 			}
 			n.all = append(n.all, notify.Systemd(socket, n.forwarder))
 		case word == "systemd":
@@ -75,7 +75,8 @@ func (a *app) newNotifiers(f *flagSet, words string, forward bool) (n notifiers,
 	return n, nil
 }
 
-// forward makes the command notify the watchdog instead of the stream.
+// forward makes it possible to forward notifications of the command. A watchdog is then
+// notified by the command instead of the stream.
 func (n *notifiers) forward(socket, usec string) (err error) {
 	n.forwarder, err = notify.NewForwarder(socket)
 	if err == nil && n.watchdog.Interval > 0 {
