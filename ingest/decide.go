@@ -143,14 +143,6 @@ func (t *directives) handle(ln *line) *directive.Error {
 	return nil
 }
 
-// warnLimited warns about an accepted line. The first maxWarnings are enough.
-func (t *directives) warnLimited(format string, args ...any) {
-	t.warnings++
-	if t.warnings <= maxWarnings {
-		t.warn(format, args...)
-	}
-}
-
 // longLine is the size in bytes from which a line may need several MiB when it is decoded.
 // handle then first collects the garbage of the followers, so that the memory of a stream
 // has a limit even if all lines are long.

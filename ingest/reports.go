@@ -92,8 +92,8 @@ func appendReport(list []report, rep report) []report {
 }
 
 // AfterCommit calls f once everything that was reported before is committed, or the stream
-// has ended or stopped waiting for the disk. f must not block. The caller limits how many
-// calls are pending.
+// has stopped waiting for the disk. f must not block. The caller limits how many calls are
+// pending. If the stream has already stopped reading, f is never called.
 func (r *Reports) AfterCommit(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -214,11 +214,7 @@ func (r *runner) addReport(rep *report) {
 		r.batch.setMessage(message)
 		r.batch.status.value.Rejected = r.Rejected
 	}
-	if warning == "" {
-		return
-	}
-	r.warnings++
-	if r.warnings <= maxWarnings {
-		r.warn("the command reported ready: %s", warning)
+	if warning != "" {
+		r.warnLimited("the command reported ready: %s", warning)
 	}
 }

@@ -159,8 +159,8 @@ func TestReports_message_interval(t *testing.T) {
 	}
 	reports.await(w)
 	most := int64(time.Since(begun)/messageInterval) + 3 // the opening, ready, and the first
-	if n := statuses.Load(); n > most || n < 3 {
-		t.Errorf("%d statuses are written in %v; want 3 to %d", n, time.Since(begun), most)
+	if n := statuses.Load(); n > most {
+		t.Errorf("%d statuses are written in %v; want at most %d", n, time.Since(begun), most)
 	}
 	w.checkContains("status.json", last)
 	w.close()
@@ -343,6 +343,36 @@ func TestReports_commit_not_delayed(t *testing.T) {
 	}
 	if e := r.waitForInput(time.Minute); e != reported {
 		t.Errorf("event %d, want reported", e)
+	}
+}
+
+// Reports do not make a stream wait for input that another process has read.
+func TestReports_drain_ends(t *testing.T) {
+	for name, report := range map[string]func(*Reports){
+		"message that is not due": func(reports *Reports) {
+			reports.Message("new")
+			reports.next = time.Now().Add(10 * time.Millisecond)
+		},
+		"ready after take": func(reports *Reports) { // take does not consume it
+			_, _ = unix.Write(reports.fd, []byte{7: 1}[:8])
+		},
+	} {
+		g := newGuest(t)
+		in := newPipe(t)
+		reports, err := NewReports()
+		testenv.Must(t, err)
+		defer unix.Close(reports.fd)
+		g.In, g.Reports = int(in.r.Fd()), reports
+		r := newRunner(&g.Stream)
+		r.state.phase = draining
+		r.drain = drain{deadline: time.Now().Add(time.Minute), unread: 5}
+		report(reports)
+		if e := r.read(); e != nothing && e != reported {
+			t.Fatalf("%s: event %d", name, e)
+		}
+		if r.drain.unread != 0 {
+			t.Errorf("%s: the stream waits for %d bytes", name, r.drain.unread)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ type runner struct {
 	drain     drain
 	committed uint64
 	readError error
-	warnings  int      // about unusual transitions
+	warnings  int      // of warnLimited
 	answers   []func() // called after the next commit, see Reports.AfterCommit
 	lost      bool     // the last status or result could not be written
 }
@@ -197,11 +197,10 @@ func (r *runner) read() event {
 		return e
 	}
 	e := r.waitForInput(r.inputTimeout())
-	switch {
-	case e == nothing && r.Reports != nil && r.Reports.untilDue() == 0:
-		return reported
-	case e == nothing:
+	if e == nothing || e == reported { // there was no input
 		r.drain.unread = 0 // another process may have read the rest
+	}
+	if e == nothing {
 		r.now = r.Clock()
 		r.handler.idle()
 		if !r.batch.empty() && r.mayCommit() {
@@ -404,6 +403,14 @@ func (r *runner) reject(ln *line, why *directive.Error) {
 	if !kept {
 		r.Dropped++ // from here on nothing is acknowledged
 		r.DroppedRejects++
+	}
+}
+
+// warnLimited warns about an accepted line, or about a report that is unusual or ignored.
+func (r *runner) warnLimited(format string, args ...any) {
+	r.warnings++
+	if r.warnings <= maxWarnings {
+		r.warn(format, args...)
 	}
 }
 

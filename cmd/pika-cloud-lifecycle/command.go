@@ -76,7 +76,7 @@ func (c *command) run(ended func(exit)) {
 	}
 	c.earlier = findEarlier()
 	if c.ready != nil {
-		c.ready.Start()
+		startOnThread(c.ready.Receive)
 	}
 	startThreads()
 	err := c.start()
@@ -131,7 +131,7 @@ func (c *command) files() []uintptr {
 	files := make([]uintptr, max(c.streamFD, c.readyFD)+1)
 	for fd := range files {
 		files[fd] = uintptr(fd)
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); fd > 2 && (err != nil || flags&unix.FD_CLOEXEC != 0) {
+		if fd > 2 && !isInherited(fd) {
 			files[fd] = ^uintptr(0) // closed
 		}
 	}

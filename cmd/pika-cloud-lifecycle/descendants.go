@@ -68,6 +68,8 @@ func readStat(path string) (s processStat, err error) {
 	return s, errors.Join(append(errs[:], flagsErr)...)
 }
 
+func readProcess(pid int) (processStat, error) { return readStat(fmt.Sprintf("/proc/%d/stat", pid)) }
+
 // hasEnded reports whether all threads of a process have ended or are ending. If only the
 // main thread has ended, the process is still running.
 func hasEnded(pid int, s processStat) bool {
@@ -92,7 +94,7 @@ func isAncestor(pid int) bool {
 		if at == pid {
 			return true
 		}
-		s, err := readStat(fmt.Sprintf("/proc/%d/stat", at))
+		s, err := readProcess(at)
 		if err != nil {
 			return false
 		}
@@ -128,7 +130,7 @@ func readProcesses() (all map[int]processStat, err error) {
 			if err != nil {
 				continue
 			}
-			s, err := readStat("/proc/" + name + "/stat")
+			s, err := readProcess(pid)
 			if err == errNoProcess {
 				continue
 			}
@@ -182,38 +184,52 @@ func (c *command) mayHaveDescendants() bool {
 
 // findDescendants looks for descendants in /proc.
 func (c *command) findDescendants() (all []descendant, err error) {
-	us := os.Getpid()
-	if self, _ := os.Readlink("/proc/self"); self != strconv.Itoa(us) {
+	if !isOurProc() {
 		return nil, errProcHidden
 	}
-	if _, err := readStat("/proc/1/stat"); err != nil {
+	if _, err := readProcess(1); err != nil {
 		return nil, errProcHidden
 	}
 	processes, err := readProcesses()
 	if err != nil {
 		return nil, err
 	}
+	find := func(pid int) (processStat, error) { return processes[pid], nil }
 	for pid, s := range processes {
-		if c.isDescendant(pid, us, processes) && !hasEnded(pid, s) {
+		is, _ := c.isDescendant(pid, len(processes), find)
+		if is && !hasEnded(pid, s) {
 			all = append(all, descendant{pid, s.start, s.group})
 		}
 	}
 	return all, nil
 }
 
-// isDescendant reports whether a process is a descendant, according to processes.
-func (c *command) isDescendant(pid, us int, processes map[int]processStat) bool {
-	for range processes { // as a limit, because the IDs may be inconsistent
-		s := processes[pid]
+// isOurProc reports whether /proc is that of the PID namespace of this process.
+func isOurProc() bool {
+	self, _ := os.Readlink("/proc/self")
+	return self == strconv.Itoa(os.Getpid())
+}
+
+// isDescendant reports whether a process is a descendant. It looks at up to limit processes,
+// because the IDs may be inconsistent, and returns the error of find.
+func (c *command) isDescendant(pid, limit int, find func(pid int) (processStat, error)) (bool, error) {
+	us := os.Getpid()
+	for range limit {
+		if pid <= 0 || pid == us {
+			break
+		}
+		s, err := find(pid)
 		switch {
+		case err != nil:
+			return false, err
 		case c.earlier[pid] == s.start && s.start != 0:
-			return false
+			return false, nil
 		case s.parent == us:
-			return true
+			return true, nil
 		}
 		pid = s.parent
 	}
-	return false
+	return false, nil
 }
 
 // findEarlier returns the start times of the children that this process has.
@@ -238,7 +254,7 @@ func (d descendant) signal(signals ...syscall.Signal) {
 	if err == nil {
 		defer unix.Close(pidfd)
 	}
-	s, statErr := readStat(fmt.Sprintf("/proc/%d/stat", d.pid))
+	s, statErr := readProcess(d.pid)
 	if statErr != nil || s.start != d.start {
 		return
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,23 +52,11 @@ func watchFIFO(name, path string, read, write int, created bool, warn func(strin
 	switch {
 	case !w.isAtPath() && opened.Nlink > 0:
 	case write < 0:
-		w.start(func() { w.readNext(read) })
+		startOnThread(func() { w.run(func() { w.readNext(read) }) })
 	default:
-		w.start(func() { w.replace(&opened) })
+		startOnThread(func() { w.run(func() { w.replace(&opened) }) })
 	}
 	return w
-}
-
-// start starts run on a thread of its own: later, the command of run may have reached the
-// limit of processes.
-func (w *fifoWatch) start(gone func()) {
-	started := make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		close(started)
-		w.run(gone)
-	}()
-	<-started
 }
 
 // run calls gone each time when the path does not lead to the FIFO, and copies lines
@@ -318,7 +305,7 @@ func (c *fifoCopy) writeLines(text []byte) (rest []byte, err error) {
 		n, err := dirfs.RetryInt(func() (int, error) { return unix.Write(c.to, text[:n]) })
 		switch {
 		case err == unix.EAGAIN:
-			poll(c.to, unix.POLLOUT)
+			poll(c.to, unix.POLLOUT, -1)
 			continue
 		case err != nil:
 			return nil, err

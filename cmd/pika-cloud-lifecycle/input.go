@@ -150,14 +150,14 @@ func newFIFOError(err error) *fifoError {
 	return &fifoError{fmt.Sprintf(": %v", err), "name another path"}
 }
 
-// openBothEnds opens both ends of a FIFO, and locks it. It returns errInUse if another
-// process has locked it.
+// openBothEnds opens both ends of a FIFO, and locks it. It does not follow a symbolic link.
+// It returns errInUse if another process has locked it.
 func openBothEnds(path string) (read, write int, err error) {
-	read, err = openIfFIFO(path, unix.O_RDONLY)
+	read, err = openIfFIFO(path, unix.O_RDONLY|unix.O_NOFOLLOW)
 	if err != nil {
 		return -1, -1, err
 	}
-	write, err = openIfFIFO(path, unix.O_WRONLY)
+	write, err = openIfFIFO(path, unix.O_WRONLY|unix.O_NOFOLLOW)
 	if err != nil {
 		unix.Close(read)
 		return -1, -1, err
@@ -171,12 +171,12 @@ func openBothEnds(path string) (read, write int, err error) {
 }
 
 // openIfFIFO opens a file if it is a FIFO, and otherwise returns errNotFIFO. It does not
-// follow a symbolic link.
-func openIfFIFO(path string, mode int) (int, error) {
-	fd, err := unix.Open(path, mode|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+// wait for the other end.
+func openIfFIFO(path string, flags int) (int, error) {
+	fd, err := unix.Open(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err == nil && !isPipe(fd) {
 		unix.Close(fd)
-		return 0, errNotFIFO
+		return -1, errNotFIFO
 	}
 	return fd, err
 }

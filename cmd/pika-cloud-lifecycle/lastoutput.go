@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,8 +49,7 @@ type outputTail struct {
 	rest  []byte // the output that was in the pipe at the end
 }
 
-// newOutputTail creates the pipe, and the thread that reads from it: later, the command
-// may have reached the limit of processes.
+// newOutputTail creates the pipe, and the thread that reads from it.
 func newOutputTail(lines, out int) (*outputTail, error) {
 	var pipe [2]int
 	if err := makePipe(&pipe); err != nil {
@@ -60,13 +58,7 @@ func newOutputTail(lines, out int) (*outputTail, error) {
 	t := &outputTail{lines: lines, out: out, read: pipe[0], write: pipe[1], done: make(chan struct{})}
 	_ = unix.SetNonblock(t.read, true) // never fails; os.NewFile then uses the poller
 	t.file = os.NewFile(uintptr(t.read), "pipe")
-	started := make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		close(started)
-		t.passOn()
-	}()
-	<-started
+	startOnThread(t.passOn)
 	return t, nil
 }
 
@@ -108,7 +100,7 @@ func (t *outputTail) print(text []byte) {
 			t.written.Add(int64(n))
 		case unix.EINTR:
 		case unix.EAGAIN: // another process has made it non-blocking
-			poll(t.out, unix.POLLOUT)
+			poll(t.out, unix.POLLOUT, -1)
 		case unix.EPIPE:
 			t.close()
 			return

@@ -54,13 +54,16 @@ func (a *app) newNotifiers(f *flagSet, words string, forward bool) (n notifiers,
 		case word == "systemd" && systemd:
 			n.systemd = true
 			n.watchdog, err = notify.Watchdog(socket, a.getenv("WATCHDOG_USEC"), a.getenv("WATCHDOG_PID"))
-			if err == nil && forward {
-				err = n.forward(socket, a.getenv("WATCHDOG_USEC"))
-			}
-			n.all = append(n.all, notify.Systemd(socket, n.forwarder))
 			if err != nil {
 				a.warn(fmt.Sprintf("%s: the watchdog is not notified: %v", f.Name(), err))
 			}
+			if forward {
+				err := n.forward(socket, a.getenv("WATCHDOG_USEC"))
+				if err != nil {
+					a.warn(fmt.Sprintf("%s: the notifications of the command are not forwarded to systemd: %v", f.Name(), err))
+				}
+			}
+			n.all = append(n.all, notify.Systemd(socket, n.forwarder))
 		case word == "systemd":
 			a.warn(f.Name() + ": --notify systemd: $NOTIFY_SOCKET is not set or empty, so systemd is not notified; start it in a unit with Type=notify or NotifyAccess=")
 		case word == "incus" && incus != "":
@@ -72,7 +75,8 @@ func (a *app) newNotifiers(f *flagSet, words string, forward bool) (n notifiers,
 	return n, nil
 }
 
-// forward makes the command notify the watchdog instead of the stream.
+// forward makes it possible to forward notifications of the command. A watchdog is then
+// notified by the command instead of the stream.
 func (n *notifiers) forward(socket, usec string) (err error) {
 	n.forwarder, err = notify.NewForwarder(socket)
 	if err == nil && n.watchdog.Interval > 0 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,21 +109,30 @@ func freeDescriptors(limit int) int {
 }
 
 // freeDescriptor returns the first descriptor from 3 on, other than reserved, that this
-// process did not inherit: inherited ones have no FD_CLOEXEC, those that the runtime opened
-// do.
+// process did not inherit.
 func freeDescriptor(reserved int) int {
-	for fd := 3; ; fd++ {
-		if fd == reserved {
-			continue
-		}
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-		if err != nil || flags&unix.FD_CLOEXEC != 0 {
-			return fd
-		}
+	fd := 3
+	for fd == reserved || isInherited(fd) {
+		fd++
 	}
+	return fd
 }
 
-// poll waits until fd is ready for event, or a signal arrives.
-func poll(fd int, event int16) {
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: event}}, -1)
+// isInherited reports whether this process has inherited a descriptor. Those that it has
+// opened have FD_CLOEXEC.
+func isInherited(fd int) bool {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil && flags&unix.FD_CLOEXEC == 0
+}
+
+// poll waits until fd is ready for event or has an error, the limit is over (negative: no
+// limit), or a signal arrives. It reports whether fd is ready.
+func poll(fd int, event int16, limit time.Duration) bool {
+	var ts *unix.Timespec // nil means no limit
+	if limit >= 0 {
+		t := unix.NsecToTimespec(int64(limit))
+		ts = &t
+	}
+	n, _ := unix.Ppoll([]unix.PollFd{{Fd: int32(fd), Events: event}}, ts, nil)
+	return n > 0
 }

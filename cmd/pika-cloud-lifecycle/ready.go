@@ -15,6 +15,19 @@ import (
 // maxReadyFD is the highest descriptor of --ready fd:N: select(2) has no higher ones.
 const maxReadyFD = 1023
 
+// spareFDs is how many descriptors above fd:N must be within the limit of open files:
+// syscall.ForkExec moves two descriptors there while it arranges those of the command.
+const spareFDs = 3
+
+// lastReadyFD returns the highest descriptor of --ready fd:N that this process can use.
+func lastReadyFD() int {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return maxReadyFD
+	}
+	return int(min(limit.Cur, maxReadyFD+1+spareFDs)) - 1 - spareFDs
+}
+
 // A readyWay is how the command of run reports that it is ready, beside the stream.
 type readyWay struct {
 	notify bool // it notifies $NOTIFY_SOCKET
@@ -23,8 +36,8 @@ type readyWay struct {
 
 // A readyReceiver receives from the command that it is ready.
 type readyReceiver interface {
-	// Start receives on a goroutine.
-	Start()
+	// Receive handles what arrives, as long as something may arrive.
+	Receive()
 	// Drain handles what has arrived. It is called before a child is reaped.
 	Drain()
 }
@@ -38,11 +51,7 @@ func parseReady(f *flagSet, text string) (way readyWay, err error) {
 		return readyWay{notify: true}, nil
 	}
 	digits, isFD := strings.CutPrefix(text, "fd:")
-	last := maxReadyFD
-	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur <= maxReadyFD {
-		last = int(limit.Cur) - 1
-	}
+	last := lastReadyFD()
 	fd, err := strconv.Atoi(digits)
 	switch {
 	case !isFD:
@@ -116,46 +125,24 @@ func (c *command) isSender(pid, uid int) bool {
 	return is
 }
 
+// maxAncestors limits how long isSender takes. No service starts processes so deep.
+const maxAncestors = 100
+
 // isDescendantNow reports whether a process, or a zombie, is a descendant. The error means
 // that this is unknown.
 func (c *command) isDescendantNow(pid int) (bool, error) {
-	us := os.Getpid()
-	if self, _ := os.Readlink("/proc/self"); self != strconv.Itoa(us) {
+	if !isOurProc() {
 		return false, errProcHidden
 	}
 	for range scanAttempts {
-		is, err := c.walkUp(pid, us)
+		is, err := c.isDescendant(pid, maxAncestors, readProcess)
 		if err == nil {
 			return is, nil
 		}
-		if _, err := readStat(fmt.Sprintf("/proc/%d/stat", pid)); err != nil {
+		if _, err := readProcess(pid); err != nil {
 			return false, err
 		}
 		// A parent has ended. The process now has another one.
 	}
 	return false, errProcHidden
-}
-
-// maxAncestors limits how long walkUp takes. No service starts processes so deep.
-const maxAncestors = 100
-
-// walkUp looks for this process among the ancestors of another one.
-func (c *command) walkUp(pid, us int) (bool, error) {
-	for range maxAncestors {
-		if pid <= 0 || pid == us {
-			return false, nil
-		}
-		s, err := readStat(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return false, err
-		}
-		if c.earlier[pid] == s.start && s.start != 0 {
-			return false, nil
-		}
-		if s.parent == us {
-			return true, nil
-		}
-		pid = s.parent
-	}
-	return false, nil
 }

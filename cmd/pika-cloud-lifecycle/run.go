@@ -31,11 +31,11 @@ const (
 	streamIDVar = "PIKA_LIFECYCLE_STREAM"
 )
 
-// streamEnv returns the variable with the device and the inode of the stream.
-func streamEnv(stream int) string {
+// streamID returns the value of streamIDVar for a descriptor.
+func streamID(fd int) string {
 	var st unix.Stat_t
-	_ = unix.Fstat(stream, &st)
-	return fmt.Sprintf("%s=%d:%d", streamIDVar, st.Dev, st.Ino)
+	_ = unix.Fstat(fd, &st)
+	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
 // drainTime is how long the stream reads on after the command has ended and the
@@ -220,7 +220,7 @@ func (s *supervisor) prepare(a *app, readyFD int) error {
 		return commandExit(exitNotStarted)
 	}
 	s.path, s.umask = a.getenv("PATH"), a.umask
-	s.env = append(without(os.Environ(), streamVar, streamIDVar, fifoVar), streamVar+"="+strconv.Itoa(s.streamFD), streamEnv(s.streamWrite))
+	s.env = append(without(os.Environ(), streamVar, streamIDVar, fifoVar), streamVar+"="+strconv.Itoa(s.streamFD), streamIDVar+"="+streamID(s.streamWrite))
 	if s.fifoPath != "" {
 		s.env = append(s.env, fifoVar+"="+s.fifoPath)
 	}

@@ -217,7 +217,7 @@ func contents(t *testing.T, read *os.File) string {
 	t.Helper()
 	var text strings.Builder
 	buf := make([]byte, 64<<10)
-	for pollFor(int(read.Fd()), unix.POLLIN, 0) {
+	for poll(int(read.Fd()), unix.POLLIN, 0) {
 		n, err := unix.Read(int(read.Fd()), buf)
 		testenv.Must(t, err)
 		if n == 0 {
@@ -300,7 +300,7 @@ func TestSend_descriptor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			read, write := open(t)
-			cmd := sendCommand(t, []string{streamVar + "=3", streamEnv(int(write.Fd()))}, "STATE=ready", "MESSAGE=a b")
+			cmd := sendCommand(t, []string{streamVar + "=3", streamIDVar + "=" + streamID(int(write.Fd()))}, "STATE=ready", "MESSAGE=a b")
 			cmd.ExtraFiles = []*os.File{write}
 			sends(t, cmd, exitOK, "")
 			cmd = sendCommand(t, []string{streamVar + "=1", fifoVar + "=/nowhere"}, "STATE=ready")

@@ -62,7 +62,7 @@ func streamDescriptor(text, id string) (int, error) {
 	mode, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	kind := st.Mode & unix.S_IFMT
 	switch {
-	case id != "" && streamIDVar+"="+id != streamEnv(fd):
+	case id != "" && id != streamID(fd):
 		return -1, fmt.Errorf("descriptor %d of %s is not the stream of %s, but another file that was opened later", fd, streamVar, streamIDVar)
 	case kind != unix.S_IFIFO && kind != unix.S_IFSOCK:
 		return -1, fmt.Errorf("descriptor %d of %s is not a pipe", fd, streamVar)
@@ -86,7 +86,7 @@ func reopen(fd int) (channel, error) {
 }
 
 // openToWrite opens a FIFO, and does not wait for a reader. It opens no other file: to open
-// a device may already have an effect.
+// a device may already have an effect. noFollow is O_NOFOLLOW or 0.
 func openToWrite(path string, noFollow int) (int, error) {
 	var st unix.Stat_t
 	flag := 0
@@ -103,12 +103,7 @@ func openToWrite(path string, noFollow int) (int, error) {
 	case kind != unix.S_IFIFO:
 		return -1, errNotFIFO
 	}
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC|noFollow, 0)
-	if err == nil && !isPipe(fd) { // it was replaced in between
-		unix.Close(fd)
-		return -1, errNotFIFO
-	}
-	return fd, err
+	return openIfFIFO(path, unix.O_WRONLY|noFollow) // it may have been replaced in between
 }
 
 // newChannel returns the channel that openToWrite has opened, or its error with what to do
@@ -122,13 +117,17 @@ func newChannel(name string, fd int, err error, missing string) (channel, error)
 	case unix.ELOOP:
 		return channel{}, fmt.Errorf("send: %s is a symbolic link; name the FIFO itself", name)
 	case unix.ENXIO:
-		return channel{}, fmt.Errorf("send: %s has no reader; start run or ingest first", name)
+		return channel{}, noReaderError(name)
 	case unix.ENOENT, unix.ENOTDIR:
 		return channel{}, fmt.Errorf("send: %s: %w; %s", name, err, missing)
 	case unix.EACCES, unix.EPERM:
 		return channel{}, fmt.Errorf("send: %s: %w; run send as root, or let this user's group write to it (chgrp and chmod 620, or SocketGroup= and SocketMode= of the socket unit)", name, err)
 	}
 	return channel{}, fmt.Errorf("send: %s: %w; name a FIFO with --to", name, err)
+}
+
+func noReaderError(name string) error {
+	return fmt.Errorf("send: %s has no reader; start run or ingest first", name)
 }
 
 // write writes a line with one write(2). If the channel is full, it waits until the timeout
@@ -142,11 +141,11 @@ func (c *channel) write(line []byte, timeout time.Duration) error {
 		case err == nil:
 			line = line[n:] // a socket may take only a part
 		case err == unix.EAGAIN && rest > 0:
-			pollFor(c.fd, unix.POLLOUT, rest)
+			poll(c.fd, unix.POLLOUT, rest)
 		case err == unix.EAGAIN:
 			return fmt.Errorf("send: %s is still full after %v; find out why run or ingest does not read, or set a longer --timeout", c.name, timeout)
 		case err == unix.EPIPE, err == unix.ECONNRESET:
-			return fmt.Errorf("send: %s has no reader; start run or ingest first", c.name)
+			return noReaderError(c.name)
 		default:
 			return fmt.Errorf("send: %s: %w; name a FIFO with --to", c.name, err)
 		}
@@ -163,7 +162,7 @@ func (c *channel) tryWrite(line []byte, deadline time.Time) (int, error) {
 		return dirfs.RetryInt(func() (int, error) {
 			return unix.SendmsgN(c.fd, line, nil, nil, unix.MSG_DONTWAIT)
 		})
-	case !pollFor(c.fd, unix.POLLOUT, 0):
+	case !poll(c.fd, unix.POLLOUT, 0):
 		return 0, unix.EAGAIN
 	}
 	return c.writeShared(line, deadline)
@@ -189,12 +188,4 @@ func (c *channel) writeShared(line []byte, deadline time.Time) (int, error) {
 	case <-time.After(max(time.Until(deadline), least)):
 		return 0, unix.EAGAIN
 	}
-}
-
-// pollFor waits until fd is ready for event or has an error, the limit is over, or a signal
-// arrives. It reports whether fd is ready.
-func pollFor(fd int, event int16, limit time.Duration) bool {
-	ts := unix.NsecToTimespec(int64(limit))
-	n, _ := unix.Ppoll([]unix.PollFd{{Fd: int32(fd), Events: event}}, &ts, nil)
-	return n > 0
 }

@@ -14,6 +14,18 @@ const (
 	maxProcs     = 2 // threads that run Go code at the same time
 )
 
+// startOnThread runs f on a goroutine that has a thread of its own from the start: when f
+// leaves a system call later, the command of run may have reached the limit of processes.
+func startOnThread(f func()) {
+	started := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(started)
+		f()
+	}()
+	<-started
+}
+
 // startThreads starts all threads that this process may need. The Go runtime crashes
 // if it cannot start one, for example because the command or another process of the same
 // user or cgroup has reached the limit of processes. It does not end idle threads.

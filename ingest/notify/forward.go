@@ -19,7 +19,7 @@ import (
 // Invariants:
 //   - unsent has what was not sent yet because systemd's queue is full, or because of
 //     sending, in order. It has at most one datagram with the same names.
-//   - reloading is set only after READY=1 was sent for the status.
+//   - reloading is set only after READY=1 was sent for the status, or while it is sent.
 type Forwarder struct {
 	socket string
 	fd     int // stays open: at the limit of open files no other could be opened
@@ -48,7 +48,7 @@ func (f *Forwarder) Forward(assignments string) {
 	defer f.mu.Unlock()
 	all := strings.Split(assignments, "\n")
 	switch {
-	case slices.Contains(all, "RELOADING=1") && f.ready:
+	case slices.Contains(all, "RELOADING=1") && (f.ready || f.sending):
 		f.reloading = true
 	case slices.Contains(all, "READY=1") && f.reloading:
 		f.reloading = false

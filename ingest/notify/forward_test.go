@@ -99,11 +99,10 @@ func TestForwarder_queue_full(t *testing.T) {
 	}
 }
 
-// What arrives while READY=1 is being sent is sent after it.
+// What arrives while READY=1 is being sent, also for the first time, is sent after it.
 func TestForwarder_order(t *testing.T) {
 	m := newManager(t, false)
 	f := newForwarder(t, m.path)
-	testenv.Must(t, f.sendStatus(true, func(bool) error { return nil }))
 	s := systemd{socket: m.path, forwarder: f}
 	testenv.Must(t, f.sendStatus(true, func(ready bool) error {
 		f.Forward("RELOADING=1\nMONOTONIC_USEC=5")

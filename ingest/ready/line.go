@@ -3,7 +3,6 @@ package ready
 import (
 	"bytes"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -18,8 +17,8 @@ const maxText = 1000
 
 // A Line waits for the first line on a pipe, which means that the service is ready.
 //
-// A goroutine (receive) reads the pipe to its end, also after the first line: the service
-// must neither block nor get SIGPIPE. Drain reads on another goroutine.
+// Receive reads the pipe to its end, also after the first line: the service must neither
+// block nor get SIGPIPE. Drain does the same on another goroutine, for what has arrived.
 type Line struct {
 	// Write is the write end, for the service. The caller closes it when the service has
 	// been started.
@@ -48,19 +47,8 @@ func NewLine(reports *ingest.Reports, warn func(text string)) (*Line, error) {
 	return &Line{Write: pipe[1], read: pipe[0], reports: reports, warn: warn}, nil
 }
 
-// Start creates the goroutine that receives, with a thread of its own: later, the command
-// may have reached the limit of processes.
-func (l *Line) Start() {
-	started := make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		close(started)
-		l.receive()
-	}()
-	<-started
-}
-
-func (l *Line) receive() {
+// Receive reads the pipe until no process has its write end any more.
+func (l *Line) Receive() {
 	for {
 		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(l.read), Events: unix.POLLIN}}, -1)
 		for l.next() {
@@ -77,8 +65,8 @@ func (l *Line) hasEnded() bool {
 	return l.ended
 }
 
-// Drain reads what is in the pipe until the service is ready. It must be called when the
-// service has ended, before the result is recorded.
+// Drain reads what is in the pipe. It must be called when the service has ended, before the
+// result is recorded.
 func (l *Line) Drain() {
 	const chunks = 1 << 20 >> 16 // as much as a pipe of the largest usual size has (pipe(7))
 	for range chunks {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,7 +41,7 @@ type Forwarder interface {
 // A Socket receives the notifications of a service, as systemd does (sd_notify(3)), and
 // passes them to a stream.
 //
-// A goroutine (receive) reads the socket. Drain does the same on another goroutine.
+// Receive reads the socket. Drain does the same on another goroutine.
 //
 // Invariants:
 //   - mu is held from the receipt of a datagram until it was handled, so datagrams are
@@ -70,7 +69,7 @@ type Socket struct {
 // chooses (unix(7), "Autobind feature"): a service that cannot see the file system of this
 // process can use it too. isOurs decides whether the notifications of a process are
 // accepted. forward is nil if there is no service manager. Datagrams that arrive before
-// Start wait in the socket.
+// Receive is called wait in the socket.
 func NewSocket(reports *ingest.Reports, isOurs func(pid, uid int) bool, forward Forwarder) (*Socket, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -123,20 +122,8 @@ func queueLength() int {
 	return n + 1 // the kernel lets one more in
 }
 
-// Start creates the goroutine that receives, with a thread of its own: later, the command
-// may have reached the limit of processes.
-func (s *Socket) Start() {
-	started := make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		close(started)
-		s.receive()
-	}()
-	<-started
-}
-
-// receive handles datagrams as they arrive, until this process ends.
-func (s *Socket) receive() {
+// Receive handles datagrams as they arrive, until this process ends.
+func (s *Socket) Receive() {
 	for {
 		limit := -1
 		if s.forward != nil && s.forward.Retry() {
@@ -163,7 +150,7 @@ func (s *Socket) isBusy() bool {
 }
 
 // Drain handles the datagrams that have arrived. It must be called before a child is
-// reaped: after that, nobody knows whether its process ID was that of a descendant.
+// reaped: after that, /proc does not show whether its process ID was that of a descendant.
 func (s *Socket) Drain() {
 	for range s.queue {
 		if !s.next() {

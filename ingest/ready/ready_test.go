@@ -286,7 +286,7 @@ func TestSocket_barrier(t *testing.T) {
 		testenv.Must(t, send(t, s, "STATUS="+text), send(t, s, "BARRIER=1", w))
 		unix.Close(w)
 		if i == 0 {
-			s.Start()
+			go s.Receive()
 		}
 		_, _ = r.Read(make([]byte, 1))
 		if !strings.Contains(g.status(), text) {
@@ -302,7 +302,7 @@ func TestSocket_barrier_limit(t *testing.T) {
 	testenv.Must(t, err)
 	s, err := NewSocket(reports, anyone, nil)
 	testenv.Must(t, err)
-	s.Start()
+	go s.Receive()
 	r, w := newPipe(t)
 	for i := 0; i < 1000; i++ {
 		err := send(t, s, "BARRIER=1", w)
@@ -415,7 +415,7 @@ func TestLine(t *testing.T) {
 			t.Parallel()
 			g := newGuest(t)
 			l, warnings := g.newLine()
-			l.Start()
+			go l.Receive()
 			w := os.NewFile(uintptr(l.Write), "pipe")
 			_, err := w.WriteString(c.text)
 			testenv.Must(t, err)
@@ -445,7 +445,7 @@ func TestLine(t *testing.T) {
 func TestLine_rest_discarded(t *testing.T) {
 	g := newGuest(t)
 	l, _ := g.newLine()
-	l.Start()
+	go l.Receive()
 	w := os.NewFile(uintptr(l.Write), "pipe")
 	defer w.Close()
 	for range 64 {
