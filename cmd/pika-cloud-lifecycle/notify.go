@@ -75,12 +75,12 @@ func (a *app) newNotifiers(f *flagSet, words string, forward bool) (n notifiers,
 	return n, nil
 }
 
-// forward makes it possible to forward notifications of the command. A watchdog is then
-// notified by the command instead of the stream.
+// forward makes it possible to forward notifications of the command. While the command
+// runs, it notifies the watchdog instead of the stream.
 func (n *notifiers) forward(socket, usec string) (err error) {
 	n.forwarder, err = notify.NewForwarder(socket)
 	if err == nil && n.watchdog.Interval > 0 {
-		n.watchdogUsec, n.watchdog = usec, ingest.Watchdog{}
+		n.watchdogUsec = usec
 	}
 	return err
 }

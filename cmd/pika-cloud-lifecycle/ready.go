@@ -73,6 +73,7 @@ func (s *supervisor) expectReady(stream *ingest.Stream, way readyWay, n *notifie
 		stream.Reports = reports
 		if way.notify {
 			err = s.expectNotify(reports, n)
+			s.leaveWatchdog(&stream.Watchdog)
 		} else {
 			err = s.expectLine(reports, way.fd)
 		}
@@ -99,6 +100,15 @@ func (s *supervisor) expectNotify(reports *ingest.Reports, n *notifiers) error {
 	}
 	s.ready = socket
 	return nil
+}
+
+// leaveWatchdog leaves the watchdog of the stream to the command while it runs. The interval
+// is half of the usual one, because the last notification of the command may be old when it
+// ends.
+func (s *supervisor) leaveWatchdog(w *ingest.Watchdog) {
+	alive := w.Alive
+	w.Interval /= 2
+	w.Alive = func() bool { return s.runs.Load() || alive() }
 }
 
 // expectLine gives the command a descriptor to write a line to.

@@ -228,8 +228,8 @@ func TestReady_stranger(t *testing.T) {
 	p.hasEvents(2)
 }
 
-// The command sees only the socket of run. With a watchdog, it notifies it, and run does
-// not.
+// The command sees only the socket of run. With a watchdog, it notifies it while it runs;
+// run does so only before that.
 func TestReady_variables(t *testing.T) {
 	for notify, want := range map[string]string{
 		"systemd": "NOTIFY_SOCKET=@ WATCHDOG_USEC=60000000",
@@ -258,7 +258,7 @@ func TestReady_variables(t *testing.T) {
 			if text := strings.Join(got, " "); text != want {
 				t.Errorf("the command sees %s, want %s", text, want)
 			}
-			if s.count("WATCHDOG=1") > 0 {
+			if n := s.count("WATCHDOG=1"); n > 1 || (n == 1 && !strings.Contains(want, "WATCHDOG")) {
 				t.Errorf("run sends %q", s.all())
 			}
 		})
@@ -320,6 +320,28 @@ func TestReady_forwarded_invalid_watchdog(t *testing.T) {
 	if s.count("EXTEND_TIMEOUT_USEC=5000000") != 1 {
 		t.Errorf("systemd receives %q", s.all())
 	}
+}
+
+// The command notifies the watchdog only while it runs. After that, run does, until the
+// result is on disk.
+func TestReady_watchdog_after_command(t *testing.T) {
+	s := newNotifySocket(t)
+	t.Setenv("WATCHDOG_USEC", "400000")
+	p := s.launchReadyUnit(t, `
+send("READY=1")
+while not os.path.exists("%s/end"): time.sleep(0.01)
+`)
+	waitUntil(t, "ready", func() bool { return s.count("STATUS=ready: ready\nREADY=1") == 1 })
+	before := s.count("WATCHDOG=1")
+	time.Sleep(time.Second) // the test cannot fail because of it
+	if n := s.count("WATCHDOG=1"); n != before {
+		t.Errorf("run sends WATCHDOG=1 %d times while the command runs", n-before)
+	}
+	lock, err := os.OpenFile(filepath.Join(p.dir, "events.jsonl.seq"), os.O_RDWR, 0)
+	testenv.Must(t, err, unix.Flock(int(lock.Fd()), unix.LOCK_EX), os.WriteFile(filepath.Join(p.dir, "end"), nil, 0o600))
+	waitUntil(t, "WATCHDOG=1 of run", func() bool { return s.count("WATCHDOG=1") >= before+3 })
+	testenv.Must(t, lock.Close())
+	p.exits(0)
 }
 
 // launchReadyUnit starts run --ready notify in a unit with this socket. %s in the code is the

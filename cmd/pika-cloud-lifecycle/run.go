@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +69,7 @@ type supervisor struct {
 
 	tail   *outputTail // nil without --tail
 	oom    oomCounter
+	runs   atomic.Bool    // the command runs
 	exited chan exit      // receives one exit
 	terms  chan os.Signal // receives the first SIGTERM
 	code   int            // exit code of the command, after Outcome
@@ -284,7 +286,9 @@ func (s *supervisor) name() string {
 // Start starts the command, and warns if that fails.
 func (s *supervisor) Start() {
 	s.oom = newOOMCounter()
+	s.runs.Store(true)
 	s.run(func(e exit) {
+		s.runs.Store(false)
 		if e.err != nil {
 			s.warn("run: " + e.err.what + "; " + e.err.remedy)
 		}
