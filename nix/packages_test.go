@@ -464,11 +464,12 @@ func listed(files map[string]string) (text string) {
 	return text
 }
 
-// The licenses of all modules that are linked into the program, and of Go.
+// The licenses of all modules that are linked into the program, and of Go. The packages name
+// them.
 func TestPackages_licenses(t *testing.T) {
 	t.Parallel()
 	deb, _, _ := packageFiles(projectVersion(t), runtime.GOARCH)
-	files, _ := debFiles(t, filepath.Join(needRelease(t), deb))
+	files, control := debFiles(t, filepath.Join(needRelease(t), deb))
 	z, err := gzip.NewReader(strings.NewReader(files["/usr/share/doc/"+program+"/third-party-licenses.gz"].text))
 	if err != nil {
 		t.Fatal(err)
@@ -489,6 +490,12 @@ func TestPackages_licenses(t *testing.T) {
 		_, license, ok := strings.Cut(string(text), "\n"+m.Path+" "+m.Version+"\n\n")
 		if license = license[:min(400, len(license))]; !ok || !regexp.MustCompile(`(?i)license|copyright`).MatchString(license) {
 			t.Errorf("the license of %s %s is missing", m.Path, m.Version)
+		}
+	}
+	field := regexp.MustCompile("(?m)^License: .*").FindString(control["/control"].text)
+	for phrase, name := range map[string]string{"Permission is hereby granted": "MIT", "Apache License": "Apache-2.0", "Redistribution and use": "BSD-3-Clause"} {
+		if strings.Contains(string(text), phrase) != strings.Contains(field, name) {
+			t.Errorf("the packages have %q; expected %s only if a license has %q", field, name, phrase)
 		}
 	}
 	if len(binary.Deps) == 0 {
