@@ -56,7 +56,8 @@ func TestFIFO_booted(t *testing.T) {
 		"killed":  "killed\n",
 		"removed": "exit code 0, active active, " + usual + "removed\nregular file STATE=ready MESSAGE=lost\n",
 		"link": "exit code 0, active active, " + usual + "-rw------- root root\nlinked\nuntouched\n" +
-			"exit code 0, active active, " + usual + "lifecycle.fifo.unread lifecycle.fifo.unread.~1~ lifecycle.fifo.unread.~2~\n",
+			"exit code 0, active active, " + usual + "exit code 0, active active, " + usual +
+			"lifecycle.fifo.unread lifecycle.fifo.unread.~1~ lifecycle.fifo.unread.~2~ lifecycle.fifo.unread.~3~\n",
 		"run":     "goes on\n",
 		"stopped": "exit code 0\n1\nexit code 0\nwaits\n",
 	} {

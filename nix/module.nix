@@ -25,7 +25,7 @@ let
   # systemd-tmpfiles do not follow a symbolic link there.
   prepareFIFO =
     "PATH=$$PATH:/run/current-system/sw/bin; f=${cfg.fifo.path}; "
-    + "if [ -L $$f ] || [ -e $$f ] && [ ! -p $$f ]; then mv -T --backup=numbered $$f $$f.unread && "
+    + "if [ -L $$f ] || { [ -e $$f ] && [ ! -p $$f ]; }; then mv -T --backup=numbered $$f $$f.unread && "
     + ''echo "<4>pika-cloud-lifecycle: $$f: was not a FIFO, so its lines were not read; find them in $$f.unread" >&2; fi; ''
     + ''echo "p $$f $$(systemctl show --value -p SocketMode %n) root root -" | systemd-tmpfiles --create -'';
 

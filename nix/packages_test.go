@@ -87,8 +87,8 @@ func needNfpm(t *testing.T) {
 	if err == nil {
 		var out []byte
 		out, err = exec.Command("go", "version", "-m", path).Output()
-		if !strings.Contains(string(out), "nfpm/v2\t"+version+"\t") {
-			err = errors.Join(err, fmt.Errorf("%s has another version", path))
+		if !strings.Contains(string(out), "nfpm/v2\t"+version+"\t") || !strings.HasPrefix(string(out), path+": "+runtime.Version()+"\n") {
+			err = errors.Join(err, fmt.Errorf("%s has another version, or was built with another Go than %s", path, runtime.Version()))
 		}
 	}
 	if err != nil {
@@ -190,7 +190,7 @@ func TestRelease_reproducible(t *testing.T) {
 	mustScript(t, needTagged(t), `umask 077; git clone -q . "$TO"`, "TO="+filepath.Join(dir, "tree"))
 	mustScript(t, filepath.Join(dir, "tree"), `umask 077; chmod -R go= .; find . -exec touch -hd 2030-01-01 {} +
 		nix/release.sh "$OUT" `+strings.Join(archs(), " "), "OUT="+second, "TZ=Asia/Tokyo", "LC_ALL=C.UTF-8", "LANGUAGE=de",
-		"GOFLAGS=-buildvcs=true", "GOAMD64=v3", "CGO_ENABLED=1", "SOURCE_DATE_EPOCH=1", "TMPDIR="+testenv.TempDir(t), "GZIP=-1", "TAR_OPTIONS=--mode=777")
+		"GOFLAGS=-buildvcs=true", "GOAMD64=v3", "GOEXPERIMENT=nodwarf5", "GOFIPS140=latest", "CGO_ENABLED=1", "SOURCE_DATE_EPOCH=1", "TMPDIR="+testenv.TempDir(t), "GZIP=-1", "TAR_OPTIONS=--mode=777")
 	out, err := script(second, `diff -r "$FIRST" .`, "FIRST="+first)
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -225,6 +225,22 @@ func TestRelease_stops(t *testing.T) {
 				t.Errorf("%v\n%s; expected %q", err, out, c.want)
 			}
 		})
+	}
+}
+
+// The script does not use an nfpm that another Go has built.
+func TestRelease_nfpm_of_another_Go(t *testing.T) {
+	t.Parallel()
+	needNfpm(t)
+	dir := t.TempDir()
+	out, err := script(dir, `git clone -q "$FROM" tree
+		mkdir bin
+		version=$(cd tree && go env GOVERSION)
+		LC_ALL=C sed "s/$version/Go${version#go}/g" "$(command -v nfpm)" >bin/nfpm
+		chmod +x bin/nfpm
+		PATH=$PWD/bin:$PATH GOPROXY=off GOMODCACHE=$PWD/mod tree/nix/release.sh out`, "FROM="+needTagged(t))
+	if want := ", built with " + runtime.Version() + ", is missing; run: go install "; err == nil || !strings.Contains(out, want) {
+		t.Errorf("%v\n%s; expected %q", err, out, want)
 	}
 }
 
@@ -448,11 +464,12 @@ func listed(files map[string]string) (text string) {
 	return text
 }
 
-// The licenses of all modules that are linked into the program, and of Go.
+// The licenses of all modules that are linked into the program, and of Go. The packages name
+// them.
 func TestPackages_licenses(t *testing.T) {
 	t.Parallel()
 	deb, _, _ := packageFiles(projectVersion(t), runtime.GOARCH)
-	files, _ := debFiles(t, filepath.Join(needRelease(t), deb))
+	files, control := debFiles(t, filepath.Join(needRelease(t), deb))
 	z, err := gzip.NewReader(strings.NewReader(files["/usr/share/doc/"+program+"/third-party-licenses.gz"].text))
 	if err != nil {
 		t.Fatal(err)
@@ -473,6 +490,12 @@ func TestPackages_licenses(t *testing.T) {
 		_, license, ok := strings.Cut(string(text), "\n"+m.Path+" "+m.Version+"\n\n")
 		if license = license[:min(400, len(license))]; !ok || !regexp.MustCompile(`(?i)license|copyright`).MatchString(license) {
 			t.Errorf("the license of %s %s is missing", m.Path, m.Version)
+		}
+	}
+	field := regexp.MustCompile("(?m)^License: .*").FindString(control["/control"].text)
+	for phrase, name := range map[string]string{"Permission is hereby granted": "MIT", "Apache License": "Apache-2.0", "Redistribution and use": "BSD-3-Clause"} {
+		if strings.Contains(string(text), phrase) != strings.Contains(field, name) {
+			t.Errorf("the packages have %q; expected %s only if a license has %q", field, name, phrase)
 		}
 	}
 	if len(binary.Deps) == 0 {

@@ -72,18 +72,21 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# nfpm on PATH is used if it has the right version, so that a build needs no network.
+# nfpm on PATH is used if it is the right one, so that a build needs no network. It
+# compresses with Go's package gzip, whose output can change with the version of Go.
+go=$(go env GOVERSION)
 nfpm=$(command -v nfpm) || nfpm=
-if [[ -z $nfpm ]] || ! go version -m "$nfpm" | grep -qE "mod[[:space:]]+github.com/goreleaser/nfpm/v2[[:space:]]+${nfpm_version}[[:space:]]"; then
+built=$(go version -m "$nfpm" 2>/dev/null) || built=
+if [[ $built != "$nfpm: $go"$'\n'* || $built != *$'\tgithub.com/goreleaser/nfpm/v2\t'"$nfpm_version"$'\t'* ]]; then
   GOBIN=$work GOOS='' GOARCH='' GOFLAGS='' go install "github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version" ||
-    fail "nfpm $nfpm_version is missing; run: go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version"
+    fail "nfpm $nfpm_version, built with $go, is missing; run: go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version"
   nfpm=$work/nfpm
 fi
 
 # The umask, the language, the time zone, and the settings of tar, gzip and Go would change
 # the files.
 umask 022
-unset TAR_OPTIONS GZIP
+unset TAR_OPTIONS GZIP GOEXPERIMENT GOFIPS140
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export LC_ALL=C TZ=UTC SOURCE_DATE_EPOCH
 export CGO_ENABLED=0 GOOS=linux GOAMD64=v1 GOARM64=v8.0 GOFLAGS=-mod=readonly GOWORK=off
@@ -156,7 +159,7 @@ for arch in "${archs[@]}"; do
 done
 
 cd "$out"
-printf '%s\n\nThe files were built from commit %s with %s.\n' "$notes" "$commit" "$(go env GOVERSION)" | sed '/./,$!d' >notes.md # without the first empty lines
+printf '%s\n\nThe files were built from commit %s with %s.\n' "$notes" "$commit" "$go" | sed '/./,$!d' >notes.md # without the first empty lines
 sha256sum -- "$name"* >SHA256SUMS
 if [[ -z ${tagged-} ]]; then
   echo "release.sh: this commit has no tag yet; before you publish the files, run: git tag $tag" >&2

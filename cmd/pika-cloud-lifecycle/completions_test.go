@@ -60,6 +60,8 @@ func bashCompleter(before string) completer {
 				testenv.Missing(t, "the package bash-completion is not installed")
 			}
 			rc += ". " + before + "\n"
+		} else { // bash-completion needs the usual settings
+			rc += "set -u; IFS=:\n"
 		}
 		return typed(t, lines, rc+". "+file, "\x1b*", "--norc", "--noprofile", "-i")
 	}

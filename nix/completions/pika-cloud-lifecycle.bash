@@ -5,6 +5,7 @@
 _pika_cloud_lifecycle() {
   local commands='run ingest send rebuild wait status event result show plot verify schema'
   local states='requested provisioning booted starting ready completed failed unreachable stopped destroyed'
+  local IFS=$' \t\n' # a user can have another one
   COMPREPLY=()
 
   # bash also separates words at the characters = and :. words has the words that are

@@ -38,7 +38,19 @@ rc-service $service status
 rc-service $service stop
 keep ended
 [[ -p $fifo ]]
+
+# A program that writes while the service is stopped waits. Its line is not lost.
+echo STATE=booted >"$fifo" &
+sleep 0.5
 rc-service $service start
+await in_state booted
+
+# A regular file at the path of the FIFO.
+rc-service $service stop
+rm "$fifo"
+echo STATE=lost >"$fifo"
+rc-service $service start 2>&1 | grep -F "$fifo.unread"
+[[ $(<"$fifo.unread") == STATE=lost ]]
 echo STATE=booted >"$fifo"
 await in_state booted
 

@@ -98,6 +98,9 @@ arrives linked
 cat "$out/target"
 ln -sf /nowhere "$fifo"
 restart
+mkfifo "$out/pipe"
+ln -sf "$out/pipe" "$fifo"
+restart
 (cd "$state" && echo *.unread*)
 
 row run
