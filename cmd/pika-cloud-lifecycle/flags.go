@@ -128,10 +128,11 @@ func undashed(arg string) string { return strings.TrimPrefix(strings.TrimPrefix(
 
 func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 
-// startsWithFlag reports whether an argument is a flag of the subcommand.
+// startsWithFlag reports whether an argument is a flag of the subcommand, or "--", which ends
+// the flags.
 func (f *flagSet) startsWithFlag(arg string) bool {
 	dashed, _, _ := strings.Cut(arg, "=")
-	return strings.HasPrefix(arg, "--") && f.lookUp(dashed) != nil
+	return arg == "--" || strings.HasPrefix(arg, "--") && f.lookUp(dashed) != nil
 }
 
 // isSwitch reports whether a flag needs no value.

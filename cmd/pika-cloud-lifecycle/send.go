@@ -160,6 +160,8 @@ func pairHint(pairs []string, i int) string {
 		return "write " + before + pairs[i] + " without spaces"
 	case isState:
 		return "write STATE=" + word
+	case slices.Contains(directiveKeys(), word) && i+1 < len(pairs) && !strings.Contains(pairs[i+1], "="):
+		return "write " + pairs[i] + "=" + pairs[i+1]
 	case slices.Contains(directiveKeys(), word):
 		return "write " + pairs[i] + "=value"
 	case before != "":

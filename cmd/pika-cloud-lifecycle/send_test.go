@@ -150,6 +150,25 @@ func FuzzSend_name(f *testing.F) {
 	})
 }
 
+// An argument that is no pair is a usage error, and the message has what to write instead.
+func TestSend_hints(t *testing.T) {
+	for args, want := range map[string]string{
+		"ready":                         `"ready" is not NAME=value; write STATE=ready`,
+		"READY":                         `"READY" is not NAME=value; write STATE=ready`,
+		"STATE ready":                   `"STATE" is not NAME=value; write STATE=ready`,
+		"STATE=failed EXIT_CODE":        `"EXIT_CODE" is not NAME=value; write EXIT_CODE=value`,
+		"STATE MESSAGE=x":               `"STATE" is not NAME=value; write STATE=value`,
+		"STATE = ready":                 `"STATE" is not NAME=value; write NAME=value without spaces`,
+		"STATE= ready":                  `"ready" is not NAME=value; write STATE=ready without spaces`,
+		"STATE=ready MESSAGE=two words": `"words" is not NAME=value; quote a value that has spaces, as in MESSAGE="two words"`,
+		`{"state":"ready"}`:             `"{\"state\":\"ready\"}" is not NAME=value; write each key as one argument, as in STATE=ready`,
+		"listening":                     `"listening" is not NAME=value; write a directive such as STATE=ready`,
+		"":                              `expected a directive, as in send STATE=ready MESSAGE="$message"`,
+	} {
+		sends(t, sendCommand(t, nil, strings.Fields(args)...), exitUsage, "send: "+want+"\n")
+	}
+}
+
 // sendCommand returns a command that runs send without the stream of an outer run, and with
 // these variables.
 func sendCommand(t *testing.T, env []string, args ...string) *exec.Cmd {
