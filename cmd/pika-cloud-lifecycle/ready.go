@@ -117,7 +117,7 @@ func (s *supervisor) expectLine(reports *ingest.Reports, fd int) error {
 	return nil
 }
 
-// warnUnready warns if the command has ended and has not reported that it is ready, or if it
+// warnUnready warns if the command has ended, not with a failure, and has not reported that it is ready, or if it
 // has left processes: it is usually a daemon whose first process exits at once.
 func (s *supervisor) warnUnready(left int) {
 	if s.ready == nil {

@@ -334,7 +334,7 @@ func (s *supervisor) Outcome() *ingest.Transition {
 		s.warn(fmt.Sprintf("run: %s ran longer than %v and was ended", s.name(), s.timeout))
 	}
 	left := s.addLeftRunning(&details)
-	if e.err == nil {
+	if e.err == nil && !e.hasFailed() {
 		s.warnUnready(left)
 	}
 	kills := s.oom.kills()

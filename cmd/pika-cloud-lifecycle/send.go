@@ -14,6 +14,9 @@ import (
 // fifoName is the FIFO of the systemd units, in the state directory.
 const fifoName = "lifecycle.fifo"
 
+// socketUnit is the systemd unit that creates it.
+const socketUnit = "pika-cloud-lifecycle.socket"
+
 // sendMain writes one directive to the stream of run or ingest.
 func sendMain(a *app, args []string) error {
 	f := a.newFlags("send", sendUsage)
@@ -42,7 +45,7 @@ func sendMain(a *app, args []string) error {
 		if err := f.checkStateDir(*dir); err != nil {
 			return err
 		}
-		c, err = openUnit(filepath.Join(*dir, fifoName))
+		c, err = a.openUnit(filepath.Join(*dir, fifoName))
 	}
 	if err != nil {
 		return err

@@ -169,12 +169,18 @@ func TestSend_hints(t *testing.T) {
 	}
 }
 
+// sudo removes the variables of run, so the user must name the FIFO.
+func TestSend_sudo(t *testing.T) {
+	sends(t, sendCommand(t, []string{"SUDO_COMMAND=/bin/send"}, "STATE=ready"), exitFailed,
+		"/lifecycle.fifo: no such file or directory; start pika-cloud-lifecycle.socket, or name the FIFO of run --fifo with --to: sudo removes the variables of run\n")
+}
+
 // sendCommand returns a command that runs send without the stream of an outer run, and with
 // these variables.
 func sendCommand(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := limitedCommand(testenv.Program(t), append([]string{"send"}, args...)...)
-	cmd.Env = append(without(os.Environ(), streamVar, streamIDVar, fifoVar), "PIKA_LIFECYCLE_DIR="+t.TempDir())
+	cmd.Env = append(without(os.Environ(), streamVar, streamIDVar, fifoVar, "SUDO_COMMAND"), "PIKA_LIFECYCLE_DIR="+t.TempDir())
 	cmd.Env = append(cmd.Env, env...)
 	return cmd
 }
@@ -500,7 +506,7 @@ func TestSend_path(t *testing.T) {
 		create       func(path string) error
 		toWant, want string // with --to; in the state directory
 	}{
-		"missing":   {func(string) error { return nil }, "; name the FIFO of run --fifo, of ingest --fifo or of the socket unit\n", "; start the socket unit, start this program with run, or name a FIFO with --to\n"},
+		"missing":   {func(string) error { return nil }, "; name the FIFO of run --fifo, of ingest --fifo or of the socket unit\n", "; start pika-cloud-lifecycle.socket, start this program with run, or name a FIFO with --to\n"},
 		"regular":   {func(path string) error { return os.Link(file, path) }, " is not a FIFO; ", " is not a FIFO; "},
 		"directory": {func(path string) error { return os.Mkdir(path, 0o700) }, " is not a FIFO; ", " is not a FIFO; "},
 		"socket":    {bindSocket, " is not a FIFO; ", " is not a FIFO; "},
