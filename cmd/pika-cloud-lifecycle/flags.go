@@ -108,7 +108,7 @@ func (f *flagSet) parseFlag(arg string, rest []string) ([]string, error) {
 	case hasValue:
 	case isSwitch(found):
 		value = "true"
-	case len(rest) == 0:
+	case len(rest) == 0 || rest[0] == "--":
 		return nil, f.badUsage("--%s needs a value; see %s --help", found.Name, f.Name())
 	case f.startsWithFlag(rest[0]):
 		return nil, f.badUsage("--%s needs a value; if %q is the value, write --%s=%s",
@@ -128,11 +128,10 @@ func undashed(arg string) string { return strings.TrimPrefix(strings.TrimPrefix(
 
 func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 
-// startsWithFlag reports whether an argument is a flag of the subcommand, or "--", which ends
-// the flags.
+// startsWithFlag reports whether an argument is a flag of the subcommand.
 func (f *flagSet) startsWithFlag(arg string) bool {
 	dashed, _, _ := strings.Cut(arg, "=")
-	return arg == "--" || strings.HasPrefix(arg, "--") && f.lookUp(dashed) != nil
+	return strings.HasPrefix(arg, "--") && f.lookUp(dashed) != nil
 }
 
 // isSwitch reports whether a flag needs no value.

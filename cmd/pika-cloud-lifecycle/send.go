@@ -88,7 +88,11 @@ func (f *flagSet) encodeLine(pairs []string) ([]byte, error) {
 		if starts[i] == rejected.Offset { // the reason quotes the name, or is about the whole directive
 			return nil, f.badUsage("%s", rejected.Reason)
 		}
-		return nil, f.badUsage("%s: %s", shorten(pairs[i]), rejected.Reason)
+		hint := ""
+		if hasSecondPair(pairs[i]) {
+			hint = "; write each pair as one argument, as in send STATE=ready MESSAGE=\"$message\""
+		}
+		return nil, f.badUsage("%s: %s%s", shorten(pairs[i]), rejected.Reason, hint)
 	}
 	line = append(line, '\n')
 	if len(line) > pipeBuf {
@@ -111,6 +115,13 @@ func (f *flagSet) checkPair(pairs []string, i int) error {
 		return f.badUsage("%s: a key has no spaces, line breaks, quotes or backslashes; for such a name in the details, write DETAILS:=JSON", arg)
 	}
 	return nil
+}
+
+// hasSecondPair reports whether an argument looks like a whole line, as in
+// "STATE=ready MESSAGE=x". The value of DETAILS may have spaces.
+func hasSecondPair(arg string) bool {
+	_, rest, found := strings.Cut(arg, " ")
+	return found && strings.Contains(rest, "=") && !strings.HasPrefix(strings.ToUpper(arg), "DETAILS")
 }
 
 func startsWithLetter(name string) bool {

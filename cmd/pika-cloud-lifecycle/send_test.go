@@ -169,6 +169,14 @@ func TestSend_hints(t *testing.T) {
 	}
 }
 
+// A whole line in one argument is rejected, with what to write instead.
+func TestSend_line_in_one_argument(t *testing.T) {
+	const hint = `; write each pair as one argument, as in send STATE=ready MESSAGE="$message"`
+	sends(t, sendCommand(t, nil, "STATE=ready MESSAGE=x"), exitUsage, "unreachable, stopped, destroyed"+hint+"\n")
+	sends(t, sendCommand(t, nil, "STATE=failed", "EXIT_CODE=7 MESSAGE=x"), exitUsage, "to 2147483647"+hint+"\n")
+	sends(t, sendCommand(t, nil, "STATE=ready", `DETAILS={"a": "b=c"`), exitUsage, "closing brace\n")
+}
+
 // sudo removes the variables of run, so the user must name the FIFO.
 func TestSend_sudo(t *testing.T) {
 	sends(t, sendCommand(t, []string{"SUDO_COMMAND=/bin/send"}, "STATE=ready"), exitFailed,
