@@ -153,16 +153,16 @@ func FuzzSend_name(f *testing.F) {
 // An argument that is no pair is a usage error, and the message has what to write instead.
 func TestSend_hints(t *testing.T) {
 	for args, want := range map[string]string{
-		"ready":                         `"ready" is not NAME=value; write STATE=ready`,
-		"READY":                         `"READY" is not NAME=value; write STATE=ready`,
-		"STATE ready":                   `"STATE" is not NAME=value; write STATE=ready`,
-		"STATE=failed EXIT_CODE":        `"EXIT_CODE" is not NAME=value; write EXIT_CODE=value`,
-		"STATE MESSAGE=x":               `"STATE" is not NAME=value; write STATE=value`,
-		"STATE = ready":                 `"STATE" is not NAME=value; write NAME=value without spaces`,
-		"STATE= ready":                  `"ready" is not NAME=value; write STATE=ready without spaces`,
-		"STATE=ready MESSAGE=two words": `"words" is not NAME=value; quote a value that has spaces, as in MESSAGE="two words"`,
-		`{"state":"ready"}`:             `"{\"state\":\"ready\"}" is not NAME=value; write each key as one argument, as in STATE=ready`,
-		"listening":                     `"listening" is not NAME=value; write a directive such as STATE=ready`,
+		"ready":                         `"ready" is not KEY=value; write STATE=ready`,
+		"READY":                         `"READY" is not KEY=value; write STATE=ready`,
+		"STATE ready":                   `"STATE" is not KEY=value; write STATE=ready`,
+		"STATE=failed EXIT_CODE":        `"EXIT_CODE" is not KEY=value; write EXIT_CODE=value`,
+		"STATE MESSAGE=x":               `"STATE" is not KEY=value; write STATE=value`,
+		"STATE = ready":                 `"STATE" is not KEY=value; write KEY=value without spaces`,
+		"STATE= ready":                  `"ready" is not KEY=value; write STATE=ready without spaces`,
+		"STATE=ready MESSAGE=two words": `"words" is not KEY=value; quote a value that has spaces, as in MESSAGE="two words"`,
+		`{"state":"ready"}`:             `"{\"state\":\"ready\"}" is not KEY=value; write each key as one argument, as in STATE=ready`,
+		"listening":                     `"listening" is not KEY=value; write a directive such as STATE=ready`,
 		"":                              `expected a directive, as in send STATE=ready MESSAGE="$message"`,
 	} {
 		sends(t, sendCommand(t, nil, strings.Fields(args)...), exitUsage, "send: "+want+"\n")
