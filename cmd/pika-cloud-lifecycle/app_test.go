@@ -129,6 +129,7 @@ func TestFlagSet_parseOperands(t *testing.T) {
 		{"- --bool -", "- -", "", "true", ""},
 		{"--text -1", "", "-1", "false", ""},
 		{"--text", "", "", "", "--text needs a value; see command --help"},
+		{"--text -- file", "", "", "", "--text needs a value; see command --help"},
 		{"--text --bool", "", "", "", `--text needs a value; if "--bool" is the value, write --text=--bool`},
 		{"--text --bool=true", "", "", "", `--text needs a value; if "--bool=true" is the value, write --text=--bool=true`},
 		{"--bool=x", "", "", "", `--bool is "x"; expected no value, or true or false`},

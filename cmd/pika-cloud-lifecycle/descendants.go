@@ -329,10 +329,10 @@ func (c *command) endDescendants(deadline time.Time) {
 }
 
 // addLeftRunning adds the number of descendants that will be left to the details of the
-// result, unless it is 0.
-func (c *command) addLeftRunning(details *strictjson.Object) {
+// result, unless it is 0. It returns the number; 0 if it is unknown.
+func (c *command) addLeftRunning(details *strictjson.Object) int {
 	if os.Getpid() == 1 {
-		return // the kernel kills them when this process ends (pid_namespaces(7))
+		return 0 // the kernel kills them when this process ends (pid_namespaces(7))
 	}
 	left, err := c.descendants()
 	switch {
@@ -341,6 +341,7 @@ func (c *command) addLeftRunning(details *strictjson.Object) {
 	case len(left) > 0:
 		details.Int("left_running", int64(len(left)))
 	}
+	return len(left)
 }
 
 // A childInfo is the part of a siginfo_t that is used here (waitid(2)).

@@ -108,7 +108,7 @@ func (f *flagSet) parseFlag(arg string, rest []string) ([]string, error) {
 	case hasValue:
 	case isSwitch(found):
 		value = "true"
-	case len(rest) == 0:
+	case len(rest) == 0 || rest[0] == "--":
 		return nil, f.badUsage("--%s needs a value; see %s --help", found.Name, f.Name())
 	case f.startsWithFlag(rest[0]):
 		return nil, f.badUsage("--%s needs a value; if %q is the value, write --%s=%s",

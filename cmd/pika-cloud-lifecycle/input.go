@@ -122,7 +122,7 @@ func (a *app) openFIFO(name, path string) (input, *fifoError) {
 	case nil:
 		return input{fd: read, manyRuns: true, watch: watchFIFO(name, path, read, write, created, a.warn)}, nil
 	case errNotFIFO:
-		return input{}, &fifoError{" " + path + " is not a FIFO", "name another path"}
+		return input{}, &fifoError{" " + path + " is not a FIFO", "name another path, or remove it if a program has created it by mistake"}
 	case unix.ELOOP:
 		return input{}, &fifoError{" " + path + " is a symbolic link", "name the FIFO itself"}
 	case errInUse:

@@ -40,6 +40,9 @@ type readyReceiver interface {
 	Receive()
 	// Drain handles what has arrived. It is called before a child is reaped.
 	Drain()
+	// IsPending reports whether the command has not reported that it is ready, and it could
+	// still do so.
+	IsPending() bool
 }
 
 // parseReady parses the value of --ready.
@@ -122,6 +125,29 @@ func (s *supervisor) expectLine(reports *ingest.Reports, fd int) error {
 	s.readyFD, s.readyWrite = fd, line.Write
 	s.ready = line
 	return nil
+}
+
+// warnUnready warns if the command has ended, not with a failure, and has not reported that it is ready, or if it
+// has left processes: it is usually a daemon whose first process exits at once.
+func (s *supervisor) warnUnready(left int) {
+	if s.ready == nil {
+		return
+	}
+	how, missing := "notify", "READY=1"
+	remedy := "check that it supports systemd (Type=notify)"
+	if s.readyFD > 0 {
+		how = fmt.Sprintf("fd:%d", s.readyFD)
+		missing, remedy = "a line on this descriptor", "check that it writes a line to it"
+	}
+	if left > 0 {
+		remedy = "it has left processes running: start the daemon in the foreground"
+	}
+	switch {
+	case s.ready.IsPending():
+		s.warn(fmt.Sprintf("run: --ready %s: %s has ended without %s; %s", how, s.name(), missing, remedy))
+	case left > 0:
+		s.warn(fmt.Sprintf("run: --ready %s: %s has ended; %s", how, s.name(), remedy))
+	}
 }
 
 // isSender reports whether the notifications of a process are accepted: it is a descendant

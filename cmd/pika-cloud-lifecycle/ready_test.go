@@ -483,6 +483,36 @@ func TestReady_line_incomplete(t *testing.T) {
 	}
 }
 
+// A command that ends without a report, and a daemon whose first process exits, are usually
+// started in the wrong way.
+func TestReady_ended(t *testing.T) {
+	testenv.Tools(t, "bash", "setsid")
+	const leave = "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >&2; "
+	const foreground = "it has left processes running: start the daemon in the foreground\n"
+	for _, c := range []struct{ how, script, want string }{
+		{"notify", "exit 0", "run: --ready notify: bash has ended without READY=1; check that it supports systemd (Type=notify)\n"},
+		{"notify", "exit 3", ""}, // its failure is the cause
+		{"notify", leave, "run: --ready notify: bash has ended without READY=1; " + foreground},
+		{"fd:5", leave, "run: --ready fd:5: bash has ended without a line on this descriptor; " + foreground},
+		{"fd:5", leave + "echo >&5", "run: --ready fd:5: bash has ended; " + foreground},
+		{"fd:5", "echo >&5", ""},
+	} {
+		p := launchReady(t, c.how, nil, nil, "bash", "-c", c.script)
+		code := 0
+		if c.script == "exit 3" {
+			code = 3
+		}
+		text := p.exits(code)
+		pid, warnings, _ := strings.Cut(text, "pika-cloud-lifecycle: ")
+		if pid, err := strconv.Atoi(strings.TrimSpace(pid)); err == nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		if !strings.Contains(warnings, c.want) || (c.want == "") != (warnings == "") || strings.Contains(warnings, "pika-cloud") {
+			t.Errorf("%s, %s: stderr is %q, want %q", c.how, c.script, text, c.want)
+		}
+	}
+}
+
 // A line of a command that ends at once is ready, too.
 func TestReady_line_at_the_end(t *testing.T) {
 	testenv.Tools(t, "bash")
@@ -542,8 +572,9 @@ type recordingReceiver struct {
 	seen []bool // the process was a zombie
 }
 
-func (r *recordingReceiver) Receive() {}
-func (r *recordingReceiver) Drain()   { r.seen = append(r.seen, isZombie(r.pid)) }
+func (r *recordingReceiver) Receive()        {}
+func (r *recordingReceiver) Drain()          { r.seen = append(r.seen, isZombie(r.pid)) }
+func (r *recordingReceiver) IsPending() bool { return false }
 
 // What a child has sent is handled before the child is reaped, and so while /proc shows
 // whose child it was.

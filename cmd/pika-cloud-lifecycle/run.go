@@ -337,7 +337,10 @@ func (s *supervisor) Outcome() *ingest.Transition {
 	if e.timedOut {
 		s.warn(fmt.Sprintf("run: %s ran longer than %v and was ended", s.name(), s.timeout))
 	}
-	s.addLeftRunning(&details)
+	left := s.addLeftRunning(&details)
+	if e.err == nil && !e.hasFailed() {
+		s.warnUnready(left)
+	}
 	kills := s.oom.kills()
 	if kills > 0 {
 		details.Uint("oom_kills", kills)

@@ -147,8 +147,8 @@ func TestRunFIFO_unusable(t *testing.T) {
 	defer holder.Close()
 	testenv.Must(t, unix.Flock(int(holder.Fd()), unix.LOCK_EX))
 	for name, c := range map[string]struct{ fifo, what, remedy string }{
-		"file":           {dir + "/file", "--fifo " + dir + "/file is not a FIFO", "name another path"},
-		"directory":      {dir + "/dir", "--fifo " + dir + "/dir is not a FIFO", "name another path"},
+		"file":           {dir + "/file", "--fifo " + dir + "/file is not a FIFO", "name another path, or remove it if a program has created it by mistake"},
+		"directory":      {dir + "/dir", "--fifo " + dir + "/dir is not a FIFO", "name another path, or remove it if a program has created it by mistake"},
 		"link":           {dir + "/link", "--fifo " + dir + "/link is a symbolic link", "name the FIFO itself"},
 		"in use":         {dir + "/used", "--fifo " + dir + "/used: another run or ingest reads it", "stop that one, or name another path"},
 		"below a file":   {dir + "/file/fifo", "--fifo: mkdir " + dir + "/file: not a directory", "name another path"},

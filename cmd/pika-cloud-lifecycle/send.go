@@ -14,6 +14,9 @@ import (
 // fifoName is the FIFO of the systemd units, in the state directory.
 const fifoName = "lifecycle.fifo"
 
+// socketUnit is the systemd unit that creates it.
+const socketUnit = "pika-cloud-lifecycle.socket"
+
 // sendMain writes one directive to the stream of run or ingest.
 func sendMain(a *app, args []string) error {
 	f := a.newFlags("send", sendUsage)
@@ -42,7 +45,7 @@ func sendMain(a *app, args []string) error {
 		if err := f.checkStateDir(*dir); err != nil {
 			return err
 		}
-		c, err = openUnit(filepath.Join(*dir, fifoName))
+		c, err = a.openUnit(filepath.Join(*dir, fifoName))
 	}
 	if err != nil {
 		return err
@@ -85,7 +88,11 @@ func (f *flagSet) encodeLine(pairs []string) ([]byte, error) {
 		if starts[i] == rejected.Offset { // the reason quotes the name, or is about the whole directive
 			return nil, f.badUsage("%s", rejected.Reason)
 		}
-		return nil, f.badUsage("%s: %s", shorten(pairs[i]), rejected.Reason)
+		hint := ""
+		if hasSecondPair(pairs[i]) {
+			hint = "; write each pair as one argument, as in send STATE=ready MESSAGE=\"$message\""
+		}
+		return nil, f.badUsage("%s: %s%s", shorten(pairs[i]), rejected.Reason, hint)
 	}
 	line = append(line, '\n')
 	if len(line) > pipeBuf {
@@ -108,6 +115,13 @@ func (f *flagSet) checkPair(pairs []string, i int) error {
 		return f.badUsage("%s: a key has no spaces, line breaks, quotes or backslashes; for such a name in the details, write DETAILS:=JSON", arg)
 	}
 	return nil
+}
+
+// hasSecondPair reports whether an argument looks like a whole line, as in
+// "STATE=ready MESSAGE=x". The value of DETAILS may have spaces.
+func hasSecondPair(arg string) bool {
+	_, rest, found := strings.Cut(arg, " ")
+	return found && strings.Contains(rest, "=") && !strings.HasPrefix(strings.ToUpper(arg), "DETAILS")
 }
 
 func startsWithLetter(name string) bool {
@@ -160,6 +174,8 @@ func pairHint(pairs []string, i int) string {
 		return "write " + before + pairs[i] + " without spaces"
 	case isState:
 		return "write STATE=" + word
+	case slices.Contains(directiveKeys(), word) && i+1 < len(pairs) && !strings.Contains(pairs[i+1], "="):
+		return "write " + pairs[i] + "=" + pairs[i+1]
 	case slices.Contains(directiveKeys(), word):
 		return "write " + pairs[i] + "=value"
 	case before != "":

@@ -150,12 +150,45 @@ func FuzzSend_name(f *testing.F) {
 	})
 }
 
+// An argument that is no pair is a usage error, and the message has what to write instead.
+func TestSend_hints(t *testing.T) {
+	for args, want := range map[string]string{
+		"ready":                         `"ready" is not KEY=value; write STATE=ready`,
+		"READY":                         `"READY" is not KEY=value; write STATE=ready`,
+		"STATE ready":                   `"STATE" is not KEY=value; write STATE=ready`,
+		"STATE=failed EXIT_CODE":        `"EXIT_CODE" is not KEY=value; write EXIT_CODE=value`,
+		"STATE MESSAGE=x":               `"STATE" is not KEY=value; write STATE=value`,
+		"STATE = ready":                 `"STATE" is not KEY=value; write KEY=value without spaces`,
+		"STATE= ready":                  `"ready" is not KEY=value; write STATE=ready without spaces`,
+		"STATE=ready MESSAGE=two words": `"words" is not KEY=value; quote a value that has spaces, as in MESSAGE="two words"`,
+		`{"state":"ready"}`:             `"{\"state\":\"ready\"}" is not KEY=value; write each key as one argument, as in STATE=ready`,
+		"listening":                     `"listening" is not KEY=value; write a directive such as STATE=ready`,
+		"":                              `expected a directive, as in send STATE=ready MESSAGE="$message"`,
+	} {
+		sends(t, sendCommand(t, nil, strings.Fields(args)...), exitUsage, "send: "+want+"\n")
+	}
+}
+
+// A whole line in one argument is rejected, with what to write instead.
+func TestSend_line_in_one_argument(t *testing.T) {
+	const hint = `; write each pair as one argument, as in send STATE=ready MESSAGE="$message"`
+	sends(t, sendCommand(t, nil, "STATE=ready MESSAGE=x"), exitUsage, "unreachable, stopped, destroyed"+hint+"\n")
+	sends(t, sendCommand(t, nil, "STATE=failed", "EXIT_CODE=7 MESSAGE=x"), exitUsage, "to 2147483647"+hint+"\n")
+	sends(t, sendCommand(t, nil, "STATE=ready", `DETAILS={"a": "b=c"`), exitUsage, "closing brace\n")
+}
+
+// sudo removes the variables of run, so the user must name the FIFO.
+func TestSend_sudo(t *testing.T) {
+	sends(t, sendCommand(t, []string{"SUDO_COMMAND=/bin/send"}, "STATE=ready"), exitFailed,
+		"/lifecycle.fifo: no such file or directory; start pika-cloud-lifecycle.socket, or name the FIFO of run --fifo with --to: sudo removes the variables of run\n")
+}
+
 // sendCommand returns a command that runs send without the stream of an outer run, and with
 // these variables.
 func sendCommand(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := limitedCommand(testenv.Program(t), append([]string{"send"}, args...)...)
-	cmd.Env = append(without(os.Environ(), streamVar, streamIDVar, fifoVar), "PIKA_LIFECYCLE_DIR="+t.TempDir())
+	cmd.Env = append(without(os.Environ(), streamVar, streamIDVar, fifoVar, "SUDO_COMMAND"), "PIKA_LIFECYCLE_DIR="+t.TempDir())
 	cmd.Env = append(cmd.Env, env...)
 	return cmd
 }
@@ -481,7 +514,7 @@ func TestSend_path(t *testing.T) {
 		create       func(path string) error
 		toWant, want string // with --to; in the state directory
 	}{
-		"missing":   {func(string) error { return nil }, "; name the FIFO of run --fifo, of ingest --fifo or of the socket unit\n", "; start the socket unit, start this program with run, or name a FIFO with --to\n"},
+		"missing":   {func(string) error { return nil }, "; name the FIFO of run --fifo, of ingest --fifo or of the socket unit\n", "; start pika-cloud-lifecycle.socket, start this program with run, or name a FIFO with --to\n"},
 		"regular":   {func(path string) error { return os.Link(file, path) }, " is not a FIFO; ", " is not a FIFO; "},
 		"directory": {func(path string) error { return os.Mkdir(path, 0o700) }, " is not a FIFO; ", " is not a FIFO; "},
 		"socket":    {bindSocket, " is not a FIFO; ", " is not a FIFO; "},

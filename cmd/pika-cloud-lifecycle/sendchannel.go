@@ -25,9 +25,13 @@ func openNamed(path string) (channel, error) {
 }
 
 // openUnit opens the FIFO of the systemd units.
-func openUnit(path string) (channel, error) {
+func (a *app) openUnit(path string) (channel, error) {
 	fd, err := openToWrite(path, unix.O_NOFOLLOW)
-	return newChannel(path, fd, err, "start the socket unit, start this program with run, or name a FIFO with --to")
+	remedy := "start " + socketUnit + ", start this program with run, or name a FIFO with --to"
+	if a.getenv("SUDO_COMMAND") != "" { // sudo(8) has set it
+		remedy = "start " + socketUnit + ", or name the FIFO of run --fifo with --to: sudo removes the variables of run"
+	}
+	return newChannel(path, fd, err, remedy)
 }
 
 // openGiven opens the stream of the run that has started this process. It must not open

@@ -88,9 +88,10 @@ Advanced:
   --no-argv              record the name of the program, but not its arguments
 
 While the command runs, it can report more states: it writes lines such as
-STATE=ready to the descriptor in $PIKA_LIFECYCLE_FD. If it reports completed or
-failed itself, run keeps its message and details. The outcome and the exit code
-always come from the process.
+STATE=ready to the descriptor in $PIKA_LIFECYCLE_FD, or calls
+pika-cloud-lifecycle send. If it reports completed or failed itself, run keeps
+its message and details. The outcome and the exit code always come from the
+process.
 
 Environment:
   PIKA_LIFECYCLE_DIR     state directory, if --state-dir is not given

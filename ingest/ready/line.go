@@ -76,6 +76,13 @@ func (l *Line) Drain() {
 	}
 }
 
+// IsPending reports whether the pipe is open, and its first line has not ended.
+func (l *Line) IsPending() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.isReady && !l.ended
+}
+
 // next reads and handles one chunk. It returns false if there is none now.
 func (l *Line) next() bool {
 	l.mu.Lock()

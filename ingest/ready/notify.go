@@ -59,6 +59,7 @@ type Socket struct {
 	forward Forwarder
 
 	mu       sync.Mutex
+	isReady  bool // READY=1 was received
 	text     [maxDatagram + 1]byte
 	control  []byte
 	barriers int
@@ -159,6 +160,13 @@ func (s *Socket) Drain() {
 	}
 }
 
+// IsPending reports whether no READY=1 was received.
+func (s *Socket) IsPending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.isReady
+}
+
 // next receives and handles one datagram. It returns false if there is none, or if it may
 // not receive one now.
 func (s *Socket) next() bool {
@@ -222,6 +230,7 @@ func (s *Socket) handle(text []byte, flags int, sender *unix.Ucred, rights []int
 	}
 	switch {
 	case m.ready:
+		s.isReady = true
 		s.reports.Ready(m.status)
 	case m.status != nil:
 		s.reports.Message(*m.status)
