@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,8 @@ const (
 	maxBarriers = 16
 	// forwardPause is the time between two attempts to forward.
 	forwardPause = 50 * time.Millisecond
+	// drainTime is how long Drain waits at most. Usually it is a few milliseconds.
+	drainTime = 2 * time.Second
 )
 
 // A Forwarder sends assignments to the service manager of this process. It must not block,
@@ -42,13 +45,16 @@ type Forwarder interface {
 // A Socket receives the notifications of a service, as systemd does (sd_notify(3)), and
 // passes them to a stream.
 //
-// A goroutine (receive) reads the socket. Drain does the same on another goroutine.
+// Only one goroutine (receive) reads the socket and closes what was passed, because
+// recvmsg(2) and close(2) may then wait: the last copy of a TCP socket with SO_LINGER is
+// closed when its peer has received everything (socket(7)), and any process can send one.
 //
 // Invariants:
-//   - mu is held from the receipt of a datagram until it was handled, so datagrams are
-//     handled in the order in which they were sent.
+//   - mu is held from the receipt of a datagram until it was handled. The stream never
+//     waits for it.
 //   - barriers is how many calls of Reports.AfterCommit are pending. If it is less than
 //     maxBarriers after it was not, answered is full.
+//   - handled is how many datagrams were handled.
 type Socket struct {
 	// Name is the value of $NOTIFY_SOCKET for the service.
 	Name string
@@ -62,8 +68,12 @@ type Socket struct {
 	mu       sync.Mutex
 	text     [maxDatagram + 1]byte
 	control  []byte
-	barriers int
+	handled  atomic.Int64
+	barriers atomic.Int32
 	answered chan struct{}
+
+	gaveUp  bool  // Drain has waited for drainTime
+	stuckAt int64 // handled at that time
 }
 
 // NewSocket creates a socket in the abstract namespace, under a name that the kernel
@@ -156,20 +166,34 @@ func (s *Socket) awaitBarriers() {
 	}
 }
 
-func (s *Socket) isBusy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.barriers >= maxBarriers
-}
+func (s *Socket) isBusy() bool { return s.barriers.Load() >= maxBarriers }
 
-// Drain handles the datagrams that have arrived. It must be called before a child is
-// reaped: after that, nobody knows whether its process ID was that of a descendant.
+// Drain waits until the datagrams that have arrived are handled. It must be called before a
+// child is reaped: after that, nobody knows whether its process ID was that of a descendant.
+// If it has waited for drainTime, it waits again only after the next datagram was handled.
 func (s *Socket) Drain() {
-	for range s.queue {
-		if !s.next() {
+	begun := s.handled.Load()
+	if s.gaveUp && s.stuckAt == begun {
+		return
+	}
+	s.gaveUp = false
+	for end := time.Now().Add(drainTime); !s.isIdle() && s.handled.Load()-begun <= int64(s.queue); {
+		if time.Now().After(end) {
+			s.gaveUp, s.stuckAt = true, s.handled.Load()
 			return
 		}
+		time.Sleep(time.Millisecond)
 	}
+}
+
+// isIdle reports whether everything that has arrived was handled.
+func (s *Socket) isIdle() bool {
+	if !s.mu.TryLock() {
+		return false
+	}
+	defer s.mu.Unlock()
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, 0)
+	return n == 0 && err == nil
 }
 
 // next receives and handles one datagram. It returns false if there is none, or if it may
@@ -177,7 +201,7 @@ func (s *Socket) Drain() {
 func (s *Socket) next() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.barriers >= maxBarriers {
+	if s.isBusy() {
 		return false
 	}
 	var n, nControl, flags int
@@ -195,6 +219,7 @@ func (s *Socket) next() bool {
 			unix.Close(fd)
 		}
 	}
+	s.handled.Add(1)
 	return true
 }
 
@@ -224,7 +249,7 @@ func (s *Socket) handle(text []byte, flags int, sender *unix.Ucred, rights []int
 		return -1
 	}
 	if m.barrier {
-		if len(rights) != 1 || flags&unix.MSG_CTRUNC != 0 {
+		if len(rights) != 1 || flags&unix.MSG_CTRUNC != 0 || !isPipe(rights[0]) {
 			return -1
 		}
 		s.addBarrier(rights[0])
@@ -242,15 +267,19 @@ func (s *Socket) handle(text []byte, flags int, sender *unix.Ucred, rights []int
 	return -1
 }
 
+// isPipe reports whether fd is a pipe, which the stream can close without waiting.
+func isPipe(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
+}
+
 // addBarrier closes fd after the commit of all that was reported before: the sender waits
 // for that (sd_notify_barrier(3)). The caller holds mu.
 func (s *Socket) addBarrier(fd int) {
-	s.barriers++
+	s.barriers.Add(1)
 	s.reports.AfterCommit(func() {
 		unix.Close(fd)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.barriers--
+		s.barriers.Add(-1)
 		select {
 		case s.answered <- struct{}{}:
 		default: // it is full
