@@ -15,6 +15,10 @@ import (
 // maxReadyFD is the highest descriptor of --ready fd:N: select(2) has no higher ones.
 const maxReadyFD = 1023
 
+// aboveReady is how many descriptors above the highest one of the command
+// syscall.ForkExec needs at most: those that it gives to the command, and its own pipe.
+const aboveReady = 4
+
 // A readyWay is how the command of run reports that it is ready, beside the stream.
 type readyWay struct {
 	notify bool // it notifies $NOTIFY_SOCKET
@@ -40,8 +44,8 @@ func parseReady(f *flagSet, text string) (way readyWay, err error) {
 	digits, isFD := strings.CutPrefix(text, "fd:")
 	last := maxReadyFD
 	var limit unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur <= maxReadyFD {
-		last = int(limit.Cur) - 1
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur <= maxReadyFD+aboveReady {
+		last = int(limit.Cur) - 1 - aboveReady
 	}
 	fd, err := strconv.Atoi(digits)
 	switch {

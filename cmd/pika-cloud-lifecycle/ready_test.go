@@ -461,7 +461,7 @@ func TestReady_line_at_the_end(t *testing.T) {
 func TestReady_usage(t *testing.T) {
 	var limit unix.Rlimit
 	testenv.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	last := min(maxReadyFD, int(limit.Cur)-1)
+	last := min(maxReadyFD, int(limit.Cur)-1-aboveReady)
 	for value, want := range map[string]string{
 		"":                         `expected notify, or fd:N with a descriptor from 3 to %d`,
 		"yes":                      `expected notify, or fd:N with a descriptor from 3 to %d`,
@@ -534,5 +534,38 @@ func TestReady_no_socket(t *testing.T) {
 	const want = "run: --ready: create an eventfd: too many open files; the command cannot report that it is ready in this way"
 	if warned != want || s.ready != nil || stream.Reports != nil {
 		t.Errorf("the warning is %q, want %q", warned, want)
+	}
+}
+
+// Each descriptor that the parser accepts can be given to the command.
+func TestReady_fd_limit(t *testing.T) {
+	testenv.Tools(t, "bash")
+	for _, limit := range []int{64, maxReadyFD + 1} {
+		for _, fd := range []int{limit - 1 - aboveReady, limit - 3, limit - 1} {
+			code, stderr := limitedRun(t, fmt.Sprint("ulimit -n ", limit), nil, "run", "--state-dir", t.TempDir(), "--ready", fmt.Sprint("fd:", fd),
+				"--tail", "1", "--", "bash", "-c", fmt.Sprintf("echo >&%d", fd))
+			if code != exitOK && (code != exitUsage || fd < limit-aboveReady) {
+				t.Errorf("fd:%d of %d: exit code %d, stderr\n%s", fd, limit, code, stderr)
+			}
+		}
+	}
+}
+
+// Barriers that wait for a commit leave enough descriptors for it.
+func TestReady_barriers_few_files(t *testing.T) {
+	testenv.Tools(t, "bash")
+	dir := t.TempDir()
+	args := append([]string{"run", "--state-dir", dir, "--ready", "notify", "--"}, python(t, `
+send("STATUS=a")
+time.sleep(0.03)
+send("STATUS=b") # is committed later, as are the barriers
+r, w = os.pipe()
+for i in range(30):
+    send("BARRIER=1", w)
+os.close(w)
+os.read(r, 1)`)...)
+	code, stderr := limitedRun(t, "ulimit -n 31", nil, args...)
+	if code != exitOK || stderr != "" {
+		t.Errorf("exit code %d, stderr\n%s", code, stderr)
 	}
 }

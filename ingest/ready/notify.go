@@ -28,6 +28,9 @@ const (
 	// maxBarriers is how many BARRIER=1 may wait for a commit. At the limit nothing is
 	// received, so the senders wait. A service has one thread that uses it.
 	maxBarriers = 16
+	// otherFiles is enough for a commit, and for what this process opens later. A barrier
+	// keeps a descriptor until a commit.
+	otherFiles = 20
 	// forwardPause is the time between two attempts to forward.
 	forwardPause = 50 * time.Millisecond
 	// drainTime is how long Drain waits at most. Usually it is a few milliseconds.
@@ -53,14 +56,15 @@ type Forwarder interface {
 //   - mu is held from the receipt of a datagram until it was handled. The stream never
 //     waits for it.
 //   - barriers is how many calls of Reports.AfterCommit are pending. If it is less than
-//     maxBarriers after it was not, answered is full.
+//     most after it was not, answered is full.
 //   - handled is how many datagrams were handled.
 type Socket struct {
 	// Name is the value of $NOTIFY_SOCKET for the service.
 	Name string
 
 	fd      int
-	queue   int // how many datagrams the kernel keeps for the socket at most
+	queue   int   // how many datagrams the kernel keeps for the socket at most
+	most    int32 // how many barriers may be pending
 	reports *ingest.Reports
 	isOurs  func(pid, uid int) bool
 	forward Forwarder
@@ -86,7 +90,7 @@ func NewSocket(reports *ingest.Reports, isOurs func(pid, uid int) bool, forward 
 	if err != nil {
 		return nil, fmt.Errorf("create a socket: %w", err)
 	}
-	s := &Socket{fd: fd, queue: queueLength(), reports: reports, isOurs: isOurs, forward: forward,
+	s := &Socket{fd: fd, queue: queueLength(), most: barrierLimit(fd), reports: reports, isOurs: isOurs, forward: forward,
 		control:  make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*maxRights)),
 		answered: make(chan struct{}, 1)}
 	s.Name, err = s.bind()
@@ -133,6 +137,16 @@ func queueLength() int {
 	return n + 1 // the kernel lets one more in
 }
 
+// barrierLimit returns how many barriers may be pending. next is the lowest descriptor that
+// was free.
+func barrierLimit(next int) int32 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<20 {
+		return maxBarriers
+	}
+	return int32(max(1, min(maxBarriers, int(limit.Cur)-next-otherFiles)))
+}
+
 // Start creates the goroutine that receives, with a thread of its own: later, the command
 // may have reached the limit of processes.
 func (s *Socket) Start() {
@@ -166,7 +180,7 @@ func (s *Socket) awaitBarriers() {
 	}
 }
 
-func (s *Socket) isBusy() bool { return s.barriers.Load() >= maxBarriers }
+func (s *Socket) isBusy() bool { return s.barriers.Load() >= s.most }
 
 // Drain waits until the datagrams that have arrived are handled. It must be called before a
 // child is reaped: after that, nobody knows whether its process ID was that of a descendant.
