@@ -569,3 +569,11 @@ os.read(r, 1)`)...)
 		t.Errorf("exit code %d, stderr\n%s", code, stderr)
 	}
 }
+
+// systemd-notify of root sends with the process ID of its parent, which may be run.
+func TestReady_systemd_notify_is_the_command(t *testing.T) {
+	testenv.Tools(t, "systemd-notify")
+	p := launchReady(t, "notify", nil, nil, "systemd-notify", "--ready")
+	p.exits(0)
+	p.hasEvents(3)
+}
