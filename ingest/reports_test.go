@@ -328,6 +328,18 @@ func TestReports_flood(t *testing.T) {
 	w.checkSeqs(53)
 }
 
+// A closing stream takes what was reported once, although more is reported before each of its
+// commits has ended. A slow disk has the same effect.
+func TestReports_flood_at_the_end(t *testing.T) {
+	w, _ := openReporting(t, func(g *guest) {
+		l := new(listener)
+		l.during = func() { g.Reports.Message(fmt.Sprint(len(l.calls))) }
+		g.Followers = []Follower{l}
+	})
+	w.close()
+	w.checkSeqs(2)
+}
+
 // A stream that is about to commit does not look for reports.
 func TestReports_commit_not_delayed(t *testing.T) {
 	g := newGuest(t)

@@ -40,6 +40,7 @@ type runner struct {
 	readError error
 	warnings  int      // of warnLimited
 	answers   []func() // called after the next commit, see Reports.AfterCommit
+	closed    bool     // the last reports were taken
 	lost      bool     // the last status or result could not be written
 }
 
@@ -334,7 +335,10 @@ func (r *runner) close() event {
 		r.handle(&r.line)
 	}
 	r.handler.end()
-	r.takeReports(true)
+	if !r.closed { // a process that outlives the command may report without pause
+		r.closed = true
+		r.takeReports(true)
+	}
 	if r.hasUncommitted() && r.mayCommit() {
 		return r.commit()
 	}

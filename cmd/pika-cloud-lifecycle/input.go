@@ -7,8 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
 // An input is the source of a stream.
@@ -39,7 +43,7 @@ func (a *app) openInput(f *ingestFlags) (input, error) {
 }
 
 func (a *app) findInput(f *ingestFlags) (input, error) {
-	if err := f.checkFIFO(f.fifo); err != nil {
+	if err := f.checkFIFO(f.fifo, *f.dir); err != nil {
 		return input{}, err
 	}
 	switch {
@@ -98,10 +102,20 @@ func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
 	return in, true, nil
 }
 
-// checkFIFO checks --fifo.
-func (f *flagSet) checkFIFO(path string) error {
-	if f.isGiven("fifo") && path == "" {
+// checkFIFO checks --fifo. Readers wait for ever if a file of the state directory is a FIFO.
+func (f *flagSet) checkFIFO(path, stateDir string) error {
+	if !f.isGiven("fifo") {
+		return nil
+	}
+	if path == "" {
 		return f.badUsage("--fifo is empty; expected the path of a FIFO")
+	}
+	if filepath.Dir(path) == filepath.Clean(stateDir) {
+		for _, name := range []string{writer.StatusName, writer.EventsName, writer.ResultName, writer.RejectedName, writerlock.Name} {
+			if strings.HasPrefix(filepath.Base(path), name) { // also events.jsonl.seq and others
+				return f.badUsage("--fifo is %q, a name of the state files; choose another name, such as %s", path, fifoName)
+			}
+		}
 	}
 	return nil
 }

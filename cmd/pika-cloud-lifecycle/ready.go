@@ -16,8 +16,9 @@ import (
 const maxReadyFD = 1023
 
 // spareFDs is how many descriptors above fd:N must be within the limit of open files:
-// syscall.ForkExec moves two descriptors there while it arranges those of the command.
-const spareFDs = 3
+// syscall.ForkExec needs at most so many, for those that it gives to the command and for its
+// own pipe.
+const spareFDs = 4
 
 // lastReadyFD returns the highest descriptor of --ready fd:N that this process can use.
 func lastReadyFD() int {
@@ -169,6 +170,9 @@ const maxAncestors = 100
 func (c *command) isDescendantNow(pid int) (bool, error) {
 	if !isOurProc() {
 		return false, errProcHidden
+	}
+	if pid == os.Getpid() { // of root's systemd-notify(1), which sends the ID of its parent (unix(7))
+		return true, nil
 	}
 	for range scanAttempts {
 		is, err := c.isDescendant(pid, maxAncestors, readProcess)

@@ -548,24 +548,6 @@ func TestReady_usage(t *testing.T) {
 	}
 }
 
-// Each descriptor that --ready accepts can be used, also at a low limit of open files.
-func TestReady_line_limit(t *testing.T) {
-	sh := testenv.Tool(t, "sh")
-	for fd, want := range map[string]int{"60": 0, "61": 2} {
-		p := launchReady(t, "fd:"+fd, func(cmd *exec.Cmd) {
-			cmd.Args = append([]string{"sh", "-c", `ulimit -n 64; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
-			cmd.Path = sh
-		}, nil, "sh", "-c", "echo >/dev/fd/"+fd)
-		text := p.exits(want)
-		switch {
-		case want == 0:
-			p.hasEvents(3)
-		case !strings.Contains(text, "expected fd:N with a descriptor from 3 to 60"):
-			t.Errorf("fd:%s: stderr is %q", fd, text)
-		}
-	}
-}
-
 // A recordingReceiver records the state of a process when Drain is called.
 type recordingReceiver struct {
 	pid  int
@@ -618,4 +600,47 @@ func TestReady_no_socket(t *testing.T) {
 	if warned != want || s.ready != nil || stream.Reports != nil {
 		t.Errorf("the warning is %q, want %q", warned, want)
 	}
+}
+
+// Each descriptor that --ready accepts can be used, also at a low limit of open files.
+func TestReady_fd_limit(t *testing.T) {
+	testenv.Tools(t, "bash")
+	for _, limit := range []int{64, maxReadyFD + 1} {
+		last := limit - 1 - spareFDs
+		for fd, want := range map[int]int{last: exitOK, last + 1: exitUsage} {
+			code, stderr := limitedRun(t, fmt.Sprint("ulimit -n ", limit), nil, "run", "--state-dir", t.TempDir(), "--ready", fmt.Sprint("fd:", fd),
+				"--tail", "1", "--", "bash", "-c", fmt.Sprintf("echo >&%d", fd))
+			if code != want || (want == exitUsage) != strings.Contains(stderr, fmt.Sprintf("expected fd:N with a descriptor from 3 to %d", last)) {
+				t.Errorf("fd:%d of %d: exit code %d, want %d, stderr\n%s", fd, limit, code, want, stderr)
+			}
+		}
+	}
+}
+
+// Barriers that wait for a commit leave enough descriptors for it.
+func TestReady_barriers_few_files(t *testing.T) {
+	testenv.Tools(t, "bash")
+	dir := t.TempDir()
+	args := append([]string{"run", "--state-dir", dir, "--ready", "notify", "--"}, python(t, `
+send("STATUS=a")
+time.sleep(0.03)
+send("STATUS=b") # is committed later, as are the barriers
+r, w = os.pipe()
+for i in range(30):
+    send("BARRIER=1", w)
+os.close(w)
+os.read(r, 1)
+send("READY=1")`)...)
+	code, stderr := limitedRun(t, "ulimit -n 31", nil, args...)
+	if code != exitOK || stderr != "" {
+		t.Errorf("exit code %d, stderr\n%s", code, stderr)
+	}
+}
+
+// systemd-notify of root sends with the process ID of its parent, which may be run.
+func TestReady_systemd_notify_is_the_command(t *testing.T) {
+	testenv.Tools(t, "systemd-notify")
+	p := launchReady(t, "notify", nil, nil, "systemd-notify", "--ready")
+	p.exits(0)
+	p.hasEvents(3)
 }

@@ -111,7 +111,7 @@ func (a *app) parseRun(s *supervisor, args []string) (*runFlags, error) {
 	if err := f.checkMirror(f.mirror); err != nil {
 		return nil, err
 	}
-	if err := f.checkFIFO(s.fifoPath); err != nil {
+	if err := f.checkFIFO(s.fifoPath, f.dir); err != nil {
 		return nil, err
 	}
 	var err error

@@ -185,7 +185,7 @@ func TestRunFIFO_permission(t *testing.T) {
 	dir := testenv.TempDir(t)
 	testenv.Must(t, os.Chmod(dir, 0o755))
 	code, stderr := limitedRun(t, ":", &syscall.Credential{Uid: 54321, Gid: 54321}, "run", "--fifo", dir+"/fifo", "--", "true")
-	if want := "run: --fifo: mkfifo " + dir + "/fifo: permission denied; use root, or name another path\n"; code != exitNotStarted || !strings.HasSuffix(stderr, want) {
+	if want := "run: --fifo: mkfifo " + dir + "/fifo: permission denied; run it as root, or name another path\n"; code != exitNotStarted || !strings.HasSuffix(stderr, want) {
 		t.Errorf("exit code %d, stderr\n%s", code, stderr)
 	}
 }
@@ -241,6 +241,18 @@ func TestRunFIFO_empty_path(t *testing.T) {
 		t.Errorf("stderr\n%s", stderr)
 	}
 	p.absent("status.json")
+}
+
+// Readers of the state directory wait for ever if one of its files is a FIFO.
+func TestRunFIFO_name_of_a_state_file(t *testing.T) {
+	for _, name := range []string{"status.json", "events.jsonl", "events.jsonl.seq", "result.json", "result.json.prev", "rejected.jsonl", "writer.lock"} {
+		dir := t.TempDir()
+		p := launch(t, dir, nil, "run", "--fifo", dir+"/"+name, "--", "true")
+		if stderr := p.exits(exitUsage); !strings.Contains(stderr, "a name of the state files") {
+			t.Errorf("stderr\n%s", stderr)
+		}
+		p.absent(name)
+	}
 }
 
 // If nothing else has the FIFO open, run ends with the command: it does not wait for the

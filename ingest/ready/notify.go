@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,8 +27,13 @@ const (
 	// maxBarriers is how many BARRIER=1 may wait for a commit. At the limit nothing is
 	// received, so the senders wait. A service has one thread that uses it.
 	maxBarriers = 16
+	// otherFiles is enough for a commit, and for what this process opens later. A barrier
+	// keeps a descriptor until a commit.
+	otherFiles = 20
 	// forwardPause is the time between two attempts to forward.
 	forwardPause = 50 * time.Millisecond
+	// drainTime is how long Drain waits at most. Usually it is a few milliseconds.
+	drainTime = 2 * time.Second
 )
 
 // A Forwarder sends assignments to the service manager of this process. It must not block,
@@ -41,29 +47,37 @@ type Forwarder interface {
 // A Socket receives the notifications of a service, as systemd does (sd_notify(3)), and
 // passes them to a stream.
 //
-// Receive reads the socket. Drain does the same on another goroutine.
+// Only one goroutine (Receive) reads the socket and closes what was passed, because
+// recvmsg(2) and close(2) may then wait: the last copy of a TCP socket with SO_LINGER is
+// closed when its peer has received everything (socket(7)), and any process can send one.
 //
 // Invariants:
-//   - mu is held from the receipt of a datagram until it was handled, so datagrams are
-//     handled in the order in which they were sent.
+//   - mu is held from the receipt of a datagram until it was handled. The stream never
+//     waits for it.
 //   - barriers is how many calls of Reports.AfterCommit are pending. If it is less than
-//     maxBarriers after it was not, answered is full.
+//     most after it was not, answered is full.
+//   - handled is how many datagrams were handled.
 type Socket struct {
 	// Name is the value of $NOTIFY_SOCKET for the service.
 	Name string
 
 	fd      int
-	queue   int // how many datagrams the kernel keeps for the socket at most
+	queue   int   // how many datagrams the kernel keeps for the socket at most
+	most    int32 // how many barriers may be pending
 	reports *ingest.Reports
 	isOurs  func(pid, uid int) bool
 	forward Forwarder
 
 	mu       sync.Mutex
-	isReady  bool // READY=1 was received
 	text     [maxDatagram + 1]byte
 	control  []byte
-	barriers int
+	handled  atomic.Int64
+	barriers atomic.Int32
+	isReady  atomic.Bool // READY=1 was received
 	answered chan struct{}
+
+	gaveUp  bool  // Drain has waited for drainTime
+	stuckAt int64 // handled at that time
 }
 
 // NewSocket creates a socket in the abstract namespace, under a name that the kernel
@@ -76,7 +90,7 @@ func NewSocket(reports *ingest.Reports, isOurs func(pid, uid int) bool, forward 
 	if err != nil {
 		return nil, fmt.Errorf("create a socket: %w", err)
 	}
-	s := &Socket{fd: fd, queue: queueLength(), reports: reports, isOurs: isOurs, forward: forward,
+	s := &Socket{fd: fd, queue: queueLength(), most: barrierLimit(fd), reports: reports, isOurs: isOurs, forward: forward,
 		control:  make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*maxRights)),
 		answered: make(chan struct{}, 1)}
 	s.Name, err = s.bind()
@@ -123,6 +137,16 @@ func queueLength() int {
 	return n + 1 // the kernel lets one more in
 }
 
+// barrierLimit returns how many barriers may be pending. next is the lowest descriptor that
+// was free.
+func barrierLimit(next int) int32 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<20 {
+		return maxBarriers
+	}
+	return int32(max(1, min(maxBarriers, int(limit.Cur)-next-otherFiles)))
+}
+
 // Receive handles datagrams as they arrive, until this process ends.
 func (s *Socket) Receive() {
 	for {
@@ -144,27 +168,38 @@ func (s *Socket) awaitBarriers() {
 	}
 }
 
-func (s *Socket) isBusy() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.barriers >= maxBarriers
-}
+func (s *Socket) isBusy() bool { return s.barriers.Load() >= s.most }
 
-// Drain handles the datagrams that have arrived. It must be called before a child is
-// reaped: after that, /proc does not show whether its process ID was that of a descendant.
+// Drain waits until the datagrams that have arrived are handled. It must be called before a
+// child is reaped: after that, /proc does not show whether its process ID was that of a
+// descendant. If it has waited for drainTime, it waits again only after the next datagram was
+// handled.
 func (s *Socket) Drain() {
-	for range s.queue {
-		if !s.next() {
+	begun := s.handled.Load()
+	if s.gaveUp && s.stuckAt == begun {
+		return
+	}
+	s.gaveUp = false
+	for end := time.Now().Add(drainTime); !s.isIdle() && s.handled.Load()-begun <= int64(s.queue); {
+		if time.Now().After(end) {
+			s.gaveUp, s.stuckAt = true, s.handled.Load()
 			return
 		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
 // IsPending reports whether no READY=1 was received.
-func (s *Socket) IsPending() bool {
-	s.mu.Lock()
+func (s *Socket) IsPending() bool { return !s.isReady.Load() }
+
+// isIdle reports whether everything that has arrived was handled.
+func (s *Socket) isIdle() bool {
+	if !s.mu.TryLock() {
+		return false
+	}
 	defer s.mu.Unlock()
-	return !s.isReady
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, 0)
+	return n == 0 && err == nil
 }
 
 // next receives and handles one datagram. It returns false if there is none, or if it may
@@ -172,7 +207,7 @@ func (s *Socket) IsPending() bool {
 func (s *Socket) next() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.barriers >= maxBarriers {
+	if s.isBusy() {
 		return false
 	}
 	var n, nControl, flags int
@@ -190,6 +225,7 @@ func (s *Socket) next() bool {
 			unix.Close(fd)
 		}
 	}
+	s.handled.Add(1)
 	return true
 }
 
@@ -219,7 +255,7 @@ func (s *Socket) handle(text []byte, flags int, sender *unix.Ucred, rights []int
 		return -1
 	}
 	if m.barrier {
-		if len(rights) != 1 || flags&unix.MSG_CTRUNC != 0 {
+		if len(rights) != 1 || flags&unix.MSG_CTRUNC != 0 || !isPipe(rights[0]) {
 			return -1
 		}
 		s.addBarrier(rights[0])
@@ -230,7 +266,7 @@ func (s *Socket) handle(text []byte, flags int, sender *unix.Ucred, rights []int
 	}
 	switch {
 	case m.ready:
-		s.isReady = true
+		s.isReady.Store(true)
 		s.reports.Ready(m.status)
 	case m.status != nil:
 		s.reports.Message(*m.status)
@@ -238,15 +274,19 @@ func (s *Socket) handle(text []byte, flags int, sender *unix.Ucred, rights []int
 	return -1
 }
 
+// isPipe reports whether fd is a pipe, which the stream can close without waiting.
+func isPipe(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
+}
+
 // addBarrier closes fd after the commit of all that was reported before: the sender waits
 // for that (sd_notify_barrier(3)). The caller holds mu.
 func (s *Socket) addBarrier(fd int) {
-	s.barriers++
+	s.barriers.Add(1)
 	s.reports.AfterCommit(func() {
 		unix.Close(fd)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.barriers--
+		s.barriers.Add(-1)
 		select {
 		case s.answered <- struct{}{}:
 		default: // it is full

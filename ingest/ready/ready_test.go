@@ -2,6 +2,7 @@ package ready
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -77,13 +78,19 @@ func (g *guest) await() {
 
 func anyone(pid, uid int) bool { return true }
 
-// newSocket returns a socket that handles datagrams only when Drain is called.
+// newSocket returns a socket that handles datagrams only when handleAll is called.
 func (g *guest) newSocket(isOurs func(pid, uid int) bool, f Forwarder) *Socket {
 	g.t.Helper()
 	s, err := NewSocket(g.reports, isOurs, f)
 	testenv.Must(g.t, err)
 	g.t.Cleanup(func() { unix.Close(s.fd) })
 	return s
+}
+
+// handleAll handles what has arrived at a socket that was not started.
+func (s *Socket) handleAll() {
+	for s.next() {
+	}
 }
 
 // send sends a datagram to a socket.
@@ -181,7 +188,7 @@ func TestSocket_new(t *testing.T) {
 		t.Errorf("the socket can be inherited (%v)", err)
 	}
 	testenv.Must(t, send(t, s, "READY=1"))
-	s.Drain()
+	s.handleAll()
 	if fmt.Sprint(pids, uids) != fmt.Sprintf("[%d] [%d]", os.Getpid(), os.Geteuid()) {
 		t.Errorf("the sender is %v of %v", pids, uids)
 	}
@@ -198,17 +205,17 @@ func TestSocket_ignored(t *testing.T) {
 	s := g.newSocket(func(int, int) bool { return ours }, nil)
 	long := "READY=1\nSTATUS=" + strings.Repeat("x", maxDatagram)
 	testenv.Must(t, send(t, s, long[:maxDatagram+1]), send(t, s, long), send(t, s, "READY=1\x00\x00"))
-	s.Drain()
+	s.handleAll()
 	ours = false
 	testenv.Must(t, send(t, s, "READY=1\nSTATUS=forged"))
-	s.Drain()
+	s.handleAll()
 	g.await()
 	if strings.Contains(g.status(), "ready") || strings.Contains(g.status(), "forged") {
 		t.Errorf("the status is %s", g.status())
 	}
 	ours = true
 	testenv.Must(t, send(t, s, long[:maxDatagram]))
-	s.Drain()
+	s.handleAll()
 	g.await()
 	if !strings.Contains(g.status(), `"state": "ready"`) || !strings.Contains(g.status(), "xxx") {
 		t.Errorf("a datagram of %d bytes is ignored", maxDatagram)
@@ -244,7 +251,7 @@ func TestSocket_descriptors(t *testing.T) {
 			}
 			testenv.Must(t, send(t, s, c.text, fds...))
 			unix.Close(w)
-			s.Drain()
+			s.handleAll()
 			g.waitFor("the descriptors are closed", func() bool { return isClosed(t, r) })
 			g.await()
 			if got := strings.Contains(g.status(), `"ready"`); got != (c.ready && ours) {
@@ -266,12 +273,12 @@ func TestSocket_barrier_descriptors(t *testing.T) {
 		for i := range fds {
 			fds[i] = w
 		}
-		before := s.barriers
+		before := int(s.barriers.Load())
 		testenv.Must(t, send(t, s, "BARRIER=1", fds...))
 		unix.Close(w)
-		s.Drain()
-		if s.barriers-before != want || isClosed(t, r) != (want == 0) {
-			t.Errorf("%d descriptors: %d barriers wait, closed %v", n, s.barriers-before, isClosed(t, r))
+		s.handleAll()
+		if got := int(s.barriers.Load()) - before; got != want || isClosed(t, r) != (want == 0) {
+			t.Errorf("%d descriptors: %d barriers wait, closed %v", n, got, isClosed(t, r))
 		}
 	}
 }
@@ -296,8 +303,9 @@ func TestSocket_barrier(t *testing.T) {
 }
 
 // At the limit of barriers nothing is received, so the descriptors that a sender can make
-// this process open are limited. Drain then does not wait.
+// this process open are limited. Drain then waits for the stream, but not long.
 func TestSocket_barrier_limit(t *testing.T) {
+	t.Parallel()
 	reports, err := ingest.NewReports() // no stream takes them
 	testenv.Must(t, err)
 	s, err := NewSocket(reports, anyone, nil)
@@ -317,10 +325,7 @@ func TestSocket_barrier_limit(t *testing.T) {
 	}
 	unix.Close(w)
 	s.Drain()
-	s.mu.Lock()
-	n := s.barriers
-	s.mu.Unlock()
-	if n != maxBarriers || isClosed(t, r) {
+	if n := s.barriers.Load(); n != maxBarriers || isClosed(t, r) {
 		t.Errorf("%d barriers wait, want %d", n, maxBarriers)
 	}
 	// Each answer admits another one.
@@ -339,24 +344,117 @@ func TestSocket_barrier_limit(t *testing.T) {
 	<-done
 }
 
-// Drain handles all datagrams that the kernel has kept for the socket, and ends although
+// What was sent after more barriers than the limit is handled when Drain returns.
+func TestSocket_drain_after_barriers(t *testing.T) {
+	g := newGuest(t)
+	s := g.newSocket(anyone, nil)
+	go s.Receive()
+	const n = 5*maxBarriers + 1
+	for i := range n {
+		text, fds := "READY=1", []int(nil)
+		r, w := newPipe(t)
+		if i < n-1 {
+			text, fds = "BARRIER=1", []int{w}
+		}
+		for send(t, s, text, fds...) == unix.EAGAIN {
+			time.Sleep(time.Millisecond)
+		}
+		unix.Close(w)
+		r.Close()
+	}
+	s.Drain()
+	if got := s.handled.Load(); got != n {
+		t.Errorf("%d datagrams are handled, want %d", got, n)
+	}
+}
+
+// Drain waits for all datagrams that the kernel has kept for the socket, and ends although
 // others arrive.
 func TestSocket_drain(t *testing.T) {
 	g := newGuest(t)
-	n := 0
+	flooding := true
 	var s *Socket
 	s = g.newSocket(func(int, int) bool {
-		n++
-		_ = send(t, s, "WATCHDOG=1") // a flood
+		if flooding {
+			_ = send(t, s, "WATCHDOG=1")
+		}
 		return true
 	}, nil)
 	queued := 0
 	for send(t, s, "WATCHDOG=1") == nil {
 		queued++
 	}
+	go s.Receive()
 	s.Drain()
-	if n < queued || n > 2*queued+2 {
-		t.Errorf("%d datagrams are handled, %d were in the queue", n, queued)
+	s.mu.Lock()
+	flooding = false
+	s.mu.Unlock()
+	if got := s.handled.Load(); got < int64(queued) || s.gaveUp {
+		t.Errorf("%d datagrams are handled, %d were in the queue; gave up: %v", got, queued, s.gaveUp)
+	}
+}
+
+// newLingering returns a TCP socket whose close(2) waits until stop is called, or the test
+// ends.
+func newLingering(t *testing.T) (fd int, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	testenv.Must(t, err)
+	peer, err := l.Accept()
+	testenv.Must(t, err)
+	t.Cleanup(func() { peer.Close() })
+	f, err := c.(*net.TCPConn).File()
+	testenv.Must(t, err)
+	c.Close()
+	fd, err = unix.Dup(int(f.Fd()))
+	testenv.Must(t, err, f.Close(), unix.SetNonblock(fd, true),
+		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 600}))
+	for err == nil {
+		_, err = unix.Write(fd, make([]byte, 64<<10))
+	}
+	return fd, func() { peer.Close() }
+}
+
+// A passed descriptor whose last close(2) waits delays neither the stream nor the reaping of
+// children. The datagram may be of any process.
+func TestSocket_linger(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		ours bool
+	}{{"BARRIER=1", true}, {"READY=1", true}, {"X=1", false}} {
+		t.Run(c.text, func(t *testing.T) {
+			t.Parallel()
+			g := newGuest(t)
+			s := g.newSocket(func(int, int) bool { return c.ours }, nil)
+			fd, stop := newLingering(t)
+			testenv.Must(t, send(t, s, c.text, fd), unix.Close(fd))
+			go s.Receive()
+			done := make(chan bool)
+			go func() {
+				for range 10 {
+					s.Drain()
+				}
+				done <- s.gaveUp
+			}()
+			select {
+			case gaveUp := <-done:
+				if !gaveUp {
+					t.Errorf("%s: close(2) does not wait", c.text)
+				}
+			case <-time.After(time.Minute):
+				t.Fatalf("%s: Drain waits", c.text)
+			}
+			g.await()
+			stop()
+			for !s.isIdle() { // newSocket closes it
+				time.Sleep(time.Millisecond)
+			}
+		})
 	}
 }
 
@@ -377,11 +475,11 @@ func TestSocket_forward(t *testing.T) {
 	s := g.newSocket(func(int, int) bool { return ours }, f)
 	for _, text := range []string{"STATUS=x", "WATCHDOG=1", "MAINPID=1", "EXTEND_TIMEOUT_USEC=5\nX=1", "STOPPING=1"} {
 		testenv.Must(t, send(t, s, text))
-		s.Drain()
+		s.handleAll()
 	}
 	ours = false
 	testenv.Must(t, send(t, s, "WATCHDOG=1"))
-	s.Drain()
+	s.handleAll()
 	if got := strings.Join(f.got, "; "); got != "WATCHDOG=1; EXTEND_TIMEOUT_USEC=5" {
 		t.Errorf("forwarded are %s", got)
 	}
