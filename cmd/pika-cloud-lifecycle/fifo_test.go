@@ -178,14 +178,17 @@ func TestFIFO_removed_nothing_lost(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	for _, f := range writers { // longer than PIPE_BUF, so it may mix with lines of others
+	written := len(writers) * lines
+	p.ackUpTo(written)
+	for _, f := range writers { // longer than PIPE_BUF, so it could mix with a line that is copied at the same time
 		long := strings.Repeat("y", 3*pipeBuf)
 		want[long]++
 		writeLine(t, f, "KIND=ready MESSAGE="+long)
+		written++
+		p.ackUpTo(written)
 	}
-	p.ackUpTo(len(writers) * (lines + 1)) // a long line that is still being copied could mix with the next ones
-	p.signal(unix.SIGSTOP)                // so that nothing is read before the stop
-	for i, f := range writers {           // as much as both FIFOs can hold
+	p.signal(unix.SIGSTOP)      // so that nothing is read before the stop
+	for i, f := range writers { // as much as both FIFOs can hold
 		testenv.Must(t, unix.SetNonblock(int(f.Fd()), true))
 		for n := 0; ; n++ {
 			message := fmt.Sprintf("stopped-%d-%d", i, n)
