@@ -87,10 +87,11 @@ start_service() {
 }
 
 # read_service NAME reads a line from serve into a variable, which is empty if serve
-# was killed. It repeats a read that a trapped signal has ended.
+# was killed. It repeats a read that a trapped signal has ended. The time limit is for a
+# signal that arrives just before bash waits: bash handles it only after the read.
 read_service() {
   local status=0
-  until read -r "$1" <&5; do
+  until read -r -t 5 "$1" <&5; do
     status=$?
     if ((status <= 128)); then return 0; fi
   done

@@ -16,5 +16,5 @@ esac
 cat "$LEFT" &
 exec 4<>"$ORDERS"
 echo "$$ $! $ignored" >"$NEWS"
-read -r code <&4
+until read -r -t 5 code <&4; do :; done # a signal just before a read is handled only after it
 exit "$code"
