@@ -131,10 +131,10 @@ func (l *Line) report() {
 	l.reports.Ready(&message)
 }
 
-// end is called when no process has the write end any more.
+// end is called when no process has the write end any more. The read end stays open, because
+// the other goroutine may be about to poll it: a closed number could be that of another file.
 func (l *Line) end() {
 	l.ended = true
-	unix.Close(l.read)
 	switch {
 	case l.isReady:
 	case len(l.text) > 0:
