@@ -57,7 +57,7 @@ func TestDaemons(t *testing.T) {
 
 func (d daemon) test(t *testing.T) {
 	dt := &daemonTest{T: t, dir: t.TempDir(), port: freePort(t)}
-	if d.name == "postgresql" && os.Getenv("SWEEP") == "" {
+	if d.name == "postgresql" && os.Getenv("SWEEP") == "" && !testenv.NoSkip() {
 		t.Skip("initdb takes seconds; set SWEEP=full to run it")
 	}
 	d.program = daemonProgram(t, d.program)

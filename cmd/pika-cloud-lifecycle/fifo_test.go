@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -21,7 +22,7 @@ func openWriter(t *testing.T, path string) (f *os.File) {
 	t.Helper()
 	waitUntil(t, "ingest has opened "+path, func() bool {
 		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil || !isPipe(fd) {
+		if err != nil || !dirfs.IsPipe(fd) {
 			unix.Close(fd)
 			return false
 		}

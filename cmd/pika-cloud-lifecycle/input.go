@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/writerlock"
 )
 
@@ -91,7 +92,7 @@ func (a *app) activated(f *ingestFlags) (in input, ok bool, err error) {
 		return input{}, false, f.badUsage("systemd passes %s descriptors%s; pass one, or choose one with --fd, from --fd %d on",
 			n, names, firstPassed)
 	}
-	if !isPipe(firstPassed) {
+	if !dirfs.IsPipe(firstPassed) {
 		return input{}, false, f.badUsage("descriptor %d from systemd is not a FIFO; use ListenFIFO= in the socket unit, or --fd 0 to read StandardInput=", firstPassed)
 	}
 	in = input{fd: firstPassed, manyRuns: true}
@@ -188,17 +189,11 @@ func openBothEnds(path string) (read, write int, err error) {
 // wait for the other end.
 func openIfFIFO(path string, flags int) (int, error) {
 	fd, err := unix.Open(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err == nil && !isPipe(fd) {
+	if err == nil && !dirfs.IsPipe(fd) {
 		unix.Close(fd)
 		return -1, errNotFIFO
 	}
 	return fd, err
-}
-
-// isPipe reports whether fd is a pipe or a FIFO.
-func isPipe(fd int) bool {
-	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
 }
 
 // settle and closeWriters are called at the first request to stop, before and after the

@@ -14,10 +14,8 @@ const (
 	// forResult is enough to record why the command is not started: the files of a commit,
 	// and the empty input of the stream.
 	forResult = 9
-	// forCommand is enough for a commit, the pipes, the terminal, and what is open while a
-	// process is started.
-	// The eventfd, the socket or the pipe of --ready, and the socket of the forwarder are
-	// among them.
+	// forCommand is enough for a commit, the pipes, the terminal, the descriptors of --ready,
+	// and those that are open while a process is started.
 	forCommand = 20
 )
 

@@ -76,8 +76,7 @@ func (s *supervisor) expectReady(stream *ingest.Stream, way readyWay, n *notifie
 	if err == nil {
 		stream.Reports = reports
 		if way.notify {
-			err = s.expectNotify(reports, n)
-			s.leaveWatchdog(&stream.Watchdog)
+			err = s.expectNotify(stream, n)
 		} else {
 			err = s.expectLine(reports, way.fd)
 		}
@@ -88,19 +87,20 @@ func (s *supervisor) expectReady(stream *ingest.Stream, way readyWay, n *notifie
 }
 
 // expectNotify gives the command a socket to notify.
-func (s *supervisor) expectNotify(reports *ingest.Reports, n *notifiers) error {
+func (s *supervisor) expectNotify(stream *ingest.Stream, n *notifiers) error {
 	s.env = without(s.env, "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 	var forwarder ready.Forwarder
 	if n.forwarder != nil {
 		forwarder = n.forwarder
 	}
-	socket, err := ready.NewSocket(reports, s.isSender, forwarder)
+	socket, err := ready.NewSocket(stream.Reports, s.isSender, forwarder)
 	if err != nil {
 		return err
 	}
 	s.env = append(s.env, "NOTIFY_SOCKET="+socket.Name)
 	if n.watchdogUsec != "" {
 		s.env = append(s.env, "WATCHDOG_USEC="+n.watchdogUsec)
+		s.leaveWatchdog(&stream.Watchdog)
 	}
 	s.ready = socket
 	return nil
@@ -128,8 +128,8 @@ func (s *supervisor) expectLine(reports *ingest.Reports, fd int) error {
 	return nil
 }
 
-// warnUnready warns if the command has ended, not with a failure, and has not reported that it is ready, or if it
-// has left processes: it is usually a daemon whose first process exits at once.
+// warnUnready warns if the command of --ready has ended without a report that it is ready,
+// or has left processes. It is then usually a daemon that forks into the background.
 func (s *supervisor) warnUnready(left int) {
 	if s.ready == nil {
 		return

@@ -344,6 +344,23 @@ while not os.path.exists("%s/end"): time.sleep(0.01)
 	p.exits(0)
 }
 
+// The watchdog is left to the command only if the command has its interval. Otherwise nobody
+// would notify it.
+func TestReady_watchdog_without_command(t *testing.T) {
+	for usec, want := range map[string]bool{"": true, "60000000": false} {
+		reports, err := ingest.NewReports()
+		testenv.Must(t, err)
+		called := false
+		stream := &ingest.Stream{Reports: reports, Watchdog: ingest.Watchdog{Interval: time.Second, Alive: func() bool { called = true; return true }}}
+		s := &supervisor{command: new(command)}
+		s.runs.Store(true)
+		testenv.Must(t, s.expectNotify(stream, &notifiers{watchdogUsec: usec}))
+		if stream.Watchdog.Alive(); called != want {
+			t.Errorf("with %q the stream notifies the watchdog: %v, want %v", usec, called, want)
+		}
+	}
+}
+
 // launchReadyUnit starts run --ready notify in a unit with this socket. %s in the code is the
 // state directory.
 func (s *notifySocket) launchReadyUnit(t *testing.T, code string) *process {

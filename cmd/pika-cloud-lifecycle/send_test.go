@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/directive"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
@@ -377,7 +378,7 @@ func TestSend_no_reader(t *testing.T) {
 func fill(t *testing.T, write *os.File) {
 	t.Helper()
 	fd := int(write.Fd())
-	if !isPipe(fd) {
+	if !dirfs.IsPipe(fd) {
 		for err := error(nil); err != unix.EAGAIN; {
 			if _, err = unix.SendmsgN(fd, make([]byte, 1000), nil, nil, unix.MSG_DONTWAIT); err != nil && err != unix.EAGAIN {
 				t.Fatal(err)
@@ -585,7 +586,7 @@ func TestSend_path_replaced(t *testing.T) {
 			rejected++
 		case err != nil:
 			t.Fatal(err)
-		case !isPipe(fd):
+		case !dirfs.IsPipe(fd):
 			t.Fatal("another file was opened")
 		default:
 			opened++

@@ -67,7 +67,7 @@ func streamDescriptor(text, id string) (int, error) {
 	kind := st.Mode & unix.S_IFMT
 	switch {
 	case id != "" && id != streamID(fd):
-		return -1, fmt.Errorf("descriptor %d of %s is not the stream of %s, but another file that was opened later", fd, streamVar, streamIDVar)
+		return -1, fmt.Errorf("descriptor %d of %s is not the stream of %s: sudo or another program in between has closed it", fd, streamVar, streamIDVar)
 	case kind != unix.S_IFIFO && kind != unix.S_IFSOCK:
 		return -1, fmt.Errorf("descriptor %d of %s is not a pipe", fd, streamVar)
 	case err != nil || mode&unix.O_ACCMODE == unix.O_RDONLY:
@@ -162,7 +162,7 @@ func (c *channel) tryWrite(line []byte, deadline time.Time) (int, error) {
 	switch {
 	case !c.shared:
 		return dirfs.RetryInt(func() (int, error) { return unix.Write(c.fd, line) })
-	case !isPipe(c.fd):
+	case !dirfs.IsPipe(c.fd):
 		return dirfs.RetryInt(func() (int, error) {
 			return unix.SendmsgN(c.fd, line, nil, nil, unix.MSG_DONTWAIT)
 		})

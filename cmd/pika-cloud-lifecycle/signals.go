@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
 // stopSignals catches the signals that request a stop, and returns a channel of
@@ -52,7 +54,7 @@ func stopPipe(signals <-chan os.Signal, in input) (int, error) {
 		return 0, err
 	}
 	go func() {
-		ignoreInterrupt := isPipe(in.fd) && !in.manyRuns
+		ignoreInterrupt := dirfs.IsPipe(in.fd) && !in.manyRuns
 		var first time.Time // when the first request was handled
 		got := map[os.Signal]bool{}
 		for s := range signals {

@@ -255,7 +255,7 @@ func (s *Socket) handle(text []byte, flags int, sender *unix.Ucred, rights []int
 		return -1
 	}
 	if m.barrier {
-		if len(rights) != 1 || flags&unix.MSG_CTRUNC != 0 || !isPipe(rights[0]) {
+		if len(rights) != 1 || flags&unix.MSG_CTRUNC != 0 || !dirfs.IsPipe(rights[0]) { // the stream can close a pipe without waiting
 			return -1
 		}
 		s.addBarrier(rights[0])
@@ -272,12 +272,6 @@ func (s *Socket) handle(text []byte, flags int, sender *unix.Ucred, rights []int
 		s.reports.Message(*m.status)
 	}
 	return -1
-}
-
-// isPipe reports whether fd is a pipe, which the stream can close without waiting.
-func isPipe(fd int) bool {
-	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
 }
 
 // addBarrier closes fd after the commit of all that was reported before: the sender waits

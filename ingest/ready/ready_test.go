@@ -401,7 +401,7 @@ func newLingering(t *testing.T) (fd int, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Skip(err)
+		testenv.Missing(t, "a TCP socket on 127.0.0.1: %v", err)
 	}
 	defer l.Close()
 	c, err := net.Dial("tcp", l.Addr().String())

@@ -44,6 +44,12 @@ func RetryInt(f func() (int, error)) (int, error) {
 // An ID identifies a file or a directory independently of its name.
 type ID struct{ Dev, Ino uint64 }
 
+// IsPipe reports whether fd is a pipe or a FIFO.
+func IsPipe(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
+}
+
 // IDOf returns the ID of the file that st describes.
 func IDOf(st *unix.Stat_t) ID { return ID{uint64(st.Dev), st.Ino} }
 
