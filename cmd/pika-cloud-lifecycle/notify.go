@@ -52,18 +52,7 @@ func (a *app) newNotifiers(f *flagSet, words string, forward bool) (n notifiers,
 		case word == "systemd" && systemd && !strings.HasPrefix(socket, "/") && !strings.HasPrefix(socket, "@"):
 			a.warn(fmt.Sprintf("%s: $NOTIFY_SOCKET is %q, so systemd is not notified; expected a path such as /run/systemd/notify", f.Name(), socket))
 		case word == "systemd" && systemd:
-			n.systemd = true
-			n.watchdog, err = notify.Watchdog(socket, a.getenv("WATCHDOG_USEC"), a.getenv("WATCHDOG_PID"))
-			if err != nil {
-				a.warn(fmt.Sprintf("%s: the watchdog is not notified: %v", f.Name(), err))
-			}
-			if forward {
-				err := n.forward(socket, a.getenv("WATCHDOG_USEC"))
-				if err != nil {
-					a.warn(fmt.Sprintf("%s: the notifications of the command are not forwarded to systemd: %v", f.Name(), err))
-				}
-			}
-			n.all = append(n.all, notify.Systemd(socket, n.forwarder))
+			a.addSystemd(&n, f.Name(), socket, forward)
 		case word == "systemd":
 			a.warn(f.Name() + ": --notify systemd: $NOTIFY_SOCKET is not set or empty, so systemd is not notified; start it in a unit with Type=notify or NotifyAccess=")
 		case word == "incus" && incus != "":
@@ -73,6 +62,25 @@ func (a *app) newNotifiers(f *flagSet, words string, forward bool) (n notifiers,
 		}
 	}
 	return n, nil
+}
+
+// addSystemd adds the notifier for systemd, which listens on socket, and the watchdog. name is
+// that of the subcommand.
+func (a *app) addSystemd(n *notifiers, name, socket string, forward bool) {
+	var err error
+	usec := a.getenv("WATCHDOG_USEC")
+	n.systemd = true
+	n.watchdog, err = notify.Watchdog(socket, usec, a.getenv("WATCHDOG_PID"))
+	if err != nil {
+		a.warn(fmt.Sprintf("%s: the watchdog is not notified: %v", name, err))
+	}
+	if forward {
+		err := n.forward(socket, usec)
+		if err != nil {
+			a.warn(fmt.Sprintf("%s: the notifications of the command are not forwarded to systemd: %v", name, err))
+		}
+	}
+	n.all = append(n.all, notify.Systemd(socket, n.forwarder))
 }
 
 // forward makes it possible to forward notifications of the command. While the command
