@@ -3,14 +3,20 @@ package strictjson
 import "testing"
 
 func TestCorpus(t *testing.T) {
-	accepted := 0
+	accepted, plain := 0, 0
 	texts := corpus(30000)
 	for _, text := range texts {
+		if checkPlain(t, []byte(text)) {
+			plain++
+		}
 		if _, ok := check(t, []byte(text)); ok {
 			accepted++
 		}
 	}
-	t.Logf("%d of %d accepted", accepted, len(texts))
+	t.Logf("%d of %d accepted; %d plain objects", accepted, len(texts), plain)
+	if plain < len(texts)/100 {
+		t.Errorf("%d of %d texts are plain objects: too few", plain, len(texts))
+	}
 	if accepted < len(texts)/3 || accepted > len(texts)*9/10 {
 		t.Errorf("%d of %d accepted: the corpus is too one-sided", accepted, len(texts))
 	}

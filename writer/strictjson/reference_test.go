@@ -116,6 +116,7 @@ func check(t testing.TB, text []byte) (normal []byte, ok bool) {
 	t.Helper()
 	var n Normaliser
 	before := slices.Clone(text)
+	checkPlain(t, text)
 	normal, err := n.Normalise([]byte("kept"), text)
 	if !bytes.Equal(before, text) {
 		t.Fatalf("the input was changed from %q to %q", before, text)
@@ -143,6 +144,23 @@ func check(t testing.TB, text []byte) (normal []byte, ok bool) {
 		t.Fatalf("%.200q as a value:\n got %.400s, %v\nwant %.400s", text, value, err, want)
 	}
 	return normal, true
+}
+
+// checkPlain checks that the Normaliser accepts and does not change what the fast path
+// accepts. plain reports whether it accepts text.
+func checkPlain(t testing.TB, text []byte) (plain bool) {
+	t.Helper()
+	at := SkipSpace(text, 0)
+	next, plain := plainObject(text, at, MaxDepth-1)
+	if !plain {
+		return false
+	}
+	n := Normaliser{from: at}
+	want, err := n.readValue(text, at, MaxDepth)
+	if err != nil || want != next || len(n.dst) > 0 {
+		t.Fatalf("%.200q is plain up to %d, but the Normaliser reads up to %d and changes it to %q, %v", text, next, want, n.dst, err)
+	}
+	return true
 }
 
 func checkRejection(t testing.TB, text, appended []byte, err error) {

@@ -183,7 +183,12 @@ func (n *Normaliser) read(dst, src []byte, at int) (next int, err error) {
 		return at, errorAt(at, "expected at most 1 GiB of text")
 	}
 	n.dst, n.from, n.members = dst, at, n.members[:0]
-	return n.readValue(src, at, cmp.Or(n.Depth, MaxDepth))
+	depth := cmp.Or(n.Depth, MaxDepth)
+	next, ok := plainObject(src, at, depth-1)
+	if ok {
+		return next, nil
+	}
+	return n.readValue(src, at, depth)
 }
 
 // flush copies the text before the offset to from src to dst.
@@ -200,7 +205,7 @@ func (n *Normaliser) pos(at int) int { return len(n.dst) + at - n.from }
 // space; len(src) if there is none. JSON has four white space characters (RFC 8259
 // section 2); a byte order mark is not one of them.
 func SkipSpace(src []byte, at int) int {
-	for at < len(src) && (src[at] == ' ' || src[at] == '\n' || src[at] == '\r' || src[at] == '\t') {
+	for at < len(src) && src[at] <= ' ' && (src[at] == ' ' || src[at] == '\n' || src[at] == '\r' || src[at] == '\t') {
 		at++
 	}
 	return at

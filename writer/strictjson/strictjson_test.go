@@ -468,6 +468,15 @@ func checkText(t *testing.T, text string) {
 	if got := plainEnd([]byte(text), 0); got != end && (end >= 0 || got != len(text)) {
 		t.Fatalf("%q: plainEnd is %d, want %d", text, got, end)
 	}
+	plain := IsPlain([]byte(text))
+	if plain != (end < 0) {
+		t.Fatalf("%q: IsPlain is %v", text, plain)
+	}
+	if plain {
+		if got := AppendPlain([]byte("x"), []byte(text)); string(got) != "x"+want {
+			t.Fatalf("%q as plain text: %s, want %s", text, got, want)
+		}
+	}
 }
 
 // Text is for strings, but must not panic on any other bytes.

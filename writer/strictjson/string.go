@@ -1,12 +1,44 @@
 package strictjson
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"slices"
 	"unicode/utf16"
 	"unicode/utf8"
 )
+
+// PlainString returns the text of the string at src[at], and the offset after the string.
+// text is nil if there is no string, or if it is not plain. A plain string has only ASCII
+// characters and no escapes, and is in normal form.
+func PlainString(src []byte, at int) (text []byte, next int) {
+	next, ok := plainString(src, at)
+	if !ok {
+		return nil, at
+	}
+	return src[at+1 : next-1], next
+}
+
+// plainString returns the offset after the string at src[at]; ok is false if there is none,
+// or if it is not plain.
+func plainString(src []byte, at int) (next int, ok bool) {
+	if !hasByte(src, at, '"') {
+		return at, false
+	}
+	end := plainEnd(src, at+1)
+	return end + 1, hasByte(src, end, '"')
+}
+
+// IsPlain reports whether text is ASCII without a quote, a backslash or a character below
+// ' ', so that it is a JSON string in normal form once it is in quotes.
+func IsPlain(text []byte) bool { return plainEnd(text, 0) == len(text) }
+
+// AppendPlain appends text, for which IsPlain is true, as a JSON string.
+func AppendPlain(dst, text []byte) []byte {
+	dst = append(append(dst, '"'), text...)
+	return append(dst, '"')
+}
 
 // readString reads the string at src[at].
 func (n *Normaliser) readString(src []byte, at int) (next int, err error) {
@@ -27,13 +59,17 @@ func (n *Normaliser) readMixedString(src []byte, at int) (next int, err error) {
 		case src[at] == '"':
 			return at + 1, nil
 		case src[at] == '\\':
-			n.flush(src, at)
-			var r rune
-			r, at, err = decodeEscape(src, at)
+			r, next, err := decodeEscape(src, at)
 			if err != nil {
-				return at, err
+				return next, err
 			}
-			n.dst, n.from = appendChar(n.dst, r), at
+			var buf [maxChar]byte
+			char := appendChar(buf[:0], r)
+			if !bytes.Equal(char, src[at:next]) {
+				n.flush(src, at)
+				n.dst, n.from = append(n.dst, char...), next
+			}
+			at = next
 		case src[at] < ' ':
 			return at, errorAt(at, "expected a control character to be escaped")
 		default:
@@ -76,8 +112,12 @@ func appendText(dst, text []byte) []byte {
 		dst = slices.Grow(dst, textSize(text))
 	}
 	dst = append(dst, '"')
+	at := plainEnd(text, 0)
+	if at == len(text) {
+		return append(append(dst, text...), '"')
+	}
 	from := 0
-	for at := plainEnd(text, 0); at < len(text); at = plainEnd(text, at) {
+	for ; at < len(text); at = plainEnd(text, at) {
 		if text[at] < utf8.RuneSelf {
 			dst = appendChar(append(dst, text[from:at]...), rune(text[at]))
 			at++
@@ -101,7 +141,7 @@ const longText = 64 << 10
 
 // textSize returns the size of a text as a JSON string in normal form.
 func textSize(text []byte) (size int) {
-	var char [6]byte
+	var char [maxChar]byte
 	size = len(text) + len(`""`)
 	for at := plainEnd(text, 0); at < len(text); at = plainEnd(text, at) {
 		r, n := utf8.DecodeRune(text[at:])
@@ -116,32 +156,43 @@ func textSize(text []byte) (size int) {
 // plainEnd returns the offset of the first byte from src[at] on that is not plain.
 // A byte is plain if it is ASCII and needs no escape in a JSON string.
 func plainEnd(src []byte, at int) int {
-	for ; at+8 <= len(src); at += 8 {
-		if odd := notPlain(binary.LittleEndian.Uint64(src[at:])); odd != 0 {
-			return at + bits.TrailingZeros64(odd)/8
+	rest := src[at:]
+	for len(rest) >= 8 {
+		odd := notPlain(word(rest))
+		if odd != 0 {
+			return len(src) - len(rest) + bits.TrailingZeros64(odd)/8
+		}
+		rest = rest[8:]
+		for len(rest) >= 16 && notPlain(word(rest))|notPlain(word(rest[8:])) == 0 {
+			rest = rest[16:]
 		}
 	}
-	for at < len(src) && isPlain(src[at]) {
-		at++
+	for i, c := range rest {
+		if !isPlain(c) {
+			return len(src) - len(rest) + i
+		}
 	}
-	return at
+	return len(src)
 }
 
 func isPlain(c byte) bool { return ' ' <= c && c < utf8.RuneSelf && c != '"' && c != '\\' }
 
+// word returns the first eight bytes of text as a number, the first byte lowest.
+func word(text []byte) uint64 { return binary.LittleEndian.Uint64(text) }
+
 const ones = 0x0101010101010101 // ones*b repeats the byte b eight times
 
-// notPlain finds the first of eight bytes that is not plain: a quote, a backslash,
-// a byte below ' ' or a byte that is not ASCII. It sets the top bit of that byte
-// in its result. The bits of higher bytes may be wrong.
+// notPlain finds the first of eight bytes that is not plain: a quote, a backslash, a
+// byte below ' ' or a byte that is not ASCII. It sets the top bit of that byte in its
+// result. The bits of higher bytes may be wrong.
 //
-// In an ASCII byte, a subtraction sets the top bit only if it underflows: for a
-// byte below ' ', or for a zero, which is a quote or backslash after the ^. An
-// underflow also changes the bytes above. A byte that is not ASCII keeps its top
-// bit in at least one of the three differences.
+// After ^2 a quote is the byte below '!', and all bytes below ' ' are still lower. In an
+// ASCII byte, each subtraction sets the top bit only if it underflows: for those bytes, and
+// for a zero, which is a backslash. An underflow also changes the bytes above. A byte that
+// is not ASCII keeps its top bit in at least one of the two differences.
 func notPlain(eight uint64) uint64 {
-	quote, backslash := eight^ones*'"', eight^ones*'\\'
-	return ((eight - ones*' ') | (quote - ones) | (backslash - ones)) & (ones << 7)
+	low, backslash := eight^ones*2, eight^ones*'\\'
+	return ((low - ones*'!') | (backslash - ones)) & (ones << 7)
 }
 
 // appendUnescaped appends the character of the escape whose backslash is src[at].
@@ -152,6 +203,9 @@ func appendUnescaped(dst, src []byte, at int) ([]byte, int, error) {
 	}
 	return utf8.AppendRune(dst, r), next, nil
 }
+
+// maxChar is the largest number of bytes that appendChar appends.
+const maxChar = len(`\u0000`)
 
 // appendChar appends one character of a string, with an escape if it needs one.
 func appendChar(dst []byte, r rune) []byte {
