@@ -34,12 +34,16 @@ func (b *Batch) Add(e *artifact.Event) {
 	}
 	b.text = b.enc.Append(b.text, e)
 	b.ends = append(b.ends, len(b.text))
-	b.text = artifact.AppendSeq(b.text, b.predicted+uint64(len(b.ends)-1))
+	b.text = b.enc.AppendSeq(b.text, b.predicted+uint64(len(b.ends)-1))
 }
 
 // Grow allocates memory for size bytes of events at once. A batch that grows
 // step by step would allocate several smaller buffers first.
-func (b *Batch) Grow(size int) { b.text = slices.Grow(b.text, max(0, size-len(b.text))) }
+func (b *Batch) Grow(size int) {
+	if size > cap(b.text) {
+		b.text = append(make([]byte, 0, size), b.text...) // slices.Grow would clear, and so touch, all of it
+	}
+}
 
 // Predict sets the seq that the first event will probably get. The batch must be
 // empty.
@@ -106,7 +110,7 @@ func (b *Batch) number(dst []byte, first int) []byte {
 	for i, end := range b.ends {
 		if i >= first {
 			dst = append(dst, b.text[start:end]...)
-			dst = artifact.AppendSeq(dst, b.Seq(i))
+			dst = b.enc.AppendSeq(dst, b.Seq(i))
 		}
 		start = end + bytes.IndexByte(b.text[end:], '\n') + 1
 	}
@@ -117,6 +121,7 @@ func (b *Batch) number(dst []byte, first int) []byte {
 // not be less than b.kept.
 func (b *Batch) head(n int) *Batch {
 	h := *b
+	h.enc = artifact.EventEncoder{} // b still needs the memory of its own
 	h.ends = b.ends[:n:n]
 	h.text = b.text[:b.start(n):b.start(n)]
 	return &h
@@ -160,7 +165,7 @@ type NumberedBatch struct {
 // Add adds e as Batch.Add does. The seq of e must be higher than the seq of the
 // previous event.
 func (b *NumberedBatch) Add(e *artifact.Event) {
-	b.text = artifact.AppendSeq(b.enc.Append(b.text, e), e.Seq)
+	b.text = b.enc.AppendSeq(b.enc.Append(b.text, e), e.Seq)
 	b.seqs = append(b.seqs, e.Seq)
 }
 

@@ -327,6 +327,44 @@ func TestPredict_other_writer(t *testing.T) {
 	}
 }
 
+// The batch that AppendLeading returns numbers its events again if their predicted seqs were
+// wrong. That does not change what the original batch predicts for later events.
+func TestPredict_after_leading_events(t *testing.T) {
+	dir := testenv.TempDir(t)
+	l, other := logIn(dir), logIn(dir)
+	b := new(Batch)
+	b.Predict(1001) // but the seqs will be 1 to 3
+	for seq := range 3 {
+		b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted(fmt.Sprint("event ", seq+1))})
+	}
+	err := locked(t, l, func() error {
+		_, err := l.AppendLeading(b, 0)
+		return err
+	})
+	testenv.Must(t, err)
+	testenv.Must(t, appendCopy(t, other, copyOf(1003)))
+	b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 1004")})
+	l.text = nil
+	testenv.Must(t, tryAppend(l, b))
+	if l.text != nil {
+		t.Error("the prediction is wrong, so this test shows nothing")
+	}
+	want := testLines(1, 3) + testLines(1003, 1004)
+	if got := testenv.ReadIfExists(t, l.Path); got != want {
+		t.Errorf("\n%sexpected\n%s", got, want)
+	}
+}
+
+// TestAppendSeq_any_order checks the lines of seqs that do not follow each other.
+func TestAppendSeq_any_order(t *testing.T) {
+	var enc artifact.EventEncoder
+	for _, seq := range []uint64{1, 2, 9, 10, 9, 11, 20, 19, 99, 100, 0, 5, math.MaxUint64, math.MaxUint64 - 1, 7, math.MaxUint64 - 5} {
+		if got, want := string(enc.AppendSeq([]byte("x"), seq)), fmt.Sprintf("x,\"seq\":%d}\n", seq); got != want {
+			t.Errorf("%q, expected %q", got, want)
+		}
+	}
+}
+
 // If the predicted seqs are right, Append does not copy the lines.
 func TestPredict_right(t *testing.T) {
 	l := logIn(testenv.TempDir(t))

@@ -58,7 +58,8 @@ func TestEvent_encoding(t *testing.T) {
 			Uptime: when(p[2].set, 4200*time.Millisecond+999*time.Microsecond), Plain: p[3].set}
 		want := `{"schema_version":1,"kind":"ready","timestamp":` + goldenTime + `,"message":"a\tb"` +
 			p[0].text + p[1].text + p[2].text + p[3].text + `,"seq":18446744073709551615}` + "\n"
-		got := AppendSeq(new(EventEncoder).Append([]byte("kept"), &e), math.MaxUint64)
+		enc := new(EventEncoder)
+		got := enc.AppendSeq(enc.Append([]byte("kept"), &e), math.MaxUint64)
 		if string(got) != "kept"+want {
 			t.Errorf("\n%sexpected\n%s", got, want)
 		}
