@@ -9,17 +9,21 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A Type is what a directive writes.
-type Type string
+// A Type is what a directive writes. The zero Type is not valid.
+type Type uint8
 
 // The types. A transition writes an event and the status, and also the result if
 // its state is an outcome. Each other type writes only the file that it names.
 const (
-	Transition Type = "transition"
-	Status     Type = "status"
-	Event      Type = "event"
-	Result     Type = "result"
+	Transition Type = iota + 1
+	Status
+	Event
+	Result
 )
+
+var typeNames = [...]string{Transition: "transition", Status: "status", Event: "event", Result: "result"}
+
+func (t Type) String() string { return typeNames[t] }
 
 // A key is one of the keys of a directive.
 type key uint8
@@ -38,6 +42,12 @@ const (
 
 // hasChoices reports whether the value of k is one of a few words.
 func (k key) hasChoices() bool { return k <= statusKey }
+
+// A keySet is a set of keys.
+type keySet uint8
+
+func (s keySet) has(k key) bool { return s>>k&1 != 0 }
+func (s *keySet) add(k key)     { *s |= 1 << k }
 
 // keyNames are the JSON names, in the order of the constants. A KEY=value line
 // has the same names in upper case.
@@ -67,6 +77,29 @@ func parseKey(name []byte) (key, bool) {
 	return 0, false
 }
 
+// parseUpperKey returns the key of a name in upper case, as most KEY=value lines have it.
+func parseUpperKey(name []byte) (key, bool) {
+	switch string(name) {
+	case "TYPE":
+		return typeKey, true
+	case "STATE":
+		return stateKey, true
+	case "KIND":
+		return kindKey, true
+	case "STATUS":
+		return statusKey, true
+	case "MESSAGE":
+		return messageKey, true
+	case "EXIT_CODE":
+		return exitCodeKey, true
+	case "DETAILS":
+		return detailsKey, true
+	case "TIMESTAMP":
+		return timestampKey, true
+	}
+	return 0, false
+}
+
 // A Directive is one line of input, decoded and validated. Its values may share
 // memory with the line, and are valid until the next line is decoded.
 type Directive struct {
@@ -79,9 +112,9 @@ type Directive struct {
 	ExitCode    int32            // valid if HasExitCode
 	HasExitCode bool
 
-	seen [keyCount]bool // the line has the key
-	has  [keyCount]bool // the line has the key, and its value is not null
-	at   [keyCount]int  // the offset of the value
+	seen keySet        // the keys that the line has
+	null keySet        // those whose value is null, which is the same as an absent key
+	at   [keyCount]int // the offset of the value
 
 	joined int // the offset of a directive inside a bare value; 0 if there is none
 }
@@ -95,7 +128,10 @@ func (d *Directive) Offset() int {
 
 // HasMessage reports whether the line gives a message. If it does not, Message
 // is the name of the state or outcome.
-func (d *Directive) HasMessage() bool { return d.has[messageKey] }
+func (d *Directive) HasMessage() bool { return d.has(messageKey) }
+
+// has reports whether the line has the key k, and its value is not null.
+func (d *Directive) has(k key) bool { return (d.seen &^ d.null).has(k) }
 
 // ReportsOutcome reports whether d writes the result, or a status that is an
 // outcome.
@@ -116,20 +152,31 @@ type Decoder struct {
 	message []byte
 	details []byte
 	names   []int // start and end, in details, of the name of each DETAILS.name
+
+	plainLine bool // the KEY=value line is plain, see strictjson.IsPlain
 }
 
 // Decode decodes one line, which must not be blank or a comment (see IsBlank).
 // cut reports that the input ended before the line's newline.
 func (dec *Decoder) Decode(text []byte, cut bool) (*Directive, *Error) {
 	dec.d = Directive{}
-	d, r := dec.decode(text, cut)
-	dec.trim()
-	return d, r
+	at := skipBlanks(text)
+	r := dec.decode(text, at, cut)
+	if r != nil {
+		r = dec.betterReason(r, text, at)
+	}
+	if len(text) > maxKept/maxGrowth {
+		dec.trim()
+	}
+	return &dec.d, r
 }
 
 // maxKept is the size in bytes of the buffers that are kept for the next line. Nearly
-// all lines need less; a line of 1 MiB may need 6 MiB when its bytes are escaped.
+// all lines need less. Only a line longer than maxKept/maxGrowth can need more.
 const maxKept = 64 << 10
+
+// maxGrowth is how many times as long a text can become when all of its bytes are escaped.
+const maxGrowth = len(`\u0000`)
 
 // trim drops buffers that are larger than maxKept. The directive may still use them.
 func (dec *Decoder) trim() {
@@ -144,10 +191,9 @@ func (dec *Decoder) trim() {
 	}
 }
 
-// decode decodes and checks a line. It leaves large buffers to trim.
-func (dec *Decoder) decode(text []byte, cut bool) (*Directive, *Error) {
-	dec.json.Depth = strictjson.MaxDepth
-	at := skipBlanks(text)
+// decode decodes and checks the line, which starts at the offset at. It leaves large
+// buffers to trim.
+func (dec *Decoder) decode(text []byte, at int, cut bool) *Error {
 	var r *Error
 	switch {
 	case text[at] == '{':
@@ -161,21 +207,27 @@ func (dec *Decoder) decode(text []byte, cut bool) (*Directive, *Error) {
 	if r == nil {
 		r = dec.d.complete(at)
 	}
-	if r != nil && bytes.HasPrefix(text[at:], []byte(byteOrderMark)) {
-		r = Errorf(at, "a byte order mark before the directive; remove it")
-	}
-	nul := bytes.IndexByte(text, 0)
-	if r != nil && nul >= 0 && (text[at] != '{' || nul == at+1) {
-		r = Errorf(nul, "a NUL byte, as in UTF-16 and in binary files; write UTF-8 text")
-	}
-	if r != nil && text[at] != '{' && dec.pairs.joined > 0 {
-		r.Reason += "; " + joinedWarning(text, dec.pairs.joined)
-	}
 	if r == nil && dec.d.Message == nil {
 		dec.message = strictjson.AppendText(dec.message[:0], dec.d.defaultMessage())
 		dec.d.Message = dec.message
 	}
-	return &dec.d, r
+	return r
+}
+
+// betterReason replaces or completes r, why the line is rejected, if the cause is a byte
+// order mark, a NUL byte or a joined directive.
+func (dec *Decoder) betterReason(r *Error, text []byte, at int) *Error {
+	if bytes.HasPrefix(text[at:], []byte(byteOrderMark)) {
+		r = Errorf(at, "a byte order mark before the directive; remove it")
+	}
+	nul := bytes.IndexByte(text, 0)
+	if nul >= 0 && (text[at] != '{' || nul == at+1) {
+		r = Errorf(nul, "a NUL byte, as in UTF-16 and in binary files; write UTF-8 text")
+	}
+	if text[at] != '{' && dec.pairs.joined > 0 {
+		r.Reason += "; " + joinedWarning(text, dec.pairs.joined)
+	}
+	return r
 }
 
 // IsBlank reports whether a line is blank or a comment.
@@ -193,10 +245,11 @@ func skipBlanks(text []byte) (at int) {
 
 // see records that the line has the key k, with its value at the offset at.
 func (d *Directive) see(k key, name []byte, nameAt, at int) *Error {
-	if d.seen[k] {
+	if d.seen.has(k) {
 		return Errorf(nameAt, "%s is given twice; give each key once", show(name))
 	}
-	d.seen[k], d.has[k], d.at[k] = true, true, at
+	d.seen.add(k)
+	d.at[k] = at
 	return nil
 }
 
@@ -276,11 +329,11 @@ func (d *Directive) complete(at int) *Error {
 	}
 	required, wrong := d.Type.keys()
 	for _, k := range wrong {
-		if d.has[k] {
+		if d.has(k) {
 			return Errorf(d.at[k], "type %s takes %s, not %s", d.Type, keyNames[required], keyNames[k])
 		}
 	}
-	if !d.has[required] {
+	if !d.has(required) {
 		return Errorf(at, "type %s needs %s; expected one of %s", d.Type, keyNames[required], oneOf(choices(required)))
 	}
 	return d.checkExitCode()
@@ -288,10 +341,10 @@ func (d *Directive) complete(at int) *Error {
 
 // inferType sets the type if the line does not give it.
 func (d *Directive) inferType(at int) *Error {
-	if d.Type != "" {
+	if d.Type != 0 {
 		return nil
 	}
-	state, kind, status := d.has[stateKey], d.has[kindKey], d.has[statusKey]
+	state, kind, status := d.has(stateKey), d.has(kindKey), d.has(statusKey)
 	switch {
 	case state && !kind && !status:
 		d.Type = Transition
@@ -352,7 +405,7 @@ func choices(k key) []string {
 	var all []string
 	switch k {
 	case typeKey:
-		return []string{string(Transition), string(Status), string(Event), string(Result)}
+		return typeNames[Transition:]
 	case stateKey, kindKey:
 		for _, s := range artifact.States() {
 			all = append(all, string(s))

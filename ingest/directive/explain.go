@@ -217,7 +217,7 @@ func quoteName(c byte) string {
 
 // isJSONKey reports whether text starts with a string and a colon.
 func isJSONKey(text []byte) bool {
-	name, next := plain(text, 0)
+	name, next := strictjson.PlainString(text, 0)
 	next = strictjson.SkipSpace(text, next)
 	return name != nil && next < len(text) && text[next] == ':'
 }

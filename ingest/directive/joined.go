@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
 // In dash and busybox, printf has no %q: it prints the text before the %q, fails, and
@@ -44,7 +46,7 @@ func (w *pairReader) noteJoinedJSON() {
 	at := w.pos - 1
 	before := w.line[:at]
 	isDetail := bytes.HasSuffix(before, []byte(":=")) || bytes.HasSuffix(bytes.ToUpper(before[max(0, at-8):]), []byte("DETAILS="))
-	name, end := plain(w.line, w.pos)
+	name, end := strictjson.PlainString(w.line, w.pos)
 	_, isKey := parseKey(name)
 	if w.joined == 0 && !isDetail && isKey && bytes.HasPrefix(w.line[end:], []byte(":")) {
 		w.joined = at

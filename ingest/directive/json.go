@@ -10,6 +10,7 @@ import (
 // decodeJSON decodes the object that starts at the offset at. Keys are exact;
 // null is the same as an absent key; nothing may follow the object.
 func (dec *Decoder) decodeJSON(text []byte, at int) *Error {
+	dec.json.Depth = strictjson.MaxDepth
 	at = strictjson.SkipSpace(text, at+1)
 	for at < len(text) && text[at] != '}' {
 		next, r := dec.member(text, at)
@@ -38,68 +39,60 @@ func (dec *Decoder) decodeJSON(text []byte, at int) *Error {
 
 // member decodes one key and its value, and returns the offset after it.
 func (dec *Decoder) member(text []byte, at int) (next int, r *Error) {
-	nameAt := at
-	name, at, r := dec.name(text, at)
-	if r != nil {
-		return 0, r
-	}
-	k, ok := parseKey(name)
-	if !ok {
-		hint := didYouMean(name, keyNames[:], strings.ToLower)
-		if hint == "" {
-			hint = "; put other values in details"
+	name, next := strictjson.PlainString(text, at)
+	k, known := parseKey(name)
+	if !known {
+		name, k, next, r = dec.unusualKey(text, at)
+		if r != nil {
+			return 0, r
 		}
-		return 0, Errorf(nameAt, "unknown key %s; expected one of %s%s", show(name), oneOf(keyNames[:]), hint)
-	}
-	if r := dec.d.see(k, name, nameAt, at); r != nil {
-		return 0, r
-	}
-	return dec.value(k, text, at)
-}
-
-// name decodes a key and its colon, and returns the offset of the value.
-func (dec *Decoder) name(text []byte, at int) (name []byte, next int, r *Error) {
-	if text[at] != '"' {
-		return nil, 0, Errorf(at, "%s", keyReason(text, at, anObject))
-	}
-	name, next = plain(text, at)
-	if _, known := parseKey(name); !known {
-		quoted, end, err := dec.json.Value(&dec.scratch, text, at)
-		if err != nil {
-			return nil, 0, jsonError(text, err)
-		}
-		name, next = quoted[1:len(quoted)-1], end
 	}
 	next = strictjson.SkipSpace(text, next)
 	if next == len(text) || text[next] != ':' {
-		return nil, 0, Errorf(next, `expected ":" after the key`)
+		return 0, Errorf(next, `expected ":" after the key`)
 	}
 	next = strictjson.SkipSpace(text, next+1)
 	if next == len(text) {
-		return nil, 0, Errorf(next, `the line ends after ":"; expected a value and }`)
+		return 0, Errorf(next, `the line ends after ":"; expected a value and }`)
 	}
-	return name, next, nil
+	if r := dec.d.see(k, name, at, next); r != nil {
+		return 0, r
+	}
+	return dec.value(k, text, next)
 }
 
-// plain returns the text between the quote at the offset at and the next quote, and the
-// offset after that one. It does not decode escapes. That is enough for nearly all keys
-// and choices, which callers write without escapes; any other string needs the slower
-// Normaliser.
-func plain(text []byte, at int) (word []byte, next int) {
-	n := bytes.IndexByte(text[at+1:], '"')
-	if text[at] != '"' || n < 0 {
-		return nil, at
+// unusualKey decodes a key that has escapes, or returns why there is no key at the offset
+// at.
+func (dec *Decoder) unusualKey(text []byte, at int) (name []byte, k key, next int, r *Error) {
+	if text[at] != '"' {
+		return nil, 0, 0, Errorf(at, "%s", keyReason(text, at, anObject))
 	}
-	return text[at+1 : at+1+n], at + n + 2
+	quoted, next, err := dec.json.Value(&dec.scratch, text, at)
+	if err != nil {
+		return nil, 0, 0, jsonError(text, err)
+	}
+	name = quoted[1 : len(quoted)-1]
+	k, known := parseKey(name)
+	if known {
+		return name, k, next, nil
+	}
+	hint := didYouMean(name, keyNames[:], strings.ToLower)
+	if hint == "" {
+		hint = "; put other values in details"
+	}
+	return nil, 0, 0, Errorf(at, "unknown key %s; expected one of %s%s", show(name), oneOf(keyNames[:]), hint)
 }
 
 // value decodes the value of k.
 func (dec *Decoder) value(k key, text []byte, at int) (next int, r *Error) {
-	if k.hasChoices() {
-		word, next := plain(text, at)
-		if dec.d.setChoice(k, word) {
-			return next, nil
-		}
+	word, next := strictjson.PlainString(text, at)
+	switch {
+	case word == nil:
+	case k == messageKey:
+		dec.d.Message = text[at:next:next]
+		return next, nil
+	case k.hasChoices() && dec.d.setChoice(k, word):
+		return next, nil
 	}
 	buf := &dec.scratch
 	switch k {
@@ -114,7 +107,7 @@ func (dec *Decoder) value(k key, text []byte, at int) (next int, r *Error) {
 		return 0, jsonError(text, err)
 	}
 	if string(value) == "null" {
-		dec.d.has[k] = false
+		dec.d.null.add(k)
 		return next, nil
 	}
 	return next, dec.d.setJSON(k, value)

@@ -20,6 +20,7 @@ func (dec *Decoder) decodePairs(text []byte) *Error {
 	dec.pairs.line, dec.pairs.pos, dec.pairs.buf = text, 0, dec.pairs.buf[:0]
 	dec.pairs.joined = 0
 	dec.details, dec.names = dec.details[:0], dec.names[:0]
+	dec.plainLine = strictjson.IsPlain(text)
 	for {
 		ok, r := dec.pairs.next(&dec.pair)
 		if r == nil && ok {
@@ -45,8 +46,11 @@ func (dec *Decoder) setPair(p *pair) *Error {
 	if n := len(detailsPrefix); len(p.name) > n && p.name[n-1] == '.' && isDetails(p.name[:n]) {
 		return dec.detail(p, p.name[n:])
 	}
-	dec.scratch = appendLower(dec.scratch[:0], p.name)
-	k, ok := parseKey(dec.scratch)
+	k, ok := parseUpperKey(p.name)
+	if !ok {
+		dec.scratch = appendLower(dec.scratch[:0], p.name)
+		k, ok = parseKey(dec.scratch)
+	}
 	if !ok {
 		return unknownKey(p)
 	}
@@ -59,7 +63,7 @@ func (dec *Decoder) setPair(p *pair) *Error {
 	case p.json:
 		return Errorf(p.at, `%s takes "=", not ":="; only DETAILS and DETAILS.name take ":="`, show(p.name))
 	case k == messageKey:
-		dec.message = strictjson.AppendText(dec.message[:0], p.value)
+		dec.message = dec.appendText(dec.message[:0], p.value)
 		dec.d.Message = dec.message
 		return nil
 	}
@@ -105,7 +109,8 @@ func (dec *Decoder) wholeDetails(p *pair) *Error {
 	if len(dec.names) > 0 {
 		return Errorf(p.at, "DETAILS and DETAILS.name are both given; give one or the other")
 	}
-	if r := dec.appendJSON(p); r != nil {
+	r := dec.appendJSON(p, strictjson.MaxDepth)
+	if r != nil {
 		return r
 	}
 	if string(dec.details) != "null" {
@@ -117,7 +122,7 @@ func (dec *Decoder) wholeDetails(p *pair) *Error {
 // detail adds a member to the details, from DETAILS.name=text or
 // DETAILS.name:=json.
 func (dec *Decoder) detail(p *pair, name []byte) *Error {
-	if dec.d.seen[detailsKey] {
+	if dec.d.seen.has(detailsKey) {
 		return Errorf(p.at, "DETAILS.name and DETAILS are both given; give one or the other")
 	}
 	if len(dec.names) == 2*maxNames {
@@ -129,18 +134,25 @@ func (dec *Decoder) detail(p *pair, name []byte) *Error {
 		dec.details = append(dec.details, ',')
 	}
 	start := len(dec.details)
-	dec.details = strictjson.AppendText(dec.details, name)
+	dec.details = dec.appendText(dec.details, name)
 	if dec.named(dec.details[start:]) {
 		return Errorf(p.at, "%s is given twice; give each key once", show(p.name))
 	}
 	dec.names = append(dec.names, start, len(dec.details))
 	dec.details = append(dec.details, ':')
 	if p.json {
-		dec.json.Depth = strictjson.MaxDepth - 1 // inside the object
-		return dec.appendJSON(p)
+		return dec.appendJSON(p, strictjson.MaxDepth-1) // inside the object
 	}
-	dec.details = strictjson.AppendText(dec.details, p.value)
+	dec.details = dec.appendText(dec.details, p.value)
 	return nil
+}
+
+// appendText appends a name or a value as a JSON string. Those of a plain line are plain too.
+func (dec *Decoder) appendText(dst, text []byte) []byte {
+	if dec.plainLine {
+		return strictjson.AppendPlain(dst, text)
+	}
+	return strictjson.AppendText(dst, text)
 }
 
 // named reports whether details has a member called name, which is a JSON string in
@@ -155,9 +167,9 @@ func (dec *Decoder) named(name []byte) bool {
 	return false
 }
 
-// appendJSON appends the JSON value of p to the details.
-func (dec *Decoder) appendJSON(p *pair) *Error {
-	dec.json.NonFinite = true
+// appendJSON appends the JSON value of p, which may nest depth levels deep, to the details.
+func (dec *Decoder) appendJSON(p *pair, depth int) *Error {
+	dec.json.Depth, dec.json.NonFinite = depth, true
 	out, err := dec.json.Normalise(dec.details, p.value)
 	if err != nil {
 		return badJSON(dec.pairs.line, dec.pairs.pos, p, err)

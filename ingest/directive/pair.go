@@ -58,88 +58,78 @@ var ends = [256]byte{
 // next reads the next pair into p; ok is false at the end of the line. After an
 // error, next must not be called again for the same line.
 func (w *pairReader) next(p *pair) (ok bool, r *Error) {
-	for w.pos < len(w.line) && isBlank(w.line[w.pos]) {
-		w.pos++
+	line, at := w.line, w.pos
+	for at < len(line) && isBlank(line[at]) {
+		at++
 	}
-	if w.pos == len(w.line) {
+	if at == len(line) {
 		return false, nil
 	}
-	p.at = w.pos
-	p.name, p.json, r = w.name()
-	if r != nil {
-		return false, r
+	equals := find(line, at, endsName)
+	if equals == at || equals == len(line) || line[equals] != '=' {
+		return false, notPair(line, at)
 	}
-	p.valueAt = w.pos
+	p.at, p.name, p.json, p.valueAt = at, line[at:equals], line[equals-1] == ':', equals+1
+	if p.json {
+		p.name = line[at : equals-1]
+		if len(p.name) == 0 {
+			return false, notPair(line, at)
+		}
+	}
+	w.pos = p.valueAt
 	p.value, r = w.value()
 	return r == nil, r
 }
 
-// name reads up to and including the = or :=.
-func (w *pairReader) name() (name []byte, json bool, r *Error) {
-	rest := w.line[w.pos:]
-	n := find(rest, endsName)
-	if n == len(rest) || rest[n] != '=' {
-		return nil, false, notPair(w.line, w.pos)
-	}
-	name, json = bytes.CutSuffix(rest[:n], []byte(":"))
-	if len(name) == 0 {
-		return nil, false, notPair(w.line, w.pos)
-	}
-	w.pos += n + 1
-	return name, json, nil
-}
-
-// value reads and unquotes a value.
+// value reads and unquotes a value. A value that is bare or entirely in single quotes is a
+// part of the line and needs no copy.
 func (w *pairReader) value() ([]byte, *Error) {
-	if value, ok := w.onePiece(); ok {
-		return value, nil
+	line, start := w.line, w.pos
+	end := find(line, start, endsValue)
+	next := end
+	if start == end && start < len(line) && line[start] == '\'' {
+		start++
+		end = start + bytes.IndexByte(line[start:], '\'')
+		next = end + 1
+	}
+	if start <= end && (next == len(line) || isBlank(line[next])) {
+		w.pos = next
+		return line[start:end:end], nil
 	}
 	from := len(w.buf)
-	for !valueEnds(w.line[w.pos:]) {
-		if r := w.piece(); r != nil {
+	for w.pos < len(line) && !isBlank(line[w.pos]) {
+		r := w.piece()
+		if r != nil {
 			return nil, r
 		}
 	}
 	return w.buf[from:len(w.buf):len(w.buf)], nil
 }
 
-// onePiece reads a value that is bare or entirely in single quotes. Such a value
-// is a part of the line and needs no copy.
-func (w *pairReader) onePiece() (value []byte, ok bool) {
-	rest := w.line[w.pos:]
-	from, to := 0, find(rest, endsValue)
-	next := to
-	if to == 0 && len(rest) > 0 && rest[0] == '\'' {
-		from, to = 1, 1+bytes.IndexByte(rest[1:], '\'')
-		next = to + 1
-	}
-	if from > to || !valueEnds(rest[next:]) {
-		return nil, false
-	}
-	w.pos += next
-	return rest[from:to:to], true
-}
-
-// find returns the offset of the first byte of text that ends what (endsName or
-// endsValue), or the length of text. It compares eight bytes at a time: most names and
-// values are short, and a processor predicts the end of a loop over single bytes badly.
-func find(text []byte, what byte) (n int) {
-	for n+8 <= len(text) {
-		marked := mayEnd(binary.LittleEndian.Uint64(text[n:]))
+// find returns the offset of the first byte from text[at] on that ends what (endsName or
+// endsValue); the length of text if there is none. It compares eight bytes at a time: most
+// names and values are short, and a processor predicts the end of a loop over single bytes
+// badly.
+func find(text []byte, at int, what byte) int {
+	rest := text[at:]
+	for len(rest) >= 8 {
+		marked := mayEnd(binary.LittleEndian.Uint64(rest))
 		if marked == 0 {
-			n += 8
+			rest = rest[8:]
 			continue
 		}
-		n += bits.TrailingZeros64(marked) / 8
-		if ends[text[n]]&what != 0 {
-			return n
+		n := bits.TrailingZeros64(marked) / 8
+		if ends[rest[n]]&what != 0 {
+			return len(text) - len(rest) + n
 		}
-		n++
+		rest = rest[n+1:]
 	}
-	for n < len(text) && ends[text[n]]&what == 0 {
-		n++
+	for i, c := range rest {
+		if ends[c]&what != 0 {
+			return len(text) - len(rest) + i
+		}
 	}
-	return n
+	return len(text)
 }
 
 // mayEnd finds the first of eight bytes that may end something: a =, a backslash, or a
@@ -152,8 +142,6 @@ func mayEnd(eight uint64) uint64 {
 }
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
-
-func valueEnds(rest []byte) bool { return len(rest) == 0 || isBlank(rest[0]) }
 
 // piece unquotes one piece of a value into buf.
 func (w *pairReader) piece() *Error {
@@ -171,7 +159,7 @@ func (w *pairReader) piece() *Error {
 	if rest[0] == '=' {
 		w.noteJoined()
 	}
-	n := 1 + find(rest[1:], endsValue) // the first byte may be a = or a $ that quotes nothing
+	n := find(rest, 1, endsValue) // the first byte may be a = or a $ that quotes nothing
 	w.buf = append(w.buf, rest[:n]...)
 	w.pos += n
 	if rest[n-1] == '{' && n < len(rest) && rest[n] == '"' {
