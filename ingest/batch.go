@@ -124,8 +124,9 @@ func (b *batch) addEvent(d *directive.Directive, when Moment, bootID string, lim
 	if limited && b.events.Size() >= maxBatch {
 		return noEvent
 	}
-	e := artifact.Event{Kind: d.State, Time: when.Time, Message: d.Message,
-		Details: d.Details, BootID: bootID, Uptime: when.Uptime, Plain: d.Type == directive.Event}
+	var e artifact.Event // a composite literal would be copied, with loads that wait for its stores
+	e.Kind, e.Time, e.Uptime = d.State, when.Time, when.Uptime
+	e.Message, e.Details, e.BootID, e.Plain = d.Message, d.Details, bootID, d.Type == directive.Event
 	b.events.Add(&e)
 	d.Message, d.Details = e.Message, e.Details
 	return eventNumber(b.events.Len())
@@ -144,8 +145,10 @@ func (b *batch) addReject(reject *artifact.Reject, limited bool) bool {
 // setStatus sets the status from d. If d has an event in the batch, the values are
 // not copied yet: only the last status of a commit is written.
 func (b *batch) setStatus(d *directive.Directive, when Moment, bootID string, event eventNumber) {
-	b.status = staged[artifact.Status]{set: true, event: event, value: artifact.Status{
-		State: d.State, Time: when.Time, BootID: bootID, Message: d.Message, Details: d.Details}}
+	b.status = staged[artifact.Status]{}
+	b.status.set, b.status.event = true, event
+	s := &b.status.value // not a composite literal, as in addEvent
+	s.State, s.Time, s.BootID, s.Message, s.Details = d.State, when.Time, bootID, d.Message, d.Details
 	b.statusShares = true
 	if event == noEvent {
 		b.copyStatus()
