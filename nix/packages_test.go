@@ -257,7 +257,7 @@ var (
 		"/usr/share/bash-completion/completions/" + program:         plainFile,
 		"/usr/share/doc/" + program + "/changelog.gz":               plainFile,
 		"/usr/share/doc/" + program + "/copyright":                  plainFile,
-		"/usr/share/doc/" + program + "/report.sh":                  plainFile,
+		"/usr/share/doc/" + program + "/directive.sh":                  plainFile,
 		"/usr/share/doc/" + program + "/third-party-licenses.gz":    plainFile,
 		"/usr/share/fish/vendor_completions.d/" + program + ".fish": plainFile,
 		"/usr/share/man/man1/" + program + ".1.gz":                  plainFile,
