@@ -53,6 +53,9 @@ fi
 commit=$(git rev-parse HEAD)
 maintainer=$(sed -n 's/^maintainer: //p' nix/nfpm.yaml)
 version=$(<VERSION)
+if [[ ! $version =~ ^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}(-(alpha|beta|rc)[1-9][0-9]*)?$ ]]; then
+  fail "VERSION is \"$version\"; write a version such as 1.2.3, or 1.2.3-rc1 before that one (alpha, beta or rc)"
+fi
 tag=v$version
 for other in $(git tag --points-at HEAD 'v[0-9]*'); do
   if [[ $other != "$tag" ]]; then
@@ -111,7 +114,7 @@ install_below() {
 for_debian() {
   mv usr/share/zsh/site-functions usr/share/zsh/vendor-completions # zsh does not search the other one
   gzip -9n >"usr/share/doc/$name/changelog.Debian.gz" <<END
-$name ($version-1) unstable; urgency=medium
+$name (${version/-/\~}-1) unstable; urgency=medium
 
   * Release $version. changelog.gz lists the changes.
 
@@ -154,6 +157,11 @@ for arch in "${archs[@]}"; do
   package apk
   for_debian
   package deb
+  # nfpm names the packages of 1.2.3-rc1 after 1.2.3~rc1, which is lower than 1.2.3 for dpkg
+  # and rpm. GitHub would rename such a file, and SHA256SUMS would have another name.
+  for file in "$out/"*\~*; do
+    if [[ -e $file ]]; then mv "$file" "${file/\~/-}"; fi
+  done
   cd "$work"
   rm -r local usr
 done
