@@ -173,6 +173,9 @@ func TestRelease_files(t *testing.T) {
 	if strings.HasPrefix(notes, "#") || strings.Contains(notes, "\n## ") || !strings.Contains(notes, runtime.Version()) {
 		t.Errorf("notes.md is not the section of the version:\n%.300s", notes)
 	}
+	if relative := regexp.MustCompile(`\]\([^:)]*\)`).FindAllString(notes, -1); len(relative) > 0 {
+		t.Errorf("notes.md has relative links, which the page of a release does not have: %q", relative)
+	}
 	commit := strings.TrimSpace(mustScript(t, needTagged(t), "git rev-parse HEAD"))
 	prints := mustScript(t, dir, fmt.Sprintf("./%s-%s-linux-%s --version", program, version, runtime.GOARCH))
 	if want := fmt.Sprintf("%s %s\ncommit %s\n", program, version, commit); !strings.HasPrefix(prints, want) {

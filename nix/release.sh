@@ -72,6 +72,10 @@ if [[ -z ${notes//[[:space:]]/} ]]; then
   fail "CHANGELOG.md has no section \"## $version\"; write it"
 fi
 
+# The links are relative to CHANGELOG.md. The page of a release is elsewhere.
+homepage=$(sed -n 's/^homepage: //p' nix/nfpm.yaml)
+notes=$(sed -E "s|]\(([^):#][^):]*)\)|](${homepage}/blob/$tag/\1)|g" <<<"$notes")
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
