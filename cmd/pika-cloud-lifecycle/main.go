@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -115,9 +116,21 @@ func subcommandNames() (names []string) {
 func (a *app) main(args []string) int {
 	err := a.dispatch(args)
 	if err != nil && !isReported(err) {
-		a.log(sd.PriErr, err.Error())
+		a.log(sd.PriErr, err.Error()+outputRemedy(err))
 	}
 	return exitCode(err)
+}
+
+// outputRemedy returns what the user can do if standard output could not be written.
+func outputRemedy(err error) string {
+	var pathErr *fs.PathError
+	if !errors.As(err, &pathErr) || pathErr.Path != os.Stdout.Name() {
+		return ""
+	}
+	if remedy := ingest.Remedy(err); remedy != "" {
+		return "; " + remedy
+	}
+	return ""
 }
 
 // dispatch runs the subcommand that the first argument names.

@@ -375,7 +375,7 @@ func (w *waiter) explainUnreadable(err error) error {
 	case !errors.As(err, &pathErr):
 		return err
 	case errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("%s is not a directory; check --state-dir", notDirectory(w.dir))
+		return fmt.Errorf("%s is not a directory; check --state-dir or PIKA_LIFECYCLE_DIR", notDirectory(w.dir))
 	case errors.Is(err, artifact.ErrNewer):
 		return fmt.Errorf("%s %w", pathErr.Path, artifact.ErrNewer)
 	}
