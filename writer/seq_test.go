@@ -245,6 +245,23 @@ func TestEventLog_removed_or_replaced(t *testing.T) {
 	}
 }
 
+// In a new directory, an EventLog continues after its last seq, even if it first cannot look for
+// the last event.
+func TestEventLog_directory_removed_after_error(t *testing.T) {
+	dir := filepath.Join(testenv.TempDir(t), "state")
+	l := logIn(dir)
+	appendTo(t, l, "one", "two")
+	old := l.Path + oldSuffix
+	testenv.Must(t, os.RemoveAll(dir), os.MkdirAll(old, 0o755))
+	if err := tryAppend(l, batchOf("three")); err == nil {
+		t.Error("appended, although the rotated log is a directory")
+	}
+	testenv.Must(t, os.Remove(old))
+	if seq := appendTo(t, l, "three"); seq != 3 {
+		t.Errorf("seq %d; expected 3", seq)
+	}
+}
+
 // Append without the lock returns an error and writes nothing.
 // If another writer was first in a new directory, its seq decides.
 func TestEventLog_directory_of_another_writer(t *testing.T) {
