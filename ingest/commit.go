@@ -57,15 +57,15 @@ func (r *runner) commitAs(mode commitMode) event {
 	defer c.notify() // after the acknowledgement, which a follower must not delay, and before trim
 	c.noSpace = writer.IsFull(err)
 	c.reportUnmovable()
-	if c.store.wasReplaced() {
-		r.warn("%s: the directory was removed or replaced; it contains only what was reported since; remove it only when nothing writes to it", r.dir())
-	}
 	if err != nil {
 		r.commitFailed(err)
 		if r.state.disk == degraded {
 			r.answer() // nobody waits for a disk that fails
 		}
 		return writeFailed
+	}
+	if c.store.wasReplaced() {
+		r.warn("%s: the directory was removed or replaced; it contains only what was reported since; remove it only when nothing writes to it", r.dir())
 	}
 	if !c.failure.since.IsZero() {
 		r.warn("writing works again")
