@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -119,18 +118,6 @@ func (a *app) main(args []string) int {
 		a.log(sd.PriErr, err.Error()+outputRemedy(err))
 	}
 	return exitCode(err)
-}
-
-// outputRemedy returns what the user can do if standard output could not be written.
-func outputRemedy(err error) string {
-	var pathErr *fs.PathError
-	if !errors.As(err, &pathErr) || pathErr.Path != os.Stdout.Name() {
-		return ""
-	}
-	if remedy := ingest.Remedy(err); remedy != "" {
-		return "; " + remedy
-	}
-	return ""
 }
 
 // dispatch runs the subcommand that the first argument names.
