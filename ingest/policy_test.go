@@ -146,7 +146,7 @@ func TestJoined(t *testing.T) {
 	g := newGuest(t)
 	g.feed("\ufeffSTATE=starting MESSAGE=STATE=ready\nSTATE=starting MESSAGE='STATE=ready'\n")
 	const joined = `line 1, column 27: the directive "STATE=ready" is inside a value and has no effect; ` +
-		`if printf has no %q, as in dash and busybox, it has joined two lines: use "pika-cloud-lifecycle send" or docs/report.sh`
+		`if printf has no %q, as in dash and busybox, it has joined two lines: use "pika-cloud-lifecycle send" or docs/directive.sh`
 	check(t, "warnings", g.warnings(), joined)
 	if status := g.read("status.json"); !strings.Contains(status, `"state": "starting"`) {
 		t.Error(status)

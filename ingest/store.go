@@ -24,6 +24,7 @@ type store interface {
 	status() (*artifact.Status, error)
 	result() (*artifact.Result, error)
 	otherWriters() string
+	wasReplaced() bool
 	free() (int64, error)
 
 	lockWriter() error
@@ -89,6 +90,7 @@ func (s stateDir) open() error                       { return s.dir.Open() }
 func (s stateDir) status() (*artifact.Status, error) { return s.dir.Status.Read() }
 func (s stateDir) result() (*artifact.Result, error) { return s.dir.Result.Read() }
 func (s stateDir) otherWriters() string              { return s.dir.OtherWriters() }
+func (s stateDir) wasReplaced() bool                 { return s.dir.WasReplaced() }
 func (s stateDir) free() (int64, error)              { return s.dir.Free() }
 func (s stateDir) lockWriter() error                 { return s.dir.LockWriter(s.kind, s.bootID) }
 func (s stateDir) clearDead() error                  { return s.dir.WriterLock.ClearDead() }
@@ -174,6 +176,7 @@ func (d *dryRun) result() (*artifact.Result, error) {
 }
 
 func (d *dryRun) otherWriters() string                 { return d.dir.OtherWriters() }
+func (d *dryRun) wasReplaced() bool                    { return false }
 func (d *dryRun) free() (int64, error)                 { return math.MaxInt64, nil }
 func (d *dryRun) lockWriter() error                    { return nil }
 func (d *dryRun) clearDead() error                     { return nil }

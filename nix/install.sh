@@ -32,7 +32,7 @@ place share/man/man1 docs/pika-cloud-lifecycle.1
 place lib/systemd/catalog docs/catalog/*.catalog
 place lib/systemd/system nix/systemd/*.service nix/systemd/*.socket docs/units/*.service
 place lib/tmpfiles.d nix/systemd/*.conf
-place share/doc/pika-cloud-lifecycle docs/report.sh # warnings name it
+place share/doc/pika-cloud-lifecycle docs/directive.sh # warnings name it
 
 # Each shell looks for completions under its own name.
 completion() {

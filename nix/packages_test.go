@@ -135,10 +135,10 @@ func projectVersion(t *testing.T) string { return strings.TrimSpace(testenv.Read
 // rpmArch is an architecture as rpm and apk name it.
 var rpmArch = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
 
-// packageFiles are the names of the packages of an architecture.
+// packageFiles are the names of the packages of an architecture. A version of apk has no dash.
 func packageFiles(version, arch string) (deb, rpm, apk string) {
 	return fmt.Sprintf("%s_%s-1_%s.deb", program, version, arch), fmt.Sprintf("%s-%s-1.%s.rpm", program, version, rpmArch[arch]),
-		fmt.Sprintf("%s_%s-r1_%s.apk", program, version, rpmArch[arch])
+		fmt.Sprintf("%s_%s-r1_%s.apk", program, strings.ReplaceAll(version, "-", "_"), rpmArch[arch])
 }
 
 func TestRelease_files(t *testing.T) {
@@ -173,6 +173,9 @@ func TestRelease_files(t *testing.T) {
 	if strings.HasPrefix(notes, "#") || strings.Contains(notes, "\n## ") || !strings.Contains(notes, runtime.Version()) {
 		t.Errorf("notes.md is not the section of the version:\n%.300s", notes)
 	}
+	if relative := regexp.MustCompile(`\]\([^:)]*\)`).FindAllString(notes, -1); len(relative) > 0 {
+		t.Errorf("notes.md has relative links, which the page of a release does not have: %q", relative)
+	}
 	commit := strings.TrimSpace(mustScript(t, needTagged(t), "git rev-parse HEAD"))
 	prints := mustScript(t, dir, fmt.Sprintf("./%s-%s-linux-%s --version", program, version, runtime.GOARCH))
 	if want := fmt.Sprintf("%s %s\ncommit %s\n", program, version, commit); !strings.HasPrefix(prints, want) {
@@ -206,6 +209,9 @@ func TestRelease_stops(t *testing.T) {
 		"untracked":      {`echo 'package main' >cmd/pika-cloud-lifecycle/more.go`, "more.go"},
 		"another_tag":    {`git tag v9.9.9`, "this commit has the tag v9.9.9, but VERSION is "},
 		"tagged_before":  {`git commit -q --allow-empty -m t`, "belongs to another commit"},
+		"version_tag":    {`echo "v$(<VERSION)" >VERSION; git commit -qam t`, `VERSION is "v`},
+		"version_suffix": {`echo 1.2.3-dev >VERSION; git commit -qam t`, `VERSION is "1.2.3-dev"; write a version such as 1.2.3, or 1.2.3-rc1 before that one (alpha, beta or rc)`},
+		"version_dot":    {`echo 1.2.3-rc.1 >VERSION; git commit -qam t`, `VERSION is "1.2.3-rc.1"; `},
 		"no_section":     {`sed -i '/^## [0-9]/d' CHANGELOG.md; git commit -qam t; git tag -f "v$(<VERSION)"`, "CHANGELOG.md has no section \"## "},
 		"empty_section":  {`printf '## %s\n\n## 0.0.1\n\nold\n' "$(<VERSION)" >CHANGELOG.md; git commit -qam t; git tag -f "v$(<VERSION)"`, "CHANGELOG.md has no section \"## "},
 		"output_exists":  {`mkdir ../out; touch ../out/file`, "is not empty; give an empty or a new directory"},
@@ -257,7 +263,7 @@ var (
 		"/usr/share/bash-completion/completions/" + program:         plainFile,
 		"/usr/share/doc/" + program + "/changelog.gz":               plainFile,
 		"/usr/share/doc/" + program + "/copyright":                  plainFile,
-		"/usr/share/doc/" + program + "/report.sh":                  plainFile,
+		"/usr/share/doc/" + program + "/directive.sh":               plainFile,
 		"/usr/share/doc/" + program + "/third-party-licenses.gz":    plainFile,
 		"/usr/share/fish/vendor_completions.d/" + program + ".fish": plainFile,
 		"/usr/share/man/man1/" + program + ".1.gz":                  plainFile,
@@ -560,8 +566,12 @@ func TestPackages_lintian(t *testing.T) {
 	}
 }
 
-// lowerVersion is the version of the packages from which the tests upgrade.
-const lowerVersion = "0.0.1"
+// lowerVersion returns the version of the packages from which the tests upgrade. It is a
+// version before the release, so that the package managers must sort it before that.
+func lowerVersion(version string) string {
+	release, _, _ := strings.Cut(version, "-")
+	return release + "-alpha1"
+}
 
 // earlier has the packages of the same files with a lower version.
 var earlier = sync.OnceValues(func() (dir string, err error) {
@@ -570,15 +580,48 @@ var earlier = sync.OnceValues(func() (dir string, err error) {
 	if err != nil {
 		return "", err
 	}
+	version, err := os.ReadFile("../VERSION")
+	if err != nil {
+		return "", err
+	}
 	out, err := script(from, `git clone -q . "$DIR/tree"; cd "$DIR/tree"
 		sed -i "s/^## $(<VERSION)/## $LOWER/" CHANGELOG.md; echo "$LOWER" >VERSION; git commit -qam t
-		nix/release.sh ../out `+runtime.GOARCH, "DIR="+dir, "LOWER="+lowerVersion,
+		nix/release.sh ../out `+runtime.GOARCH, "DIR="+dir, "LOWER="+lowerVersion(strings.TrimSpace(string(version))),
 		fmt.Sprintf("GIT_COMMITTER_DATE=%d +0000", releaseTime-1000)) // so that systemd sees that the units have changed
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, out)
 	}
 	return filepath.Join(dir, "out"), err
 })
+
+// Each package manager has the version before a release, and sorts it before the release.
+func TestRelease_prerelease(t *testing.T) {
+	t.Parallel()
+	needTagged(t)
+	needNfpm(t)
+	testenv.Tools(t, "dpkg", "rpm")
+	dir, err := earlier()
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := lowerVersion(projectVersion(t))
+	release, suffix, _ := strings.Cut(version, "-")
+	deb, rpm, apk := packageFiles(version, runtime.GOARCH)
+	binary := program + "-" + version + "-linux-" + runtime.GOARCH
+	mustScript(t, dir, "sha256sum -c SHA256SUMS")
+	for what, c := range map[string]struct{ got, want string }{
+		"deb":       {mustScript(t, dir, "dpkg-deb -f "+deb+" Version"), release + "~" + suffix + "-1\n"},
+		"changelog": {mustScript(t, dir, "dpkg-deb --fsys-tarfile "+deb+" | tar -xO ./usr/share/doc/"+program+"/changelog.Debian.gz | zcat"), program + " (" + release + "~" + suffix + "-1) unstable"},
+		"rpm":       {mustScript(t, dir, "rpm -qp --nosignature --qf '%{VERSION} %{RELEASE}' "+rpm), release + "~" + suffix + " 1"},
+		"apk":       {mustScript(t, dir, "tar -xzOf "+apk+" .PKGINFO 2>/dev/null"), "\npkgver = " + release + "_" + suffix + "-r1\n"}, // sorted before the release, see apk-package(5)
+		"program":   {mustScript(t, dir, "./"+binary+" --version"), program + " " + version + "\n"},
+		"order":     {mustScript(t, dir, fmt.Sprintf(`dpkg --compare-versions %[1]s~%[2]s-1 lt %[1]s-1; rpm --eval '%%{lua:print(rpm.vercmp("%[1]s~%[2]s-1", "%[1]s-1"))}'`, release, suffix)), "-1\n"},
+	} {
+		if !strings.Contains(c.got, c.want) {
+			t.Errorf("%s: %q; expected %q", what, c.got, c.want)
+		}
+	}
+}
 
 // copyPackages copies the packages of both versions to a lab, as NAME.deb and so on.
 func copyPackages(t *testing.T, l *lab) {
@@ -588,7 +631,7 @@ func copyPackages(t *testing.T, l *lab) {
 		t.Fatal(err)
 	}
 	for to, dir := range map[string]string{"old": from, "new": needRelease(t)} {
-		version := map[string]string{"old": lowerVersion, "new": projectVersion(t)}[to]
+		version := map[string]string{"old": lowerVersion(projectVersion(t)), "new": projectVersion(t)}[to]
 		deb, rpm, apk := packageFiles(version, runtime.GOARCH)
 		for _, name := range []string{deb, rpm, apk} {
 			l.copy(filepath.Join(dir, name), l.path(filepath.Join(to, program+filepath.Ext(name))))

@@ -53,6 +53,9 @@ fi
 commit=$(git rev-parse HEAD)
 maintainer=$(sed -n 's/^maintainer: //p' nix/nfpm.yaml)
 version=$(<VERSION)
+if [[ ! $version =~ ^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}(-(alpha|beta|rc)[1-9][0-9]*)?$ ]]; then
+  fail "VERSION is \"$version\"; write a version such as 1.2.3, or 1.2.3-rc1 before that one (alpha, beta or rc)"
+fi
 tag=v$version
 for other in $(git tag --points-at HEAD 'v[0-9]*'); do
   if [[ $other != "$tag" ]]; then
@@ -68,6 +71,10 @@ notes=$(awk -v heading="## $version" '
 if [[ -z ${notes//[[:space:]]/} ]]; then
   fail "CHANGELOG.md has no section \"## $version\"; write it"
 fi
+
+# The links are relative to CHANGELOG.md. The page of a release is elsewhere.
+homepage=$(sed -n 's/^homepage: //p' nix/nfpm.yaml)
+notes=$(sed -E "s|]\(([^):#][^):]*)\)|](${homepage}/blob/$tag/\1)|g" <<<"$notes")
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -111,7 +118,7 @@ install_below() {
 for_debian() {
   mv usr/share/zsh/site-functions usr/share/zsh/vendor-completions # zsh does not search the other one
   gzip -9n >"usr/share/doc/$name/changelog.Debian.gz" <<END
-$name ($version-1) unstable; urgency=medium
+$name (${version/-/\~}-1) unstable; urgency=medium
 
   * Release $version. changelog.gz lists the changes.
 
@@ -154,6 +161,11 @@ for arch in "${archs[@]}"; do
   package apk
   for_debian
   package deb
+  # nfpm names the packages of 1.2.3-rc1 after 1.2.3~rc1, which is lower than 1.2.3 for dpkg
+  # and rpm. GitHub would rename such a file, and SHA256SUMS would have another name.
+  for file in "$out/"*\~*; do
+    if [[ -e $file ]]; then mv "$file" "${file/\~/-}"; fi
+  done
   cd "$work"
   rm -r local usr
 done

@@ -22,6 +22,8 @@ type Dir struct {
 	Boots   BootList // exists only in a copy, that is, a directory rebuilt from a journal
 
 	WriterLock writerlock.Lock // shows others that this process writes to the directory, see LockWriter
+
+	seen dirfs.ID // the directory that was open at the last call of WasReplaced
 }
 
 // The names of the files in a state directory.
@@ -108,6 +110,18 @@ func OtherWriters(st *unix.Stat_t, uid int) string {
 		return fmt.Sprintf("user %d", st.Uid)
 	}
 	return ""
+}
+
+// WasReplaced reports whether the open directory is another one than at the last call: the
+// earlier one was removed, renamed or mounted over. It makes no system call.
+func (d *Dir) WasReplaced() bool {
+	dir := d.Status.current.Dir
+	if !dir.IsOpen() {
+		return false
+	}
+	before := d.seen
+	d.seen = dir.ID()
+	return before != d.seen && before != dirfs.ID{}
 }
 
 // LockWriter acquires WriterLock, unless it is held in the open directory. Then

@@ -261,7 +261,11 @@ func (l *EventLog) open() error {
 	l.lines.isComplete = isValidEvent
 	changed, err := l.lines.prepare(l.Path)
 	if err == nil && changed {
-		l.last, err = l.findLastSeq()
+		var last uint64
+		last, err = l.findLastSeq()
+		if err == nil {
+			l.last = last
+		}
 	}
 	if err != nil {
 		l.lines.close() // last may be wrong; the next call determines it again

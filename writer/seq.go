@@ -138,7 +138,8 @@ func lastSeq(f *dirfs.File, end int64) (uint64, error) {
 }
 
 // findLastSeq returns the seq of the last event: from the log; if that has none,
-// from the log before the last rotation; if that has none, from the seq file. The
+// from the log before the last rotation; if that has none, from the seq file; and if
+// another process has removed all of these, that of the last event of this EventLog. The
 // caller holds the lock.
 func (l *EventLog) findLastSeq() (uint64, error) {
 	seq, err := lastSeq(l.lines.file, l.lines.end)
@@ -152,7 +153,11 @@ func (l *EventLog) findLastSeq() (uint64, error) {
 	if l.unused != nil && l.seqFileText() == l.unused.text {
 		return l.unused.last, nil
 	}
-	return l.seq.read()
+	seq, err = l.seq.read()
+	if err == nil && seq == 0 {
+		seq = l.last // so that no seq occurs twice in a boot, and a wait --after ends
+	}
+	return seq, err
 }
 
 // An unusedSeqs records that last is the last seq in use, although the seq file may

@@ -234,10 +234,7 @@ func TestEventLog_removed_or_replaced(t *testing.T) {
 			l := logIn(filepath.Join(testenv.TempDir(t), "state"))
 			appendTo(t, l, "one", "two")
 			testenv.Must(t, take(l.Path))
-			first := uint64(3) // from the seq file
-			if name == "directory" {
-				first = 1
-			}
+			const first = 3 // from the seq file or, without one, after the last append
 			if seq := appendTo(t, l, "three"); seq != first {
 				t.Errorf("seq %d, expected %d", seq, first)
 			}
@@ -248,7 +245,37 @@ func TestEventLog_removed_or_replaced(t *testing.T) {
 	}
 }
 
+// In a new directory, an EventLog continues after its last seq, even if it first cannot look for
+// the last event.
+func TestEventLog_directory_removed_after_error(t *testing.T) {
+	dir := filepath.Join(testenv.TempDir(t), "state")
+	l := logIn(dir)
+	appendTo(t, l, "one", "two")
+	old := l.Path + oldSuffix
+	testenv.Must(t, os.RemoveAll(dir), os.MkdirAll(old, 0o755))
+	if err := tryAppend(l, batchOf("three")); err == nil {
+		t.Error("appended, although the rotated log is a directory")
+	}
+	testenv.Must(t, os.Remove(old))
+	if seq := appendTo(t, l, "three"); seq != 3 {
+		t.Errorf("seq %d; expected 3", seq)
+	}
+}
+
 // Append without the lock returns an error and writes nothing.
+// If another writer was first in a new directory, its seq decides.
+func TestEventLog_directory_of_another_writer(t *testing.T) {
+	dir := filepath.Join(testenv.TempDir(t), "state")
+	l := logIn(dir)
+	appendTo(t, l, "one", "two")
+	testenv.Must(t, os.RemoveAll(dir))
+	appendTo(t, logIn(dir), "event 1")
+	appendTo(t, l, "event 2")
+	if got := testenv.ReadFile(t, l.Path); got != testLines(1, 2) {
+		t.Errorf("the log:\n%s", got)
+	}
+}
+
 func TestAppend_without_lock(t *testing.T) {
 	l := logIn(testenv.TempDir(t))
 	if err := l.Append(batchOf("m")); !errors.Is(err, errNotLocked) {

@@ -4,7 +4,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
+	"os"
 	"strconv"
+
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 )
 
 // The exit codes, which the man page lists.
@@ -64,6 +68,18 @@ var (
 func isReported(err error) bool {
 	var command commandExit
 	return errors.As(err, &command) || errors.Is(err, flag.ErrHelp) || errors.Is(err, errInvalid) || errors.Is(err, errRejected)
+}
+
+// outputRemedy returns what the user can do if standard output could not be written.
+func outputRemedy(err error) string {
+	var pathErr *fs.PathError
+	if !errors.As(err, &pathErr) || pathErr.Path != os.Stdout.Name() {
+		return ""
+	}
+	if remedy := ingest.Remedy(err); remedy != "" {
+		return "; " + remedy
+	}
+	return ""
 }
 
 // exitCode returns the exit code for the error of a subcommand.

@@ -115,7 +115,7 @@ func subcommandNames() (names []string) {
 func (a *app) main(args []string) int {
 	err := a.dispatch(args)
 	if err != nil && !isReported(err) {
-		a.log(sd.PriErr, err.Error())
+		a.log(sd.PriErr, err.Error()+outputRemedy(err))
 	}
 	return exitCode(err)
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Every command that prints to standard output exits with 1 if the disk is full, and
@@ -32,10 +35,18 @@ func TestOutput_full(t *testing.T) {
 			cmd.Stdin = strings.NewReader("STATE=ready\n")
 			cmd.Stdout, cmd.Stderr = full, &stderr
 			_ = cmd.Run()
-			const want = "pika-cloud-lifecycle: write /dev/stdout: no space left on device\n"
+			const want = "pika-cloud-lifecycle: write /dev/stdout: no space left on device; free disk space or inodes\n"
 			if code := cmd.ProcessState.ExitCode(); code != exitFailed || stderr.String() != want {
 				t.Errorf("exit %d, stderr %q; want %q", code, &stderr, want)
 			}
 		})
+	}
+}
+
+// If a repair fails, verify prints what the user can do.
+func TestVerify_repair_remedy(t *testing.T) {
+	err := repairFailed(&fs.PathError{Op: "open", Path: "d/events.jsonl.seq", Err: unix.EROFS})
+	if got, want := err.Error(), "d/events.jsonl.seq: read-only file system; mount the file system read-write"; got != want {
+		t.Errorf("%q; want %q", got, want)
 	}
 }

@@ -188,7 +188,7 @@ func (f *flagSet) operandHint(operand string) string {
 	case f.Name() == "ingest" || f.Name() == "rebuild":
 		return fmt.Sprintf("%s reads its standard input, as in %s < FILE", f.Name(), f.Name())
 	case f.Name() == "wait" && isState && f.isGiven("for"):
-		return fmt.Sprintf("separate states with commas, as in --for %s,%s", f.Lookup("for").Value, operand)
+		return fmt.Sprintf("separate states with commas, as in --for %s,%s", strings.TrimRight(f.Lookup("for").Value.String(), ","), operand)
 	case f.Name() == "wait" && isState:
 		return fmt.Sprintf("did you mean --for %s?", operand)
 	case f.Name() == "wait" && !f.isGiven("for"):

@@ -56,10 +56,9 @@ starts, run records the state starting. When the command ends, run records the
 result: completed if the exit code is 0, otherwise failed.
 
 Flags:
-  --ready HOW            also record ready when the command reports it to run as
-                         it does to systemd (notify: it sends READY=1 to
-                         $NOTIFY_SOCKET) or to s6 (fd:N: it writes a line to
-                         descriptor N)
+  --ready HOW            also record ready when the command reports it: notify
+                         (as to systemd, it sends READY=1 to $NOTIFY_SOCKET), or
+                         fd:N (as to s6, it writes a line to descriptor N)
   --timeout DURATION     if the command runs longer, such as 10m, send SIGTERM
                          to it and to all processes that it has started
                          (default 0s, no limit)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/sledtools/pika-cloud-lifecycle/cmd/pika-cloud-lifecycle/timeline"
+	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/verify"
@@ -95,6 +96,8 @@ func repairFailed(err error) error {
 		return fmt.Errorf("%w; remove it", withoutOp(pathErr))
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w%s", withoutOp(pathErr), asRoot("to repair the directory"))
+	case ingest.Remedy(err) != "":
+		return fmt.Errorf("%w; %s", withoutOp(pathErr), ingest.Remedy(err))
 	}
 	return withoutOp(pathErr)
 }

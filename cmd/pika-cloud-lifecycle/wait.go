@@ -67,41 +67,16 @@ func (e *writerDiedError) Error() string {
 
 // waitMain runs the subcommand wait: it waits for a state and prints the status.
 func waitMain(a *app, args []string) error {
-	f := a.newFlags("wait", waitUsage)
-	dir := a.stateDir(f)
-	words := f.String("for", "", "")
-	limit := f.Duration("timeout", -1, "")
-	after := f.Uint64("after", 0, "")
-	boot := f.String("boot", "current", "")
-	format := f.String("format", "text", "")
-	if err := f.parseAll(args); err != nil {
+	w, format, err := parseWait(a, args)
+	if err != nil {
 		return err
-	}
-	if err := f.require("for"); err != nil {
-		return err
-	}
-	if err := f.checkFormat(*format); err != nil {
-		return err
-	}
-	if err := f.checkStateDir(*dir); err != nil {
-		return err
-	}
-	w := waiter{dir: *dir, limit: *limit, hasAfter: f.isGiven("after"), after: *after, warn: a.warn}
-	if err := w.setStates(f, *words); err != nil {
-		return err
-	}
-	if err := w.setBoot(f, *boot, a.bootID); err != nil {
-		return err
-	}
-	if _, terminal := columnsOf(a.stderr); terminal {
-		w.note = a.warn
 	}
 	if a.limitMemory != nil {
 		a.limitMemory(waitMemory)
 	}
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // the write to stdout fails instead
 	last, waitErr := w.wait()
-	err := a.printStatus(last, *format)
+	err = a.printStatus(last, format)
 	if err != nil {
 		err = fmt.Errorf("wait: the status could not be printed: %w", err)
 	}
@@ -112,6 +87,40 @@ func waitMain(a *app, args []string) error {
 		a.warn(err.Error()) // the exit code reports the other error
 	}
 	return w.explainError(waitErr, last)
+}
+
+// parseWait parses the flags of wait. format is text or json.
+func parseWait(a *app, args []string) (w *waiter, format string, err error) {
+	f := a.newFlags("wait", waitUsage)
+	dir := a.stateDir(f)
+	words := f.String("for", "", "")
+	limit := f.Duration("timeout", -1, "")
+	after := f.Uint64("after", 0, "")
+	boot := f.String("boot", "current", "")
+	f.StringVar(&format, "format", "text", "")
+	if err := f.parseAll(args); err != nil {
+		return nil, "", err
+	}
+	if err := f.require("for"); err != nil {
+		return nil, "", err
+	}
+	if err := f.checkFormat(format); err != nil {
+		return nil, "", err
+	}
+	if err := f.checkStateDir(*dir); err != nil {
+		return nil, "", err
+	}
+	w = &waiter{dir: *dir, limit: *limit, hasAfter: f.isGiven("after"), after: *after, warn: a.warn}
+	if err := w.setStates(f, *words); err != nil {
+		return nil, "", err
+	}
+	if err := w.setBoot(f, *boot, a.bootID); err != nil {
+		return nil, "", err
+	}
+	if _, terminal := columnsOf(a.stderr); terminal {
+		w.note = a.warn
+	}
+	return w, format, nil
 }
 
 func (w *waiter) setStates(f *flagSet, words string) error {
@@ -366,7 +375,7 @@ func (w *waiter) explainUnreadable(err error) error {
 	case !errors.As(err, &pathErr):
 		return err
 	case errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("%s is not a directory; check --state-dir", notDirectory(w.dir))
+		return fmt.Errorf("%s is not a directory; check --state-dir or PIKA_LIFECYCLE_DIR", notDirectory(w.dir))
 	case errors.Is(err, artifact.ErrNewer):
 		return fmt.Errorf("%s %w", pathErr.Path, artifact.ErrNewer)
 	}

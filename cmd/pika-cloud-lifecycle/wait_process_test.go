@@ -123,6 +123,52 @@ func TestWait_running(t *testing.T) {
 	}
 }
 
+// If the state directory is removed or renamed, ingest continues in a new one with the next
+// seq, and warns. So a wait --after that waits, or begins then, ends.
+func TestWait_directory_removed(t *testing.T) {
+	for name, remove := range map[string]func(dir string) error{
+		"removed": os.RemoveAll,
+		"renamed": func(dir string) error { return os.Rename(dir, dir+".away") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startIn(t, filepath.Join(t.TempDir(), "state"), nil)
+			p.write("STATE=starting", "STATE=ready")
+			p.ackUpTo(2)
+			w := newWaiter(p.dir, artifact.Completed)
+			w.hasAfter, w.after = true, 2
+			ended := make(chan error)
+			go func() {
+				_, err := w.wait()
+				ended <- err
+			}()
+			testenv.Must(t, remove(p.dir))
+			p.write("KIND=ready", "STATE=completed")
+			if seq, _ := p.ackUpTo(4); seq != 4 {
+				t.Errorf("the last seq is %d; expected 4", seq)
+			}
+			later := *w
+			later.limit = 0
+			if _, err := later.wait(); err != nil {
+				t.Errorf("a later wait: %v", err)
+			}
+			select {
+			case err := <-ended:
+				testenv.Must(t, err)
+			case <-time.After(waitLimit):
+				t.Error("the wait did not end")
+			}
+			p.in.Close()
+			warning := "pika-cloud-lifecycle: " + p.dir + ": the directory was removed or replaced; it contains only what was reported since; remove it only when nothing writes to it\n"
+			if stderr := p.exits(exitOK); stderr != warning {
+				t.Errorf("stderr is %q; expected %q", stderr, warning)
+			}
+			ingestLines(t, p.dir, "STATE=stopped")
+			p.contains("status.json", `"seq": 5`)
+		})
+	}
+}
+
 // If the status is older than the event, wait reads it again.
 func TestWait_settle(t *testing.T) {
 	dir := t.TempDir()

@@ -69,5 +69,5 @@ func (d *Directive) Joined(text []byte) (warning string, offset int) {
 func joinedWarning(text []byte, at int) string {
 	directive, _ := cutWord(text[at:])
 	return fmt.Sprintf("the directive %s is inside a value and has no effect; if printf has no %%q, as in dash and busybox, it has joined two lines: "+
-		`use "pika-cloud-lifecycle send" or docs/report.sh`, show(directive))
+		`use "pika-cloud-lifecycle send" or docs/directive.sh`, show(directive))
 }

@@ -28,6 +28,13 @@ else
   echo poweroff >"$out/next"
   mv "$out/off" "$out/first"
   [[ ! -e $state/status.json ]] # /run was empty
+
+  # The state directory is removed while ingest runs, as docs/install.md describes.
+  echo STATE=stopped >"$fifo"
+  reaches stopped
+  rm -r "$state"
+  systemctl stop pika-cloud-lifecycle.service
+  systemctl restart pika-cloud-lifecycle.socket
   timeout 60 sh -c "echo STATE=booted >$fifo"
   reaches booted
   systemctl start farewell.service

@@ -158,10 +158,26 @@ func report(line string) {
 // start starts a process, and returns when everything below it is in place or it has
 // ended.
 func (n *node) start(child *node) {
+	pid, up := n.fork(child)
+	if child.StopFirst {
+		resume(pid)
+	}
+	for {
+		_, err := unix.Read(up, make([]byte, 1))
+		if err != unix.EINTR {
+			break
+		}
+	}
+	unix.Close(up)
+	child.awaitEnd(pid)
+}
+
+// fork starts a process. It returns its process ID, and the read end of its descriptor upFD.
+func (n *node) fork(child *node) (pid, up int) {
 	plan, err := json.Marshal(child)
 	must(err)
-	var up [2]int
-	must(unix.Pipe2(up[:], unix.O_CLOEXEC))
+	var pipe [2]int
+	must(unix.Pipe2(pipe[:], unix.O_CLOEXEC))
 	const closed = ^uintptr(0)
 	files := slices.Repeat([]uintptr{closed}, upFD+1)
 	for fd := range 3 {
@@ -172,47 +188,48 @@ func (n *node) start(child *node) {
 	if fd := streamFD(); fd >= 0 {
 		files[fd] = uintptr(fd)
 	}
-	files[upFD] = uintptr(up[1])
+	files[upFD] = uintptr(pipe[1])
 	mark, _, _ := bytes.Cut([]byte(os.Getenv(planVar)), []byte("."))
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return len(v) > len(planVar) && v[:len(planVar)+1] == planVar+"=" })
 	env = append(env, planVar+"="+string(mark)+"."+strconv.Itoa(child.ID))
 	attr := &syscall.SysProcAttr{Setpgid: child.Place == "setpgid", Setsid: child.Place == "new session"}
-	pid, err := syscall.ForkExec("/proc/self/exe", []string{os.Args[0], string(plan)}, &syscall.ProcAttr{Env: env, Files: files, Sys: attr})
+	pid, err = syscall.ForkExec("/proc/self/exe", []string{os.Args[0], string(plan)}, &syscall.ProcAttr{Env: env, Files: files, Sys: attr})
 	must(err)
-	unix.Close(up[1])
-	if child.StopFirst {
-		var status unix.WaitStatus
-		for _, err = unix.Wait4(pid, &status, unix.WUNTRACED, nil); err == unix.EINTR; {
-			_, err = unix.Wait4(pid, &status, unix.WUNTRACED, nil)
-		}
-		must(err)
-		if status.Stopped() { // otherwise another process has ended it
-			must(unix.Kill(pid, unix.SIGCONT))
-		}
+	unix.Close(pipe[1])
+	return pid, pipe[0]
+}
+
+// resume waits until a child has stopped, and continues it.
+func resume(pid int) {
+	var status unix.WaitStatus
+	_, err := unix.Wait4(pid, &status, unix.WUNTRACED, nil)
+	for err == unix.EINTR {
+		_, err = unix.Wait4(pid, &status, unix.WUNTRACED, nil)
 	}
-	for {
-		_, err = unix.Read(up[0], make([]byte, 1))
-		if err != unix.EINTR {
-			break
-		}
+	must(err)
+	if status.Stopped() { // otherwise another process has ended it
+		must(unix.Kill(pid, unix.SIGCONT))
 	}
-	unix.Close(up[0])
+}
+
+// awaitEnd waits until a child that ends or stops by itself has done so.
+func (n *node) awaitEnd(pid int) {
 	options := unix.WEXITED | unix.WNOWAIT // an ended child stays a zombie
 	switch {
-	case child.End == "stop":
+	case n.End == "stop":
 		options |= unix.WSTOPPED
-	case child.End != "exit" && child.End != "kill":
+	case n.End != "exit" && n.End != "kill":
 		return
-	case child.Reap:
+	case n.Reap:
 		options = unix.WEXITED
 	}
 	for {
-		err = unix.Waitid(unix.P_PID, pid, nil, options, nil)
+		err := unix.Waitid(unix.P_PID, pid, nil, options, nil)
 		if err != unix.EINTR {
-			break
+			must(err)
+			return
 		}
 	}
-	must(err)
 }
 
 // awaitGone waits until a process has ended; a zombie has.

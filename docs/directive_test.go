@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
-// shells are the shells with which report.sh is tested.
+// shells are the shells with which directive.sh is tested.
 var shells = [][]string{{"dash"}, {"busybox", "ash"}, {"bash"}, {"bash", "--posix"}, {"zsh"}, {"zsh", "--emulate", "sh"}, {"mksh"}}
 
 // forEachShell runs a test in each shell, with the C and a UTF-8 locale, and with Big5 if
@@ -46,9 +47,9 @@ func forEachShell(t *testing.T, test func(t *testing.T, shell, locale []string))
 // fails or prints anything on stderr.
 func shellOutput(t *testing.T, shell, locale []string, script string, args []string) string {
 	t.Helper()
-	path, err := filepath.Abs("report.sh")
+	path, err := filepath.Abs("directive.sh")
 	testenv.Must(t, err)
-	argv := append(append(shell[1:len(shell):len(shell)], "-euc", strings.ReplaceAll(script, "REPORT", path), "test"), args...)
+	argv := append(append(shell[1:len(shell):len(shell)], "-euc", strings.ReplaceAll(script, "SCRIPT", path), "test"), args...)
 	cmd := exec.Command(testenv.Tool(t, shell[0]), argv...)
 	var stderr bytes.Buffer
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, locale...)
@@ -60,9 +61,9 @@ func shellOutput(t *testing.T, shell, locale []string, script string, args []str
 	return string(out)
 }
 
-// reportValues returns values with every byte but NUL, and random ones; each byte by
+// textValues returns values with every byte but NUL, and random ones; each byte by
 // itself too if SWEEP=full.
-func reportValues() (values []string) {
+func textValues() (values []string) {
 	random := 20
 	values = append(values, "", "\n", "\n\n\n", "a\n", "\\n", "%s%d%%", "-n", "--", "-e a", "(", "!", "=", "*", "~", "$HOME", "`id`", "$(id)",
 		"\xa5\x5c\xb3\x5c", "\xc3", "é\xc3", "\xe2\x82", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\u2028\u0085\ufeff",
@@ -96,12 +97,12 @@ func reportValues() (values []string) {
 	return values
 }
 
-// The functions of report.sh print any text as one JSON directive, byte for byte, in each
+// The functions of directive.sh print any text as one JSON directive, byte for byte, in each
 // shell, also with set -eu. Invalid UTF-8 arrives as U+FFFD.
-func TestReport_any_text(t *testing.T) {
+func TestDirectiveScript_any_text(t *testing.T) {
 	forEachShell(t, func(t *testing.T, shell, locale []string) {
-		values := reportValues()
-		out := shellOutput(t, shell, locale, `. REPORT; for text do report failed "$text"; done`, values)
+		values := textValues()
+		out := shellOutput(t, shell, locale, `. SCRIPT; for text do directive failed "$text"; done`, values)
 		lines := strings.Split(out, "\n")
 		if len(lines) != len(values)+1 {
 			t.Fatalf("%d lines for %d values", len(lines)-1, len(values))
@@ -120,10 +121,10 @@ func TestReport_any_text(t *testing.T) {
 	})
 }
 
-// The examples of report.sh are directives, and the message is optional.
-func TestReport_arguments(t *testing.T) {
+// The examples of directive.sh are directives, and the message is optional.
+func TestDirectiveScript_arguments(t *testing.T) {
 	forEachShell(t, func(t *testing.T, shell, locale []string) {
-		got := shellOutput(t, shell, locale, `. REPORT; report ready; report stopped ''; text='a "b"'; report failed "$text" "\"exit_code\":7,\"details\":$(json "$text")"`, nil)
+		got := shellOutput(t, shell, locale, `. SCRIPT; directive ready; directive stopped ''; text='a "b"'; directive failed "$text" "\"exit_code\":7,\"details\":$(json "$text")"`, nil)
 		const want = `{"state":"ready","message":"ready"}
 {"state":"stopped","message":""}
 {"state":"failed","message":"a \u0022b\u0022","exit_code":7,"details":"a \u0022b\u0022"}
@@ -134,16 +135,16 @@ func TestReport_arguments(t *testing.T) {
 	})
 }
 
-// A report to a closed pipe does not end the script.
-func TestReport_without_reader(t *testing.T) {
+// A directive to a closed pipe does not end the script.
+func TestDirectiveScript_without_reader(t *testing.T) {
 	for _, shell := range shells {
 		t.Run(strings.Join(shell, " "), func(t *testing.T) {
 			r, w, err := os.Pipe()
 			testenv.Must(t, err, r.Close())
 			defer w.Close()
-			path, err := filepath.Abs("report.sh")
+			path, err := filepath.Abs("directive.sh")
 			testenv.Must(t, err)
-			argv := append(shell[1:len(shell):len(shell)], "-c", `. "$1"; report ready >&3 2>/dev/null || :; echo continued`, "test", path)
+			argv := append(shell[1:len(shell):len(shell)], "-c", `. "$1"; directive ready >&3 2>/dev/null || :; echo continued`, "test", path)
 			cmd := exec.Command(testenv.Tool(t, shell[0]), argv...)
 			cmd.ExtraFiles = []*os.File{w}
 			out, err := cmd.CombinedOutput()
@@ -154,12 +155,36 @@ func TestReport_without_reader(t *testing.T) {
 	}
 }
 
-// The pages show report.sh as it is, without the first line, which is for shellcheck.
-func TestReport_in_pages(t *testing.T) {
-	script := strings.TrimPrefix(testenv.ReadFile(t, "report.sh"), "# shellcheck shell=sh\n\n")
+// The pages show directive.sh as it is, without the first line, which is for shellcheck.
+func TestDirectiveScript_in_pages(t *testing.T) {
+	script := strings.TrimPrefix(testenv.ReadFile(t, "directive.sh"), "# shellcheck shell=sh\n\n")
 	for _, page := range []string{"protocol.md"} {
 		if !strings.Contains(testenv.ReadFile(t, page), "\n```sh\n"+script+"```\n") {
-			t.Errorf("%s does not contain report.sh", page)
+			t.Errorf("%s does not contain directive.sh", page)
+		}
+	}
+}
+
+// A shell function has the same body in all pages and scripts of docs, so a reader can combine
+// their examples.
+func TestPages_shell_functions(t *testing.T) {
+	pages, err := filepath.Glob("*.md")
+	testenv.Must(t, err)
+	bodies := make(map[string]string) // of each function
+	for _, page := range append(pages, "../README.md") {
+		for _, block := range fenced(t, page, "sh", "bash") {
+			for _, m := range regexp.MustCompile(`(?ms)^(\w+)\(\) (?:\{[^\n]*\}|\(.*?^\))$`).FindAllStringSubmatch(block, -1) {
+				name, body := m[1], m[0]
+				if other, ok := bodies[name]; ok && other != body {
+					t.Errorf("%s has another function %s than an earlier page:\n%s\n%s", page, name, body, other)
+				}
+				bodies[name] = body
+			}
+		}
+	}
+	for _, name := range []string{"report", "directive", "json"} {
+		if bodies[name] == "" {
+			t.Errorf("no page has the function %s", name)
 		}
 	}
 }
@@ -186,7 +211,7 @@ printf 'STATE=stopped MESSAGE=%q\n' "it's text"
 			input, _, _ := command{}.run(t, append(c.shell, "-c", script)...)
 			state := t.TempDir()
 			_, stderr, _ := command{state: state, input: input}.run(t, testenv.Program(t), "ingest")
-			const cause = `is inside a value and has no effect; if printf has no %q, as in dash and busybox, it has joined two lines: use "pika-cloud-lifecycle send" or docs/report.sh`
+			const cause = `is inside a value and has no effect; if printf has no %q, as in dash and busybox, it has joined two lines: use "pika-cloud-lifecycle send" or docs/directive.sh`
 			if n := strings.Count(stderr, cause); n != c.warnings {
 				t.Errorf("%d warnings, expected %d; the input is\n%s\n%s", n, c.warnings, input, stderr)
 			}

@@ -1,11 +1,11 @@
 # shellcheck shell=sh
 
-# report STATE [MESSAGE [MEMBERS]] prints a directive as one line of JSON:
+# directive STATE [MESSAGE [MEMBERS]] prints a directive as one line of JSON:
 #
-#	report failed "$text" '"exit_code":7' >&"$PIKA_LIFECYCLE_FD"
+#	directive failed "$text" '"exit_code":7' >&"$PIKA_LIFECYCLE_FD"
 #
 # It runs in a subshell, so a SIGPIPE does not end the script.
-report() (
+directive() (
 	printf '{"state":"%s","message":%s%s}\n' "$1" "$(json "${2-$1}")" "${3+,$3}"
 )
 
