@@ -55,6 +55,25 @@ func shortened(message string) string {
 	return message[:end] + mark
 }
 
+// startOf returns the text of a message, or more than its first maxMessage bytes. It does
+// not decode the rest of a huge message, which would need its size in memory.
+func startOf(message strictjson.Value) string {
+	const longest = 6 // size of the longest escape of one byte, such as \u0001
+	end := longest * (maxMessage + 2)
+	if len(message) <= end {
+		text, _ := message.Text()
+		return text
+	}
+	for {
+		start := append(slices.Clip(message[:end]), '"')
+		text, ok := start.Text()
+		if ok {
+			return text
+		}
+		end-- // an escape was cut
+	}
+}
+
 // add adds a field.
 func (e *encoder) add(f field, value string) {
 	e.head = slices.Grow(e.head, len(fieldNames[f])+len(value)+16)
@@ -96,26 +115,26 @@ func priority(s artifact.State) sd.Priority {
 // event encodes a line of events.jsonl.
 func (e *encoder) event(line []byte) encodedEntry {
 	var kind artifact.State
-	var message string
+	var message strictjson.Value
 	strictjson.Members(line, func(name, value strictjson.Value, _ int) {
 		switch string(name) {
 		case `"kind"`:
 			kind = artifact.State(value[1 : len(value)-1])
 		case `"message"`:
-			message, _ = value.Text()
+			message = value
 		}
 	})
-	e.begin(eventIDs[kind], priority(kind), message)
+	e.begin(eventIDs[kind], priority(kind), startOf(message))
 	e.add(fieldKind, string(kind))
 	return e.end(fieldEvent, line, false)
 }
 
 // result encodes a result. The entry does not refer to it.
 func (e *encoder) result(r *artifact.Result) encodedEntry {
-	message, _ := r.Message.Text()
-	e.begin(resultIDs[r.Outcome], priority(artifact.State(r.Outcome)), message)
+	e.begin(resultIDs[r.Outcome], priority(artifact.State(r.Outcome)), startOf(r.Message))
 	e.add(fieldOutcome, string(r.Outcome))
-	return e.end(fieldResult, r.Append(nil), true)
+	parts := r.Parts(nil)
+	return e.end(fieldResult, parts.Append(make([]byte, 0, parts.Size())), true)
 }
 
 // reject encodes a line of rejected.jsonl.

@@ -42,6 +42,7 @@ func TestMirror(t *testing.T) {
 		{"many commits", testMirrorManyCommits},
 		{"signals while waiting", testMirrorSignals},
 		{"event and result commands", testMirrorEventAndResult},
+		{"system calls", testMirrorCalls},
 	} {
 		t.Run(test.name, test.run)
 	}
@@ -150,28 +151,42 @@ func testMirrorFields(t *testing.T) {
 
 func lines(text string) []string { return strings.Split(strings.TrimSuffix(text, "\n"), "\n") }
 
+// A value that is too large for a datagram arrives complete, and rebuild reads it. journalctl
+// prints the last event and the result as arrays of bytes.
 func testMirrorLargeValues(t *testing.T) {
 	m := newJournal(t, 2)
-	dir := testenv.TempDir(t)
+	guest, host := testenv.TempDir(t), testenv.TempDir(t)
 	var input strings.Builder
-	for _, size := range []int{250_000, 5_000_000} {
-		text, err := json.Marshal(strings.Repeat("0123456789\n", size/11))
+	for _, size := range []int{250_000, 900_000} {
+		text, err := json.Marshal(strings.Repeat("0123456789\n", size/2/11))
 		testenv.Must(t, err)
 		fmt.Fprintf(&input, `{"state":"ready","message":%s,"details":{"log":%s}}`+"\n", text, text)
 	}
-	if stderr := m.ingest(dir, input.String(), "--max-line", "33554432"); stderr != "" {
+	const begin = "STATE=failed MESSAGE=\x7f"
+	input.WriteString(begin + strings.Repeat("\x01", 100_000) + "\n")
+	if stderr := m.ingest(guest, input.String()); stderr != "" {
 		t.Errorf("stderr is %q, want none", stderr)
 	}
-	got := m.entries()
-	if len(got) != 2 {
-		t.Fatalf("journald has %d entries, want 2", len(got))
+	var want []storedEntry
+	for _, line := range lines(testenv.ReadFile(t, filepath.Join(guest, "events.jsonl"))) {
+		want = append(want, expectedEntry(t, guest, line))
 	}
-	for i, line := range lines(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl"))) {
-		if want := expectedEntry(t, dir, line); !maps.Equal(got[i].sent(), want) {
-			t.Errorf("entry %d, %.80q, has %d and %d bytes, want %d and %d", i, got[i]["MESSAGE"], len(got[i]["MESSAGE"]), len(got[i]["PIKA_EVENT"]),
-				len(want["MESSAGE"]), len(want["PIKA_EVENT"]))
+	want = append(want, expectedResult(t, guest, testenv.ReadFile(t, filepath.Join(guest, "result.json"))))
+	got := m.entries()
+	if len(got) != len(want) {
+		t.Fatalf("journald has %d entries, want %d", len(got), len(want))
+	}
+	for i, e := range want {
+		for name, value := range e {
+			if has := got[i][name]; has != value {
+				t.Errorf("%s of entry %d is %.80q, with %d bytes; want %.80q, with %d", name, i, has, len(has), value, len(value))
+			}
 		}
 	}
+	if stderr, code := rebuild(t, host, m.journalJSON()); code != 0 || stderr != "" {
+		t.Errorf("rebuild: exit %d: %s", code, stderr)
+	}
+	sameFiles(t, host, guest)
 }
 
 // run sends the same entries as ingest.
@@ -559,6 +574,23 @@ func testMirrorEventAndResult(t *testing.T) {
 	result := expectedResult(t, dir, testenv.ReadFile(t, filepath.Join(dir, "result.json")))
 	if !maps.Equal(got[0].sent(), event) || !maps.Equal(got[1].sent(), result) {
 		t.Errorf("the entries are\n%q\n%q\nwant\n%q\n%q", got[0].sent(), got[1].sent(), event, result)
+	}
+}
+
+// Each entry needs one system call, besides a few for the connection and for the first time
+// that journald has no room.
+func testMirrorCalls(t *testing.T) {
+	m := newJournal(t, 29)
+	testenv.Tools(t, "strace")
+	const n = 300
+	trace := filepath.Join(testenv.TempDir(t), "trace")
+	m.run(many(n), "strace", "-f", "-qq", "-e", "trace=%network,memfd_create", "-o", trace,
+		testenv.Program(t), "ingest", "--state-dir", testenv.TempDir(t), "--journal=always")
+	if calls := strings.Count(testenv.ReadFile(t, trace), "("); calls < n || calls > n+10 {
+		t.Errorf("%d calls for %d entries, want %d at most", calls, n, n+10)
+	}
+	if got := len(m.entries()); got != n {
+		t.Errorf("journald has %d entries, want %d", got, n)
 	}
 }
 

@@ -460,12 +460,16 @@ func testRebuildOldStatus(t *testing.T) {
 	}
 }
 
+// The longest line of journalctl for a directive of 1 MiB: a byte that is not printable, and
+// others of which each becomes an escape of six bytes.
 func testRebuildLongEntry(t *testing.T) {
 	dir := testenv.TempDir(t)
-	e := ready(1)
-	e.more = `,"X":"` + strings.Repeat("x", 2<<20) + `"`
-	if stderr, code := rebuild(t, dir, e.String()); code != 0 || seqs(t, dir, "events.jsonl") != "1" {
-		t.Errorf("exit %d: %.200s", code, stderr)
+	line := strings.Replace(ready(1).line(""), `"m"`, "\"\x7f"+strings.Repeat(`\u001f`, 1<<20)+`"`, 1)
+	text := fakeEntry{kind: "ready", seq: 1}.String()
+	before, _, _ := strings.Cut(text, `"PIKA_EVENT":`)
+	stderr, code := rebuild(t, dir, before+`"PIKA_EVENT":`+bytesForm(line)+"}\n")
+	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); code != 0 || got != line+"\n" {
+		t.Errorf("exit %d: %.200s; the log has %d bytes, want %d", code, stderr, len(got), len(line)+1)
 	}
 }
 
