@@ -52,8 +52,8 @@ var fieldNames = [endOfFields]string{
 	fieldMachineID:  "_MACHINE_ID",
 }
 
-// The MESSAGE_IDs. They are random, and must never change, because a Rebuilder
-// identifies entries by them.
+// The MESSAGE_IDs. They are random, and must never change, because catalogs and queries
+// contain them.
 var (
 	eventIDs = map[artifact.State]string{
 		artifact.Requested:    "66fb2d5fd0464e5a87de2c884e42d01b",

@@ -19,8 +19,8 @@ import (
 // --all. It ignores entries other than events and results.
 //
 // Entries may be repeated, within a stream or in a later one: the Rebuilder drops
-// an entry that the copy has already. It identifies entries by machine, events
-// path, boot, MESSAGE_ID and seq.
+// an entry that the copy has already. It identifies an event or a result by
+// machine, events path, boot and seq.
 //
 // Events are ordered by seq. An event that arrives early is buffered until the
 // earlier ones have arrived, for up to maxDelay; then the Rebuilder warns about

@@ -465,9 +465,7 @@ func testRebuildOldStatus(t *testing.T) {
 func testRebuildLongEntry(t *testing.T) {
 	dir := testenv.TempDir(t)
 	line := strings.Replace(ready(1).line(""), `"m"`, "\"\x7f"+strings.Repeat(`\u001f`, 1<<20)+`"`, 1)
-	text := fakeEntry{kind: "ready", seq: 1}.String()
-	before, _, _ := strings.Cut(text, `"PIKA_EVENT":`)
-	stderr, code := rebuild(t, dir, before+`"PIKA_EVENT":`+bytesForm(line)+"}\n")
+	stderr, code := rebuild(t, dir, valued(bytesForm(line)))
 	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); code != 0 || got != line+"\n" {
 		t.Errorf("exit %d: %.200s; the log has %d bytes, want %d", code, stderr, len(got), len(line)+1)
 	}
@@ -609,8 +607,7 @@ func testRebuildInvalidLine(t *testing.T) {
 
 // valued returns an event whose PIKA_EVENT has a value in JSON.
 func valued(value string) string {
-	text := ready(2).String()
-	before, _, _ := strings.Cut(text, `"PIKA_EVENT":`)
+	before, _, _ := strings.Cut(ready(2).String(), `"PIKA_EVENT":`)
 	return before + `"PIKA_EVENT":` + value + "}\n"
 }
 
