@@ -43,6 +43,7 @@ func TestMirror(t *testing.T) {
 		{"signals while waiting", testMirrorSignals},
 		{"event and result commands", testMirrorEventAndResult},
 		{"system calls", testMirrorCalls},
+		{"memory", testMirrorMemory},
 	} {
 		t.Run(test.name, test.run)
 	}
@@ -591,6 +592,26 @@ func testMirrorCalls(t *testing.T) {
 	}
 	if got := len(m.entries()); got != n {
 		t.Errorf("journald has %d entries, want %d", got, n)
+	}
+}
+
+// The mirror does not raise the limit of 32 MiB that ingest has without it.
+func testMirrorMemory(t *testing.T) {
+	m := newJournal(t, 30)
+	const size = 1<<20 - 100
+	all, half := strings.Repeat("\x01", size), strings.Repeat("\x01", size/2)
+	for _, line := range []string{"STATE=ready MESSAGE=" + all, "STATE=ready DETAILS.x=" + all, "STATE=failed MESSAGE=" + all,
+		`STATE=ready MESSAGE="` + half + `" DETAILS.x="` + half + `"`} {
+		f := m.startIngest(testenv.TempDir(t))
+		f.write(strings.Repeat(line+"\n", 6))
+		_, used, _ := strings.Cut(testenv.ReadFile(t, fmt.Sprintf("/proc/%d/status", f.cmd.Process.Pid)), "\nVmHWM:")
+		kib, err := strconv.Atoi(strings.Fields(used)[0])
+		testenv.Must(t, err)
+		if kib > 32<<10 {
+			t.Errorf("%.20q: %d KiB of memory, want %d at most", line, kib, 32<<10)
+		}
+		f.in.Close()
+		_ = f.cmd.Wait() // it has rejected lines, because there is only one result
 	}
 }
 
