@@ -10,7 +10,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
-// A rawEntry is one line of the output of journalctl -o json: the values of its fields in
+// readFields are the fields that a Rebuilder reads.
+var readFields = [...]field{fieldMessageID, fieldEventsPath, fieldEvent, fieldResult, fieldUID, fieldMachineID}
+
+// A rawEntry is one line of the output of journalctl -o json: the values of readFields in
 // JSON, or nil for a field that the entry does not have.
 type rawEntry [endOfFields]strictjson.Value
 
@@ -22,8 +25,8 @@ func parseLine(n *strictjson.Normaliser, line []byte) (*rawEntry, error) {
 	}
 	raw := new(rawEntry)
 	strictjson.Members(object, func(name, value strictjson.Value, _ int) {
-		for f, known := range fieldNames {
-			if string(name[1:len(name)-1]) == known {
+		for _, f := range readFields {
+			if string(name[1:len(name)-1]) == fieldNames[f] {
 				raw[f] = value
 			}
 		}
@@ -105,29 +108,17 @@ type entry struct {
 
 // decode decodes an entry that isComplete with the artifact in field f.
 func (raw *rawEntry) decode(f field) (*entry, error) {
-	e := new(entry)
 	text, err := raw.text(f)
 	if err != nil {
 		return nil, err
 	}
-	messageID := ""
-	if f == fieldEvent {
-		e.event, err = new(artifact.Decoder).Event([]byte(text))
-	} else {
-		e.result, err = new(artifact.Decoder).Result([]byte(text))
-	}
-	switch {
-	case err == artifact.ErrNewer:
+	e := new(entry)
+	messageID, err := e.decodeArtifact(f, text)
+	if err == artifact.ErrNewer {
 		return nil, fmt.Errorf("%s %w", fieldNames[f], err)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", fieldNames[f], err)
-	case e.event != nil:
-		messageID, e.seq, e.bootID = eventIDs[e.event.Kind], e.event.Seq, e.event.BootID
-	default:
-		messageID, e.seq, e.bootID = resultIDs[e.result.Outcome], e.result.Seq, e.result.BootID
 	}
-	if e.bootID != "" && !isBootID(e.bootID) {
-		return nil, fmt.Errorf("%s: boot_id is %s; expected a UUID in lower case", fieldNames[f], quoted(e.bootID))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", fieldNames[f], err)
 	}
 	if err := raw.checkMessageID(messageID, f); err != nil {
 		return nil, err
@@ -138,6 +129,27 @@ func (raw *rawEntry) decode(f field) (*entry, error) {
 	}
 	e.eventsPath, err = raw.text(fieldEventsPath)
 	return e, err
+}
+
+// decodeArtifact decodes the artifact and returns its MESSAGE_ID.
+func (e *entry) decodeArtifact(f field, text string) (messageID string, err error) {
+	if f == fieldEvent {
+		e.event, err = new(artifact.Decoder).Event([]byte(text))
+		if err != nil {
+			return "", err
+		}
+		messageID, e.seq, e.bootID = eventIDs[e.event.Kind], e.event.Seq, e.event.BootID
+	} else {
+		e.result, err = new(artifact.Decoder).Result([]byte(text))
+		if err != nil {
+			return "", err
+		}
+		messageID, e.seq, e.bootID = resultIDs[e.result.Outcome], e.result.Seq, e.result.BootID
+	}
+	if e.bootID != "" && !isBootID(e.bootID) {
+		return "", fmt.Errorf("boot_id is %s; expected a UUID in lower case", quoted(e.bootID))
+	}
+	return messageID, nil
 }
 
 // checkMessageID returns an error if the entry has another MESSAGE_ID than its artifact
