@@ -581,8 +581,8 @@ func testMirrorEventAndResult(t *testing.T) {
 // Each entry needs one system call, besides a few for the connection and for the first time
 // that journald has no room.
 func testMirrorCalls(t *testing.T) {
+	testenv.Strace(t)
 	m := newJournal(t, 29)
-	testenv.Tools(t, "strace")
 	const n = 300
 	trace := filepath.Join(testenv.TempDir(t), "trace")
 	m.run(many(n), "strace", "-f", "-qq", "-e", "trace=%network,memfd_create", "-o", trace,
@@ -603,7 +603,7 @@ func testMirrorMemory(t *testing.T) {
 	for _, line := range []string{"STATE=ready MESSAGE=" + all, "STATE=ready DETAILS.x=" + all, "STATE=failed MESSAGE=" + all,
 		`STATE=ready MESSAGE="` + half + `" DETAILS.x="` + half + `"`} {
 		f := m.startIngest(testenv.TempDir(t))
-		f.write(strings.Repeat(line+"\n", 6))
+		f.write(strings.Repeat(line+"\n", 4))
 		_, used, _ := strings.Cut(testenv.ReadFile(t, fmt.Sprintf("/proc/%d/status", f.cmd.Process.Pid)), "\nVmHWM:")
 		kib, err := strconv.Atoi(strings.Fields(used)[0])
 		testenv.Must(t, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -613,7 +614,11 @@ func valued(value string) string {
 
 // bytesForm returns the bytes of text as journalctl prints them if one is unprintable.
 func bytesForm(text string) string {
-	return strings.ReplaceAll(fmt.Sprint([]byte(text)), " ", ",")
+	form := []byte("[")
+	for _, b := range []byte(text) {
+		form = append(strconv.AppendUint(form, uint64(b), 10), ',')
+	}
+	return string(form[:len(form)-1]) + "]"
 }
 
 // journalctl prints a value with unprintable characters as an array of bytes.
@@ -714,7 +719,7 @@ func testRebuildStopped(t *testing.T) {
 // rebuild is killed at a system call. Another rebuild completes the copy. strace counts
 // the calls of each thread separately, so the calls at which it kills vary from run to run.
 func testRebuildKilled(t *testing.T) {
-	testenv.Tools(t, "strace")
+	testenv.Strace(t)
 	in := join(threeRuns()...)
 	complete := testenv.TempDir(t)
 	rebuild(t, complete, in)
