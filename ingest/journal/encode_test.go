@@ -31,7 +31,7 @@ func eventLine(message string) []byte {
 	return artifact.AppendSeq(text, 7)
 }
 
-// An entry has few fields, because each one costs journald 4 to 6 percent of its time for
+// An entry has few fields, because each one costs journald 4 to 5 percent of its time for
 // the entry.
 func TestEncoder_fields(t *testing.T) {
 	e, line := encoder{eventsPath: "/run/pika-cloud/events.jsonl"}, eventLine("probe passed")

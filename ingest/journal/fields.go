@@ -34,7 +34,7 @@ const (
 const sentFields = fieldUID
 
 // fieldNames are the names of the fields; docs/journal.md describes them. An entry has few:
-// each field costs journald 4 to 6 percent of its time for an entry. So the artifact is in
+// each field costs journald 4 to 5 percent of its time for an entry. So the artifact is in
 // one field, and no field repeats a part of it unless people or the catalog need it.
 var fieldNames = [endOfFields]string{
 	fieldMessageID:  "MESSAGE_ID",

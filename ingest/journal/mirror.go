@@ -12,7 +12,7 @@ import (
 
 // The limits of the queue.
 const (
-	// maxQueuedBytes limits the size of the queued lines. 4 MiB hold about 20,000
+	// maxQueuedBytes limits the size of the queued lines and results. 4 MiB hold about 20,000
 	// events, more than a guest normally writes, and fit into the memory of a
 	// small guest.
 	maxQueuedBytes = 4 << 20
@@ -48,8 +48,8 @@ const (
 //   - An entry is counted in total before it is queued, and in sent after
 //     journald has accepted it. The other total-sent entries are missed, queued
 //     or being sent.
-//   - queuedBytes is the size of the lines in queue and in the commit that run is
-//     sending. Committed drops a commit that does not fit, and sets overflowed.
+//   - queuedBytes is the size of the lines and results in queue and in the commit that
+//     run is sending. Committed drops a commit that does not fit, and sets overflowed.
 //   - busy is true once journald has accepted an entry for which it had no room at
 //     first: journald runs, and is only slow.
 //   - state is what run is doing, and stateSince is when it began.
