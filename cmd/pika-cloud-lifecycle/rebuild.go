@@ -6,10 +6,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/ingest/journal"
 )
 
-// maxEntry is the default for --max-line of rebuild. It is larger than that of
-// ingest because journalctl prints up to five bytes for one byte of a directive, and
-// adds other fields.
-const maxEntry = 16 << 20
+// maxEntry is the default for --max-line of rebuild. It is larger than that of ingest,
+// because journalctl prints up to 20 bytes for one byte of a directive: the artifact has an
+// escape of six bytes, and journalctl prints each of those as a number.
+const maxEntry = 24 << 20
 
 // rebuildMain rebuilds a state directory from the output of journalctl. It sends no
 // notifications, because the events happened earlier or on another machine.

@@ -287,7 +287,7 @@ Advanced:
                        sequence number, and how many lines were rejected
   --grace DURATION     after SIGTERM or SIGHUP, wait this long for the end of
                        the input (default 5s)
-  --max-line SIZE      reject longer lines (default 16M, at most 256M)
+  --max-line SIZE      reject longer lines (default 24M, at most 256M)
   --max-events SIZE    rename events.jsonl to events.jsonl.1 before it grows
                        beyond SIZE; 0 for never (default 64M)
   --max-rejected SIZE  stop writing to rejected.jsonl at SIZE (default 8M)

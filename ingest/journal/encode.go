@@ -1,78 +1,104 @@
 package journal
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	sd "github.com/coreos/go-systemd/v22/journal"
-	"github.com/tidwall/gjson"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
+
+// maxMessage limits the size of MESSAGE in bytes. MESSAGE is for people: the artifact in
+// the entry has the whole message. journalctl -o json prints fields of up to 4,096 bytes,
+// with their names, without --all.
+const maxMessage = 4000
 
 // An encoder encodes entries in journald's native protocol
 // (systemd.io/JOURNAL_NATIVE_PROTOCOL). The names of the fields are fixed, so text
-// from the input can only become the value of a field. An entry is valid until
-// the next one is encoded.
+// from the input can only become the value of a field.
 type encoder struct {
 	eventsPath string
-	entry      []byte
-	counted    int // fields of entry for which isCounted is true
+	head       []byte
 }
 
+// An encodedEntry is an entry in two parts, of which the second one may be empty. Its last
+// field is an artifact, which may be large and is not copied. An encodedEntry is valid until
+// the next one is encoded.
+type encodedEntry [2][]byte
+
 // begin starts an entry with the fields that all entries have.
-func (e *encoder) begin(messageID string, p sd.Priority) {
-	e.entry, e.counted = e.entry[:0], 0
+func (e *encoder) begin(messageID string, p sd.Priority, message string) {
+	e.head = e.head[:0]
 	e.add(fieldMessageID, messageID)
 	e.add(fieldPriority, strconv.Itoa(int(p)))
 	e.add(fieldIdentifier, Identifier)
 	e.add(fieldEventsPath, e.eventsPath)
+	e.add(fieldMessage, shortened(message))
 }
 
-// add adds a field. The protocol requires the length before a value that contains
-// a newline.
+// shortened returns the first characters of a message, which fit into maxMessage. It marks
+// a message that does not fit with an ellipsis.
+func shortened(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	const mark = "…"
+	end := maxMessage - len(mark)
+	for !utf8.RuneStart(message[end]) {
+		end--
+	}
+	return message[:end] + mark
+}
+
+// startOf returns the text of a message, or more than its first maxMessage bytes. It does
+// not decode the rest of a huge message, which would need its size in memory.
+func startOf(message strictjson.Value) string {
+	const longest = 6 // size of the longest escape of one byte, such as \u0001
+	end := longest * (maxMessage + 2)
+	if len(message) <= end {
+		text, _ := message.Text()
+		return text
+	}
+	for {
+		start := append(slices.Clip(message[:end]), '"')
+		text, ok := start.Text()
+		if ok {
+			return text
+		}
+		end-- // an escape was cut
+	}
+}
+
+// add adds a field.
 func (e *encoder) add(f field, value string) {
-	name := fieldNames[f]
-	if isCounted(name) {
-		e.counted++
-	}
-	e.entry = slices.Grow(e.entry, len(name)+len(value)+16)
-	e.entry = append(e.entry, name...)
-	if strings.IndexByte(value, '\n') < 0 {
-		e.entry = append(e.entry, '=')
-	} else {
-		e.entry = append(e.entry, '\n')
-		e.entry = binary.LittleEndian.AppendUint64(e.entry, uint64(len(value)))
-	}
-	e.entry = append(e.entry, value...)
-	e.entry = append(e.entry, '\n')
+	e.head = slices.Grow(e.head, len(fieldNames[f])+len(value)+16)
+	e.addName(f, len(value), strings.IndexByte(value, '\n') >= 0)
+	e.head = append(e.head, value...)
+	e.head = append(e.head, '\n')
 }
 
-// addOptional adds a field unless its value is empty.
-func (e *encoder) addOptional(f field, value string) {
-	if value != "" {
-		e.add(f, value)
+// addName adds all of a field that comes before its value. The protocol requires the size
+// before a value that contains a newline.
+func (e *encoder) addName(f field, size int, hasNewline bool) {
+	e.head = append(e.head, fieldNames[f]...)
+	if !hasNewline {
+		e.head = append(e.head, '=')
+		return
 	}
+	e.head = append(e.head, '\n')
+	e.head = binary.LittleEndian.AppendUint64(e.head, uint64(size))
 }
 
-// end adds the number of fields and returns the entry. A Rebuilder compares this
-// number with the fields it reads, because journalctl and systemd-journal-upload
-// 252 silently omit a field that they cannot read while journald writes the file
-// (sd_journal_enumerate_data(3)).
-func (e *encoder) end() []byte {
-	e.add(fieldCountOfFields, strconv.Itoa(e.counted+1))
-	return e.entry
-}
-
-// trim drops the memory of a huge entry.
-func (e *encoder) trim() {
-	const kept = 64 << 10 // larger than nearly all entries
-	if cap(e.entry) > kept {
-		e.entry = nil
-	}
+// end adds the last field. Its value is text without the newline at the end, which ends the
+// field instead.
+func (e *encoder) end(f field, text []byte, hasNewline bool) encodedEntry {
+	e.addName(f, len(text)-1, hasNewline)
+	return encodedEntry{e.head, text}
 }
 
 // priority returns the syslog priority of an entry about s.
@@ -86,97 +112,54 @@ func priority(s artifact.State) sd.Priority {
 	return sd.PriInfo
 }
 
-// isPlain is the value of fieldTransition. Only events that do not change the state have
-// that field.
-const isPlain = "0"
-
 // event encodes a line of events.jsonl.
-func (e *encoder) event(line string) []byte {
+func (e *encoder) event(line []byte) encodedEntry {
 	var kind artifact.State
-	var time, message, bootID, details, uptime, transition, seq string
-	gjson.Parse(line).ForEach(func(name, value gjson.Result) bool {
-		switch name.Str {
-		case "kind":
-			kind = artifact.State(value.Str)
-		case "timestamp":
-			time = value.Str
-		case "message":
-			message = value.Str
-		case "boot_id":
-			bootID = value.Str
-		case "details":
-			details = value.Raw
-		case "uptime_ms":
-			uptime = value.Raw
-		case "transition":
-			if value.Type == gjson.False {
-				transition = isPlain
-			}
-		case "seq":
-			seq = value.Raw
+	var message strictjson.Value
+	strictjson.Members(line, func(name, value strictjson.Value, _ int) {
+		switch string(name) {
+		case `"kind"`:
+			kind = artifact.State(value[1 : len(value)-1])
+		case `"message"`:
+			message = value
 		}
-		return true
 	})
-	e.begin(eventIDs[kind], priority(kind))
-	e.add(fieldMessage, message)
+	e.begin(eventIDs[kind], priority(kind), startOf(message))
 	e.add(fieldKind, string(kind))
-	e.add(fieldSeq, seq)
-	e.add(fieldTime, time)
-	e.addOptional(fieldBootID, bootID)
-	e.addOptional(fieldUptime, uptime)
-	e.addOptional(fieldTransition, transition)
-	e.addOptional(fieldDetails, details)
-	return e.end()
+	return e.end(fieldEvent, line, false)
 }
 
-// timeFormat is the format of times in the artifacts.
-const timeFormat = "2006-01-02T15:04:05.000Z"
-
-// result encodes a result.
-func (e *encoder) result(r *artifact.Result) []byte {
-	message, _ := r.Message.Text()
-	e.begin(resultIDs[r.Outcome], priority(artifact.State(r.Outcome)))
-	e.add(fieldMessage, message)
+// result encodes a result. The entry does not refer to it.
+func (e *encoder) result(r *artifact.Result) encodedEntry {
+	e.begin(resultIDs[r.Outcome], priority(artifact.State(r.Outcome)), startOf(r.Message))
 	e.add(fieldOutcome, string(r.Outcome))
-	if r.ExitCode != nil {
-		e.add(fieldExitCode, strconv.Itoa(int(*r.ExitCode)))
-	}
-	if r.Seq > 0 {
-		e.add(fieldSeq, strconv.FormatUint(r.Seq, 10))
-	}
-	e.add(fieldTime, r.Time.UTC().Format(timeFormat))
-	e.addOptional(fieldBootID, r.BootID)
-	e.addOptional(fieldDetails, string(r.Details))
-	return e.end()
+	parts := r.Parts(nil)
+	return e.end(fieldResult, parts.Append(make([]byte, 0, parts.Size())), true)
 }
 
 // reject encodes a line of rejected.jsonl.
-func (e *encoder) reject(line string) []byte {
-	reject := gjson.Parse(line)
-	number := reject.Get("line").Raw
-	raw := reject.Get("raw").Str
-	if encoded := reject.Get("raw_base64"); encoded.Exists() {
-		decoded, _ := base64.StdEncoding.DecodeString(encoded.Str)
-		raw = string(decoded)
-	}
-	e.begin(rejectID, sd.PriWarning)
-	e.add(fieldMessage, "line "+number+", "+reject.Get("error").Str)
-	e.add(fieldLine, number)
-	e.add(fieldOffset, reject.Get("offset").Raw)
-	e.add(fieldTime, reject.Get("timestamp").Str)
-	e.add(fieldRaw, raw)
-	return e.end()
+func (e *encoder) reject(line []byte) encodedEntry {
+	var number, reason string
+	strictjson.Members(line, func(name, value strictjson.Value, _ int) {
+		switch string(name) {
+		case `"line"`:
+			number = string(value)
+		case `"error"`:
+			reason, _ = value.Text()
+		}
+	})
+	e.begin(rejectID, sd.PriWarning, "line "+number+", "+reason)
+	return e.end(fieldReject, line, false)
 }
 
 // missed encodes an entry with the number of entries that the journal missed.
-func (e *encoder) missed(n uint64) []byte {
+func (e *encoder) missed(n uint64) encodedEntry {
 	count := strconv.FormatUint(n, 10)
-	e.begin(missedID, sd.PriWarning)
 	entries := " entries"
 	if n == 1 {
 		entries = " entry"
 	}
-	e.add(fieldMessage, "the journal missed "+count+entries+"; read "+e.eventsPath+" and the files beside it")
+	e.begin(missedID, sd.PriWarning, "the journal missed "+count+entries+"; read "+e.eventsPath+" and the files beside it")
 	e.add(fieldMissed, count)
-	return e.end()
+	return encodedEntry{e.head}
 }

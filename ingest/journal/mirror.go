@@ -2,19 +2,17 @@ package journal
 
 import (
 	"bytes"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
-	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 )
 
 // The limits of the queue.
 const (
-	// maxQueuedBytes limits the size of the queued lines. 4 MiB hold about 20,000
+	// maxQueuedBytes limits the size of the queued lines and results. 4 MiB hold about 20,000
 	// events, more than a guest normally writes, and fit into the memory of a
 	// small guest.
 	maxQueuedBytes = 4 << 20
@@ -50,8 +48,8 @@ const (
 //   - An entry is counted in total before it is queued, and in sent after
 //     journald has accepted it. The other total-sent entries are missed, queued
 //     or being sent.
-//   - queuedBytes is the size of the lines in queue and in the commit that run is
-//     sending. Committed drops a commit that does not fit, and sets overflowed.
+//   - queuedBytes is the size of the lines and results in queue and in the commit that
+//     run is sending. Committed drops a commit that does not fit, and sets overflowed.
 //   - busy is true once journald has accepted an entry for which it had no room at
 //     first: journald runs, and is only slow.
 //   - state is what run is doing, and stateSince is when it began.
@@ -86,12 +84,14 @@ const (
 
 // A commit is a copy of the parts of an ingest.Commit that are sent.
 type commit struct {
-	events  string // lines of events.jsonl
-	rejects string // lines of rejected.jsonl
-	result  *artifact.Result
+	events  []byte       // lines of events.jsonl
+	rejects []byte       // lines of rejected.jsonl
+	result  encodedEntry // empty if there is none
 }
 
-func (c *commit) size() int { return len(c.events) + len(c.rejects) }
+func (c *commit) size() int {
+	return len(c.events) + len(c.rejects) + len(c.result[0]) + len(c.result[1])
+}
 
 // Start starts the sending goroutine. It returns an error if journald cannot be
 // reached now; the Mirror has started anyway and tries again until it is closed.
@@ -116,29 +116,20 @@ func (m *Mirror) Committed(c *ingest.Commit) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.total += uint64(entries)
-	size := len(c.Events) + len(c.Rejects)
 	// An empty queue accepts a commit of any size, because one line may be larger
 	// than the limit.
-	fits := m.queuedBytes == 0 || m.queuedBytes+size <= maxQueuedBytes
+	fits := m.queuedBytes == 0 || m.queuedBytes+len(c.Events)+len(c.Rejects) <= maxQueuedBytes
 	if !fits || len(m.queue) == cap(m.queue) {
 		m.overflowed = true
 		return
 	}
-	m.queuedBytes += size
-	m.queue <- commit{string(c.Events), string(c.Rejects), copyResult(c.Result)} // does not block
-}
-
-func copyResult(r *artifact.Result) *artifact.Result {
-	if r == nil {
-		return nil
+	copied := commit{events: bytes.Clone(c.Events), rejects: bytes.Clone(c.Rejects)}
+	if c.Result != nil {
+		e := encoder{eventsPath: m.EventsPath}
+		copied.result = e.result(c.Result)
 	}
-	c := *r
-	c.Message, c.Details = bytes.Clone(r.Message), bytes.Clone(r.Details)
-	if r.ExitCode != nil {
-		code := *r.ExitCode
-		c.ExitCode = &code
-	}
-	return &c
+	m.queuedBytes += copied.size()
+	m.queue <- copied // does not block
 }
 
 // Close sends the rest of the queue, for up to maxFlush and while journald accepts
@@ -197,22 +188,17 @@ func (m *Mirror) run(s *socket) {
 	defer s.close()
 	e := encoder{eventsPath: m.EventsPath}
 	for c := range m.queue {
-		size, events, rejects := c.size(), c.events, c.rejects
-		c.events, c.rejects = "", ""
-		for events != "" {
-			entry := e.event(cutLine(&events))
-			m.sendCounted(s, entry)
+		for line := range bytes.Lines(c.events) {
+			m.sendCounted(s, e.event(line))
 		}
-		for rejects != "" {
-			entry := e.reject(cutLine(&rejects))
-			m.sendCounted(s, entry)
+		for line := range bytes.Lines(c.rejects) {
+			m.sendCounted(s, e.reject(line))
 		}
-		if c.result != nil {
-			m.sendCounted(s, e.result(c.result))
+		if c.result[0] != nil {
+			m.sendCounted(s, c.result)
 		}
-		e.trim()
 		m.mu.Lock()
-		m.queuedBytes -= size
+		m.queuedBytes -= c.size()
 		m.mu.Unlock()
 	}
 	m.mu.Lock()
@@ -223,17 +209,8 @@ func (m *Mirror) run(s *socket) {
 	}
 }
 
-// cutLine removes the first line from lines and returns it. When the last line was
-// removed and encoded, the memory of the lines is free, although its entry may wait for
-// journald for a long time. A huge line would otherwise be in memory twice.
-func cutLine(lines *string) (line string) {
-	end := strings.IndexByte(*lines, '\n') + 1
-	line, *lines = (*lines)[:end], (*lines)[end:]
-	return line
-}
-
 // sendCounted sends an entry, and counts it in sent if journald accepts it.
-func (m *Mirror) sendCounted(s *socket, entry []byte) {
+func (m *Mirror) sendCounted(s *socket, entry encodedEntry) {
 	if m.send(s, entry) {
 		m.mu.Lock()
 		m.sent++
@@ -243,7 +220,7 @@ func (m *Mirror) sendCounted(s *socket, entry []byte) {
 
 // send sends an entry, and tries again while journald is busy or absent. It returns
 // false if sending fails for another reason, or if the Mirror is abandoned.
-func (m *Mirror) send(s *socket, entry []byte) bool {
+func (m *Mirror) send(s *socket, entry encodedEntry) bool {
 	defer m.setState(idle)
 	wait := m.isBusy() // if false, the first attempt shows whether there is room
 	for pause := minPause; !m.isAbandoned(); {

@@ -19,8 +19,8 @@ import (
 // --all. It ignores entries other than events and results.
 //
 // Entries may be repeated, within a stream or in a later one: the Rebuilder drops
-// an entry that the copy has already. It identifies entries by machine, events
-// path, boot, MESSAGE_ID and seq.
+// an entry that the copy has already. It identifies an event or a result by
+// machine, events path, boot and seq.
 //
 // Events are ordered by seq. An event that arrives early is buffered until the
 // earlier ones have arrived, for up to maxDelay; then the Rebuilder warns about
@@ -164,18 +164,23 @@ func (b *Rebuilder) Add(line []byte, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if !raw.isEventOrResult() {
+	f, ok := raw.artifactField()
+	if !ok {
 		return nil
 	}
-	if uid := raw.values[fieldUID].Str; !b.isTrusted(uid) {
+	uid, err := raw.text(fieldUID)
+	if err != nil {
+		return err
+	}
+	if !b.isTrusted(uid) {
 		b.warnOfUser(uid)
 		return nil
 	}
-	if !raw.isComplete() {
-		b.warnOfIncomplete(raw.values[fieldSeq].Str)
+	if !raw.isComplete(f) {
+		b.warn("an event or result is left out because its journal entry is incomplete; to include it, rebuild from the guest's own journal into an empty directory")
 		return nil
 	}
-	e, err := raw.decode()
+	e, err := raw.decode(f)
 	if err != nil {
 		return err
 	}
@@ -211,16 +216,6 @@ func (b *Rebuilder) warnOfUser(uid string) {
 	} else {
 		b.warn("the entries of user %.10q are ignored; if ingest runs as this user, add --trust-uid with its number", uid)
 	}
-}
-
-// warnOfIncomplete warns that an entry has lost fields. seq is empty if it is one
-// of them.
-func (b *Rebuilder) warnOfIncomplete(seq string) {
-	where := "an event or result"
-	if seq != "" {
-		where = fmt.Sprintf("seq %.20s", seq)
-	}
-	b.warn("%s is left out because its journal entry is incomplete; to include it, rebuild from the guest's own journal into an empty directory", where)
 }
 
 func (b *Rebuilder) warn(format string, args ...any) {

@@ -2,10 +2,11 @@ package journal
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,16 +99,15 @@ func testRebuildRoundTrip(t *testing.T) {
 	}
 }
 
-// Earlier versions wrote U+0085, U+2028 and U+2029 as they are, in the log and in the
-// details of an entry. Both forms are the same event.
+// Earlier versions wrote U+0085, U+2028 and U+2029 as they are, in the log and in an entry.
+// Both forms are the same event.
 func testRebuildLineSeparators(t *testing.T) {
 	const raw, escaped = "\u0085\u2028\u2029", `\u0085\u2028\u2029`
 	event := func(form string, seq int) string {
 		return fmt.Sprintf(`{"schema_version":1,"kind":"ready","timestamp":"2026-03-25T20:00:00.123Z","message":"%[2]s","boot_id":%[1]q,"details":{"%[2]s":"%[2]s"},"seq":%[3]d}`+"\n", bootA, form, seq)
 	}
 	entry := func(form string, seq int) string {
-		text := fakeEntry{kind: "ready", seq: seq, more: `,"PIKA_DETAILS":` + fmt.Sprintf("%q", `{"`+form+`":"`+form+`"}`)}.String()
-		return strings.Replace(text, `"MESSAGE":"m"`, `"MESSAGE":"`+raw+`"`, 1)
+		return fakeEntry{kind: "ready", artifact: strings.TrimSuffix(event(form, seq), "\n")}.String()
 	}
 	for _, existing := range []string{raw, escaped} {
 		for _, form := range []string{raw, escaped} {
@@ -149,27 +149,36 @@ type fakeEntry struct {
 	kind, outcome       string
 	seq                 int
 	time                string
+	artifact            string // the event or result; by default, it has the values above
 	more                string // further fields, each with a comma before it
 }
 
 func (e fakeEntry) String() string {
-	id := eventIDs[artifact.State(e.kind)]
-	word := fmt.Sprintf(`"PIKA_KIND":%q`, e.kind)
+	id, field, word := eventIDs[artifact.State(e.kind)], "PIKA_EVENT", fmt.Sprintf(`"PIKA_KIND":%q`, e.kind)
 	if e.outcome != "" {
-		id, word = resultIDs[artifact.Outcome(e.outcome)], fmt.Sprintf(`"PIKA_OUTCOME":%q`, e.outcome)
+		id, field, word = resultIDs[artifact.Outcome(e.outcome)], "PIKA_RESULT", fmt.Sprintf(`"PIKA_OUTCOME":%q`, e.outcome)
 	}
-	seq := ""
-	if e.seq > 0 {
-		seq = fmt.Sprintf(`,"PIKA_SEQ":"%d"`, e.seq)
+	text, _ := json.Marshal(cmp.Or(e.artifact, e.line("")))
+	return fmt.Sprintf(`{"MESSAGE_ID":%q,"_UID":%q,"_MACHINE_ID":%q,"PIKA_EVENTS_PATH":%q,"MESSAGE":"m",%s,%q:%s%s}`+"\n",
+		id, cmp.Or(e.uid, "0"), cmp.Or(e.machine, "m1"), cmp.Or(e.path, "/run/pika-cloud/events.jsonl"), word, field, text, e.more)
+}
+
+// line returns the event or result on one line. members are further members, each with a
+// comma before it.
+func (e fakeEntry) line(members string) string {
+	word, when := fmt.Sprintf(`"kind":%q`, e.kind), "timestamp"
+	if e.outcome != "" {
+		word, when = fmt.Sprintf(`"status":%q`, e.outcome), "finished_at"
 	}
-	boot := fmt.Sprintf(`"PIKA_BOOT_ID":%q,`, cmp.Or(e.boot, bootA))
+	boot := fmt.Sprintf(`,"boot_id":"%s"`, cmp.Or(e.boot, bootA))
 	if e.boot == "-" {
 		boot = ""
 	}
-	text := fmt.Sprintf(`{"MESSAGE_ID":%q,"_UID":%q,"_MACHINE_ID":%q,"PIKA_EVENTS_PATH":%q,%s"MESSAGE":"m",%s%s,"PIKA_TIMESTAMP":%q%s`,
-		id, cmp.Or(e.uid, "0"), cmp.Or(e.machine, "m1"), cmp.Or(e.path, "/run/pika-cloud/events.jsonl"), boot, word, seq,
-		cmp.Or(e.time, "2026-03-25T20:00:00.123Z"), e.more)
-	return fmt.Sprintf(`%s,"PIKA_FIELDS":"%d"}`+"\n", text, strings.Count(text, `"PIKA_`)+strings.Count(text, `"MESSAGE`)+1)
+	seq := ""
+	if e.seq > 0 {
+		seq = fmt.Sprintf(`,"seq":%d`, e.seq)
+	}
+	return fmt.Sprintf(`{"schema_version":1,%s,%q:%q,"message":"m"%s%s%s}`, word, when, cmp.Or(e.time, "2026-03-25T20:00:00.123Z"), boot, members, seq)
 }
 
 const (
@@ -199,27 +208,59 @@ func join(entries ...fakeEntry) string {
 	return b.String()
 }
 
-// journalctl may omit a field of an entry while journald writes the file. rebuild
-// leaves such an entry out, instead of writing it without the field.
+// journalctl may omit a field of an entry while journald writes the file. rebuild needs only
+// some of the fields. If one of those is missing, it leaves the entry out.
 func testRebuildLostField(t *testing.T) {
-	whole := fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":"{}","PIKA_UPTIME_MS":"7"`}.String()
-	for _, field := range []string{"PIKA_EVENTS_PATH", "PIKA_BOOT_ID", "MESSAGE", "PIKA_KIND", "PIKA_SEQ",
-		"PIKA_TIMESTAMP", "PIKA_DETAILS", "PIKA_UPTIME_MS", "PIKA_FIELDS"} {
+	const incomplete = ": an event or result is left out because its journal entry is incomplete;"
+	event, result := fakeEntry{kind: "failed", seq: 2, more: `,"PRIORITY":"3","SYSLOG_IDENTIFIER":"x"`}, fakeEntry{outcome: "failed", seq: 2}
+	for _, c := range []struct {
+		lost   string // field names
+		event  string // what stderr contains if the entry of the event has lost them; "" if rebuild does not need them
+		result string // the same for the result
+	}{
+		{"PRIORITY", "", ""},
+		{"SYSLOG_IDENTIFIER", "", ""},
+		{"MESSAGE", "", ""},
+		{"MESSAGE_ID", "", ""},
+		{"PIKA_KIND PIKA_OUTCOME", "", ""},
+		{"MESSAGE MESSAGE_ID PIKA_KIND PIKA_OUTCOME", "", ""},
+		{"PIKA_EVENT PIKA_RESULT", incomplete, incomplete},
+		{"PIKA_EVENTS_PATH", incomplete, incomplete},
+		{"_MACHINE_ID", incomplete, incomplete},
+		{"_UID", ": entries without _UID are ignored;", ": entries without _UID are ignored;"},
+		{"MESSAGE_ID PIKA_EVENT PIKA_RESULT", ": seq 2 is missing from the journal;", ""},
+	} {
+		names := strings.Fields(c.lost)
 		dir := testenv.TempDir(t)
-		lost := regexp.MustCompile(`,"`+field+`":"([^"\\\\]|\\\\.)*"`).ReplaceAllString(whole, "")
-		if lost == whole {
-			t.Fatalf("%s is not in %s", field, whole)
+		stderr, code := rebuild(t, dir, ready(1).String()+without(t, event, names...)+ready(3).String())
+		want := "1 2 3"
+		if c.event != "" {
+			want = "1 3"
 		}
-		stderr, code := rebuild(t, dir, ready(1).String()+lost+ready(3).String())
-		where := "seq 2"
-		if field == "PIKA_SEQ" {
-			where = "an event or result"
+		if code != 0 || seqs(t, dir, "events.jsonl") != want || !strings.Contains(stderr, c.event) || (c.event == "") != (stderr == "") {
+			t.Errorf("the event without %s: exit %d, seqs %s, want %s; stderr\n%s", c.lost, code, seqs(t, dir, "events.jsonl"), want, stderr)
 		}
-		if code != 0 || seqs(t, dir, "events.jsonl") != "1 3" || !strings.Contains(stderr, ": "+where+" is left out because its journal entry is incomplete;") ||
-			!strings.Contains(stderr, "seq 2 is missing from the journal") {
-			t.Errorf("without %s: exit %d, seqs %s, stderr\n%s", field, code, seqs(t, dir, "events.jsonl"), stderr)
+		dir = testenv.TempDir(t)
+		stderr, code = rebuild(t, dir, ready(1).String()+event.String()+without(t, result, names...))
+		has := testenv.ReadIfExists(t, filepath.Join(dir, "result.json")) != ""
+		isNeeded := c.result != "" || strings.Contains(c.lost, "PIKA_RESULT")
+		if code != 0 || has == isNeeded || !strings.Contains(stderr, c.result) || (c.result == "") != (stderr == "") {
+			t.Errorf("the result without %s: exit %d, the copy has a result: %t; stderr\n%s", c.lost, code, has, stderr)
 		}
 	}
+}
+
+// without returns an entry without some of its fields.
+func without(t *testing.T, e fakeEntry, names ...string) string {
+	t.Helper()
+	var fields map[string]any
+	testenv.Must(t, json.Unmarshal([]byte(e.String()), &fields))
+	for _, name := range names {
+		delete(fields, name)
+	}
+	text, err := json.Marshal(fields)
+	testenv.Must(t, err)
+	return string(text) + "\n"
 }
 
 // Each input is rebuilt into an empty directory. A second run into the same
@@ -420,12 +461,14 @@ func testRebuildOldStatus(t *testing.T) {
 	}
 }
 
+// The longest line of journalctl for a directive of 1 MiB: a byte that is not printable, and
+// others of which each becomes an escape of six bytes.
 func testRebuildLongEntry(t *testing.T) {
 	dir := testenv.TempDir(t)
-	e := ready(1)
-	e.more = `,"X":"` + strings.Repeat("x", 2<<20) + `"`
-	if stderr, code := rebuild(t, dir, e.String()); code != 0 || seqs(t, dir, "events.jsonl") != "1" {
-		t.Errorf("exit %d: %.200s", code, stderr)
+	line := strings.Replace(ready(1).line(""), `"m"`, "\"\x7f"+strings.Repeat(`\u001f`, 1<<20)+`"`, 1)
+	stderr, code := rebuild(t, dir, valued(bytesForm(line)))
+	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); code != 0 || got != line+"\n" {
+		t.Errorf("exit %d: %.200s; the log has %d bytes, want %d", code, stderr, len(got), len(line)+1)
 	}
 }
 
@@ -521,23 +564,33 @@ func testRebuildInvalidLine(t *testing.T) {
 		"cut":             {strings.TrimSuffix(ready(2).String(), "}\n") + "\n", "not a journal entry; expected the output of journalctl -o json --all"},
 		"trailing data":   {strings.TrimSuffix(ready(2).String(), "\n") + " {}\n", "not a journal entry; expected the output of journalctl -o json --all"},
 		"not an object":   {"[]\n", "not a journal entry; expected the output of journalctl -o json --all"},
-		"omitted value":   {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":null`}.String(), "journalctl left out PIKA_DETAILS because it is large; add --all to journalctl"},
-		"twice":           {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":["1","2"]`}.String(), "PIKA_DETAILS has several values; expected one"},
-		"array twice":     {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":[[1],[2]]`}.String(), "PIKA_DETAILS has several values; expected one"},
-		"object":          {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":{}`}.String(), "PIKA_DETAILS is {}; expected a string or an array of bytes"},
-		"details":         {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_DETAILS":"{"`}.String(), `PIKA_DETAILS is "{"; expected JSON`},
-		"seq":             {fakeEntry{kind: "ready"}.String(), `PIKA_SEQ is ""; expected a number of 1 or more`},
-		"seq 0":           {strings.Replace(ready(2).String(), `"PIKA_SEQ":"2"`, `"PIKA_SEQ":"0"`, 1), `PIKA_SEQ is "0"; expected a number of 1 or more`},
-		"time":            {fakeEntry{kind: "ready", seq: 2, time: "now"}.String(), `PIKA_TIMESTAMP is "now"; expected a time such as 2026-03-25T20:00:00.123Z`},
-		"uptime":          {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"0"`}.String(), `PIKA_UPTIME_MS is "0"; expected milliseconds, 1 or more`},
-		"transition":      {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_TRANSITION":"1"`}.String(), `PIKA_TRANSITION is "1"; expected 0`},
-		"boot":            {fakeEntry{kind: "ready", seq: 2, boot: "x\\ny"}.String(), `PIKA_BOOT_ID is "x\\ny"; expected a UUID in lower case`},
-		"long uptime":     {fakeEntry{kind: "ready", seq: 2, more: `,"PIKA_UPTIME_MS":"9223372036855"`}.String(), `PIKA_UPTIME_MS is "9223372036855"; expected milliseconds, 1 or more`},
-		"boot no dashes":  {fakeEntry{kind: "ready", seq: 2, boot: "aaaaaaaa0111104222083330444444444444"}.String(), `PIKA_BOOT_ID is "aaaaaaaa0111104222083330444444444444"; expected a UUID in lower case`},
-		"boot not hex":    {fakeEntry{kind: "ready", seq: 2, boot: "aaaaaaaa-1111-4222-8333-44444444444/"}.String(), `PIKA_BOOT_ID is "aaaaaaaa-1111-4222-8333-44444444444/"; expected a UUID in lower case`},
-		"exit code":       {fakeEntry{outcome: "failed", more: `,"PIKA_EXIT_CODE":"1.0"`}.String(), `PIKA_EXIT_CODE is "1.0"; expected an integer from -2147483648 to 2147483647`},
-		"kind":            {strings.Replace(ready(2).String(), `"PIKA_KIND":"ready"`, `"PIKA_KIND":"failed"`, 1), `PIKA_KIND is "failed"; expected ready, the kind of its MESSAGE_ID`},
-		"outcome":         {strings.Replace(fakeEntry{outcome: "failed"}.String(), `"PIKA_OUTCOME":"failed"`, `"PIKA_OUTCOME":"completed"`, 1), `PIKA_OUTCOME is "completed"; expected failed, the outcome of its MESSAGE_ID`},
+		"omitted value":   {valued("null"), "journalctl left out PIKA_EVENT because it is large; add --all to journalctl"},
+		"twice":           {valued(`["{}","{}"]`), "PIKA_EVENT has several values; expected one"},
+		"array twice":     {valued("[[1],[2]]"), "PIKA_EVENT has several values; expected one"},
+		"object":          {valued("{}"), "PIKA_EVENT is {}; expected a string or an array of bytes"},
+		"number":          {valued("7"), "PIKA_EVENT is 7; expected a string or an array of bytes"},
+		"no bytes":        {valued("[256]"), "PIKA_EVENT has several values; expected one"},
+		"invalid UTF-8":   {strings.Replace(valued(bytesForm(ready(2).line(""))), ",34,109,34,", ",34,255,34,", 1), "PIKA_EVENT: invalid UTF-8"},
+		"path twice":      {strings.Replace(ready(2).String(), `"/run/pika-cloud/events.jsonl"`, `["/a","/b"]`, 1), "PIKA_EVENTS_PATH has several values; expected one"},
+		"ID twice":        {strings.Replace(ready(2).String(), `"MESSAGE_ID":`, `"MESSAGE_ID":["1","2"],"X":`, 1), "MESSAGE_ID has several values; expected one"},
+		"user twice":      {strings.Replace(ready(2).String(), `"_UID":"0"`, `"_UID":["0","1000"]`, 1), "_UID has several values; expected one"},
+		"empty":           {valued(`""`), "PIKA_EVENT: the line is blank"},
+		"no event":        {fakeEntry{kind: "ready", artifact: "x"}.String(), "PIKA_EVENT: column 1: expected a JSON value"},
+		"cut event":       {fakeEntry{kind: "ready", artifact: strings.TrimSuffix(ready(2).line(""), "}")}.String(), "PIKA_EVENT: column 145: expected a comma or a closing brace"},
+		"other JSON":      {fakeEntry{kind: "ready", artifact: "[]"}.String(), "PIKA_EVENT: expected an object"},
+		"seq":             {fakeEntry{kind: "ready"}.String(), `PIKA_EVENT: seq is missing`},
+		"seq 0":           {fakeEntry{kind: "ready", artifact: fakeEntry{kind: "ready"}.line(`,"seq":0`)}.String(), `PIKA_EVENT: seq is "0"; expected an integer from 1 to 18446744073709551615`},
+		"seq twice":       {fakeEntry{kind: "ready", artifact: ready(2).line(`,"seq":3`)}.String(), "PIKA_EVENT: a name that occurs twice in an object"},
+		"time":            {fakeEntry{kind: "ready", seq: 2, time: "now"}.String(), `PIKA_EVENT: timestamp is "now"; expected RFC 3339, such as 2026-03-25T20:00:00.123Z`},
+		"boot":            {fakeEntry{kind: "ready", seq: 2, boot: `x\\ny`}.String(), `PIKA_EVENT: boot_id is "x\\ny"; expected a UUID in lower case`},
+		"boot no dashes":  {fakeEntry{kind: "ready", seq: 2, boot: "aaaaaaaa0111104222083330444444444444"}.String(), `PIKA_EVENT: boot_id is "aaaaaaaa0111104222083330444444444444"; expected a UUID in lower case`},
+		"boot not hex":    {fakeEntry{kind: "ready", seq: 2, boot: "aaaaaaaa-1111-4222-8333-44444444444/"}.String(), `PIKA_EVENT: boot_id is "aaaaaaaa-1111-4222-8333-44444444444/"; expected a UUID in lower case`},
+		"newer":           {fakeEntry{kind: "ready", artifact: strings.Replace(ready(2).line(""), ":1", ":2", 1)}.String(), "PIKA_EVENT was written by a newer version; update pika-cloud-lifecycle"},
+		"exit code":       {fakeEntry{outcome: "failed", artifact: fakeEntry{outcome: "failed"}.line(`,"exit_code":1.0`)}.String(), `PIKA_RESULT: exit_code is "1.0"; expected an integer from -2147483648 to 2147483647`},
+		"no result":       {fakeEntry{outcome: "failed", artifact: " "}.String(), "PIKA_RESULT: the file is empty"},
+		"kind":            {fakeEntry{kind: "ready", artifact: fakeEntry{kind: "failed", seq: 2}.line("")}.String(), "MESSAGE_ID is \"" + eventIDs["ready"] + "\"; expected " + eventIDs["failed"] + ", according to PIKA_EVENT"},
+		"outcome":         {fakeEntry{outcome: "failed", artifact: fakeEntry{outcome: "completed"}.line("")}.String(), "MESSAGE_ID is \"" + resultIDs["failed"] + "\"; expected " + resultIDs["completed"] + ", according to PIKA_RESULT"},
+		"another program": {strings.Replace(ready(2).String(), eventIDs["ready"], "fc2e22bc6ee647b6b90729ab34a250b1", 1), `MESSAGE_ID is "fc2e22bc6ee647b6b90729ab34a250b1"; expected ` + eventIDs["ready"] + ", according to PIKA_EVENT"},
 		"another machine": {fakeEntry{kind: "ready", seq: 2, machine: "m2"}.String(), `the entry is from machine "m2", but the first one is from "m1"; rebuild each machine into its own directory, with journalctl _MACHINE_ID=m2`},
 		"another log":     {fakeEntry{kind: "ready", seq: 2, path: "/x"}.String(), `the entry is from the log "/x", but the first one is from "/run/pika-cloud/events.jsonl"; rebuild each log into its own directory, with journalctl PIKA_EVENTS_PATH=/x`},
 	} {
@@ -553,15 +606,30 @@ func testRebuildInvalidLine(t *testing.T) {
 	}
 }
 
+// valued returns an event whose PIKA_EVENT has a value in JSON.
+func valued(value string) string {
+	before, _, _ := strings.Cut(ready(2).String(), `"PIKA_EVENT":`)
+	return before + `"PIKA_EVENT":` + value + "}\n"
+}
+
+// bytesForm returns the bytes of text as journalctl prints them if one is unprintable.
+func bytesForm(text string) string {
+	form := []byte("[")
+	for _, b := range []byte(text) {
+		form = append(strconv.AppendUint(form, uint64(b), 10), ',')
+	}
+	return string(form[:len(form)-1]) + "]"
+}
+
 // journalctl prints a value with unprintable characters as an array of bytes.
 func testRebuildUnprintable(t *testing.T) {
 	dir := testenv.TempDir(t)
-	e := strings.Replace(ready(1).String(), `"MESSAGE":"m"`, `"MESSAGE":[97,27,0,255]`, 1)
-	if stderr, code := rebuild(t, dir, e); code != 0 {
+	line := strings.Replace(ready(2).line(`,"details":"\u0001 \u0000"`), `"m"`, "\"\x7f \u0080 caf\u00e9\"", 1)
+	if stderr, code := rebuild(t, dir, ready(1).String()+valued(bytesForm(line))); code != 0 || stderr != "" {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
-	if got := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")); !strings.Contains(got, `"message":"a\u001b\u0000`+"\ufffd"+`"`) {
-		t.Errorf("the message has other bytes than the entry; the log is\n%s", got)
+	if got, want := testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), ready(1).line("")+"\n"+line+"\n"; got != want {
+		t.Errorf("the log is\n%q\nwant\n%q", got, want)
 	}
 }
 
@@ -651,7 +719,7 @@ func testRebuildStopped(t *testing.T) {
 // rebuild is killed at a system call. Another rebuild completes the copy. strace counts
 // the calls of each thread separately, so the calls at which it kills vary from run to run.
 func testRebuildKilled(t *testing.T) {
-	testenv.Tools(t, "strace")
+	testenv.Strace(t)
 	in := join(threeRuns()...)
 	complete := testenv.TempDir(t)
 	rebuild(t, complete, in)

@@ -71,7 +71,7 @@ func (s *socket) close() {
 // send sends an entry, and connects first if necessary. If journald has no room,
 // send returns EAGAIN: immediately, or after sendTimeout if wait is true. An entry
 // that is too large for a datagram is sent in a file.
-func (s *socket) send(entry []byte, wait bool) error {
+func (s *socket) send(entry encodedEntry, wait bool) error {
 	if err := s.connect(); err != nil {
 		return err
 	}
@@ -79,7 +79,10 @@ func (s *socket) send(entry []byte, wait bool) error {
 	if !wait {
 		flags |= unix.MSG_DONTWAIT
 	}
-	err := dirfs.Retry(func() error { return unix.Sendto(s.fd, entry, flags, nil) })
+	err := dirfs.Retry(func() error {
+		_, err := unix.SendmsgBuffers(s.fd, entry[:], nil, nil, flags)
+		return err
+	})
 	if err == unix.EMSGSIZE || err == unix.ENOBUFS {
 		return s.sendFile(entry, flags)
 	}
@@ -88,18 +91,20 @@ func (s *socket) send(entry []byte, wait bool) error {
 
 // sendFile sends an entry in a memfd. It must be sealed, or journald does not
 // accept it from an ordinary user (systemd.io/JOURNAL_NATIVE_PROTOCOL).
-func (s *socket) sendFile(entry []byte, flags int) error {
+func (s *socket) sendFile(entry encodedEntry, flags int) error {
 	fd, err := unix.MemfdCreate(Identifier, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	for len(entry) > 0 {
-		n, err := dirfs.RetryInt(func() (int, error) { return unix.Write(fd, entry) })
-		if err != nil {
-			return err
+	for _, part := range entry {
+		for len(part) > 0 {
+			n, err := dirfs.RetryInt(func() (int, error) { return unix.Write(fd, part) })
+			if err != nil {
+				return err
+			}
+			part = part[n:]
 		}
-		entry = entry[n:]
 	}
 	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
