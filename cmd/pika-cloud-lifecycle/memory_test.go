@@ -56,7 +56,9 @@ func heavyInputs() []heavyInput {
 		all.WriteString(list[i].input)
 		list[i].input = strings.Repeat(list[i].input, 6)
 	}
+	const rotation = 128 << 20 / (6 * line) // so many lines that the log is rotated, and its last line read
 	return append(list,
+		heavyInput{"rotation", strings.Repeat("KIND=ready MESSAGE="+repeated("\x01", line)+"\n", rotation), exitOK},
 		heavyInput{"all of them", all.String() + all.String(), exitRejected},
 		heavyInput{"a result", "STATE=failed MESSAGE=" + repeated("\x01", line) + "\n", exitOK},
 		heavyInput{"small lines rejected", repeated("x\n", 1<<19), exitRejected},

@@ -28,7 +28,7 @@ func eventLine(message string) []byte {
 	var enc artifact.EventEncoder
 	text := enc.Append(nil, &artifact.Event{Kind: artifact.Ready, Time: time.Unix(1, 0), Uptime: time.Hour, BootID: bootA,
 		Message: strictjson.AppendText(nil, message), Details: []byte(`{"port":8080}`)})
-	return artifact.AppendSeq(text, 7)
+	return enc.AppendSeq(text, 7)
 }
 
 // An entry has few fields, because each one costs journald 4 to 5 percent of its time for
