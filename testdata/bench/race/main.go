@@ -1,6 +1,8 @@
 // Command race measures pika-cloud-lifecycle, its alternatives, and a C program
 // that only makes the same system calls. It runs whole processes in turn, so that
-// a machine that slows down slows all of them, and does not count the first round.
+// a machine that slows down slows all of them, and does not count the first round. The
+// order changes from round to round: a process that follows a large one starts with cold
+// caches.
 // Each time is the median of the rounds, and each ratio the median of their ratios.
 //
 //	race DIR     DIR contains what testdata/bench/run has built
@@ -10,6 +12,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,7 +121,7 @@ func inside(dir string, args []string) (replaced []string) {
 func race(title, dir string, rounds int, all ...contender) {
 	laps := make([][]lap, len(all))
 	for round := range rounds + 1 {
-		for i := range all {
+		for _, i := range rand.Perm(len(all)) {
 			run := filepath.Join(dir, "run")
 			check(os.RemoveAll(run))
 			check(os.MkdirAll(run, 0o755))
@@ -222,18 +225,18 @@ with open(sys.argv[1], "w") as f:
 	}
 }
 
+// minDetails is the size of directives, in bytes, from which they have details.
+const minDetails = 184
+
 // input creates a file of directives with the same content in either syntax. size
 // includes the newline.
 func input(dir string, count, size int, words bool) string {
-	head, tail := `{"state":"ready","message":"agent is ready`, `","details":{"step":"boot","elapsed_ms":1234.5,"host":"a1"}}`
+	head, details, tail := `{"state":"ready","message":"agent is ready`, `","details":{"step":"boot","elapsed_ms":1234.5,"host":"a1"}}`, `"}`
 	if words {
-		head, tail = `STATE=ready MESSAGE='agent is ready`, `' DETAILS.step=boot DETAILS.elapsed_ms:=1234.5 DETAILS.host=a1`
+		head, details, tail = `STATE=ready MESSAGE='agent is ready`, `' DETAILS.step=boot DETAILS.elapsed_ms:=1234.5 DETAILS.host=a1`, `'`
 	}
-	if size < len(head)+len(tail)+1 { // of 100 bytes, without details
-		tail = `"}`
-		if words {
-			tail = `'`
-		}
+	if size >= minDetails {
+		tail = details
 	}
 	line := head + strings.Repeat(".", size-len(head)-len(tail)-1) + tail + "\n"
 	check(os.MkdirAll(dir, 0o755))
