@@ -115,18 +115,14 @@ const maxUnnumbered = 1000
 func lastSeq(f *dirfs.File, end int64) (uint64, error) {
 	var d artifact.Decoder
 	for range maxUnnumbered {
-		start, stop, err := lineBefore(f, end)
+		line, start, err := lineBefore(f, end)
 		if err == errTooFar {
 			break
 		}
 		if err != nil {
 			return 0, err
 		}
-		if stop-start <= artifact.MaxSize {
-			line := make([]byte, stop-start)
-			if _, err := f.ReadAt(line, start); err != nil {
-				return 0, err
-			}
+		if line != nil {
 			seq, ok := d.LineSeq(line)
 			if ok {
 				return seq, nil
