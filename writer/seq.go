@@ -43,13 +43,9 @@ func ParseSeq(text []byte) uint64 {
 
 // text returns at most maxSeqFile bytes of the seq file.
 func (l *seqFile) text() ([]byte, error) {
-	st, err := l.file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	text := make([]byte, min(st.Size, maxSeqFile))
-	_, err = l.file.ReadAt(text, 0)
-	return text, err
+	text := make([]byte, maxSeqFile)
+	n, err := l.file.ReadUpTo(text, 0)
+	return text[:n], err
 }
 
 // write writes seq to the seq file and makes it durable. It overwrites the old
