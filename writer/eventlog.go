@@ -52,6 +52,8 @@ type EventLog struct {
 	unused *unusedSeqs
 	text   []byte // a buffer for lines whose predicted seqs were wrong
 
+	decoder artifact.Decoder // of the last line; on the stack it would make that grow
+
 	rotateErr error
 }
 

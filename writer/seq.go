@@ -108,8 +108,7 @@ const maxUnnumbered = 1000
 
 // lastSeq returns the seq of the last line before end that has one. It returns
 // errNoLines if none of the last maxUnnumbered lines has one.
-func lastSeq(f *dirfs.File, end int64) (uint64, error) {
-	var d artifact.Decoder
+func lastSeq(d *artifact.Decoder, f *dirfs.File, end int64) (uint64, error) {
 	for range maxUnnumbered {
 		line, start, err := lineBefore(f, end)
 		if err == errTooFar {
@@ -133,11 +132,11 @@ func lastSeq(f *dirfs.File, end int64) (uint64, error) {
 // from the log before the last rotation; if that has none, from the seq file. The
 // caller holds the lock.
 func (l *EventLog) findLastSeq() (uint64, error) {
-	seq, err := lastSeq(l.lines.file, l.lines.end)
+	seq, err := lastSeq(&l.decoder, l.lines.file, l.lines.end)
 	if err != errNoLines { //fault:seq-from-log
 		return seq, err
 	}
-	seq, err = lastSeqIn(&l.lines.location, l.lines.name+oldSuffix)
+	seq, err = l.lastSeqIn(l.lines.name + oldSuffix)
 	if err == nil || (err != errNoLines && !errors.Is(err, fs.ErrNotExist)) {
 		return seq, err
 	}
@@ -202,7 +201,7 @@ func (l *EventLog) LastSeq() (uint64, error) {
 		return 0, err
 	}
 	for _, name := range []string{l.lines.name, l.lines.name + oldSuffix} {
-		seq, err := lastSeqIn(&l.lines.location, name)
+		seq, err := l.lastSeqIn(name)
 		if err == nil || (err != errNoLines && !errors.Is(err, fs.ErrNotExist)) {
 			return seq, err
 		}
@@ -217,8 +216,8 @@ func (l *EventLog) LastSeq() (uint64, error) {
 
 // lastSeqIn returns the seq of the last line of the file called name, as lastSeq
 // does. It also considers a last line without a newline.
-func lastSeqIn(l *location, name string) (uint64, error) {
-	f, err := l.OpenFile(name, unix.O_RDONLY, 0)
+func (l *EventLog) lastSeqIn(name string) (uint64, error) {
+	f, err := l.lines.OpenFile(name, unix.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -227,7 +226,7 @@ func lastSeqIn(l *location, name string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return lastSeq(f, st.Size+1) // as if a newline followed
+	return lastSeq(&l.decoder, f, st.Size+1) // as if a newline followed
 }
 
 // seqText returns the content of a seq file.

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,6 +169,38 @@ func TestCost_package_initialisation(t *testing.T) {
 	if all > 120 {
 		t.Errorf("the initialisation of packages makes %d allocations; expected 120 at most: %s", all, strings.Join(most, ", "))
 	}
+}
+
+// TestCost_page_faults limits the pages that event touches beyond those of the start of the
+// process. In a short process, most of the time is spent in page faults. If the stack of the
+// goroutine grew, there would be several more.
+func TestCost_page_faults(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		testenv.Missing(t, "amd64, whose count this is")
+	}
+	dir := testenv.TempDir(t)
+	start := pageFaults(t, "--version")
+	event := pageFaults(t, "event", "--state-dir", dir, "--kind", "ready", "--message", "up")
+	t.Logf("%d page faults, %d of them before main", event, start)
+	if event-start > 11 {
+		t.Errorf("event has %d page faults more than --version; expected 11 at most", event-start)
+	}
+}
+
+// pageFaults returns the lowest number of page faults of several runs. With one thread for Go
+// code, nearly all runs have that number.
+func pageFaults(t *testing.T, args ...string) int64 {
+	t.Helper()
+	least := int64(math.MaxInt64)
+	for range 10 {
+		cmd := limitedCommand(testenv.Program(t), args...)
+		cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		least = min(least, cmd.ProcessState.SysUsage().(*syscall.Rusage).Minflt)
+	}
+	return least
 }
 
 // oneByOne writes lines one by one, each after the previous one is durable.
