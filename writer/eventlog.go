@@ -52,7 +52,7 @@ type EventLog struct {
 	unused *unusedSeqs
 	text   []byte // a buffer for lines whose predicted seqs were wrong
 
-	decoder artifact.Decoder // of the last line; on the stack it would make that grow
+	decoder artifact.Decoder // decodes the last line; as a local variable, it would make the stack grow
 
 	rotateErr error
 }

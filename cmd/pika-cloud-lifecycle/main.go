@@ -123,8 +123,9 @@ func (a *app) main(args []string) int {
 	return exitCode(err)
 }
 
-// choose returns the subcommand that the first argument names, and its arguments. It
-// prints the help of the program itself, and then returns nil.
+// choose returns the subcommand that the first argument names, and its arguments. If the
+// user asks for the help or the version of the program, choose prints it and returns no
+// subcommand.
 func (a *app) choose(args []string) (run func(*app, []string) error, rest []string, err error) {
 	if len(args) == 0 {
 		return nil, nil, badUsage("expected a command: %s; see --help", strings.Join(subcommandNames(), ", "))
