@@ -118,9 +118,9 @@ func TestCost_one_shot_system_calls(t *testing.T) {
 		args       []string
 		all, syncs int
 	}{
-		{[]string{"event", "--kind", "ready"}, 168, 2},
-		{[]string{"status", "--state", "ready"}, 183, 2},
-		{[]string{"result", "--status", "failed"}, 183, 2},
+		{[]string{"event", "--kind", "ready"}, 170, 2},
+		{[]string{"status", "--state", "ready"}, 185, 2},
+		{[]string{"result", "--status", "failed"}, 185, 2},
 		{[]string{"send", "STATE=ready", "MESSAGE=up"}, 155, 0},
 	} {
 		args := c.args
