@@ -52,6 +52,8 @@ type EventLog struct {
 	unused *unusedSeqs
 	text   []byte // a buffer for lines whose predicted seqs were wrong
 
+	decoder artifact.Decoder // decodes the last line; as a local variable, it would make the stack grow
+
 	rotateErr error
 }
 
@@ -317,12 +319,11 @@ func (l *EventLog) Last() (seq uint64, bootID string, err error) {
 	if err := l.prepare(0); err != nil || l.lines.end == 0 {
 		return 0, "", err
 	}
-	start, stop, err := lineBefore(l.lines.file, l.lines.end)
-	if err != nil || stop-start > artifact.MaxSize {
+	line, _, err := lineBefore(l.lines.file, l.lines.end)
+	if err == errTooFar || (err == nil && line == nil) {
 		return l.last, "", nil // this program did not write the line
 	}
-	line := make([]byte, stop-start)
-	if _, err := l.lines.file.ReadAt(line, start); err != nil {
+	if err != nil {
 		return 0, "", err
 	}
 	event, _ := new(artifact.Decoder).Event(line)

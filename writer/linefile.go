@@ -8,16 +8,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// The sizes, in bytes, of the reads that search for the start of a line. The
-// first read is a page, which contains the start of nearly every line; all others
-// are chunks. Copies are made in chunks too.
+// The sizes, in bytes, of the reads that search for the start of a line. The first one
+// contains nearly every line; all others are chunks. Copies are made in chunks too.
 const (
-	page  = 4 << 10
-	chunk = 64 << 10
+	firstRead = 1 << 10
+	chunk     = 64 << 10
 )
+
+// page is the size of a page of the page cache.
+const page = 4 << 10
 
 // maxBack is how many bytes before its end a file is searched for a newline. It
 // is longer than any line that this program writes. It is a limit because the
@@ -180,39 +183,52 @@ func (f *lineFile) fitting(path string, text []byte, reserve int64) (int, error)
 // errNoLines reports that the start of the file was reached.
 var errNoLines = errors.New("no line")
 
-// lineBefore returns the bounds of the line before end, without its newline,
-// which is the byte before end. It returns errNoLines if end is 0.
-func lineBefore(f *dirfs.File, end int64) (start, stop int64, err error) {
+// lineBefore returns the line before end, without its newline, which is the byte before
+// end, and the offset at which the line starts. The line is nil if it is longer than
+// artifact.MaxSize. lineBefore returns errNoLines if end is 0.
+func lineBefore(f *dirfs.File, end int64) (line []byte, start int64, err error) {
 	if end == 0 {
-		return 0, 0, errNoLines
+		return nil, 0, errNoLines
 	}
-	start, err = lineStart(f, end-1)
-	return start, end - 1, err
+	return lastText(f, end-1)
 }
 
 // errTooFar reports that there is no newline within maxBack.
 var errTooFar = errors.New("no newline in the last 64 MiB")
 
-// lineStart returns the offset after the last newline before end, or 0 if there
-// is none. It returns errTooFar if it finds neither within maxBack.
-func lineStart(f *dirfs.File, end int64) (int64, error) {
-	buf := make([]byte, 0, page)
-	for from := end; end > 0; {
-		if from-end >= maxBack {
-			return 0, errTooFar
+// lastText returns the text between the last newline before end, or the start of the file,
+// and end, and the offset of that text. The text is nil if it is longer than
+// artifact.MaxSize. lastText returns errTooFar if the text is longer than maxBack.
+func lastText(f *dirfs.File, end int64) (text []byte, start int64, err error) {
+	buf := make([]byte, min(end, firstRead))
+	start = end
+	for start > 0 {
+		if end-start >= maxBack {
+			return nil, 0, errTooFar
 		}
-		buf = buf[:min(int64(cap(buf)), end)]
-		if _, err := f.ReadAt(buf, end-int64(len(buf))); err != nil {
-			return 0, err
+		buf = buf[:min(int64(cap(buf)), start)]
+		start -= int64(len(buf))
+		if _, err := f.ReadAt(buf, start); err != nil {
+			return nil, 0, err
 		}
 		newline := bytes.LastIndexByte(buf, '\n')
 		if newline >= 0 {
-			return end - int64(len(buf)-newline-1), nil
+			buf = buf[newline+1:]
+			start += int64(newline) + 1
+			break
 		}
-		end -= int64(len(buf))
-		if cap(buf) < chunk {
-			buf = make([]byte, 0, chunk)
+		if start > 0 && cap(buf) < chunk {
+			buf = make([]byte, chunk)
 		}
 	}
-	return 0, nil
+	size := end - start
+	if size < firstRead { // it is in the first read
+		return buf, start, nil
+	}
+	if size > artifact.MaxSize {
+		return nil, start, nil
+	}
+	text = make([]byte, size)
+	_, err = f.ReadAt(text, start)
+	return text, start, err
 }

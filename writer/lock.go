@@ -64,11 +64,12 @@ func (l *seqFile) lock(path string, limit time.Duration) error {
 		if err := l.openFile(path); err != nil {
 			return err
 		}
-		if err := l.acquire(start, limit); err != nil {
-			return err
-		}
-		if l.hasName() {
+		err := l.acquire(start, limit)
+		if err == nil && l.hasName() {
 			return nil
+		}
+		if err != nil && err != errReplaced {
+			return err
 		}
 		l.close()
 		if time.Since(start) > limit {
@@ -77,18 +78,22 @@ func (l *seqFile) lock(path string, limit time.Duration) error {
 	}
 }
 
+// errReplaced reports that the open file has lost its name.
+var errReplaced = errors.New("the file has been replaced")
+
 var errReplacedOften = errors.New("another process keeps replacing the file; check which users may write to the directory")
 
 func (l *seqFile) unlock() {
 	_ = unix.Flock(l.file.Fd(), unix.LOCK_UN)
 }
 
-// openFile opens the seq file, if it is not open or no longer has its name.
+// openFile opens the seq file, if it is not open. If a wait for the lock is in progress, it
+// first checks that the file still has its name. Otherwise lock does so later.
 func (l *seqFile) openFile(path string) error {
 	if err := l.open(path); err != nil {
 		return err
 	}
-	if l.file != nil && !l.unusable && l.file.Dir() == l.Dir.ID() && l.hasName() {
+	if l.file != nil && !l.unusable && l.file.Dir() == l.Dir.ID() && (l.waiting == nil || l.hasName()) {
 		return nil
 	}
 	l.close()
@@ -124,12 +129,16 @@ func (l *seqFile) close() {
 }
 
 // acquire waits for the lock on the open file. It returns a *LockError if limit
-// has passed since start.
+// has passed since start. It does not begin to wait for a file that has lost its name,
+// and then returns errReplaced.
 func (l *seqFile) acquire(start time.Time, limit time.Duration) error {
 	if l.waiting == nil {
 		locked, err := dirfs.TryLock(l.file.Fd(), unix.LOCK_EX)
 		if locked || err != nil {
 			return pathError("lock", l.path, err)
+		}
+		if !l.hasName() {
+			return errReplaced
 		}
 		if len(l.abandoned) == maxAbandoned {
 			return l.lockError(limit)

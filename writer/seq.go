@@ -43,13 +43,9 @@ func ParseSeq(text []byte) uint64 {
 
 // text returns at most maxSeqFile bytes of the seq file.
 func (l *seqFile) text() ([]byte, error) {
-	st, err := l.file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	text := make([]byte, min(st.Size, maxSeqFile))
-	_, err = l.file.ReadAt(text, 0)
-	return text, err
+	text := make([]byte, maxSeqFile)
+	n, err := l.file.ReadUpTo(text, 0)
+	return text[:n], err
 }
 
 // write writes seq to the seq file and makes it durable. It overwrites the old
@@ -112,21 +108,16 @@ const maxUnnumbered = 1000
 
 // lastSeq returns the seq of the last line before end that has one. It returns
 // errNoLines if none of the last maxUnnumbered lines has one.
-func lastSeq(f *dirfs.File, end int64) (uint64, error) {
-	var d artifact.Decoder
+func lastSeq(d *artifact.Decoder, f *dirfs.File, end int64) (uint64, error) {
 	for range maxUnnumbered {
-		start, stop, err := lineBefore(f, end)
+		line, start, err := lineBefore(f, end)
 		if err == errTooFar {
 			break
 		}
 		if err != nil {
 			return 0, err
 		}
-		if stop-start <= artifact.MaxSize {
-			line := make([]byte, stop-start)
-			if _, err := f.ReadAt(line, start); err != nil {
-				return 0, err
-			}
+		if line != nil {
 			seq, ok := d.LineSeq(line)
 			if ok {
 				return seq, nil
@@ -142,11 +133,11 @@ func lastSeq(f *dirfs.File, end int64) (uint64, error) {
 // another process has removed all of these, that of the last event of this EventLog. The
 // caller holds the lock.
 func (l *EventLog) findLastSeq() (uint64, error) {
-	seq, err := lastSeq(l.lines.file, l.lines.end)
+	seq, err := lastSeq(&l.decoder, l.lines.file, l.lines.end)
 	if err != errNoLines { //fault:seq-from-log
 		return seq, err
 	}
-	seq, err = lastSeqIn(&l.lines.location, l.lines.name+oldSuffix)
+	seq, err = l.lastSeqIn(l.lines.name + oldSuffix)
 	if err == nil || (err != errNoLines && !errors.Is(err, fs.ErrNotExist)) {
 		return seq, err
 	}
@@ -215,7 +206,7 @@ func (l *EventLog) LastSeq() (uint64, error) {
 		return 0, err
 	}
 	for _, name := range []string{l.lines.name, l.lines.name + oldSuffix} {
-		seq, err := lastSeqIn(&l.lines.location, name)
+		seq, err := l.lastSeqIn(name)
 		if err == nil || (err != errNoLines && !errors.Is(err, fs.ErrNotExist)) {
 			return seq, err
 		}
@@ -230,8 +221,8 @@ func (l *EventLog) LastSeq() (uint64, error) {
 
 // lastSeqIn returns the seq of the last line of the file called name, as lastSeq
 // does. It also considers a last line without a newline.
-func lastSeqIn(l *location, name string) (uint64, error) {
-	f, err := l.OpenFile(name, unix.O_RDONLY, 0)
+func (l *EventLog) lastSeqIn(name string) (uint64, error) {
+	f, err := l.lines.OpenFile(name, unix.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -240,7 +231,7 @@ func lastSeqIn(l *location, name string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return lastSeq(f, st.Size+1) // as if a newline followed
+	return lastSeq(&l.decoder, f, st.Size+1) // as if a newline followed
 }
 
 // seqText returns the content of a seq file.

@@ -3,7 +3,6 @@ package writer
 import (
 	"golang.org/x/sys/unix"
 
-	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
@@ -17,27 +16,25 @@ const maxTorn = 8 << 20
 // copy there durable before it cuts the line off, so a crash in between leaves
 // two copies and loses nothing. If it moves the whole file away, it closes the file.
 func (f *lineFile) repairTail(size int64) error {
-	start, err := lineStart(f.file, size)
+	isWhole, err := f.endsInNewline(size)
+	if err != nil {
+		return err
+	}
+	f.end = size
+	if isWhole { //fault:repair-tail
+		return nil
+	}
+	tail, start, err := lastText(f.file, size)
 	if err == errTooFar {
 		return f.moveToTorn()
 	}
 	if err != nil {
 		return err
 	}
+	if tail != nil && f.isComplete != nil && f.isComplete(tail) {
+		return f.append([]byte{'\n'})
+	}
 	f.end = start
-	if start == size { //fault:repair-tail
-		return nil
-	}
-	if size-start <= artifact.MaxSize {
-		tail := make([]byte, size-start)
-		if _, err := f.file.ReadAt(tail, start); err != nil {
-			return err
-		}
-		if f.isComplete != nil && f.isComplete(tail) {
-			f.end = size
-			return f.append([]byte{'\n'})
-		}
-	}
 	if err := f.copyToTorn(start, size); err != nil {
 		return err
 	}
@@ -45,6 +42,17 @@ func (f *lineFile) repairTail(size int64) error {
 		return err
 	}
 	return f.file.Sync()
+}
+
+// endsInNewline reports whether the last of the first size bytes of the file is a newline, or
+// the file is empty.
+func (f *lineFile) endsInNewline(size int64) (bool, error) {
+	if size == 0 {
+		return true, nil
+	}
+	var last [1]byte
+	_, err := f.file.ReadAt(last[:], size-1)
+	return last[0] == '\n', err
 }
 
 // copyToTorn appends the bytes from start to size, and a newline, to the .torn

@@ -29,7 +29,7 @@ func flagsOf(t *testing.T, command string) []string {
 	t.Helper()
 	a := app{stdout: io.Discard, getenv: func(string) string { return "" }}
 	var unknown *unknownFlagError
-	if err := a.dispatch([]string{command, "--no-such-flag"}); !errors.As(err, &unknown) {
+	if err := findSubcommand(command).main(&a, []string{"--no-such-flag"}); !errors.As(err, &unknown) {
 		t.Fatalf("%s --no-such-flag: %v; expected an unknownFlagError", command, err)
 	}
 	return unknown.known

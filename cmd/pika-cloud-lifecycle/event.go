@@ -15,16 +15,40 @@ func eventMain(a *app, args []string) error {
 	if err := f.parse(args, writer.EventsName, "kind"); err != nil {
 		return err
 	}
-	kind, err := parseWord(f.flagSet, "kind", *word, artifact.States())
+	batch, err := a.newEvent(f, *word)
 	if err != nil {
 		return err
+	}
+	mirror, err := a.newMirror(f.journal, f.path)
+	if err != nil {
+		return err
+	}
+	defer a.closeMirror(mirror)
+	err = appendLocked(&writer.EventLog{Path: f.path, SeqPath: withoutSlash(*seqPath), Warn: a.warn}, batch)
+	if err != nil || mirror == nil {
+		return f.writeError(err)
+	}
+	mirror.Committed(&ingest.Commit{Events: batch.Text()})
+	return nil
+}
+
+// usualEvent is longer than most events, in bytes. A batch that grows step by step would
+// allocate several smaller buffers first.
+const usualEvent = 512
+
+// newEvent returns a batch with the event that the command line describes.
+func (a *app) newEvent(f *oneshotFlags, word string) (*writer.Batch, error) {
+	kind, err := parseWord(f.flagSet, "kind", word, artifact.States())
+	if err != nil {
+		return nil, err
 	}
 	details, err := f.detailsValue()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now := a.clock()
-	var batch writer.Batch
+	batch := new(writer.Batch)
+	batch.Grow(usualEvent)
 	batch.Add(&artifact.Event{
 		Kind:    kind,
 		Time:    now.Time,
@@ -33,17 +57,7 @@ func eventMain(a *app, args []string) error {
 		Details: details,
 		Uptime:  now.Uptime,
 	})
-	mirror, err := a.newMirror(f.journal, f.path)
-	if err != nil {
-		return err
-	}
-	defer a.closeMirror(mirror)
-	err = appendLocked(&writer.EventLog{Path: f.path, SeqPath: withoutSlash(*seqPath), Warn: a.warn}, &batch)
-	if err != nil || mirror == nil {
-		return f.writeError(err)
-	}
-	mirror.Committed(&ingest.Commit{Events: batch.Text()})
-	return nil
+	return batch, nil
 }
 
 func appendLocked(log *writer.EventLog, batch *writer.Batch) error {

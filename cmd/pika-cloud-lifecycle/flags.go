@@ -20,6 +20,7 @@ type flagSet struct {
 	*flag.FlagSet
 	usage    string
 	stdout   io.Writer
+	given    []string // the names of the flags on the command line
 	operands []string // after the flags that parseFlags has parsed
 }
 
@@ -142,7 +143,8 @@ func isSwitch(found *flag.Flag) bool {
 
 // set sets the value of a flag. A duration must not be negative.
 func (f *flagSet) set(found *flag.Flag, text string) error {
-	err := f.Set(found.Name, text)
+	err := found.Value.Set(text)
+	f.given = append(f.given, found.Name)
 	duration, _ := found.Value.(flag.Getter).Get().(time.Duration)
 	switch {
 	case err != nil:
@@ -206,10 +208,7 @@ func (f *flagSet) flagNames() (names []string) {
 }
 
 // isGiven reports whether the command line has a flag.
-func (f *flagSet) isGiven(name string) (found bool) {
-	f.Visit(func(f *flag.Flag) { found = found || f.Name == name })
-	return found
-}
+func (f *flagSet) isGiven(name string) bool { return slices.Contains(f.given, name) }
 
 // require checks that the command line has the named flags.
 func (f *flagSet) require(names ...string) error {

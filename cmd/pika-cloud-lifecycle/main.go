@@ -113,32 +113,37 @@ func subcommandNames() (names []string) {
 
 // main runs the program and returns its exit code.
 func (a *app) main(args []string) int {
-	err := a.dispatch(args)
+	run, rest, err := a.choose(args)
+	if run != nil {
+		err = run(a, rest)
+	}
 	if err != nil && !isReported(err) {
 		a.log(sd.PriErr, err.Error()+outputRemedy(err))
 	}
 	return exitCode(err)
 }
 
-// dispatch runs the subcommand that the first argument names.
-func (a *app) dispatch(args []string) error {
+// choose returns the subcommand that the first argument names, and its arguments. If the
+// user asks for the help or the version of the program, choose prints it and returns no
+// subcommand.
+func (a *app) choose(args []string) (run func(*app, []string) error, rest []string, err error) {
 	if len(args) == 0 {
-		return badUsage("expected a command: %s; see --help", strings.Join(subcommandNames(), ", "))
+		return nil, nil, badUsage("expected a command: %s; see --help", strings.Join(subcommandNames(), ", "))
 	}
 	name := args[0]
 	switch {
 	case isHelp(name):
-		return a.print(usage)
+		return nil, nil, a.print(usage)
 	case name == "help":
-		return a.help(args[1:])
+		return (*app).help, args[1:], nil
 	case name == "-version" || name == "--version":
-		return a.print(version())
+		return nil, nil, a.print(version())
 	}
 	c := findSubcommand(name)
 	if c == nil {
-		return unknownCommand(name)
+		return nil, nil, unknownCommand(name)
 	}
-	return c.main(a, args[1:])
+	return c.main, args[1:], nil
 }
 
 // help prints the help of the program, or of the subcommand that args name.

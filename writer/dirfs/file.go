@@ -191,16 +191,23 @@ func (f *File) WriteAt(text []byte, at int64) (int, error) {
 func (f *File) ReadAt(text []byte, at int64) (int, error) {
 	read := 0
 	for read < len(text) {
-		n, err := RetryInt(func() (int, error) { return unix.Pread(f.fd, text[read:], at+int64(read)) })
+		n, err := f.ReadUpTo(text[read:], at+int64(read))
 		if err == nil && n == 0 {
-			err = io.ErrUnexpectedEOF
+			err = pathError("read", f.path, io.ErrUnexpectedEOF)
 		}
 		if err != nil {
-			return read, pathError("read", f.path, err)
+			return read, err
 		}
 		read += n
 	}
 	return read, nil
+}
+
+// ReadUpTo reads at most len(text) bytes from an offset with one call of pread(2). It
+// returns 0 at the end of the file.
+func (f *File) ReadUpTo(text []byte, at int64) (int, error) {
+	n, err := RetryInt(func() (int, error) { return unix.Pread(f.fd, text, at) })
+	return max(n, 0), pathError("read", f.path, err)
 }
 
 // ReadAll reads the whole file. It returns ErrTooLarge if the file has more than

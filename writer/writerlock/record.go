@@ -24,8 +24,9 @@ const (
 // recordSize is the size in bytes of a record, and of a slot. The longest record has 115.
 const recordSize = 128
 
-// blank is a slot without a record.
-var blank = [recordSize]byte(append(bytes.Repeat([]byte{' '}, recordSize-1), '\n'))
+// blank returns the content of a slot without a record. It is a function, because each
+// process would initialise a variable at its start.
+func blank() []byte { return append(bytes.Repeat([]byte{' '}, recordSize-1), '\n') }
 
 // isBlank reports whether text contains no record.
 func isBlank(text []byte) bool { return len(bytes.Trim(text, " \n\x00")) == 0 }

@@ -193,7 +193,7 @@ func (l *Lock) writeRecord(kind Kind, bootID string) error {
 	text, at := newRecord(kind, bootID, l.file.ID()).text(), int64(l.slot)*recordSize
 	_, err = l.file.WriteAt(text, at) //fault:write-record
 	if err != nil {                   // perhaps a part of it was written
-		_, _ = l.file.WriteAt(blank[:], at)
+		_, _ = l.file.WriteAt(blank(), at)
 	}
 	l.hasRecord = err == nil
 	return err
@@ -256,7 +256,7 @@ func clearSlot(file *dirfs.File, slot int) error {
 	if !locked || err != nil {
 		return lockError(file, err)
 	}
-	_, err = file.WriteAt(blank[:], int64(slot)*recordSize)
+	_, err = file.WriteAt(blank(), int64(slot)*recordSize)
 	unlock(file.Fd(), momentRange(slot))
 	return err
 }
@@ -269,7 +269,7 @@ func (l *Lock) Release(keep bool) {
 		return
 	}
 	if !keep { //fault:blank-record
-		_, _ = l.file.WriteAt(blank[:], int64(l.slot)*recordSize) // if the disk is full, the file may still be truncated
+		_, _ = l.file.WriteAt(blank(), int64(l.slot)*recordSize) // if the disk is full, the file may still be truncated
 		truncateIfUnused(l.file, l.slot)
 	}
 	l.file.Close()

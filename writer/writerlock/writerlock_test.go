@@ -128,7 +128,7 @@ func TestLock_second_run_without_record(t *testing.T) {
 	f, err := os.OpenFile(filepath.Join(dir, Name), os.O_WRONLY, 0)
 	testenv.Must(t, err)
 	defer f.Close()
-	_, err = f.WriteAt(blank[:], 0)
+	_, err = f.WriteAt(blank(), 0)
 	testenv.Must(t, err)
 	var l Lock
 	var held *HeldError
