@@ -271,7 +271,7 @@ func TestDegraded_result_kept(t *testing.T) {
 	g := newGuest(t)
 	g.WriteTimeout = 1
 	acks := g.withAcks()
-	g.blockWhileReading("events.jsonl", 2, input.Len()) // some of the first read is committed
+	g.blockWhileReading("events.jsonl", 3, input.Len()) // some of the first two reads is committed
 	sum := g.feed(input.String())
 	kept := strings.Count(g.read("events.jsonl"), "\n")
 	if !sum.Degraded || sum.Dropped == 0 || sum.Dropped != uint64(lines+2-kept) {

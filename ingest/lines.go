@@ -9,10 +9,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
 )
 
-// readSize is how much is read at once: the size of the largest pipe that an
-// unprivileged process can create (pipe(7), pipe-max-size), so that the input of a
-// busy caller needs few large commits instead of many small ones.
-const readSize = 1 << 20
+// readSize is how much is read at once, in bytes. What is read is decoded while it is in the
+// second-level cache, which has 512 KiB or more in most processors. A larger size would only
+// need more memory, because a commit gathers several reads.
+const readSize = 256 << 10
 
 // A line is one line of the input, without its end.
 type line struct {

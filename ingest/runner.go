@@ -102,7 +102,7 @@ func (r *runner) begin() error {
 	}
 	r.committer.result = r.committer.store.resultVersion()
 	// Best effort: it fails for anything but a pipe.
-	_, _ = unix.FcntlInt(uintptr(r.In), unix.F_SETPIPE_SZ, readSize)
+	_, _ = unix.FcntlInt(uintptr(r.In), unix.F_SETPIPE_SZ, pipeSize)
 	status, err := r.committer.store.status()
 	if err != nil {
 		status = new(artifact.Status)
@@ -210,6 +210,11 @@ func (r *runner) read() event {
 	}
 	return e
 }
+
+// pipeSize is the size of the largest pipe that an unprivileged process can create, in bytes
+// (pipe(7), pipe-max-size). A busy caller then continues while a commit is synced, and its
+// input needs few large commits instead of many small ones.
+const pipeSize = 1 << 20
 
 // flood is how much one read(2) returns if the caller writes without pause.
 const flood = 64 << 10

@@ -308,8 +308,8 @@ func TestCost_instructions(t *testing.T) {
 		name, line string
 		most       int
 	}{
-		{"JSON", `{"state":"ready","message":"guest agent is ready and serving requests","details":{"step":"boot","elapsed_ms":1234.5,"host":"worker-17"}}`, 4300},
-		{"KEY=value", `STATE=ready MESSAGE='guest agent is ready and serving requests' DETAILS.step=boot DETAILS.elapsed_ms:=1234.5 DETAILS.host=worker-17`, 5800},
+		{"JSON", `{"state":"ready","message":"guest agent is ready and serving requests","details":{"step":"boot","elapsed_ms":1234.5,"host":"worker-17"}}`, 3900},
+		{"KEY=value", `STATE=ready MESSAGE='guest agent is ready and serving requests' DETAILS.step=boot DETAILS.elapsed_ms:=1234.5 DETAILS.host=worker-17`, 4850},
 	} {
 		n := (instructions(t, c.line, 6000) - instructions(t, c.line, 2000)) / 4000
 		t.Logf("%s: %d instructions per directive", c.name, n)
