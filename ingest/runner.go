@@ -378,8 +378,8 @@ func (r *runner) acknowledge() event {
 	return r.wait(left, false)
 }
 
-// maxWarnings is how many warnings about rejected lines, and about unusual transitions,
-// are logged. More come from a loop or an attacker, and do not help an operator.
+// maxWarnings is how many warnings about rejected lines, and how many of warnLimited, are
+// logged. More come from a loop or an attacker, and do not help an operator.
 const maxWarnings = 100
 
 // handle skips a line, rejects it, or makes it part of the next commit.
@@ -415,7 +415,8 @@ func (r *runner) reject(ln *line, why *directive.Error) {
 	}
 }
 
-// warnLimited warns about an accepted line, or about a report that is unusual or ignored.
+// warnLimited warns about an accepted line or a report that is unusual or ignored, or about
+// a state directory that was replaced.
 func (r *runner) warnLimited(format string, args ...any) {
 	r.warnings++
 	if r.warnings <= maxWarnings {

@@ -265,6 +265,7 @@ func (l *EventLog) open() error {
 	if err == nil && changed {
 		var last uint64
 		last, err = l.findLastSeq()
+		l.decoder = artifact.Decoder{} // it may have the memory of a huge line
 		if err == nil {
 			l.last = last
 		}
