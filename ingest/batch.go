@@ -124,7 +124,7 @@ func (b *batch) addEvent(d *directive.Directive, when Moment, bootID string, lim
 	if limited && b.events.Size() >= maxBatch {
 		return noEvent
 	}
-	var e artifact.Event // a composite literal would be copied, with loads that wait for its stores
+	var e artifact.Event // a composite literal would be built elsewhere and copied, which is slower
 	e.Kind, e.Time, e.Uptime = d.State, when.Time, when.Uptime
 	e.Message, e.Details, e.BootID, e.Plain = d.Message, d.Details, bootID, d.Type == directive.Event
 	b.events.Add(&e)

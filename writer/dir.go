@@ -112,7 +112,7 @@ func OtherWriters(st *unix.Stat_t, uid int) string {
 	return ""
 }
 
-// WasReplaced reports whether the open directory is another one than at the last call: the
+// WasReplaced reports whether the open directory differs from that of the last call: the
 // earlier one was removed, renamed or mounted over. It makes no system call.
 func (d *Dir) WasReplaced() bool {
 	dir := d.Status.current.Dir

@@ -129,9 +129,8 @@ func lastSeq(d *artifact.Decoder, f *dirfs.File, end int64) (uint64, error) {
 }
 
 // findLastSeq returns the seq of the last event: from the log; if that has none,
-// from the log before the last rotation; if that has none, from the seq file; and if
-// another process has removed all of these, that of the last event of this EventLog. The
-// caller holds the lock.
+// from the log before the last rotation; if that has none, from the seq file; if another
+// process has removed all of these, from this EventLog. The caller holds the lock.
 func (l *EventLog) findLastSeq() (uint64, error) {
 	seq, err := lastSeq(&l.decoder, l.lines.file, l.lines.end)
 	if err != errNoLines { //fault:seq-from-log

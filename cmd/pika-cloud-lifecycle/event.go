@@ -32,7 +32,7 @@ func eventMain(a *app, args []string) error {
 	return nil
 }
 
-// usualEvent is longer than most events, in bytes. A batch that grows step by step would
+// usualEvent is a size in bytes that most events do not reach. A batch that grows step by step would
 // allocate several smaller buffers first.
 const usualEvent = 512
 

@@ -43,7 +43,7 @@ const (
 // hasChoices reports whether the value of k is one of a few words.
 func (k key) hasChoices() bool { return k <= statusKey }
 
-// A keySet is a set of keys.
+// A keySet has a bit for each key.
 type keySet uint8
 
 func (s keySet) has(k key) bool { return s>>k&1 != 0 }
@@ -77,7 +77,8 @@ func parseKey(name []byte) (key, bool) {
 	return 0, false
 }
 
-// parseUpperKey returns the key of a name in upper case, as most KEY=value lines have it.
+// parseUpperKey returns the key of a name in upper case. Most KEY=value lines have such names,
+// which then need no conversion to lower case.
 func parseUpperKey(name []byte) (key, bool) {
 	switch string(name) {
 	case "TYPE":
@@ -191,8 +192,7 @@ func (dec *Decoder) trim() {
 	}
 }
 
-// decode decodes and checks the line, which starts at the offset at. It leaves large
-// buffers to trim.
+// decode decodes and checks the line, which starts at the offset at.
 func (dec *Decoder) decode(text []byte, at int, cut bool) *Error {
 	var r *Error
 	switch {
@@ -214,7 +214,7 @@ func (dec *Decoder) decode(text []byte, at int, cut bool) *Error {
 	return r
 }
 
-// betterReason replaces or completes r, why the line is rejected, if the cause is a byte
+// betterReason replaces or completes r, the reason of the rejection, if the cause is a byte
 // order mark, a NUL byte or a joined directive.
 func (dec *Decoder) betterReason(r *Error, text []byte, at int) *Error {
 	if bytes.HasPrefix(text[at:], []byte(byteOrderMark)) {

@@ -16,7 +16,7 @@ import (
 // Bash's %q leaves such a value bare too, so it is valid. The functions in this file
 // run only for bare values that have a = or {".
 
-// noteJoined notes the directive that starts at or before pos, which is the offset of a
+// noteJoined notes the directive that starts before pos, which is the offset of a
 // bare = in a value. Only a state, kind or status counts: without one, the line that was
 // joined is not a directive; with one in another place, the whole line has two and is
 // rejected. Directly after the key, all letters count, as in a directive. After other

@@ -61,8 +61,8 @@ func (dec *Decoder) member(text []byte, at int) (next int, r *Error) {
 	return dec.value(k, text, next)
 }
 
-// unusualKey decodes a key that has escapes, or returns why there is no key at the offset
-// at.
+// unusualKey handles what is not a plain known key: it decodes a key with escapes, or returns
+// the error for the text at the offset at.
 func (dec *Decoder) unusualKey(text []byte, at int) (name []byte, k key, next int, r *Error) {
 	if text[at] != '"' {
 		return nil, 0, 0, Errorf(at, "%s", keyReason(text, at, anObject))
@@ -83,7 +83,7 @@ func (dec *Decoder) unusualKey(text []byte, at int) (name []byte, k key, next in
 	return nil, 0, 0, Errorf(at, "unknown key %s; expected one of %s%s", show(name), oneOf(keyNames[:]), hint)
 }
 
-// value decodes the value of k.
+// value decodes the value of k at the offset at, and returns the offset after it.
 func (dec *Decoder) value(k key, text []byte, at int) (next int, r *Error) {
 	word, next := strictjson.PlainString(text, at)
 	switch {

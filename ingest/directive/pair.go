@@ -40,15 +40,14 @@ type pairReader struct {
 
 const blanks = " \t"
 
-// Bits of the table ends: what the byte ends.
+// The bits in the table ends.
 const (
-	endsName  = 1 << iota // a name
-	endsValue             // a run of bare bytes in a value
+	endsName  = 1 << iota // the byte terminates a name
+	endsValue             // the byte terminates a run of bare bytes in a value
 )
 
-// A = in a value is plain text. It ends a run of bare bytes only so that noteJoined
-// costs nothing for a value that has none.
-
+// ends has the bits of each byte. A = in a value is plain text. It terminates a run of bare
+// bytes only so that noteJoined costs nothing for a value that has none.
 var ends = [256]byte{
 	' ': endsName | endsValue, '\t': endsName | endsValue,
 	'\'': endsName | endsValue, '"': endsName | endsValue, '\\': endsName | endsValue,
@@ -106,8 +105,8 @@ func (w *pairReader) value() ([]byte, *Error) {
 	return w.buf[from:len(w.buf):len(w.buf)], nil
 }
 
-// find returns the offset of the first byte from text[at] on that ends what (endsName or
-// endsValue); the length of text if there is none. It compares eight bytes at a time: most
+// find returns the offset of the first byte from text[at] on that has the bit what (endsName or
+// endsValue) in ends; the length of text if there is none. It compares eight bytes at a time: most
 // names and values are short, and a processor predicts the end of a loop over single bytes
 // badly.
 func find(text []byte, at int, what byte) int {
@@ -132,9 +131,9 @@ func find(text []byte, at int, what byte) int {
 	return len(text)
 }
 
-// mayEnd finds the first of eight bytes that may end something: a =, a backslash, or a
-// byte up to the single quote, which is the highest of the others in the table. It sets
-// the top bit of that byte in its result. The bits of higher bytes may be wrong.
+// mayEnd finds the first of eight bytes that may terminate something: a =, a backslash, or any
+// byte that is not above the single quote. The other bytes of the table are not above it. It
+// sets the top bit of that byte in its result. The bits of higher bytes may be wrong.
 func mayEnd(eight uint64) uint64 {
 	const ones = 0x0101010101010101
 	low, equals, backslash := eight-ones*('\''+1), (eight^ones*'=')-ones, (eight^ones*'\\')-ones

@@ -13,7 +13,7 @@ import (
 // It caches the encoded members that successive events usually share: all events
 // of one read have the same time, and all events of a stream the same boot ID.
 // This saves a fifth of the encoding time. head belongs to kind and time, bootMember to
-// bootID, upMember to uptime, and tail to tens; update and AppendSeq keep them so.
+// bootID, upMember to uptime, and tail to tens; update and AppendSeq maintain this.
 type EventEncoder struct {
 	kind       State
 	time       time.Time
@@ -22,7 +22,7 @@ type EventEncoder struct {
 	bootMember []byte // `,"boot_id":…`, or empty
 	uptime     int64  // in ms
 	upMember   []byte // `,"uptime_ms":…`, or empty
-	tens       uint64 // a seq that ends in 0
+	tens       uint64 // the last seq, with 0 as its last digit
 	tail       []byte // `,"seq":…}` and the newline
 }
 

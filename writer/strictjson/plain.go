@@ -5,13 +5,13 @@ import "bytes"
 // This file has the fast path of a Normaliser. Nearly all details are plain objects: they
 // are in normal form already, and simple enough to be checked without a Normaliser.
 //
-// A plain value is a plain string (see PlainString), a number of usual length, true, false,
-// null, or an array or object of plain values. A plain object has few members, all of whose
+// A plain value is a plain string (see PlainString), a number for which scanNumber shows that
+// it is in range, true, false, null, or an array or object of plain values. A plain object has few members, all of whose
 // names are plain and different. There is no white space. Any other value, valid or not, is
 // left to the Normaliser.
 
-// maxPlain is how many members a plain object may have. More need a better way to find
-// repeated names than comparing all pairs.
+// maxPlain is how many members a plain object may have. With many more, a comparison of all
+// pairs of names would be slow.
 const maxPlain = 8
 
 // plainObject returns the offset after the object at src[at], in which arrays and objects may
@@ -70,6 +70,7 @@ func plainValue(src []byte, at, depth int) (next int, ok bool) {
 	return at, false
 }
 
+// plainArray is plainObject for the array at src[at]. There must be a [.
 func plainArray(src []byte, at, depth int) (next int, ok bool) {
 	at++
 	if depth < 0 || hasByte(src, at, ']') {

@@ -20,8 +20,8 @@ func PlainString(src []byte, at int) (text []byte, next int) {
 	return src[at+1 : next-1], next
 }
 
-// plainString returns the offset after the string at src[at]; ok is false if there is none,
-// or if it is not plain.
+// plainString returns the offset after the string at src[at]. ok is false if there is no
+// string, or if it is not plain.
 func plainString(src []byte, at int) (next int, ok bool) {
 	if !hasByte(src, at, '"') {
 		return at, false
@@ -186,10 +186,11 @@ const ones = 0x0101010101010101 // ones*b repeats the byte b eight times
 // byte below ' ' or a byte that is not ASCII. It sets the top bit of that byte in its
 // result. The bits of higher bytes may be wrong.
 //
-// After ^2 a quote is the byte below '!', and all bytes below ' ' are still lower. In an
-// ASCII byte, each subtraction sets the top bit only if it underflows: for those bytes, and
-// for a zero, which is a backslash. An underflow also changes the bytes above. A byte that
-// is not ASCII keeps its top bit in at least one of the two differences.
+// The ^2 maps a quote to ' ', a space to a quote, and the bytes below ' ' to each other. So a
+// quote and these bytes, and no other ASCII byte, become less than '!'. In the first
+// difference they underflow, which sets the top bit. In the second difference only a zero
+// underflows, which is a backslash. An underflow also changes the bytes above. A byte that is
+// not ASCII keeps its top bit in at least one of the two differences.
 func notPlain(eight uint64) uint64 {
 	low, backslash := eight^ones*2, eight^ones*'\\'
 	return ((low - ones*'!') | (backslash - ones)) & (ones << 7)
