@@ -144,7 +144,7 @@ func (h *host) checkEvents(m *machine, guest string) {
 			lost++
 		}
 	}
-	if has != "" || lost > 1 || (lost > 0 && !strings.Contains(stderr, " is missing from the journal")) {
+	if has != "" || lost > 1 || (lost > 0 && !strings.Contains(stderr, " is missing; ")) {
 		h.Errorf("%d events of the guest are missing; these are extra:\n%.2000s\nstderr\n%s", lost, has, stderr)
 	}
 	if lost > 0 {
