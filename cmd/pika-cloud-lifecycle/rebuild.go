@@ -37,9 +37,6 @@ func rebuildMain(a *app, args []string) error {
 	if err := f.checkAck(f.fd); err != nil {
 		return err
 	}
-	if err := a.checkNoWriter(*f.dir); err != nil {
-		return err
-	}
 	var stopped atomic.Bool
 	stop, err := stopPipe(noted(stopSignals(), &stopped), input{fd: f.fd})
 	if err != nil {
@@ -47,6 +44,9 @@ func rebuildMain(a *app, args []string) error {
 	}
 	s := a.newStream(f, f.fd)
 	s.Stop = stop
+	if err := checkNoWriter(*f.dir, s.BootID); err != nil {
+		return err
+	}
 	source := &journal.Rebuilder{Dir: s.Dir, TrustUID: *trusted, Warn: a.warn}
 	if err := source.Open(); err != nil {
 		return dirError(*f.dir, err)
@@ -63,9 +63,9 @@ func rebuildMain(a *app, args []string) error {
 }
 
 // checkNoWriter returns an error if a run, ingest or rebuild writes to a directory: the
-// copy would have the events of both.
-func (a *app) checkNoWriter(dir string) error {
-	writers, _ := writerlock.Read(dir, a.bootID()) // after an error, nothing is known about them
+// copy would have the events of both. bootID is the ID of the current boot.
+func checkNoWriter(dir, bootID string) error {
+	writers, _ := writerlock.Read(dir, bootID) // after an error, nothing is known about them
 	for _, w := range writers {
 		if w.State == writerlock.Alive {
 			return fmt.Errorf("rebuild: %s with PID %d writes to %s; stop it, or set %s to another directory", w.Kind, w.PID, dir, stateDirOption)
