@@ -119,7 +119,7 @@ func TestPages_unknown_flag(t *testing.T) {
 	for _, name := range commandsOf(t) {
 		known = append(known, flagsOf(t, name)...)
 	}
-	known = append(known, "type", "socket-path", "shared-dir") // of incus and virtiofsd
+	known = append(known, "type", "socket-path", "shared-dir", "all") // of incus, virtiofsd and journalctl
 	for _, page := range []string{manPage, "format.md", "protocol.md", "run.md", "ingest.md", "notify.md", "host.md", "stability.md", "look.md", "../README.md"} {
 		text := testenv.ReadFile(t, page)
 		for _, flag := range submatches(`(?:\bFl -|[^-\w]--)([a-z][a-z-]*[a-z])`, text) {

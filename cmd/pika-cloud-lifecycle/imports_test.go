@@ -32,7 +32,7 @@ func imports() map[string][]string {
 		"writer/faulttest":                  {},
 		"ingest/directive":                  {"writer/artifact", "writer/strictjson"},
 		"ingest":                            with("writer", "writer/writerlock", "ingest/directive"),
-		"ingest/journal":                    with("ingest", "writer"),
+		"ingest/journal":                    with("ingest", "writer", "writer/history"),
 		"ingest/notify":                     {"ingest", "writer/artifact"},
 		"ingest/ready":                      {"ingest", "writer/dirfs"},
 		"cmd/pika-cloud-lifecycle/timeline": {"writer/artifact", "writer/strictjson"},

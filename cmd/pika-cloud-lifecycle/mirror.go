@@ -56,6 +56,6 @@ func (a *app) closeMirror(m *journal.Mirror) {
 	}
 	missed, of := m.Close()
 	if missed > 0 {
-		a.warn(fmt.Sprintf("%d of %d entries did not reach the journal; the state directory has all of them", missed, of))
+		a.warn(ofText(missed, of, "entry", "entries") + " did not reach the journal; the files in the state directory are complete")
 	}
 }

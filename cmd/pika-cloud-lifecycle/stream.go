@@ -128,7 +128,7 @@ func (a *app) runStream(s *ingest.Stream) error {
 // for a stream in dir whose Run has returned sum and err.
 func (a *app) summarize(dir *writer.Dir, sum ingest.Summary, err error) error {
 	if sum.Rejected > 0 {
-		a.warn(fmt.Sprintf("%d of %d lines rejected", sum.Rejected, sum.Lines))
+		a.warn(ofText(sum.Rejected, sum.Lines, "line", "lines") + " rejected")
 	}
 	path := filepath.Dir(dir.Status.Path)
 	switch {
@@ -146,6 +146,15 @@ func (a *app) summarize(dir *writer.Dir, sum ingest.Summary, err error) error {
 		return errRejected
 	}
 	return nil
+}
+
+// ofText returns n of all as text, such as "1 of 2 lines".
+func ofText(n, all uint64, singular, plural string) string {
+	noun := plural
+	if all == 1 {
+		noun = singular
+	}
+	return fmt.Sprintf("%d of %d %s", n, all, noun)
 }
 
 // lossText returns how many events and rejected lines were lost, at least one in all.

@@ -20,7 +20,7 @@ Commands that write the files:
   status   replace status.json
   event    append one event to events.jsonl
   result   replace result.json
-  rebuild  rebuild the files of a guest from a systemd journal
+  rebuild  rebuild the files of a guest from the systemd journal
 
 Commands that read the files:
   wait     wait until the guest is in a given state, such as ready
@@ -269,10 +269,12 @@ Examples:
 
 const rebuildUsage = `Usage: journalctl -o json --all ... | pika-cloud-lifecycle rebuild [FLAGS]
 
-Rebuild the files of a guest from the systemd journal, if the guest has used
-"run --journal" or "ingest --journal". The input is the output of journalctl -o
-json --all. Events keep their sequence numbers. rebuild skips entries that the
-files already contain, and reports events that are missing in the journal.
+Rebuild the files of a guest from the systemd journal, if the guest has sent its
+events to it with --journal. The input is the output of journalctl -o json
+--all. Events keep their sequence numbers. rebuild skips entries that the files
+already contain, and reports events that are missing from the journal. It adds
+no event that was missing before: use an empty directory then, and one for each
+events.jsonl.
 
 Flags:
   --state-dir DIR      directory of the copy (default $PIKA_LIFECYCLE_DIR,
@@ -306,14 +308,16 @@ Files, in the state directory:
 
 Exit status:
   0  all entries were accepted and are on disk
-  1  a file could not be written, or the input could not be read
+  1  a file could not be written, the input could not be read, nothing was
+     rebuilt, or another run, ingest or rebuild writes to the directory
   2  the command line is wrong; nothing was changed
   3  some entries were rejected; all others are on disk
 
 Examples:
-  journalctl -o json --all SYSLOG_IDENTIFIER=pika-cloud-lifecycle |
+  journalctl -o json --all PIKA_EVENTS_PATH=/run/pika-cloud/events.jsonl |
     pika-cloud-lifecycle rebuild --state-dir copy
-  journalctl -o json --all -D /var/log/journal/remote _MACHINE_ID=ID |
+  journalctl -o json --all -D /var/log/journal/remote _MACHINE_ID=ID \
+    PIKA_EVENTS_PATH=/run/pika-cloud/events.jsonl |
     pika-cloud-lifecycle rebuild --state-dir guest7
 `
 

@@ -17,7 +17,7 @@ var readFields = [...]field{fieldMessageID, fieldEventsPath, fieldEvent, fieldRe
 // JSON, or nil for a field that the entry does not have.
 type rawEntry [endOfFields]strictjson.Value
 
-// parseLine parses a line. The rawEntry does not refer to it.
+// parseLine parses a line. The rawEntry does not share memory with the line.
 func parseLine(n *strictjson.Normaliser, line []byte) (*rawEntry, error) {
 	object, err := n.Normalise(nil, line)
 	if err != nil || object[0] != '{' {
@@ -35,8 +35,8 @@ func parseLine(n *strictjson.Normaliser, line []byte) (*rawEntry, error) {
 }
 
 // artifactField returns the field that has the event or result of the entry. ok is false if
-// the entry is about neither. The entry may have lost that field or its MESSAGE_ID, but not
-// both.
+// the entry is about neither. The field or the MESSAGE_ID shows what the entry is about:
+// artifactField recognises an entry that has lost one of the two, not one that has lost both.
 func (raw *rawEntry) artifactField() (f field, ok bool) {
 	id, _ := raw[fieldMessageID].Text()
 	switch {
@@ -69,7 +69,7 @@ func (raw *rawEntry) text(f field) (string, error) {
 		text, _ := v.Text()
 		return text, nil
 	case 'n':
-		return "", fmt.Errorf("journalctl left out %s because it is large; add --all to journalctl", fieldNames[f])
+		return "", fmt.Errorf("journalctl left out %s because it is large; add --all to journalctl, and rebuild into an empty directory", fieldNames[f])
 	case '[':
 		text, ok := bytesOf(v)
 		if !ok {
@@ -106,7 +106,7 @@ type entry struct {
 	result     *artifact.Result
 }
 
-// decode decodes an entry that isComplete with the artifact in field f.
+// decode decodes a complete entry (see isComplete), whose artifact is in field f.
 func (raw *rawEntry) decode(f field) (*entry, error) {
 	text, err := raw.text(f)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 )
 
 // maxMessage limits the size of MESSAGE in bytes. MESSAGE is for people: the artifact in
-// the entry has the whole message. journalctl -o json prints fields of up to 4,096 bytes,
-// with their names, without --all.
+// the entry has the whole message. Without --all, journalctl -o json omits a field that has
+// more than 4,096 bytes with its name.
 const maxMessage = 4000
 
 // An encoder encodes entries in journald's native protocol
@@ -26,9 +26,9 @@ type encoder struct {
 	head       []byte
 }
 
-// An encodedEntry is an entry in two parts, of which the second one may be empty. Its last
-// field is an artifact, which may be large and is not copied. An encodedEntry is valid until
-// the next one is encoded.
+// An encodedEntry is an entry in one or two parts. The second part, if any, is the artifact:
+// it may be large, so a line is not copied. The first part is valid until the encoder is used
+// again.
 type encodedEntry [2][]byte
 
 // begin starts an entry with the fields that all entries have.
@@ -58,8 +58,8 @@ func shortened(message string) string {
 // startOf returns the text of a message, or more than its first maxMessage bytes. It does
 // not decode the rest of a huge message, which would need its size in memory.
 func startOf(message strictjson.Value) string {
-	const longest = 6 // size of the longest escape of one byte, such as \u0001
-	end := longest * (maxMessage + 2)
+	const longest = 6                 // size of the longest escape of one byte, such as \u0001
+	end := 1 + longest*(maxMessage+1) // the opening quote, and one byte more than fits
 	if len(message) <= end {
 		text, _ := message.Text()
 		return text
@@ -82,8 +82,8 @@ func (e *encoder) add(f field, value string) {
 	e.head = append(e.head, '\n')
 }
 
-// addName adds all of a field that comes before its value. The protocol requires the size
-// before a value that contains a newline.
+// addName adds the part of a field before its value: the name, and = or the size. The
+// protocol requires the size before a value that contains a newline.
 func (e *encoder) addName(f field, size int, hasNewline bool) {
 	e.head = append(e.head, fieldNames[f]...)
 	if !hasNewline {
@@ -94,8 +94,8 @@ func (e *encoder) addName(f field, size int, hasNewline bool) {
 	e.head = binary.LittleEndian.AppendUint64(e.head, uint64(size))
 }
 
-// end adds the last field. Its value is text without the newline at the end, which ends the
-// field instead.
+// end adds the last field. text must end in a newline. It is not part of the value, but ends
+// the field.
 func (e *encoder) end(f field, text []byte, hasNewline bool) encodedEntry {
 	e.addName(f, len(text)-1, hasNewline)
 	return encodedEntry{e.head, text}
@@ -129,7 +129,7 @@ func (e *encoder) event(line []byte) encodedEntry {
 	return e.end(fieldEvent, line, false)
 }
 
-// result encodes a result. The entry does not refer to it.
+// result encodes a result. The artifact is a copy.
 func (e *encoder) result(r *artifact.Result) encodedEntry {
 	e.begin(resultIDs[r.Outcome], priority(artifact.State(r.Outcome)), startOf(r.Message))
 	e.add(fieldOutcome, string(r.Outcome))

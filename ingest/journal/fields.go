@@ -29,10 +29,6 @@ const (
 	endOfFields
 )
 
-// sentFields is the number of fields that a Mirror sends. They are the first ones
-// of the list, and each entry has some of them.
-const sentFields = fieldUID
-
 // fieldNames are the names of the fields; docs/journal.md describes them. An entry has few:
 // each field costs journald 4 to 5 percent of its time for an entry. So the artifact is in
 // one field, and no field repeats a part of it unless people or the catalog need it.
@@ -78,7 +74,7 @@ const (
 	missedID = "5dbab519f2714037bc0827d9f724dc8c" // the number of entries that the journal missed
 )
 
-// isIDOf reports whether id is one of the MESSAGE_IDs.
+// isIDOf reports whether ids contains id.
 func isIDOf[K comparable](ids map[K]string, id string) bool {
 	for _, known := range ids {
 		if known == id {

@@ -11,6 +11,10 @@ import (
 	"github.com/sledtools/pika-cloud-lifecycle/writer/testenv"
 )
 
+// sentFields is the number of fields that a Mirror sends. They are the first ones
+// of the list, and each entry has some of them.
+const sentFields = fieldUID
+
 const catalog = "../../docs/catalog/" + Identifier + ".catalog"
 
 // messageIDs returns all MESSAGE_IDs in order.

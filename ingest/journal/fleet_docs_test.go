@@ -19,6 +19,7 @@ install /opt/lab/pika-cloud-lifecycle /usr/local/bin
 cd /opt/lab
 [host]
 [guest]
+echo STATE=ready | pika-cloud-lifecycle ingest --journal=auto --state-dir "$(mktemp -d)"
 printf '%s\n' STATE=booted STATE=starting 'STATE=failed EXIT_CODE=3' | pika-cloud-lifecycle ingest --journal=auto
 until journalctl -D /var/log/journal/remote -F _MACHINE_ID | grep -q .; do sleep 0.1; done
 [units]

@@ -79,7 +79,7 @@ type sendState int
 const (
 	idle    sendState = iota // not sending, or pausing before the next attempt
 	sending                  // sending an entry; blocked if journald has no room
-	absent                   // an attempt after the call of Close found no journald
+	absent                   // journald was absent in an attempt after Close was called
 )
 
 // A commit is a copy of the parts of an ingest.Commit that are sent.

@@ -4,13 +4,18 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/sledtools/pika-cloud-lifecycle/ingest"
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/dirfs"
+	"github.com/sledtools/pika-cloud-lifecycle/writer/history"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/strictjson"
 )
 
@@ -49,8 +54,9 @@ import (
 //     the time of the last written result of a boot that is neither bootID nor
 //     ended, because none of its events has arrived. Each is zero if there is no
 //     such result.
-//   - missing are the seqs below lastSeq that are not in the current log because they had
-//     not arrived in time, and still have not arrived in this stream.
+//   - missing are the seqs below lastSeq that are not in the current log, and have not
+//     arrived in this stream. Of the gaps that the log had when Open was called, it has
+//     the first maxWarnings.
 type Rebuilder struct {
 	Dir      *writer.Dir       // the copy; required
 	TrustUID string            // decimal ID of a user whose entries are accepted, besides root's; optional
@@ -78,7 +84,7 @@ type Rebuilder struct {
 	ready        []*ingest.Record // for Next to return
 }
 
-// Open reads the last event, the results and the status of the copy.
+// Open reads the log, the results and the status of the copy.
 func (b *Rebuilder) Open() error {
 	unlock, err := b.Dir.Events.Lock()
 	if err != nil {
@@ -86,6 +92,10 @@ func (b *Rebuilder) Open() error {
 	}
 	defer unlock()
 	b.lastSeq, b.bootID, err = b.Dir.Events.Last()
+	if err != nil {
+		return err
+	}
+	b.missing, err = gaps(filepath.Dir(b.Dir.Events.Path))
 	if err != nil {
 		return err
 	}
@@ -107,10 +117,50 @@ func (b *Rebuilder) Open() error {
 	return b.openResults(status)
 }
 
-// FoundNothing reports whether the copy has no events, the input had no entries of
-// this program, and no warning has explained why.
-func (b *Rebuilder) FoundNothing() bool {
-	return b.origin == nil && b.lastSeq == 0 && !b.warned
+// gaps returns the first maxWarnings ranges of seqs that are missing from the log in dir. If
+// the log was rotated, the seqs before its first event are not missing.
+func gaps(dir string) (missing []seqRange, err error) {
+	f, err := dirfs.Open(dir, writer.EventsName)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	_, err = os.Lstat(filepath.Join(dir, writer.OldEventsName))
+	wasRotated := err == nil
+	var d artifact.Decoder
+	var last uint64
+	for lines := (history.Lines{From: f}); len(missing) < maxWarnings; {
+		line, err := lines.Next()
+		if err == io.EOF {
+			return missing, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		seq, ok := d.LineSeq(line.Text)
+		if !ok {
+			continue
+		}
+		isFirst := last == 0 && wasRotated
+		if !isFirst && seq > last+1 {
+			missing = append(missing, seqRange{last + 1, seq - 1})
+		}
+		last = seq
+	}
+	return missing, nil
+}
+
+// CheckNotEmpty returns an error if the copy has no event and no result.
+func (b *Rebuilder) CheckNotEmpty() error {
+	switch {
+	case b.lastSeq > 0 || !b.lastResultTime.IsZero():
+		return nil
+	case b.warned:
+		return errors.New("nothing was rebuilt; see the warnings above")
+	case b.origin != nil:
+		return fmt.Errorf("nothing was rebuilt, because all entries are of the boots in %s; rebuild into an empty directory", b.Dir.Boots.Path)
+	}
+	return errors.New("the input has no events and no results; expected the output of journalctl -o json --all, from a guest that uses --journal")
 }
 
 // openResults reads the current and the previous result. Both show which results
@@ -346,9 +396,9 @@ func (b *Rebuilder) warnOfMissing(gap seqRange) {
 	switch {
 	case b.warnedRanges <= maxWarnings:
 		if gap.first == gap.last {
-			b.warn("seq %d is missing from the journal; look for it in the guest's events.jsonl", gap.first)
+			b.warn("seq %d is missing; if no warning above explains it, look for it in the guest's events.jsonl", gap.first)
 		} else {
-			b.warn("seqs %d to %d are missing from the journal; look for them in the guest's events.jsonl", gap.first, gap.last)
+			b.warn("seqs %d to %d are missing; if no warning above explains it, look for them in the guest's events.jsonl", gap.first, gap.last)
 		}
 	case b.warnedRanges == maxWarnings+1:
 		b.warn("more seqs are missing and no longer listed; compare the seqs in %s with those in the guest's events.jsonl", b.Dir.Events.Path)

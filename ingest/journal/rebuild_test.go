@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sledtools/pika-cloud-lifecycle/writer"
 	"github.com/sledtools/pika-cloud-lifecycle/writer/artifact"
@@ -26,6 +29,10 @@ func TestRebuilder(t *testing.T) {
 		{"order", testRebuildOrder},
 		{"early result", testRebuildEarlyResult},
 		{"late event", testRebuildLateEvent},
+		{"gaps of the copy", testRebuildGapsOfCopy},
+		{"nothing to rebuild", testRebuildNothing},
+		{"live copy stopped", testRebuildLiveStopped},
+		{"another writer", testRebuildOtherWriter},
 		{"full buffer", testRebuildFullBuffer},
 		{"many gaps", testRebuildManyGaps},
 		{"lost field", testRebuildLostField},
@@ -228,7 +235,7 @@ func testRebuildLostField(t *testing.T) {
 		{"PIKA_EVENTS_PATH", incomplete, incomplete},
 		{"_MACHINE_ID", incomplete, incomplete},
 		{"_UID", ": entries without _UID are ignored;", ": entries without _UID are ignored;"},
-		{"MESSAGE_ID PIKA_EVENT PIKA_RESULT", ": seq 2 is missing from the journal;", ""},
+		{"MESSAGE_ID PIKA_EVENT PIKA_RESULT", ": seq 2 is missing; if no warning above explains it", ""},
 	} {
 		names := strings.Fields(c.lost)
 		dir := testenv.TempDir(t)
@@ -279,15 +286,15 @@ func testRebuildOrder(t *testing.T) {
 		"swapped":        {in: []fakeEntry{ready(2), ready(1), ready(4), ready(3), ready(4)}, seqs: "1 2 3 4"},
 		"buffered twice": {in: []fakeEntry{ready(2), ready(2), ready(1)}, seqs: "1 2"},
 		"gap": {in: []fakeEntry{ready(1), ready(3), ready(7)}, seqs: "1 3 7",
-			stderr: "seq 2 is missing from the journal; look for it in the guest's events.jsonl\n" +
-				"seqs 4 to 6 are missing from the journal; look for them in the guest's events.jsonl\n"},
-		"first events missing":   {in: []fakeEntry{ready(5)}, seqs: "5", stderr: "seqs 1 to 4 are missing from the journal; look for them in the guest's events.jsonl\n"},
+			stderr: "seq 2 is missing; if no warning above explains it, look for it in the guest's events.jsonl\n" +
+				"seqs 4 to 6 are missing; if no warning above explains it, look for them in the guest's events.jsonl\n"},
+		"first events missing":   {in: []fakeEntry{ready(5)}, seqs: "5", stderr: "seqs 1 to 4 are missing; if no warning above explains it, look for them in the guest's events.jsonl\n"},
 		"another boot, new log":  {in: []fakeEntry{ready(1), ready(2), from(bootB, ready(1))}, seqs: "1", before: "1 2"},
 		"another boot, same log": {in: []fakeEntry{ready(1), ready(2), from(bootB, ready(3))}, seqs: "1 2 3"},
 		"three boots": {in: []fakeEntry{ready(1), ready(2), from(bootB, ready(1)), from(bootC, ready(1)), from(bootC, ready(2)), from(bootC, ready(3))},
 			seqs: "1 2 3", before: "1"},
 		"gap in an ended boot": {in: []fakeEntry{ready(1), ready(3), from(bootB, ready(1)), from(bootB, ready(2)), from(bootB, ready(3)), from(bootB, ready(2))},
-			seqs: "1 2 3", before: "1 3", stderr: "seq 2 is missing from the journal; look for it in the guest's events.jsonl\n"},
+			seqs: "1 2 3", before: "1 3", stderr: "seq 2 is missing; if no warning above explains it, look for it in the guest's events.jsonl\n"},
 		"ended boot again": {in: []fakeEntry{ready(1), ready(2), from(bootB, ready(1)), ready(1), ready(2), ready(3), from(bootB, ready(2))},
 			seqs: "1 2", before: "1 2"},
 		"swapped at the start of a boot": {in: []fakeEntry{ready(1), from(bootB, ready(2)), from(bootB, ready(1))}, seqs: "1 2", stderr: ""},
@@ -362,7 +369,7 @@ func testRebuildManyGaps(t *testing.T) {
 	}
 	stderr, code := rebuild(t, dir, join(in...))
 	want := fmt.Sprintf("%s: more seqs are missing and no longer listed; compare the seqs in %s/events.jsonl with those in the guest's events.jsonl\n", Identifier, dir)
-	if code != 0 || strings.Count(stderr, "\n") != 101 || !strings.HasSuffix(stderr, "seq 200 is missing from the journal; look for it in the guest's events.jsonl\n"+want) {
+	if code != 0 || strings.Count(stderr, "\n") != 101 || !strings.HasSuffix(stderr, "seq 200 is missing; if no warning above explains it, look for it in the guest's events.jsonl\n"+want) {
 		t.Errorf("exit %d, stderr\n%s", code, stderr)
 	}
 	if got := strings.Count(testenv.ReadIfExists(t, filepath.Join(dir, "events.jsonl")), "\n"); got != 150 {
@@ -381,6 +388,143 @@ func testRebuildLateEvent(t *testing.T) {
 	}
 	if len(warnings) != 2 || !strings.Contains(warnings[1], "seq 2 arrived after seq 3") {
 		t.Errorf("warnings %q, want 2, the second about seq 2", warnings)
+	}
+}
+
+// The first rebuild did not get all events. A second one, which gets them, warns about each
+// gap into which an event falls, and only then.
+func testRebuildGapsOfCopy(t *testing.T) {
+	const late = "%s: seq %d arrived after seq %d, too late to be written; to include it, rebuild into an empty directory\n"
+	all := []fakeEntry{ready(1), ready(2), ready(3), ready(4), ready(5), ready(6), ready(7)}
+	for name, c := range map[string]struct {
+		first []fakeEntry
+		want  string // what the second rebuild prints
+	}{
+		"no gap":      {all, ""},
+		"two gaps":    {[]fakeEntry{ready(1), ready(3), ready(6)}, fmt.Sprintf(late+late, Identifier, 2, 3, Identifier, 4, 6)},
+		"first event": {all[1:], fmt.Sprintf(late, Identifier, 1, 2)},
+	} {
+		dir := testenv.TempDir(t)
+		rebuild(t, dir, join(c.first...))
+		before := seqs(t, dir, "events.jsonl")
+		if stderr, code := rebuild(t, dir, join(c.first...)); code != 0 || stderr != "" {
+			t.Errorf("%s: the same entries again: exit %d, stderr\n%s", name, code, stderr)
+		}
+		if stderr, code := rebuild(t, dir, join(all...)); code != 0 || stderr != c.want {
+			t.Errorf("%s: exit %d, stderr\n%swant\n%s", name, code, stderr, c.want)
+		}
+		if got := seqs(t, dir, "events.jsonl"); !strings.HasPrefix(got, before) || !strings.HasSuffix(got, "7") {
+			t.Errorf("%s: seqs %s, want those after %s appended", name, got, before)
+		}
+	}
+	dir := testenv.TempDir(t) // the log was rotated after the event 4
+	rebuild(t, dir, join(all[:6]...))
+	log := filepath.Join(dir, "events.jsonl")
+	lines := strings.SplitAfter(testenv.ReadIfExists(t, log), "\n")
+	testenv.Must(t, os.WriteFile(log+".1", []byte(strings.Join(lines[:4], "")), 0o644))
+	testenv.Must(t, os.WriteFile(log, []byte(strings.Join(lines[4:], "")), 0o644))
+	if stderr, code := rebuild(t, dir, join(all...)); code != 0 || stderr != "" || seqs(t, dir, "events.jsonl") != "5 6 7" {
+		t.Errorf("a rotated log: exit %d, seqs %s, want 5 6 7; stderr\n%s", code, seqs(t, dir, "events.jsonl"), stderr)
+	}
+}
+
+// If the copy is empty at the end of the input, rebuild exits with 1. A copy that exists is
+// not changed by the same inputs.
+func testRebuildNothing(t *testing.T) {
+	const (
+		noEntries = Identifier + ": rebuild: the input has no events and no results; expected the output of journalctl -o json --all, from a guest that uses --journal\n"
+		seeAbove  = Identifier + ": rebuild: nothing was rebuilt; see the warnings above\n"
+	)
+	user := ready(1)
+	user.uid = "1000"
+	for name, c := range map[string]struct{ in, stderr string }{
+		"empty input":           {"", noEntries},
+		"other programs":        {`{"MESSAGE":"x","_UID":"0"}` + "\n", noEntries},
+		"events":                {ready(1).line("") + "\n", noEntries},
+		"entries of a user":     {user.String(), seeAbove},
+		"entries without _UID":  {without(t, ready(1), "_UID"), seeAbove},
+		"entries without paths": {without(t, ready(1), "PIKA_EVENTS_PATH"), seeAbove},
+	} {
+		if stderr, code := rebuild(t, testenv.TempDir(t), c.in); code != 1 || !strings.HasSuffix(stderr, c.stderr) || (strings.Count(stderr, "\n") > 1) != (c.stderr == seeAbove) {
+			t.Errorf("%s: exit %d, stderr\n%swant 1 and\n%s", name, code, stderr, c.stderr)
+		}
+		for _, existing := range []fakeEntry{ready(1), {outcome: "failed", seq: 1}} {
+			dir := testenv.TempDir(t)
+			rebuild(t, dir, existing.String())
+			before := contents(t, dir)
+			if stderr, code := rebuild(t, dir, c.in); code != 0 || strings.Contains(stderr, "rebuild: ") || contents(t, dir) != before {
+				t.Errorf("%s, a copy that exists: exit %d, stderr\n%sthe copy is\n%s", name, code, stderr, contents(t, dir))
+			}
+		}
+	}
+	dir := testenv.TempDir(t)
+	testenv.Must(t, os.WriteFile(filepath.Join(dir, "events.jsonl.boots"), []byte(bootA+"\n"), 0o644))
+	want := fmt.Sprintf("%s: rebuild: nothing was rebuilt, because all entries are of the boots in %s/events.jsonl.boots; rebuild into an empty directory\n", Identifier, dir)
+	if stderr, code := rebuild(t, dir, ready(1).String()); code != 1 || stderr != want {
+		t.Errorf("a boot that has ended: exit %d, stderr\n%swant\n%s", code, stderr, want)
+	}
+	if stderr, code := rebuild(t, testenv.TempDir(t), valued("null")); code != 3 || strings.Contains(stderr, "rebuild: ") {
+		t.Errorf("a rejected line: exit %d, want 3; stderr\n%s", code, stderr)
+	}
+}
+
+// A live copy that is stopped before the guest has sent anything is no error. Ctrl-C also
+// ends journalctl.
+func testRebuildLiveStopped(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		dir := testenv.TempDir(t)
+		cmd, w, stderr := startLive(t, dir)
+		testenv.Must(t, cmd.Process.Signal(s))
+		time.Sleep(200 * time.Millisecond) // journalctl ends after it
+		w.Close()
+		if err := cmd.Wait(); err != nil || stderr.String() != "" {
+			t.Errorf("%v: %v, stderr\n%s", s, err, stderr.String())
+		}
+	}
+}
+
+// startLive starts rebuild, and waits until it reads its input, of which w is the other end.
+func startLive(t *testing.T, dir string) (cmd *exec.Cmd, w *os.File, stderr *lockedText) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	testenv.Must(t, err)
+	t.Cleanup(func() { w.Close() })
+	defer r.Close()
+	stderr = new(lockedText)
+	cmd = localCommand(testenv.Program(t), "rebuild", "--state-dir", dir)
+	cmd.Stdin, cmd.Stderr = r, stderr
+	testenv.Must(t, cmd.Start())
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
+	_, err = w.WriteString(`{"MESSAGE":"of another program"}` + "\n")
+	testenv.Must(t, err)
+	await(t, "the line is read", func() bool {
+		n, err := unix.IoctlGetInt(int(w.Fd()), unix.TIOCINQ)
+		return err == nil && n == 0
+	})
+	return cmd, w, stderr
+}
+
+// rebuild does not write beside another writer.
+func testRebuildOtherWriter(t *testing.T) {
+	dir := testenv.TempDir(t)
+	cmd, w, _ := startLive(t, dir)
+	_, err := w.WriteString(ready(1).String())
+	testenv.Must(t, err)
+	await(t, "seqs 1", func() bool { return seqs(t, dir, "events.jsonl") == "1" })
+	want := fmt.Sprintf("%s: rebuild: rebuild with PID %d writes to %s; stop it, or set --state-dir or PIKA_LIFECYCLE_DIR to another directory\n", Identifier, cmd.Process.Pid, dir)
+	before := stamps(t, dir)
+	if stderr, code := rebuild(t, dir, ready(2).String()); code != 1 || stderr != want || stamps(t, dir) != before {
+		t.Errorf("exit %d, stderr\n%swant\n%sand unchanged files", code, stderr, want)
+	}
+	w.Close()
+	testenv.Must(t, cmd.Wait())
+	if stderr, code := rebuild(t, dir, ready(2).String()); code != 0 || stderr != "" {
+		t.Errorf("after its end: exit %d, stderr\n%s", code, stderr)
 	}
 }
 
@@ -564,7 +708,7 @@ func testRebuildInvalidLine(t *testing.T) {
 		"cut":             {strings.TrimSuffix(ready(2).String(), "}\n") + "\n", "not a journal entry; expected the output of journalctl -o json --all"},
 		"trailing data":   {strings.TrimSuffix(ready(2).String(), "\n") + " {}\n", "not a journal entry; expected the output of journalctl -o json --all"},
 		"not an object":   {"[]\n", "not a journal entry; expected the output of journalctl -o json --all"},
-		"omitted value":   {valued("null"), "journalctl left out PIKA_EVENT because it is large; add --all to journalctl"},
+		"omitted value":   {valued("null"), "journalctl left out PIKA_EVENT because it is large; add --all to journalctl, and rebuild into an empty directory"},
 		"twice":           {valued(`["{}","{}"]`), "PIKA_EVENT has several values; expected one"},
 		"array twice":     {valued("[[1],[2]]"), "PIKA_EVENT has several values; expected one"},
 		"object":          {valued("{}"), "PIKA_EVENT is {}; expected a string or an array of bytes"},
@@ -660,7 +804,7 @@ func testRebuildOneByOne(t *testing.T) {
 	await(t, "seqs 1 2 3 5", func() bool { return seqs(t, dir, "events.jsonl") == "1 2 3 5" })
 	write(ready(4))
 	await(t, "two warnings", func() bool { return strings.Count(stderr.String(), "\n") == 2 })
-	want := Identifier + ": seq 4 is missing from the journal; look for it in the guest's events.jsonl\n" + Identifier +
+	want := Identifier + ": seq 4 is missing; if no warning above explains it, look for it in the guest's events.jsonl\n" + Identifier +
 		": seq 4 arrived after seq 5, too late to be written; to include it, rebuild into an empty directory\n"
 	if got := stderr.String(); got != want {
 		t.Errorf("stderr\n%swant\n%s", got, want)
@@ -706,7 +850,7 @@ func testRebuildStopped(t *testing.T) {
 		for _, part := range [][]fakeEntry{in[:n], in} {
 			stderr, code := rebuild(t, dir, join(part...))
 			warned := strings.Contains(stderr, "the input has no events and no results")
-			if code != 0 || warned != (len(part) == 0) || (stderr != "" && !warned) {
+			if isEmpty := len(part) == 0; (code == 1) != isEmpty || (code == 0) == isEmpty || warned != isEmpty || (stderr != "" && !warned) {
 				t.Errorf("%d entries: exit %d: %s", n, code, stderr)
 			}
 		}

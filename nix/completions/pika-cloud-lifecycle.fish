@@ -76,7 +76,7 @@ complete -c pika-cloud-lifecycle -n '__pika_cloud_lifecycle_is help; and test (c
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a run -d 'Run a command, and record when it starts and how it ends'
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a ingest -d 'Read lines such as STATE=ready, and record each of them'
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a send -d 'Send one directive to run or ingest'
-complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a rebuild -d 'Rebuild the files of a guest from a systemd journal'
+complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a rebuild -d 'Rebuild the files of a guest from the systemd journal'
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a wait -d 'Wait until the guest is in a given state, such as ready'
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a status -d 'Replace status.json'
 complete -c pika-cloud-lifecycle -n __pika_cloud_lifecycle_no_command -a event -d 'Append one event to events.jsonl'
