@@ -189,7 +189,7 @@ func TestPages_shell_functions(t *testing.T) {
 	}
 }
 
-// With the printf of dash and of busybox, ingest names the cause: for the line that is
+// With the printf of dash and of busybox, ingest names the cause for the line that is
 // accepted, and for the one that is rejected. With that of bash there is no warning.
 func TestPrintf_q(t *testing.T) {
 	for _, c := range []struct {

@@ -65,7 +65,7 @@ func (r *runner) commitAs(mode commitMode) event {
 		return writeFailed
 	}
 	if c.store.wasReplaced() {
-		r.warnLimited("%s: the directory was removed or replaced; it contains only what was reported since; remove it only when nothing writes to it", r.dir())
+		r.warnLimited("%s was removed or replaced, and now has only what was reported since; remove it only when nothing writes to it", r.dir())
 	}
 	if !c.failure.since.IsZero() {
 		r.warn("writing works again")

@@ -56,9 +56,9 @@ starts, run records the state starting. When the command ends, run records the
 result: completed if the exit code is 0, otherwise failed.
 
 Flags:
-  --ready HOW            also record ready when the command reports it: notify
-                         (as to systemd, it sends READY=1 to $NOTIFY_SOCKET), or
-                         fd:N (as to s6, it writes a line to descriptor N)
+  --ready HOW            also record ready when the command reports it. notify:
+                         it sends READY=1 to $NOTIFY_SOCKET, as to systemd;
+                         fd:N: it writes a line to descriptor N, as to s6
   --timeout DURATION     if the command runs longer, such as 10m, send SIGTERM
                          to it and to all processes that it has started
                          (default 0s, no limit)
@@ -145,8 +145,8 @@ completed, failed, unreachable, stopped and destroyed.
 ingest writes as soon as a line arrives. It rejects an invalid line: it prints
 the reason, keeps the line in rejected.jsonl, and continues with the next one.
 
-To report text from a script, use send. printf %q works only in bash: in dash
-and busybox it joins the next line to the text.
+To report text from a script, use send. printf %q does not work in dash and
+busybox: it joins the next line to the text.
 
 Flags:
   --require-result       if the input ends without a result, record the result

@@ -159,7 +159,7 @@ func TestWait_directory_removed(t *testing.T) {
 				t.Error("the wait did not end")
 			}
 			p.in.Close()
-			warning := "pika-cloud-lifecycle: " + p.dir + ": the directory was removed or replaced; it contains only what was reported since; remove it only when nothing writes to it\n"
+			warning := "pika-cloud-lifecycle: " + p.dir + " was removed or replaced, and now has only what was reported since; remove it only when nothing writes to it\n"
 			if stderr := p.exits(exitOK); stderr != warning {
 				t.Errorf("stderr is %q; expected %q", stderr, warning)
 			}
