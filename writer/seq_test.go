@@ -392,6 +392,26 @@ func TestAppendSeq_any_order(t *testing.T) {
 	}
 }
 
+// Grow keeps the events of the batch, and does not move them if there is enough memory.
+func TestBatch_Grow(t *testing.T) {
+	l := logIn(testenv.TempDir(t))
+	b := batchOf("event 1", "event 2")
+	b.Grow(1 << 20)
+	if cap(b.text) < 1<<20 {
+		t.Errorf("memory for %d bytes", cap(b.text))
+	}
+	before := &b.text[0]
+	b.Grow(1 << 10)
+	if &b.text[0] != before {
+		t.Error("the events were moved")
+	}
+	b.Add(&artifact.Event{Kind: artifact.Ready, Time: testTime, Message: quoted("event 3")})
+	testenv.Must(t, tryAppend(l, b))
+	if got := testenv.ReadIfExists(t, l.Path); got != testLines(1, 3) {
+		t.Errorf("%s", got)
+	}
+}
+
 // If the predicted seqs are right, Append does not copy the lines.
 func TestPredict_right(t *testing.T) {
 	l := logIn(testenv.TempDir(t))

@@ -257,6 +257,7 @@ func TestDecoder_not_a_pair(t *testing.T) {
 		{`true`, `column 1: a JSON boolean is not a directive; write an object such as {"state":"ready"}`},
 		{`null`, `column 1: a JSON null is not a directive; write an object such as {"state":"ready"}`},
 		{`"state": "ready",`, `column 1: a JSON key outside an object; write a whole object on one line, as in {"state":"ready"}`},
+		{`"état" : "ready",`, `column 1: a JSON key outside an object; write a whole object on one line, as in {"state":"ready"}`},
 		{`},`, `column 1: "}" without an object; write a whole object on one line, as in {"state":"ready"}`},
 		{`[` + strings.Repeat("1,", 3000) + `1]`, `column 1: "[` + strings.Repeat("1,", 19) + `1"… is not KEY=value; write a directive such as STATE=ready MESSAGE='two words'`},
 

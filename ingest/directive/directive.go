@@ -46,6 +46,8 @@ func (k key) hasChoices() bool { return k <= statusKey }
 // A keySet has a bit for each key.
 type keySet uint8
 
+const _ = keySet(1) << (keyCount - 1) // does not compile if there are more keys than bits
+
 func (s keySet) has(k key) bool { return s>>k&1 != 0 }
 func (s *keySet) add(k key)     { *s |= 1 << k }
 

@@ -217,9 +217,10 @@ func quoteName(c byte) string {
 
 // isJSONKey reports whether text starts with a string and a colon.
 func isJSONKey(text []byte) bool {
-	name, next := strictjson.PlainString(text, 0)
-	next = strictjson.SkipSpace(text, next)
-	return name != nil && next < len(text) && text[next] == ':'
+	rest, isString := bytes.CutPrefix(text, []byte(`"`))
+	_, after, closed := bytes.Cut(rest, []byte(`"`)) // escapes do not matter for a hint
+	next := strictjson.SkipSpace(after, 0)
+	return isString && closed && next < len(after) && after[next] == ':'
 }
 
 // jsonKind returns what kind of JSON value text is, or "" if it is not JSON.

@@ -28,6 +28,11 @@ func TestPlainObject(t *testing.T) {
 		{members(maxPlain + 1), false},
 		{nestedObjects(MaxDepth), true},
 		{nestedObjects(MaxDepth + 1), false},
+		{nestedArrays(MaxDepth), true},
+		{nestedArrays(MaxDepth + 1), false},
+		{`{"a":` + strings.Repeat("[", MaxDepth) + "1" + strings.Repeat("]", MaxDepth) + "}", false},
+		{`{"a":[1}}`, false},
+		{`{"a":[1:2]}`, false},
 		{`{"a":1,"a":2}`, false},
 		{`{"a":1,"\u0061":2}`, false},
 		{`{"a" :1}`, false},
@@ -54,6 +59,11 @@ func TestPlainObject(t *testing.T) {
 			t.Errorf("%.80s: expected plain %v", c.text, c.plain)
 		}
 	}
+}
+
+// nestedArrays returns an object that contains arrays, depth levels in all.
+func nestedArrays(depth int) string {
+	return `{"a":` + strings.Repeat("[", depth-1) + strings.Repeat("]", depth-1) + "}"
 }
 
 func nestedObjects(depth int) string {

@@ -10,7 +10,7 @@ import (
 )
 
 // PlainString returns the text of the string at src[at], and the offset after the string.
-// text is nil if there is no string, or if it is not plain. A plain string has only ASCII
+// text is nil, and next is at, if there is no string, or if it is not plain. A plain string has only ASCII
 // characters and no escapes, and is in normal form.
 func PlainString(src []byte, at int) (text []byte, next int) {
 	next, ok := plainString(src, at)
