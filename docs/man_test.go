@@ -156,7 +156,7 @@ func TestHelp_examples(t *testing.T) {
 	bash := testenv.Tool(t, "bash")
 	replacer := strings.NewReplacer("make test", "true", "jq keys", "cat", "less", "cat", "--follow", "",
 		"--timeout 2m", "--timeout 0s", "sleep 5", "sleep 0.1", "sleep 1", "sleep 0.1")
-	journal := regexp.MustCompile(`(?m)^  journalctl .*\|$`)
+	journal := regexp.MustCompile(`(?m)^  journalctl (?:.*\\\n)*.*\|$`) // also over several lines
 	for _, name := range append(commandsOf(t), "") {
 		_, examples, _ := strings.Cut(helpOf(t, strings.Fields(name)...), "\nExamples:\n")
 		if n := strings.Count(examples, program); n < 2 || n > 5 {
