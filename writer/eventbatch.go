@@ -40,8 +40,8 @@ func (b *Batch) Add(e *artifact.Event) {
 // Grow allocates memory for size bytes of events at once. A batch that grows
 // step by step would allocate several smaller buffers first.
 func (b *Batch) Grow(size int) {
-	if size > cap(b.text) {
-		b.text = append(make([]byte, 0, size), b.text...) // slices.Grow would clear, and so touch, all of it
+	if size > cap(b.text) { // slices.Grow would clear, and so touch, all of the memory
+		b.text = append(make([]byte, 0, size), b.text...)
 	}
 }
 

@@ -51,7 +51,7 @@ func TestKilledMachine(t *testing.T) {
 func needMachines(t *testing.T) (kernel string) {
 	t.Helper()
 	if os.Getenv("SWEEP") == "" {
-		t.Skip("runs only with SWEEP=full")
+		t.Skip("starts machines, which takes minutes; set SWEEP=full and PIKA_QEMU_KERNEL, see docs/reliability.md")
 	}
 	kernel = os.Getenv("PIKA_QEMU_KERNEL")
 	if kernel == "" {

@@ -6,12 +6,12 @@ import "bytes"
 // are in normal form already, and simple enough to be checked without a Normaliser.
 //
 // A plain value is a plain string (see PlainString), a number for which scanNumber shows that
-// it is in range, true, false, null, or an array or object of plain values. A plain object has few members, all of whose
-// names are plain and different. There is no white space. Any other value, valid or not, is
-// left to the Normaliser.
+// it is in range, true, false, null, or an array or object of plain values. A plain object has
+// at most maxPlain members, whose names are plain and different. A plain value has no white
+// space outside strings. The Normaliser handles any other value, valid or not.
 
-// maxPlain is how many members a plain object may have. With many more, a comparison of all
-// pairs of names would be slow.
+// maxPlain is how many members a plain object may have. It is lower than fewMembers, because
+// the names are on the stack, which each object has to clear.
 const maxPlain = 8
 
 // plainObject returns the offset after the object at src[at], in which arrays and objects may

@@ -10,8 +10,8 @@ import (
 )
 
 // PlainString returns the text of the string at src[at], and the offset after the string.
-// text is nil, and next is at, if there is no string, or if it is not plain. A plain string has only ASCII
-// characters and no escapes, and is in normal form.
+// text is nil, and next is at, if there is no string, or if it is not plain. A plain string has
+// only ASCII characters and no escapes, and is in normal form.
 func PlainString(src []byte, at int) (text []byte, next int) {
 	next, ok := plainString(src, at)
 	if !ok {
